@@ -1,0 +1,150 @@
+"""Values to JSON text and back, losslessly.
+
+Two forms of the same encoding. `SQL` is strict JSON that ``::jsonb`` and ``json_extract`` accept, so what they refuse
+(NUL characters, lone surrogates, NaN, huge integers) is tagged. `FILE` is the original's own encoding wherever the
+original could write a value, so that its files come back byte for byte.
+
+What JSON has no form for is an object with one key that names its type: ``{"__datetime__": "2026-01-02T03:04:05"}``.
+A user's own object of that look is written as ``{"__items__": [[key, value]]}``, so no value is ever mistaken.
+The table of all types is docs/values.md.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from taskctx_sql.encoding import MAX_DEPTH, MAX_INTEGER_BITS, TAGS, Encoding, from_file_tag, from_tag, text_of
+
+T = TypeVar("T")
+
+__all__ = ["decode", "encode", "read_file_text", "text_of", "to_file_tree", "with_fresh_stack"]
+
+
+class _NotPlainError(ValueError):
+    """A value that needs the slow path."""
+
+
+def _refuse(value: object) -> Any:
+    raise _NotPlainError(type(value).__name__)
+
+
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse).encode
+
+
+def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
+    """Return the JSON text of ``value`` for a database.
+
+    Args:
+        value: Anything.
+        place: What to call the value in an error.
+        strict: Raise for a value that would come back as its text.
+        warn: Warn, once for each type, about such a value.
+
+    Returns:
+        Text without NUL and lone surrogates, valid JSON to every reader.
+
+    Raises:
+        UnstorableValueError: In strict mode, naming the place within ``place``.
+    """
+    try:
+        text = _write(value)
+        # The writer accepted it, so it is finite: now see that each part comes back as it was.
+        if "\\u0000" not in text and _is_plain(value):
+            if not text.isascii():
+                text.encode()
+            return text
+    except (ValueError, RecursionError, TypeError):
+        # Not plain: a type, a NaN, a cycle, a depth or a surrogate that the slow path tells apart.
+        pass
+    tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place)
+    return with_fresh_stack(lambda: _write(tree))
+
+
+def decode(text: str) -> Any:
+    """Return the value that `encode` wrote.
+
+    Raises:
+        ValueError: The text is not JSON, or a tag in it has a content that is not its own.
+    """
+    if '{"__' in text or '{ "__' in text:
+        return with_fresh_stack(lambda: json.loads(text, object_hook=from_tag))
+    return with_fresh_stack(lambda: json.loads(text))
+
+
+def to_file_tree(value: Any, place: str = "the value", *, strict: bool = False) -> Any:
+    """Return ``value`` as a tree that ``json.dump`` writes as the original would, and that `from_file_tree` reads back.
+
+    Raises:
+        UnstorableValueError: In strict mode, naming the place within ``place``.
+    """
+    return Encoding(strict=strict, warn=True, for_file=True).tree(value, place)
+
+
+def read_file_text(text: str) -> Any:
+    """Return what ``json.dump`` wrote of a `to_file_tree`; an object that only looks like a tag stays as it is.
+
+    Raises:
+        ValueError: The text is not JSON.
+    """
+    hook = from_file_tag if '"__' in text else None
+    return with_fresh_stack(lambda: json.loads(text, object_hook=hook))
+
+
+def with_fresh_stack(work: Callable[[], T]) -> T:
+    """Do the work, again on a thread of its own if the caller's stack left too little room for it.
+
+    Python counts a value's nesting and the caller's frames against one limit, so that what was written under a
+    short stack could not be read under a long one.
+    """
+    try:
+        return work()
+    except RecursionError:
+        outcome: list[T] = []
+        failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:  # handed to the caller, below
+                failure.append(error)
+
+        thread = threading.Thread(target=run, name="taskctx-codec")
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0] from None
+        return outcome[0]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether every part is of a type that JSON gives back as it was, and within the limits."""
+    level: list[Any] = [value]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return False
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str or item is None or kind is float or kind is bool:
+                continue
+            if kind is dict:
+                if not _has_plain_keys(item):
+                    return False
+                below.extend(item.values())
+            elif kind is list:
+                below.extend(item)
+            elif kind is not int or item.bit_length() > MAX_INTEGER_BITS:
+                return False
+        level = below
+    return True
+
+
+def _has_plain_keys(mapping: dict[Any, Any]) -> bool:
+    if any(type(key) is not str for key in mapping):
+        return False
+    return len(mapping) != 1 or next(iter(mapping)) not in TAGS

@@ -1,0 +1,358 @@
+"""A context in memory: the reference's API, and what of it is unsaved. No I/O."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from taskctx_sql import codec, settings
+from taskctx_sql.errors import InvalidContextError
+from taskctx_sql.optimize import updates_to_keep
+from taskctx_sql.records import (
+    ContextKey,
+    ContextUpdate,
+    Delta,
+    FileChange,
+    Loaded,
+    MappingChange,
+    Run,
+    Saved,
+)
+from taskctx_sql.resources import Resources
+from taskctx_sql.settings import DEFAULT_MAX_CONTEXT_SIZE, DEFAULT_TASK_DIR
+from taskctx_sql.tracking import NotedDict, TrackedDict, TrackedList
+
+Clock = Callable[[], float]
+
+_EMPTY = codec.encode({})
+
+
+class MemoryContext:
+    """What a task did so far.
+
+    Attributes:
+        user_id: Who; "anonymous" if not given.
+        chat_id: Which chat; "none" if not given.
+        metadata: What is known about the task. ``aiPreference`` of the data is merged into it.
+        metadata_toggles: A key set to False here is left out of `get_active_metadata`.
+        task_dir: The folder of JSON files.
+        start_time: When the context was entered, seconds since the epoch, or None.
+        resources: What will be closed when the context is left, by name.
+        context_history: The updates, oldest first.
+        file_tracker: The last operation on each file, by path.
+        model_tracker: The model uses, oldest first.
+        revision: The store's revision that this memory last saw; 0 if none.
+        history_complete: Whether memory has the whole history, and not only the newest part of it.
+    """
+
+    def __init__(
+        self, data: Mapping[str, Any], task_dir: str | Path = DEFAULT_TASK_DIR, *, clock: Clock | None = None
+    ) -> None:
+        """Make a context of ``data``: user_id, chat_id, metadata, metadata_toggles, aiPreference, all optional."""
+        if not isinstance(data, Mapping):
+            raise InvalidContextError("data", data, "a dict")
+        self.user_id: Any = data.get("user_id", "anonymous")
+        self.chat_id: Any = data.get("chat_id", "none")
+        self.metadata: dict[str, Any] = _mapping("metadata", data.get("metadata"))
+        if "aiPreference" in data:
+            self.metadata["aiPreference"] = data["aiPreference"]
+        self.metadata_toggles: dict[str, bool] = _mapping("metadata_toggles", data.get("metadata_toggles"))
+        self.task_dir = Path(settings.task_dir() if task_dir is DEFAULT_TASK_DIR else task_dir)
+        self.start_time: float | None = None
+        self.revision = 0
+        self.history_complete = True
+        self._clock = clock
+        self._resources = Resources()
+        self._history: TrackedList[ContextUpdate] = TrackedList()
+        self._models: TrackedList[Any] = TrackedList()
+        self._files = TrackedDict()
+        self._base: Any = None
+        self._loaded_from: int | None = None
+        # What the store has of both, and what it has once the delta under way is saved.
+        self._metadata_text = self._toggles_text = _EMPTY
+        self._texts_handed_out = (_EMPTY, _EMPTY)
+
+    # The reference's API.
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What will be closed when the context is left, by name."""
+        return self._resources.named
+
+    @resources.setter
+    def resources(self, resources: dict[str, Any]) -> None:
+        self._resources.named = resources
+
+    @property
+    def context_history(self) -> list[ContextUpdate]:
+        """The updates, oldest first."""
+        return self._history
+
+    @context_history.setter
+    def context_history(self, updates: Iterable[ContextUpdate]) -> None:
+        self._history = self._history.replaced_by(updates)
+
+    @property
+    def file_tracker(self) -> dict[Any, dict[str, Any]]:
+        """The last operation on each file, by path."""
+        return self._files
+
+    @file_tracker.setter
+    def file_tracker(self, entries: Mapping[Any, dict[str, Any]]) -> None:
+        self._files = self._files.replaced_by(entries)
+
+    @property
+    def model_tracker(self) -> list[dict[str, Any]]:
+        """The model uses, oldest first."""
+        return self._models
+
+    @model_tracker.setter
+    def model_tracker(self, entries: Iterable[dict[str, Any]]) -> None:
+        self._models = self._models.replaced_by(entries)
+
+    def add_context_update(self, update_type: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
+        """Append an update to the history, made now."""
+        self._history.append(ContextUpdate(self._now(), update_type, data, metadata or {}))
+
+    def add_resource(self, name: str, resource: Any) -> None:
+        """Take a resource that is closed when the context is left; one it replaces is closed then too."""
+        self._resources.add(name, resource)
+        self.add_context_update("resource", {"name": name}, {"type": type(resource).__name__})
+
+    def track_file_operation(self, file_path: str, operation: str, source: str = "task") -> None:
+        """Note the last operation on a file, and add an update of it."""
+        self._files[file_path] = {
+            "operation": operation,
+            "source": source,
+            "timestamp": self._now(),
+            "state": "active",
+        }
+        self.add_context_update("file_operation", {"path": file_path, "operation": operation}, {"source": source})
+
+    def track_model_usage(
+        self,
+        model_id: str,
+        provider_id: str,
+        mode: str,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cost: float | None = None,
+        duration: float | None = None,
+    ) -> None:
+        """Note a use of a model, and add an update of it.
+
+        Args:
+            model_id: Which model.
+            provider_id: Whose.
+            mode: What for.
+            input_tokens: How many it read.
+            output_tokens: How many it wrote.
+            cost: What it cost, in the currency of your choice.
+            duration: How long it took, in seconds.
+        """
+        entry: dict[str, Any] = {
+            "model_id": model_id,
+            "provider_id": provider_id,
+            "mode": mode,
+            "timestamp": self._now(),
+        }
+        measured = {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "cost": cost,
+            "duration": duration,
+        }
+        entry.update((name, value) for name, value in measured.items() if value is not None)
+        if not self._models or self._models[-1] != entry:
+            self._models.append(NotedDict(entry))
+            self.add_context_update("model_usage", entry)
+
+    def optimize_context(self, max_size: int = DEFAULT_MAX_CONTEXT_SIZE) -> bool:
+        """Keep the newest of equal updates, as many as fit into ``max_size`` characters of their data.
+
+        Without ``max_size``, ``AIECS_MAX_CONTEXT_SIZE`` decides. The record in a database keeps what leaves.
+
+        Returns:
+            Whether anything was removed.
+        """
+        size = settings.max_context_size() if max_size is DEFAULT_MAX_CONTEXT_SIZE else max_size
+        kept = updates_to_keep(self._history, size)
+        if len(kept) == len(self._history):
+            return False
+        self.context_history = kept
+        return True
+
+    def get_active_metadata(self) -> dict[str, Any]:
+        """Return the metadata without the keys whose toggle is False."""
+        return {key: value for key, value in self.metadata.items() if self.metadata_toggles.get(key) is not False}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the context as a plain dictionary, in the reference's order."""
+        return {
+            "user_id": self.user_id,
+            "chat_id": self.chat_id,
+            "metadata": self.get_active_metadata(),
+            "context_history": [update.to_dict() for update in self._history],
+            "file_tracker": {path: _plain(entry) for path, entry in self._files.items()},
+            "model_tracker": [_plain(entry) for entry in self._models],
+        }
+
+    # What is unsaved.
+
+    @property
+    def key(self) -> ContextKey:
+        """The identity of the context.
+
+        Raises:
+            InvalidIdError: An id cannot name a context.
+        """
+        return ContextKey(self.user_id, self.chat_id)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no store is known to have the context."""
+        return self.revision == 0
+
+    @property
+    def has_unsaved_changes(self) -> bool:
+        """Whether a save would write something."""
+        return (
+            self.is_new
+            or self._history.has_changes
+            or self._models.has_changes
+            or self._files.has_changes
+            or codec.encode(self.metadata, warn=False) != self._metadata_text
+            or codec.encode(self.metadata_toggles, warn=False) != self._toggles_text
+        )
+
+    def _take_delta(self, run: Run, at: float, *, if_unchanged: bool) -> Delta:
+        """Hand out what is unsaved. `_confirm` or `_abandon` must follow."""
+        key = self.key
+        self._note_model_entries()
+        history, models = self._history.peek(), self._models.peek()
+        metadata, metadata_text = _mapping_change(self.metadata, self._metadata_text)
+        toggles, toggles_text = _mapping_change(self.metadata_toggles, self._toggles_text)
+        self._texts_handed_out = (metadata_text, toggles_text)
+        return Delta(
+            key=key,
+            run=run,
+            base=self._base,
+            at=at,
+            updates=history.appended,
+            removed_updates=history.removed,
+            models=[dict(entry) if isinstance(entry, dict) else entry for entry in models.appended],
+            removed_models=models.removed,
+            files=[FileChange(*change) for change in self._files.peek()],
+            metadata=metadata,
+            toggles=toggles,
+            if_unchanged=if_unchanged,
+        )
+
+    def _confirm(self, saved: Saved) -> None:
+        """The delta is saved."""
+        self._history.confirm(saved.first_seq)
+        self._models.confirm(saved.first_model)
+        self._files.confirm(saved.first_position)
+        self._metadata_text, self._toggles_text = self._texts_handed_out
+        self._base = saved.base
+        self.revision = saved.revision
+        if self._loaded_from is None and self._history.seqs:
+            self._loaded_from = self._history.seqs[0]
+
+    def _abandon(self) -> None:
+        """The delta was not saved: all of it is unsaved still."""
+        self._history.abandon()
+        self._models.abandon()
+        self._files.abandon()
+
+    def _adopt(self, loaded: Loaded) -> None:
+        """Take what a store holds, and keep what is unsaved here on top of it."""
+        self._note_model_entries()
+        self._history = _merged(
+            self._history, TrackedList((row.update for row in loaded.updates), (row.seq for row in loaded.updates))
+        )
+        self._models = _merged(
+            self._models, TrackedList((NotedDict(e) for _, e in loaded.models), (seq for seq, _ in loaded.models))
+        )
+        files = TrackedDict(loaded.files)
+        for path, entry, _, removed in self._files.peek():
+            if not removed:
+                files[path] = entry
+            elif path in files:
+                del files[path]
+        self._files = files
+        self.metadata, self._metadata_text = _with_changes(loaded.metadata, self.metadata, self._metadata_text)
+        self.metadata_toggles, self._toggles_text = _with_changes(
+            loaded.toggles, self.metadata_toggles, self._toggles_text
+        )
+        self._base = loaded.base
+        self.revision = loaded.revision
+        self._loaded_from = loaded.updates[0].seq if loaded.updates else None
+        self.history_complete = not loaded.earlier
+
+    def _note_model_entries(self) -> None:
+        """Entries that a program appended by itself are watched like ours from now on."""
+        for at in range(len(self._models) - 1, -1, -1):
+            entry = self._models[at]
+            if isinstance(entry, NotedDict):
+                break
+            if isinstance(entry, dict):
+                list.__setitem__(self._models, at, NotedDict(entry))
+
+    def _now(self) -> float:
+        return time.time() if self._clock is None else self._clock()
+
+
+def _merged(here: TrackedList[Any], stored: TrackedList[Any]) -> TrackedList[Any]:
+    unsaved = here.peek()
+    if unsaved.removed:
+        gone = set(unsaved.removed)
+        kept = [item for item, seq in zip(stored, stored.seqs, strict=True) if seq not in gone]
+        stored = stored.replaced_by(kept)
+    stored.extend(unsaved.appended)
+    return stored
+
+
+def _mapping(field: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidContextError(field, value, "a dict")
+    return dict(value)
+
+
+def _mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str]:
+    """Return how a mapping differs from its saved text, if it does, and its text now."""
+    text = codec.encode(now, warn=False)
+    if text == saved_text:
+        return None, text
+    saved = codec.decode(saved_text)
+    if not isinstance(now, dict) or not isinstance(saved, dict):
+        return MappingChange(now, {}, ()), text
+    missing = object()
+    changed = {
+        key: value
+        for key, value in now.items()
+        if (old := saved.get(key, missing)) is missing or codec.encode(old) != codec.encode(value, warn=False)
+    }
+    return MappingChange(dict(now), changed, [key for key in saved if key not in now]), text
+
+
+def _with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:
+    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text."""
+    if stored is None:
+        # A store that does not keep it.
+        return here, saved_text
+    change, _ = _mapping_change(here, saved_text)
+    text = codec.encode(stored, warn=False)
+    if change is None or not isinstance(stored, dict) or not isinstance(here, dict):
+        return (stored if change is None else here), text
+    merged = {key: value for key, value in stored.items() if key not in change.removed} | dict(change.changed)
+    return merged, text
+
+
+def _plain(entry: Any) -> Any:
+    return dict(entry) if isinstance(entry, dict) else entry

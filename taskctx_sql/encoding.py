@@ -1,0 +1,321 @@
+"""The slow path of the codec: values part by part into what ``json`` writes as it is, and the tags back."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, Final
+from uuid import UUID
+
+from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
+
+# The lowest of the limits that a reader may have: Python 3.11 reads 993 levels, SQLite's JSON functions 1,000.
+MAX_DEPTH: Final = 900
+# Python refuses to print integers past 4,300 digits, and may be set as low as 640, which is 2,126 bits.
+MAX_INTEGER_BITS: Final = 2048
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def _escape(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _unescape(text: str) -> str:
+    value = json.loads(f'"{text}"')
+    assert isinstance(value, str)
+    return value
+
+
+_TO_TAG: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
+    datetime: ("__datetime__", datetime.isoformat),
+    date: ("__date__", date.isoformat),
+    time: ("__time__", time.isoformat),
+    timedelta: ("__timedelta__", lambda value: str(Decimal(value // _MICROSECOND).scaleb(-6))),
+    UUID: ("__uuid__", str),
+    Decimal: ("__decimal__", str),
+    bytes: ("__bytes__", lambda value: base64.b64encode(value).decode("ascii")),
+    PurePath: ("__path__", str),
+}
+
+_FROM_TAG: Final[dict[str, Callable[[Any], Any]]] = {
+    "__datetime__": datetime.fromisoformat,
+    "__date__": date.fromisoformat,
+    "__time__": time.fromisoformat,
+    "__timedelta__": lambda text: timedelta(microseconds=int(Decimal(text).scaleb(6))),
+    "__uuid__": UUID,
+    "__decimal__": Decimal,
+    "__bytes__": lambda text: base64.b64decode(text, validate=True),
+    "__path__": Path,
+    "__tuple__": tuple,
+    "__set__": set,
+    "__frozenset__": frozenset,
+    "__items__": dict,
+    "__int__": lambda text: int(text, 16),
+    "__float__": float,
+    "__str__": _unescape,
+}
+
+TAGS: Final = frozenset(_FROM_TAG)
+# Those whose content is a list; the others' is a text.
+_LIST_TAGS: Final = frozenset({"__tuple__", "__set__", "__frozenset__", "__items__"})
+
+
+def from_tag(obj: dict[str, Any]) -> Any:
+    """Return what a tagged object stands for; any other stays as it is.
+
+    Raises:
+        ValueError: The content is not its tag's.
+    """
+    if len(obj) == 1:
+        ((tag, content),) = obj.items()
+        if tag in TAGS:
+            expected = list if tag in _LIST_TAGS else str
+            if not isinstance(content, expected):
+                raise ValueError(f"{tag} with a {type(content).__name__}")
+            try:
+                return _FROM_TAG[tag](content)
+            except (ArithmeticError, TypeError) as error:
+                raise ValueError(f"{tag}: {error}") from error
+    return obj
+
+
+def from_file_tag(obj: dict[str, Any]) -> Any:
+    """Read a tag, unless writing it again would change the file: then it never was one of ours."""
+    if len(obj) != 1 or next(iter(obj)) not in TAGS:
+        return obj
+    try:
+        value = from_tag(obj)
+        if isinstance(value, set | frozenset):
+            # Their order in the file is not theirs, so only the count can be compared.
+            ((_, content),) = obj.items()
+            return value if len(value) == len(content) else obj
+        again = Encoding(strict=True, warn=False, for_file=True).tree(value, "")
+        as_it_was = Encoding(strict=True, warn=False, for_file=True, keep_tags=True).tree(obj, "")
+    except ValueError:
+        return obj
+    return value if again == as_it_was else obj
+
+
+_warned: set[type] = set()
+
+
+class _Part:
+    """A container whose children are being converted."""
+
+    __slots__ = ("children", "depth", "done", "finish", "holder", "place")
+
+    def __init__(
+        self,
+        holder: Any,
+        children: Iterable[tuple[str, Any]],
+        finish: Callable[[list[Any]], Any],
+        place: _Place,
+        depth: int,
+    ) -> None:
+        self.holder, self.children, self.finish = holder, iter(children), finish
+        self.place, self.depth = place, depth
+        self.done: list[Any] = []
+
+
+class Encoding:
+    """The slow path: one value, part by part, into what ``json`` writes as it is.
+
+    It keeps its own stack, because Python's would not hold a value of `MAX_DEPTH`.
+    """
+
+    def __init__(self, *, strict: bool, warn: bool, for_file: bool, keep_tags: bool = False) -> None:
+        self._strict = strict
+        self._warn = warn
+        self._for_file = for_file
+        self._keep_tags = keep_tags
+
+    def tree(self, value: Any, place: str) -> Any:
+        """Return what JSON can write for the value, which is called ``place`` in errors and warnings."""
+        parts = [_Part(None, [("", value)], lambda done: done[0], (None, place), 0)]
+        holders: set[int] = set()
+        while True:
+            part = parts[-1]
+            child = next(part.children, None)
+            if child is None:
+                parts.pop()
+                holders.discard(id(part.holder))
+                result = part.finish(part.done)
+                if not parts:
+                    return result
+                parts[-1].done.append(result)
+                continue
+            step, item = child
+            opened = self._open(item, (part.place, step), part.depth + 1, holders)
+            if isinstance(opened, _Part):
+                holders.add(id(opened.holder))
+                parts.append(opened)
+            else:
+                part.done.append(opened)
+
+    def _open(self, value: Any, place: _Place, depth: int, holders: set[int]) -> Any:
+        """Return what JSON writes for a scalar, or the part that a container is."""
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return self._str(value)
+        if kind is int:
+            return self._int(value)
+        if kind is float:
+            return self._float(value)
+        if id(value) in holders:
+            return self._as_text(value, place, "it contains itself", "{...}" if isinstance(value, dict) else "[...]")
+        # A tag and its content are up to three levels.
+        if depth > MAX_DEPTH - 3:
+            return self._as_text(value, place, "nested too deep", f"<{kind.__name__} nested too deep>")
+        try:
+            return self._open_other(value, place, depth, holders)
+        except UnstorableValueError:
+            raise
+        except Exception as error:
+            # A user's own class may raise anything from its methods; its neighbours are stored all the same.
+            return self._as_text(value, place, f"{type(error).__name__} while reading it")
+
+    def _open_other(self, value: Any, place: _Place, depth: int, holders: set[int]) -> Any:
+        if isinstance(value, Enum):
+            return self._open(value.value, (place, ".value"), depth, holders)
+        if isinstance(value, str):
+            return self._str(str.__str__(value))
+        if isinstance(value, int):
+            return self._int(int.__index__(value))
+        if isinstance(value, float):
+            return self._float(float.__float__(value))
+        if isinstance(value, dict):
+            return self._dict(value, dict.items(value), place, depth)
+        if isinstance(value, list):
+            return _Part(value, _numbered(list.__iter__(value)), lambda done: done, place, depth)
+        if isinstance(value, tuple):
+            return _Part(value, _numbered(tuple.__iter__(value)), lambda done: {"__tuple__": done}, place, depth + 1)
+        if isinstance(value, set | frozenset):
+            tag = "__set__" if isinstance(value, set) else "__frozenset__"
+            return _Part(value, _numbered(_in_stable_order(value)), lambda done: {tag: done}, place, depth + 1)
+        if isinstance(value, bytearray | memoryview):
+            value = bytes(value)
+        for known, (tag, write) in _TO_TAG.items():
+            if isinstance(value, known):
+                return {tag: self._str(write(value))}
+        fields = _fields_of(value)
+        if fields is not None:
+            return self._dict(value, fields.items(), place, depth)
+        return self._as_text(value, place, "JSON has no form for it")
+
+    def _dict(self, holder: Any, pairs: Iterable[tuple[Any, Any]], place: _Place, depth: int) -> _Part:
+        items = list(pairs)
+        plain = all(type(key) is str and (self._for_file or _is_clean(key)) for key, _ in items)
+        if plain and not (len(items) == 1 and items[0][0] in TAGS and self._would_be_read_as_tag(items[0])):
+            keys = [key for key, _ in items]
+            steps = [(f"[{key!r}]", item) for key, item in items]
+            return _Part(holder, steps, lambda done: dict(zip(keys, done, strict=True)), place, depth)
+        flat = []
+        for key, item in items:
+            step = f"[{key!r}]" if isinstance(key, str | int) else f"[<{type(key).__name__}>]"
+            flat += [(step, key), (step, item)]
+        return _Part(holder, flat, lambda done: {"__items__": [list(p) for p in _in_pairs(done)]}, place, depth + 2)
+
+    def _would_be_read_as_tag(self, item: tuple[str, Any]) -> bool:
+        if self._keep_tags:
+            return False
+        if not self._for_file:
+            return True
+        lookalike = {item[0]: item[1]}
+        return from_file_tag(lookalike) is not lookalike
+
+    def _str(self, text: str) -> Any:
+        return text if self._for_file or _is_clean(text) else {"__str__": _escape(text)}
+
+    def _int(self, number: int) -> Any:
+        if number.bit_length() <= MAX_INTEGER_BITS:
+            return number
+        if self._for_file:
+            try:
+                int.__repr__(number)
+            except ValueError:
+                return {"__int__": hex(number)}
+            return number
+        return {"__int__": hex(number)}
+
+    def _float(self, number: float) -> Any:
+        if self._for_file or number - number == 0.0:
+            return number
+        return {"__float__": float.__repr__(number)}
+
+    def _as_text(self, value: Any, place: _Place, reason: str, text: str | None = None) -> Any:
+        if self._strict:
+            raise UnstorableValueError("".join(_parts(place)), value, reason)
+        kind = type(value)
+        if self._warn and kind not in _warned:
+            _warned.add(kind)
+            message = f"{''.join(_parts(place))} is a {kind.__name__} ({reason}): stored as its text"
+            warnings.warn(message, LossyValueWarning, stacklevel=2)
+        return self._str(text_of(value) if text is None else text)
+
+
+def _numbered(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"[{index}]", item) for index, item in enumerate(items))
+
+
+def _in_pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+# Where a value is: its holder's place and its own step from there. Put into words only when it is needed.
+_Place = tuple[Any, str]
+
+
+def _parts(place: _Place) -> list[str]:
+    steps = []
+    at: Any = place
+    while at is not None:
+        at, step = at
+        steps.append(step)
+    return steps[::-1]
+
+
+def _is_clean(text: str) -> bool:
+    """Whether UTF-8 and both engines take it as it is."""
+    if "\x00" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _in_stable_order(items: Iterable[Any]) -> Iterator[Any]:
+    """Sets have no order; sorted by their text, equal sets have equal texts."""
+    return iter(sorted(items, key=lambda item: (type(item).__name__, text_of(item))))
+
+
+def _fields_of(value: Any) -> dict[str, Any] | None:
+    """The fields of a dataclass or a pydantic model."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(type(value), "model_fields") and hasattr(value, "model_dump"):
+        fields = value.model_dump()
+        return fields if isinstance(fields, dict) else None
+    return None
+
+
+def text_of(value: Any) -> str:
+    """Return ``str(value)``, or a stand-in if the value's own class refuses."""
+    try:
+        return str.__str__(str(value))
+    except Exception:
+        return f"<{type(value).__name__} without a text>"

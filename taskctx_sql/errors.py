@@ -1,0 +1,235 @@
+"""Everything the library raises on purpose.
+
+Each error keeps its facts as attributes; its message is built once, here, and one that a user can mend says how.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TaskContextError(Exception):
+    """Base of all of the library's errors."""
+
+
+# What a caller handed in.
+
+
+class InvalidContextError(TaskContextError, TypeError):
+    """The data a context is made from is not what it must be."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        super().__init__(f"{field} must be {expected}, and is a {type(value).__name__}")
+        self.field, self.value, self.expected = field, value, expected
+
+
+class InvalidIdError(TaskContextError, ValueError):
+    """A user_id or chat_id that cannot name a context."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        shown = ascii(value)
+        if len(shown) > 60:
+            shown = f"{shown[:60]}..."
+        super().__init__(f"{field} {shown} cannot be used: {reason}")
+        self.field, self.value, self.reason = field, value, reason
+
+
+class InvalidSettingError(TaskContextError, ValueError):
+    """An environment variable has a value that is not allowed."""
+
+    def __init__(self, variable: str, value: str, allowed: str) -> None:
+        super().__init__(f"{variable}={value!r} is not allowed: set it to {allowed}")
+        self.variable, self.value, self.allowed = variable, value, allowed
+
+
+class InvalidAddressError(TaskContextError, ValueError):
+    """A store's address that is not understood. The message never shows a password."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address!r} is not an address of a store: {reason}. "
+            "Use sqlite:///tasks.db, postgresql://user@host/database or json:///folder"
+        )
+        self.address, self.reason = address, reason
+
+
+class MissingDriverError(TaskContextError, ImportError):
+    """The driver for a database is not installed."""
+
+    def __init__(self, database: str, extra: str) -> None:
+        super().__init__(f"no driver for {database} is installed: run `pip install 'taskctx_sql[{extra}]'`")
+        self.database, self.extra = database, extra
+
+
+class UnstorableValueError(TaskContextError, ValueError):
+    """In strict mode: a value that would come back as something else than it was.
+
+    Nothing was written, and the context still has it as unsaved.
+    """
+
+    def __init__(self, place: str, value: object, reason: str) -> None:
+        super().__init__(
+            f"{place} is a {type(value).__name__} that cannot be stored as it is ({reason}): "
+            "replace it, or open the store without strict=True to keep its text"
+        )
+        self.place, self.type, self.reason = place, type(value), reason
+
+
+class LossyValueWarning(UserWarning):
+    """A value was stored as its text. Said once for each type."""
+
+
+# What a store could not do.
+
+
+class StoreError(TaskContextError):
+    """A store could not do its work. What was unsaved is still unsaved, and the next save writes it.
+
+    ``outcome_unknown`` is True when the connection broke while the commit was on its way, so the work may or may
+    not be done. A context repeats such a save under the same identity, which is harmless either way.
+    """
+
+    outcome_unknown = False
+
+
+class StoreFailedError(StoreError):
+    """The database or the file system failed; its own error is the ``__cause__``."""
+
+    def __init__(self, doing: str, address: str, cause: BaseException, *, outcome_unknown: bool = False) -> None:
+        doubt = "; whether it was written is not known, and saving again is safe" if outcome_unknown else ""
+        super().__init__(f"could not {doing} in {address}: {type(cause).__name__}: {cause}{doubt}")
+        self.doing, self.address, self.outcome_unknown = doing, address, outcome_unknown
+
+
+class StoreUnavailableError(StoreError):
+    """The store could not be reached, or stayed locked, for as long as retrying was allowed."""
+
+    def __init__(
+        self, doing: str, address: str, waited: float, cause: BaseException, *, outcome_unknown: bool = False
+    ) -> None:
+        super().__init__(
+            f"could not {doing} in {address} within {waited:.1f} s ({type(cause).__name__}: {cause}); "
+            "what is unsaved is kept: try again when the store is back"
+        )
+        self.doing, self.address, self.waited, self.outcome_unknown = doing, address, waited, outcome_unknown
+
+
+class StoreClosedError(StoreError):
+    """The store was closed before."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"the store {address} is closed: open it again with open_store()")
+        self.address = address
+
+
+class WrongEventLoopError(StoreError):
+    """A store was used from another event loop, or another process, than the one it was opened in."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the store {address} belongs to another event loop or process: open one store in each "
+            "(after a fork, in the child), or use `with open_store(...)` and blocking() from any thread"
+        )
+        self.address = address
+
+
+class StaleContextError(StoreError):
+    """A save with ``if_unchanged=True`` was refused: another writer saved since this context was loaded."""
+
+    def __init__(self, key: object, expected: int, found: int) -> None:
+        super().__init__(
+            f"context {key} is at revision {found}, and was loaded at {expected}: "
+            "load() to see what is new (unsaved changes are kept), then save() again"
+        )
+        self.key, self.expected, self.found = key, expected, found
+
+
+class LostContextError(StoreError):
+    """The context was deleted from the store while this program worked on it."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(
+            f"context {key} was deleted from the store after it was loaded: "
+            "load() to start it anew (unsaved changes are kept), then save() again"
+        )
+        self.key = key
+
+
+class CorruptRecordError(StoreError):
+    """A row or an entry that cannot be read back. Nothing was changed."""
+
+    def __init__(self, key: object, where: str, reason: str) -> None:
+        super().__init__(f"context {key}: {where} cannot be read: {reason}. Restore it from a backup, or remove it")
+        self.key, self.where, self.reason = key, where, reason
+
+
+class UnreadableFileError(StoreError):
+    """A history file that is not what it must be. It was set aside under ``moved_to``, whole."""
+
+    def __init__(self, path: str, moved_to: str | None, reason: str) -> None:
+        fate = f"it was kept as {moved_to}" if moved_to else "it could not be set aside and is where it was"
+        super().__init__(f"{path} is not a readable history ({reason}): {fate}. Mend it and move it back")
+        self.path, self.moved_to, self.reason = path, moved_to, reason
+
+
+# The schema of a database.
+
+
+class SchemaError(StoreError):
+    """A database's schema is not one that this version of the library can use."""
+
+
+class SchemaMissingError(SchemaError):
+    """The database has no tables of this library."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} has no taskctx tables yet: run `taskctx upgrade {address}`")
+        self.address = address
+
+
+class SchemaTooOldError(SchemaError):
+    """The database's schema is older than this version of the library."""
+
+    def __init__(self, address: str, found: str, needed: str) -> None:
+        super().__init__(
+            f"the schema of {address} is at {found}, this version needs {needed}: run `taskctx upgrade {address}`"
+        )
+        self.address, self.found, self.needed = address, found, needed
+
+
+class SchemaTooNewError(SchemaError):
+    """The database's schema was made by a newer version of the library."""
+
+    def __init__(self, address: str, found: str, known: str) -> None:
+        super().__init__(
+            f"the schema of {address} is at {found}, which this version (it knows {known}) does not: "
+            "run `pip install --upgrade taskctx_sql`"
+        )
+        self.address, self.found, self.known = address, found, known
+
+
+class ForeignSchemaError(SchemaError):
+    """The database has tables with our names that this library did not make."""
+
+    def __init__(self, address: str, tables: list[str]) -> None:
+        super().__init__(
+            f"{address} has {', '.join(tables)} but no taskctx_alembic_version: they were not made by "
+            "this library. Use another database, or on Postgres another schema="
+        )
+        self.address, self.tables = address, tables
+
+
+class NotADatabaseError(SchemaError):
+    """The file is no SQLite database."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} is not a SQLite database: check the path; the file was not changed")
+        self.address = address
+
+
+def add_note(error: BaseException, failure: BaseException, doing: str) -> None:
+    """Tell on ``error``, which wins, that something failed after it."""
+    error.add_note(f"and {doing} failed too: {type(failure).__name__}: {failure}")
+
+
+__all__: list[Any] = [name for name, value in globals().items() if isinstance(value, type)]

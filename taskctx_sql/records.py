@@ -1,0 +1,254 @@
+"""The values a context is made of, and what travels between a context and a store.
+
+Nothing here does I/O or knows a store. Times are seconds since the epoch, UTC, as ``float``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
+
+from taskctx_sql.errors import InvalidIdError
+
+# As UTF-8 this is at most 1,020 bytes, so that an index entry of both ids fits every engine.
+MAX_ID_LENGTH: Final = 255
+
+Outcome = Literal["completed", "failed", "cancelled"]
+
+_set = object.__setattr__
+
+
+@dataclass(init=False)
+class ContextUpdate:
+    """One entry of a context's history.
+
+    Attributes:
+        timestamp: When it was made, seconds since the epoch, UTC.
+        update_type: What it is: "message", "metadata", "resource", "file_operation", "model_usage", or your own.
+        data: The content. What each kind of value becomes on reload: docs/values.md.
+        metadata: More about it.
+
+    Setting an attribute of a saved update is noticed by the context that holds it, and the next save writes it.
+    A change deep inside ``data`` or ``metadata`` is not noticed.
+    """
+
+    __slots__ = ("_edit_logs", "data", "metadata", "timestamp", "update_type")
+
+    timestamp: float
+    update_type: str
+    data: Any
+    metadata: dict[str, Any]
+
+    if TYPE_CHECKING:
+        # Who hears of edits; no field, so that only the four make two updates equal.
+        _edit_logs: tuple[dict[int, Any], ...]
+
+    def __init__(self, timestamp: float, update_type: str, data: Any, metadata: dict[str, Any]) -> None:
+        """Make an update; a context's ``add_context_update`` does this for you."""
+        # Past our own __setattr__, which is for edits after the making.
+        _set(self, "timestamp", timestamp)
+        _set(self, "update_type", update_type)
+        _set(self, "data", data)
+        _set(self, "metadata", metadata)
+        _set(self, "_edit_logs", ())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _set(self, name, value)
+        for log in self._edit_logs:
+            log[id(self)] = self
+
+    def watch(self, log: dict[int, Any]) -> None:
+        """Note later edits of this update in ``log``, by identity."""
+        if not any(known is log for known in self._edit_logs):
+            _set(self, "_edit_logs", (*self._edit_logs, log))
+
+    def __reduce__(self) -> tuple[type[ContextUpdate], tuple[float, str, Any, dict[str, Any]]]:
+        # Copies and pickles are updates of their own: no context watches them.
+        return (ContextUpdate, (self.timestamp, self.update_type, self.data, self.metadata))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the four fields, in the reference's order."""
+        return {
+            "timestamp": self.timestamp,
+            "update_type": self.update_type,
+            "data": self.data,
+            "metadata": self.metadata,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ContextKey:
+    """Who and which chat: the identity of a context.
+
+    Strings are taken as they are, to the character: no folding of case or look-alikes. Whole numbers and UUIDs are
+    taken as their text, as the original did for its file names. Each is at most `MAX_ID_LENGTH` characters.
+
+    Raises:
+        InvalidIdError: An id is of another type, too long, or has characters that no database takes.
+    """
+
+    user_id: str
+    chat_id: str
+
+    def __post_init__(self) -> None:
+        _set(self, "user_id", _checked_id("user_id", self.user_id))
+        _set(self, "chat_id", _checked_id("chat_id", self.chat_id))
+
+    def __str__(self) -> str:
+        return f"({self.user_id!r}, {self.chat_id!r})"
+
+
+def _checked_id(field: str, value: object) -> str:
+    if isinstance(value, int | UUID) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise InvalidIdError(field, value, f"it is a {type(value).__name__}, and ids are strings")
+    if len(value) > MAX_ID_LENGTH:
+        raise InvalidIdError(field, value, f"it has {len(value)} characters, and the limit is {MAX_ID_LENGTH}")
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidIdError(field, value, "NUL and lone surrogates cannot be kept in a database")
+    return str.__str__(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One entering of a context: a ``with`` block, or the time from a first save to the last one.
+
+    ``saves`` counts this run's saves, the one that carries it included. Together with ``run_id`` it is the
+    identity of a save: a store that finds the counter already there has written that very save before.
+    """
+
+    run_id: str
+    saves: int
+    started_at: float
+    ended_at: float | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A tracked file that is new or changed, or no longer tracked.
+
+    ``position`` is its place in the tracker as the store gave it, or None for one that goes to the end.
+    """
+
+    path: Any
+    entry: Any
+    position: int | None
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MappingChange:
+    """A mapping as it is now, and how it differs from what this writer last saw in the store."""
+
+    whole: Any
+    changed: Mapping[Any, Any]
+    removed: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a save writes: all that changed since the last one, and nothing else.
+
+    Attributes:
+        key: Whose context.
+        run: The run that saves, and the number of this save in it.
+        base: What the store returned as ``base`` with the last load or save, or None if there was none.
+        updates: New updates, in order.
+        removed_updates: The seqs of updates that left the history.
+        models: New model uses, in order.
+        removed_models: The seqs of model uses that left the tracker.
+        files: Changed files, in the tracker's order.
+        metadata: The metadata, if it changed.
+        toggles: The metadata toggles, if they changed.
+        if_unchanged: Refuse when another writer saved since this context was last loaded.
+        at: When the save was made, seconds since the epoch, UTC.
+    """
+
+    key: ContextKey
+    run: Run
+    base: Any
+    at: float
+    updates: Sequence[ContextUpdate] = ()
+    removed_updates: Sequence[int] = ()
+    models: Sequence[Mapping[str, Any]] = ()
+    removed_models: Sequence[int] = ()
+    files: Sequence[FileChange] = ()
+    metadata: MappingChange | None = None
+    toggles: MappingChange | None = None
+    if_unchanged: bool = False
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it changes the context itself, and not only its run."""
+        return bool(
+            self.updates
+            or self.removed_updates
+            or self.models
+            or self.removed_models
+            or self.files
+            or self.metadata
+            or self.toggles
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a store gave to a delta.
+
+    Attributes:
+        revision: The context's revision, counted from 1, that this save made.
+        first_seq: The seq of the delta's first update; the others follow without a gap.
+        first_model: The seq of its first model use, likewise.
+        first_position: The position of its first file that the store had not seen, likewise.
+        base: To be handed back with the next delta.
+        complete: Whether nobody else saved since the base: memory and store agree.
+    """
+
+    revision: int
+    first_seq: int
+    first_model: int
+    first_position: int
+    base: Any
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpdate:
+    """An update with its place in the history: seqs rise, and start at 1."""
+
+    seq: int
+    update: ContextUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A context as a store holds it.
+
+    ``updates`` are in the order of the history; ``earlier`` tells whether older ones exist that
+    ``history_limit`` kept out. ``models`` are (seq, entry), ``files`` are (position, path, entry), in order.
+    """
+
+    revision: int
+    base: Any
+    updates: Sequence[StoredUpdate] = ()
+    earlier: bool = False
+    models: Sequence[tuple[int, dict[str, Any]]] = ()
+    files: Sequence[tuple[int, Any, Any]] = ()
+    metadata: Any = field(default_factory=dict)
+    toggles: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSummary:
+    """A context in a list. ``created_at`` and ``revision`` are None where the store does not keep them."""
+
+    user_id: str
+    chat_id: str
+    revision: int | None
+    created_at: float | None
+    updated_at: float
