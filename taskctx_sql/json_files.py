@@ -1,0 +1,169 @@
+"""The original's history files on disk: their names, their bytes, and how they are replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from taskctx_sql import codec
+from taskctx_sql.errors import InvalidIdError
+from taskctx_sql.records import ContextKey, ContextUpdate
+
+PREFIX: Final = "context_history_"
+SUFFIX: Final = ".json"
+# The limit of a name on the file systems in use.
+MAX_NAME_BYTES: Final = 255
+
+# What could leave the folder or cannot be in a name, and what would be taken for an escape.
+_UNSAFE: Final = re.compile(
+    r'[\x00-\x1f\x7f/\\:*?"<>|]|%(?=[0-9A-Fa-f]{2})'
+    if sys.platform == "win32"
+    else r"[\x00-\x1f\x7f/\\]|%(?=[0-9A-Fa-f]{2})"
+)
+_ESCAPED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+
+
+def file_name(key: ContextKey) -> str:
+    """Return the name of a context's file: the original's, with unsafe characters as ``%`` and two digits.
+
+    Raises:
+        InvalidIdError: The name would be longer than a file system takes.
+    """
+    name = f"{PREFIX}{_UNSAFE.sub(lambda match: f'%{ord(match[0]):02X}', key.chat_id)}{SUFFIX}"
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise InvalidIdError(
+            "chat_id", key.chat_id, f"its file name has {size} bytes, and a file system takes {MAX_NAME_BYTES}"
+        )
+    return name
+
+
+def chat_id(name: str) -> str | None:
+    """Return the chat_id that a file name stands for, or None if it is not a history file."""
+    if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
+        return None
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name[len(PREFIX) : -len(SUFFIX)])
+
+
+def parse(text: str) -> list[ContextUpdate]:
+    """Return the updates of a file; ``metadata`` may be missing.
+
+    Raises:
+        ValueError: It is not a history; the message names the entry.
+    """
+    entries = codec.read_file_text(text)
+    if not isinstance(entries, list):
+        raise ValueError(f"it holds a {type(entries).__name__}, not a list of updates")
+    return [_update(position, entry) for position, entry in enumerate(entries)]
+
+
+def _update(position: int, entry: Any) -> ContextUpdate:
+    if not isinstance(entry, dict):
+        raise ValueError(f"entry {position} is a {type(entry).__name__}")
+    missing = [name for name in ("timestamp", "update_type", "data") if name not in entry]
+    if missing:
+        raise ValueError(f"entry {position} has no {' and no '.join(missing)}")
+    return ContextUpdate(entry["timestamp"], entry["update_type"], entry["data"], entry.get("metadata", {}))
+
+
+def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
+    """Return an update as it stands in the file, indented, without the comma.
+
+    Raises:
+        UnstorableValueError: In strict mode, naming the place within ``place``.
+    """
+    tree = {
+        "timestamp": codec.to_file_tree(update.timestamp, f"{place}.timestamp", strict=strict),
+        "update_type": codec.to_file_tree(update.update_type, f"{place}.update_type", strict=strict),
+        "data": codec.to_file_tree(update.data, f"{place}.data", strict=strict),
+        "metadata": codec.to_file_tree(update.metadata, f"{place}.metadata", strict=strict),
+    }
+    # A line break inside a string is always escaped, so each one here belongs to the layout.
+    return "  " + codec.with_fresh_stack(lambda: json.dumps(tree, indent=2)).replace("\n", "\n  ")
+
+
+def whole_text(entries: Sequence[str]) -> str:
+    """Return the file that holds these entry texts."""
+    return "[\n" + ",\n".join(entries) + "\n]" if entries else "[]"
+
+
+def with_appended(text: str, entries: Sequence[str]) -> str | None:
+    """Return the file with entry texts added, or None if its layout is not the original's."""
+    if text == "[]":
+        return whole_text(entries)
+    if not (text.startswith("[\n") and text.endswith("\n]")):
+        return None
+    return text[:-2] + ",\n" + ",\n".join(entries) + "\n]" if entries else text
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put ``text`` in the place of a file, so that a reader or a crash sees the old one or the new one.
+
+    A new file is its owner's alone; one that was there keeps its permissions. The text is on the disk before it
+    takes the name. When the folder then cannot be synced, the error comes although the new file is in place.
+    """
+    temporary = path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the platform can."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def set_aside(path: Path) -> Path:
+    """Give an unreadable file a new name, one that nothing has, and return it."""
+    for number in range(1, 10_000):
+        kept = path.with_name(f"{path.name}.unreadable-{number}")
+        try:
+            # A link fails if the name is taken, where a rename would overwrite it.
+            os.link(path, kept)
+        except FileExistsError:
+            continue
+        path.unlink()
+        sync_folder(path.parent)
+        return kept
+    raise FileExistsError(f"{path}.unreadable-1 to -9999 are all taken")
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder against writers in other processes, where the platform can lock one."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,336 @@
+"""Contexts in the original's JSON files: one file a chat, holding the history and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
+
+from taskctx_sql import json_files
+from taskctx_sql.errors import (
+    LostContextError,
+    StaleContextError,
+    StoreClosedError,
+    StoreFailedError,
+    UnreadableFileError,
+)
+from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
+from taskctx_sql.store import Feature, finish
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_Signature = tuple[int, int, int]
+_ABSENT: Final[_Signature] = (0, 0, 0)
+
+
+class _Numbering:
+    """Which entry of a file has which seq, for as long as a context of this process needs to know.
+
+    A file has no seqs of its own. An entry keeps its number while others come and go; after somebody else changed
+    the file, entries are known again by their timestamp and type.
+    """
+
+    def __init__(self) -> None:
+        self.signature = _ABSENT
+        self.version = 0
+        self.seqs = array("q")
+        self.marks = array("q")
+        self.next_seq = 1
+        self.applied: dict[str, tuple[int, Saved]] = {}
+
+    def follow(self, signature: _Signature, updates: Sequence[ContextUpdate]) -> None:
+        """Take the entries that the file holds now."""
+        if signature == self.signature:
+            return
+        places: dict[int, list[int]] = {}
+        for place, mark in enumerate(self.marks):
+            places.setdefault(mark, []).append(place)
+        marks = array("q", (_mark(update) for update in updates))
+        seqs = array("q")
+        at = 0
+        for mark in marks:
+            same = places.get(mark, [])
+            found = bisect_left(same, at)
+            if found < len(same):
+                at = same[found] + 1
+                seqs.append(self.seqs[same[found]])
+            else:
+                seqs.append(self.next_seq)
+                self.next_seq += 1
+        self.signature, self.marks, self.seqs = signature, marks, seqs
+        self.version += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What a context has seen of its file."""
+
+    numbering: _Numbering
+    version: int
+    existed: bool
+
+
+class JsonStore:
+    """A folder of the original's history files.
+
+    Writers of this library, in one process or several, append to each other's work. The file is replaced as a
+    whole, so the cost of a save grows with the history; a database does not have that.
+
+    Args:
+        folder: Where the files are; made at the first save.
+        strict: Refuse values that would come back as their text.
+    """
+
+    features: Final[frozenset[Feature]] = frozenset()
+
+    def __init__(self, folder: str | Path, *, strict: bool = False) -> None:
+        """Take the folder; nothing is read or made yet."""
+        self.folder = Path(folder)
+        self._strict = strict
+        self._closed = False
+        self._lock = threading.Lock()
+        self._numberings: WeakValueDictionary[str, _Numbering] = WeakValueDictionary()
+
+    @property
+    def address(self) -> str:
+        """The store's address."""
+        return f"json:///{self.folder}"
+
+    def __repr__(self) -> str:
+        return f"JsonStore({str(self.folder)!r})"
+
+    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
+        """See `Store.load`. Both trackers are rebuilt from the history."""
+        return await self._in_thread(lambda: self.load_now(key, history_limit=history_limit))
+
+    async def save(self, delta: Delta, /) -> Saved:
+        """See `Store.save`. Only the history is kept."""
+        return await self._in_thread(lambda: self._save_now(delta))
+
+    async def updates(
+        self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
+    ) -> AsyncIterator[StoredUpdate]:
+        """See `Store.updates`. The file is read once, at the beginning."""
+        rows = (await self.load(key)).updates
+        # The numbers need not rise in a file that somebody else rearranged: a bound is the place of its entry.
+        seqs = [row.seq for row in rows]
+        start = seqs.index(after) + 1 if after in seqs else 0
+        end = len(seqs) if before is None else seqs.index(before) if before in seqs else bisect_left(seqs, before)
+        chosen = rows[start:end]
+        for row in reversed(chosen) if newest_first else chosen:
+            yield row
+
+    async def contexts(
+        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+    ) -> Sequence[ContextSummary]:
+        """See `Store.contexts`. The files do not know their users: each chat is listed for whoever asks."""
+        return await self._in_thread(lambda: self._contexts_now(user_id, after, limit))
+
+    async def delete(self, key: ContextKey, /) -> bool:
+        """See `Store.delete`."""
+        return await self._in_thread(lambda: self._delete_now(key))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._closed = True
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await finish(asyncio.to_thread(work))
+
+    def load_now(self, key: ContextKey, *, history_limit: int | None = None) -> Loaded:
+        """Do what `load` does, on the calling thread: for the constructor of a context, which cannot wait."""
+        with self._at_work("load", key) as path, self._lock:
+            numbering = self._numbering(path)
+            updates, existed, _ = self._read(path, numbering)
+            rows = [StoredUpdate(seq, update) for seq, update in zip(numbering.seqs, updates, strict=True)]
+            files, models = _trackers(updates)
+            start = 0 if history_limit is None else max(0, len(rows) - history_limit)
+            return Loaded(
+                revision=numbering.version if existed else 0,
+                base=_Base(numbering, numbering.version, existed),
+                updates=rows[start:],
+                earlier=start > 0,
+                models=list(enumerate(models, 1)),
+                files=[(place, path, entry) for place, (path, entry) in enumerate(files.items(), 1)],
+                metadata=None,
+                toggles=None,
+            )
+
+    def _save_now(self, delta: Delta) -> Saved:
+        with self._at_work("save", delta.key) as path, self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with json_files.folder_lock(self.folder):
+                return self._write(delta, path)
+
+    def _write(self, delta: Delta, path: Path) -> Saved:
+        base: _Base | None = delta.base
+        numbering = self._numbering(path) if base is None else base.numbering
+        number, saved = numbering.applied.get(delta.run.run_id, (0, None))
+        if saved is not None and number == delta.run.saves:
+            self._sync_folder()
+            return saved
+        # An append needs the entries only if somebody else changed them.
+        updates, exists, text = self._read(path, numbering, skip_known=not delta.removed_updates)
+        if base is not None and base.existed and not exists:
+            raise LostContextError(delta.key)
+        seen = 0 if base is None else base.version
+        if delta.if_unchanged and seen != numbering.version:
+            raise StaleContextError(delta.key, seen, numbering.version)
+        complete = seen == numbering.version
+        first_seq = numbering.next_seq
+        if delta.updates or delta.removed_updates or not exists:
+            self._replace(path, delta, numbering, updates, text)
+        saved = Saved(
+            revision=numbering.version,
+            first_seq=first_seq,
+            first_model=1,
+            first_position=1,
+            base=_Base(numbering, numbering.version if complete else seen, existed=True),
+            complete=complete,
+        )
+        numbering.applied[delta.run.run_id] = (delta.run.saves, saved)
+        if delta.run.ended_at is not None and len(numbering.applied) > 1:
+            del numbering.applied[next(iter(numbering.applied))]
+        self._sync_folder()
+        return saved
+
+    def _replace(
+        self, path: Path, delta: Delta, numbering: _Numbering, updates: Sequence[ContextUpdate], text: str
+    ) -> None:
+        new = [
+            json_files.entry_text(update, f"new update {place} ({update.update_type!r})", strict=self._strict)
+            for place, update in enumerate(delta.updates)
+        ]
+        removed = set(delta.removed_updates)
+        kept = [place for place, seq in enumerate(numbering.seqs) if seq not in removed]
+        after = json_files.with_appended(text, new) if len(kept) == len(numbering.seqs) else None
+        if after is None:
+            updates = updates or json_files.parse(text)
+            old = [json_files.entry_text(updates[place], f"update {place}", strict=False) for place in kept]
+            after = json_files.whole_text(old + new)
+        json_files.replace_file(path, after)
+        numbering.seqs = array("q", (numbering.seqs[place] for place in kept))
+        numbering.marks = array("q", (numbering.marks[place] for place in kept))
+        numbering.seqs.extend(range(numbering.next_seq, numbering.next_seq + len(new)))
+        numbering.marks.extend(_mark(update) for update in delta.updates)
+        numbering.next_seq += len(new)
+        numbering.signature = _signature(path.stat())
+        numbering.version += 1
+
+    def _read(
+        self, path: Path, numbering: _Numbering, *, skip_known: bool = False
+    ) -> tuple[list[ContextUpdate], bool, str]:
+        """Return the file's updates, whether it is there, and its text; bring the numbering up to it.
+
+        With ``skip_known`` a file that nobody else changed is not parsed, and no updates are returned.
+        """
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                signature = _signature(os.fstat(file.fileno()))
+                text = file.read()
+            if skip_known and signature == numbering.signature:
+                return [], True, text
+            updates = json_files.parse(text)
+        except FileNotFoundError:
+            numbering.follow(_ABSENT, ())
+            return [], False, "[]"
+        except (ValueError, RecursionError) as error:
+            raise self._set_aside(path, error) from error
+        numbering.follow(signature, updates)
+        return updates, True, text
+
+    def _set_aside(self, path: Path, error: Exception) -> UnreadableFileError:
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            kept = str(json_files.set_aside(path))
+        except OSError as failure:
+            kept = None
+            reason = f"{reason}; setting it aside: {failure}"
+        unreadable = UnreadableFileError(str(path), kept, reason)
+        logger.error("%s", unreadable)
+        return unreadable
+
+    def _contexts_now(self, user_id: str, after: ContextSummary | None, limit: int) -> list[ContextSummary]:
+        with self._at_work("list", None):
+            found = []
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+                for entry in entries:
+                    chat_id = json_files.chat_id(entry.name)
+                    if chat_id is not None:
+                        found.append(ContextSummary(user_id, chat_id, None, None, entry.stat().st_mtime))
+            found.sort(key=_newest_first)
+            if after is not None:
+                found = [summary for summary in found if _newest_first(summary) > _newest_first(after)]
+            return found[:limit]
+
+    def _delete_now(self, key: ContextKey) -> bool:
+        with self._at_work("delete", key) as path, self._lock:
+            if not path.exists():
+                return False
+            with json_files.folder_lock(self.folder):
+                path.unlink(missing_ok=True)
+                self._sync_folder()
+            return True
+
+    def _numbering(self, path: Path) -> _Numbering:
+        return self._numberings.setdefault(path.name, _Numbering())
+
+    def _sync_folder(self) -> None:
+        try:
+            json_files.sync_folder(self.folder)
+        except OSError as error:
+            raise StoreFailedError("sync", self.address, error, outcome_unknown=True) from error
+
+    @contextlib.contextmanager
+    def _at_work(self, doing: str, key: ContextKey | None) -> Iterator[Path]:
+        if self._closed:
+            raise StoreClosedError(self.address)
+        path = self.folder if key is None else self.folder / json_files.file_name(key)
+        try:
+            yield path
+        except OSError as error:
+            raise StoreFailedError(doing, self.address, error) from error
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _mark(update: ContextUpdate) -> int:
+    return hash(f"{update.timestamp!r} {update.update_type!r}")
+
+
+def _newest_first(summary: ContextSummary) -> tuple[float, str]:
+    return (-summary.updated_at, summary.chat_id)
+
+
+def _trackers(updates: Sequence[ContextUpdate]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Rebuild both trackers from the updates that tracking leaves in the history."""
+    files: dict[str, dict[str, Any]] = {}
+    models: list[dict[str, Any]] = []
+    for update in updates:
+        data = update.data
+        if not isinstance(data, dict):
+            continue
+        if update.update_type == "file_operation" and isinstance(data.get("path"), str) and "operation" in data:
+            source = update.metadata.get("source", "task") if isinstance(update.metadata, dict) else "task"
+            files[data["path"]] = {
+                "operation": data["operation"],
+                "source": source,
+                "timestamp": update.timestamp,
+                "state": "active",
+            }
+        elif update.update_type == "model_usage" and "model_id" in data:
+            models.append(dict(data))
+    return files, models

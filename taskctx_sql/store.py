@@ -1,0 +1,127 @@
+"""What a place to keep contexts promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
+
+T = TypeVar("T")
+
+
+class Feature(Enum):
+    """What a store can keep beyond the history itself."""
+
+    USERS = "the user is part of a context's identity"
+    METADATA = "metadata and toggles"
+    TRACKERS = "both trackers as they are, rather than what the history says of them"
+    RUNS = "the runs with their outcome"
+    REVISIONS = "revisions that outlive the process, and the record of what was removed"
+
+
+class Store(Protocol):
+    """Where contexts are kept.
+
+    **Identity.** A context is reached by its `ContextKey` alone: user and chat.
+
+    **Order.** The history's order is that of the seqs, which rise by one from 1; clocks are data.
+
+    **Errors.** Whatever the database or the file system raises arrives as a `StoreError` with the original as its
+    ``__cause__``. "Not there" is an answer, and never an error.
+
+    **Lifecycle.** `open_store` returns an open store. It belongs to the event loop and the process it was opened
+    in; another one gets `WrongEventLoopError`. After `close` all but `close` raise `StoreClosedError`.
+
+    **Cancellation.** A cancelled call finishes its work before the cancellation goes on, so that it was done wholly
+    or not at all, and no connection or lock is left behind.
+    """
+
+    @property
+    def address(self) -> str:
+        """What the store was opened with; a password in it is masked."""
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What the store keeps."""
+
+    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
+        """Return a context as it is now, at one moment.
+
+        Args:
+            key: Whose context.
+            history_limit: Return only the newest updates, this many. ``updates`` has the others.
+
+        Returns:
+            The context; with revision 0 and nothing in it if the store does not have it.
+
+        Raises:
+            CorruptRecordError: A row cannot be read back.
+            UnreadableFileError: A history file is not one; it was set aside.
+            StoreError: The store failed.
+        """
+
+    async def save(self, delta: Delta, /) -> Saved:
+        """Write a delta in one transaction: all of it, or nothing.
+
+        Appends of several writers to one context all succeed, in the order of their commits. A delta that was
+        written before, known by its run and the number of the save, is not written again; the answer is the same.
+
+        Returns:
+            The new revision, and the seqs given to the delta's rows.
+
+        Raises:
+            StaleContextError: ``if_unchanged`` was asked for, and another writer saved since the base.
+            LostContextError: The context was deleted since the base.
+            UnstorableValueError: In strict mode, a value would come back as something else.
+            StoreUnavailableError: The store could not be reached for as long as retrying was allowed.
+            StoreError: The store failed.
+        """
+
+    def updates(
+        self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
+    ) -> AsyncIterator[StoredUpdate]:
+        """Return the updates with ``after < seq < before``, read a page at a time as they are asked for.
+
+        Each page is read by itself: an update that another writer removes meanwhile may or may not come.
+
+        Raises:
+            CorruptRecordError: A row cannot be read back.
+            StoreError: The store failed.
+        """
+
+    async def contexts(
+        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+    ) -> Sequence[ContextSummary]:
+        """Return a user's contexts, the newest first, without their contents.
+
+        Args:
+            user_id: Whose.
+            after: The last one of the page before, or None for the first page.
+            limit: How many at the most.
+        """
+
+    async def delete(self, key: ContextKey, /) -> bool:
+        """Erase a context and all that belongs to it. Return whether it was there."""
+
+    async def close(self) -> None:
+        """Give back all that the store holds. Closing twice is harmless."""
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work to its end, even if the caller is cancelled meanwhile; then let the cancellation go on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue
+        if not task.cancelled():
+            # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
+            task.exception()
+        raise
