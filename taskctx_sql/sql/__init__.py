@@ -1,0 +1,1 @@
+"""Contexts in SQLite and Postgres. Only this package knows SQLAlchemy and alembic."""

@@ -1,0 +1,216 @@
+"""Every difference between the engines, in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from taskctx_sql.errors import InvalidAddressError, MissingDriverError
+
+# Eight processes that append to one file waited 4.3 s at the most (80,000 saves).
+SQLITE_BUSY_SECONDS: Final = 60.0
+
+# An arbitrary number, the same in every version of the library: whoever changes the schema holds it.
+UPGRADE_LOCK: Final = 0x7461736B637478
+
+_DRIVERS: Final = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+# SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
+_TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
+_TRANSIENT_STATES: Final = ("55P03",)
+# Classes that say no for sure, even at COMMIT: data, constraint, syntax.
+_DEFINITE_CLASSES: Final = ("22", "23", "42")
+
+
+class Verdict(Enum):
+    """What an error of an engine means."""
+
+    TRANSIENT = "try again"
+    NOT_A_DATABASE = "the file is something else"
+    FINAL = "trying again would not help"
+
+
+def parse_url(address: str) -> sa.URL:
+    """Return the URL with our driver, from one as people write it.
+
+    Raises:
+        InvalidAddressError: It is not a URL of SQLite or Postgres.
+    """
+    try:
+        url = sa.make_url(address)
+    except (ArgumentError, ValueError) as error:
+        raise InvalidAddressError(mask(address), "it is not a URL") from error
+    driver = _DRIVERS.get(url.drivername)
+    if driver is None:
+        raise InvalidAddressError(mask(address), f"{url.drivername} is not supported")
+    url = url.set(drivername=driver)
+    if driver.startswith("postgresql") and "sslmode" in url.query:
+        # libpq's name, which asyncpg's own URLs know and SQLAlchemy's do not.
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+    return url
+
+
+def mask(address: str) -> str:
+    """Return the address without its password, even if it is not a proper URL."""
+    try:
+        url = sa.make_url(address)
+    except (ArgumentError, ValueError):
+        _, at, tail = address.rpartition("@")
+        return f"***@{tail}" if at else address
+    secret = [name for name in url.query if name.lower() in ("password", "sslpassword")]
+    # As people write it: the driver is our matter.
+    url = url.set(drivername=url.get_backend_name()).update_query_dict(dict.fromkeys(secret, "***"))
+    return url.render_as_string(hide_password=True)
+
+
+def create_engine(url: sa.URL) -> AsyncEngine:
+    """Return an engine of ours, with the settings that the promises rest on.
+
+    Raises:
+        MissingDriverError: Its driver is not installed.
+    """
+    try:
+        if url.get_backend_name() == "sqlite":
+            engine = create_async_engine(
+                url,
+                connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
+                **({} if is_memory(url) else {"pool_size": 5, "max_overflow": 10}),
+            )
+            event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+            event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
+            return engine
+        return create_async_engine(url, pool_size=10, max_overflow=10)
+    except (ImportError, NoSuchModuleError) as error:
+        raise MissingDriverError("Postgres", "postgres") from error
+
+
+def is_memory(url: sa.URL) -> bool:
+    """Whether a SQLite URL names no file."""
+    return url.database in (None, "", ":memory:") or "mode=memory" in str(url.database)
+
+
+def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
+    """Whether the engine is SQLite."""
+    return engine.dialect.name == "sqlite"
+
+
+def make_private(url: sa.URL) -> None:
+    """Make a SQLite file that does not exist yet, so that it is its owner's alone."""
+    if url.get_backend_name() != "sqlite" or is_memory(url) or str(url.database).startswith("file:"):
+        return
+    # A missing folder is SQLite's to complain about.
+    with contextlib.suppress(FileNotFoundError):
+        os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_BUSY_SECONDS * 1000)}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL: an acknowledged commit survives a power cut. NORMAL loses all since the last checkpoint.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _release_sqlite(connection: Any, record: Any, error: Any) -> None:
+    # A connection that is thrown away with a live cursor would hold the write lock until it is collected.
+    driver = connection.driver_connection
+    raw = getattr(driver, "_connection", None)
+    if raw is not None:
+        driver._tx.put_nowait((None, raw.rollback))
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine, *, write: bool) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection in a transaction that commits at the end.
+
+    SQLite takes the write lock at the beginning: a transaction that reads first and then writes would fail
+    at once when another writer came between, whatever the busy timeout.
+    """
+    async with engine.connect() as connection, connection.begin():
+        if is_sqlite(engine):
+            await _begin_sqlite(connection, "BEGIN IMMEDIATE" if write else "BEGIN")
+        yield connection
+
+
+async def _begin_sqlite(connection: AsyncConnection, statement: str) -> None:
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    # Somebody's own engine may have listeners that begin by themselves.
+    if driver is not None and not driver.in_transaction:
+        await connection.exec_driver_sql(statement)
+
+
+def begin_write(connection: sa.Connection) -> None:
+    """In a transaction that is open already, take what keeps other schema changes away until its end."""
+    if is_sqlite(connection):
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+
+
+def insert(connection: AsyncConnection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """Return the engine's INSERT, for its ON CONFLICT."""
+    return sqlite.insert(table) if is_sqlite(connection) else postgresql.insert(table)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the five characters with which Postgres names an error, or None."""
+    for at in (error, getattr(error, "orig", None), error.__cause__):
+        state = getattr(at, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def judge(error: BaseException) -> Verdict:
+    """Tell what an error means for the caller."""
+    if isinstance(error, OSError | PoolTimeoutError):
+        # asyncpg's failures to connect are bare OSErrors.
+        return Verdict.TRANSIENT
+    state = sqlstate(error)
+    if state is not None:
+        transient = state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
+        return Verdict.TRANSIENT if transient else Verdict.FINAL
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(orig, sqlite3.Error):
+        code = getattr(orig, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            return Verdict.NOT_A_DATABASE
+        return Verdict.TRANSIENT if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else Verdict.FINAL
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return Verdict.TRANSIENT
+    return Verdict.FINAL
+
+
+def is_in_doubt_at_commit(error: BaseException) -> bool:
+    """Whether an error that came from COMMIT leaves open if it happened."""
+    state = sqlstate(error)
+    if state is not None:
+        return state[:2] not in _DEFINITE_CLASSES
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(orig, sqlite3.Error):
+        # After these SQLite still has the transaction, and it is rolled back; after an I/O error it may not.
+        code = getattr(orig, "sqlite_errorcode", 0) & 0xFF
+        return code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+    return True

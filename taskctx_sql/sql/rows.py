@@ -1,0 +1,246 @@
+"""Between a context's records and the rows of the tables. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from taskctx_sql import codec
+from taskctx_sql.errors import CorruptRecordError
+from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange, StoredUpdate
+
+AnyRow = Row[*tuple[Any, ...]]
+
+_NAMESPACE: Final = uuid.UUID("7e5a1c34-2f0d-5c0e-9c4b-6b1d0a6f1e21")
+
+_FILE_FIELDS: Final = ("operation", "source", "timestamp", "state")
+_MODEL_FIELDS: Final = ("model_id", "provider_id", "mode", "timestamp")
+_MEASURES: Final = ("input_tokens", "output_tokens", "cost", "duration")
+# What a BIGINT holds.
+_LARGEST: Final = 2**63 - 1
+
+_DECODING_ERRORS: Final = (ValueError, TypeError, KeyError, RecursionError)
+
+
+def context_id(key: ContextKey) -> str:
+    """Return the id derived from user and chat: a UUID, version 5, of both as a JSON list."""
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([key.user_id, key.chat_id])))
+
+
+def path_id(path: Any) -> str:
+    """Return the identity of a tracked path, whatever its length and type."""
+    return hashlib.sha256(codec.encode(path, "the path", warn=False).encode()).hexdigest()
+
+
+class Encoded:
+    """A delta's values as they go into columns. Made before anything is written, so that a bad value costs nothing.
+
+    The revision, the seqs and the positions are not in it: the database gives them.
+    """
+
+    def __init__(self, delta: Delta, *, strict: bool) -> None:
+        """Encode everything.
+
+        Raises:
+            UnstorableValueError: In strict mode, naming the update or the tracker entry, and the place in it.
+        """
+        ident = context_id(delta.key)
+        run = delta.run.run_id
+        self.context_id = ident
+        self.updates = [
+            {"context_id": ident, "run_id": run, **_update_row(update, place, strict)}
+            for place, update in enumerate(delta.updates)
+        ]
+        self.models = [
+            {"context_id": ident, "run_id": run, **_model_row(entry, f"new model use {place}", strict)}
+            for place, entry in enumerate(delta.models)
+        ]
+        self.files = [
+            {"context_id": ident, "run_id": run, "position": change.position, **_file_row(change, strict)}
+            for change in delta.files
+            if not change.removed
+        ]
+        self.changed_paths = [path_id(change.path) for change in delta.files]
+        self.metadata = _mapping_text(delta.metadata, "metadata", strict)
+        self.toggles = _mapping_text(delta.toggles, "metadata_toggles", strict)
+        self.error = None if delta.run.error is None else _column_text(delta.run.error)
+
+
+def _mapping_text(change: Any, place: str, strict: bool) -> str | None:
+    return None if change is None else codec.encode(change.whole, place, strict=strict)
+
+
+def _update_row(update: ContextUpdate, place: int, strict: bool) -> dict[str, Any]:
+    where = f"new update {place} ({update.update_type!r})"
+    timestamp, kind = update.timestamp, update.update_type
+    is_exact = type(timestamp) is float and timestamp == timestamp and _is_column_text(kind)
+    return {
+        "timestamp": _column_float(timestamp),
+        "update_type": "None" if kind is None else _column_text(kind),
+        "data": codec.encode(update.data, f"{where}.data", strict=strict),
+        "metadata": codec.encode(update.metadata, f"{where}.metadata", strict=strict),
+        "exact": None if is_exact else codec.encode([timestamp, kind], where, strict=strict),
+    }
+
+
+def _file_row(change: FileChange, strict: bool) -> dict[str, Any]:
+    path, entry = change.path, change.entry
+    fields = entry if isinstance(entry, dict) else {}
+    is_exact = (
+        _is_column_text(path)
+        and tuple(fields) == _FILE_FIELDS
+        and all(_is_column_text(fields[name]) for name in ("operation", "source", "state"))
+        and type(fields["timestamp"]) is float
+        and math.isfinite(fields["timestamp"])
+    )
+    return {
+        "path_id": path_id(path),
+        "path": _column_text(path),
+        "operation": _column_text(fields.get("operation")),
+        "source": _column_text(fields.get("source")),
+        "timestamp": _column_float(fields.get("timestamp")),
+        "state": _column_text(fields.get("state")),
+        "exact": None if is_exact else codec.encode([path, entry], f"tracked file {path!r}", strict=strict),
+    }
+
+
+def _model_row(entry: Any, where: str, strict: bool) -> dict[str, Any]:
+    fields = entry if isinstance(entry, Mapping) else {}
+    row: dict[str, Any] = {
+        "model_id": _column_text(fields.get("model_id")),
+        "provider_id": _column_text(fields.get("provider_id")),
+        "mode": _column_text(fields.get("mode")),
+        "timestamp": _column_float(fields.get("timestamp")),
+        "input_tokens": _column_integer(fields.get("input_tokens")),
+        "output_tokens": _column_integer(fields.get("output_tokens")),
+        "cost": _column_float(fields.get("cost")),
+        "duration": _column_float(fields.get("duration")),
+    }
+    is_exact = isinstance(entry, dict) and _same_to_the_bit(_model_entry(row), entry)
+    row["exact"] = None if is_exact else codec.encode(entry, where, strict=strict)
+    return row
+
+
+def _model_entry(row: Mapping[str, Any]) -> dict[str, Any]:
+    entry = {name: row[name] for name in _MODEL_FIELDS}
+    entry.update((name, row[name]) for name in _MEASURES if row[name] is not None)
+    return entry
+
+
+def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    # Equal is not enough: 1 is 1.0, and the order of the keys counts.
+    return list(one) == list(other) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
+
+
+def read_updates(key: ContextKey, rows: Sequence[AnyRow]) -> list[StoredUpdate]:
+    """Return the updates of rows (seq, timestamp, update_type, data, metadata, exact).
+
+    Raises:
+        CorruptRecordError: A row cannot be read back; it names the seq.
+    """
+    found = []
+    seq = 0
+    try:
+        for seq, timestamp, update_type, data, metadata, exact in rows:
+            if exact is not None:
+                timestamp, update_type = codec.decode(exact)
+            update = ContextUpdate(timestamp, update_type, codec.decode(data), codec.decode(metadata))
+            found.append(StoredUpdate(seq, update))
+    except _DECODING_ERRORS as error:
+        raise CorruptRecordError(key, f"update seq {seq}", f"{type(error).__name__}: {error}") from error
+    return found
+
+
+def read_files(key: ContextKey, rows: Iterable[AnyRow]) -> list[tuple[int, Any, Any]]:
+    """Return (position, path, entry) of rows of the files table.
+
+    Raises:
+        CorruptRecordError: A row cannot be read back; it names the path.
+    """
+    found = []
+    for row in rows:
+        try:
+            path, entry = (
+                (row.path, {name: getattr(row, name) for name in _FILE_FIELDS})
+                if row.exact is None
+                else codec.decode(row.exact)
+            )
+        except _DECODING_ERRORS as error:
+            raise CorruptRecordError(key, f"file {row.path!r}", f"{type(error).__name__}: {error}") from error
+        found.append((row.position, path, entry))
+    return found
+
+
+def read_models(key: ContextKey, rows: Iterable[AnyRow]) -> list[tuple[int, dict[str, Any]]]:
+    """Return (seq, entry) of rows of the models table.
+
+    Raises:
+        CorruptRecordError: A row cannot be read back; it names the seq.
+    """
+    found = []
+    for row in rows:
+        try:
+            entry = _model_entry(row._asdict()) if row.exact is None else codec.decode(row.exact)
+        except _DECODING_ERRORS as error:
+            raise CorruptRecordError(key, f"model use seq {row.seq}", f"{type(error).__name__}: {error}") from error
+        found.append((row.seq, entry))
+    return found
+
+
+def read_mapping(key: ContextKey, name: str, text: str) -> Any:
+    """Return the metadata or the toggles.
+
+    Raises:
+        CorruptRecordError: The text cannot be read back.
+    """
+    try:
+        return codec.decode(text)
+    except _DECODING_ERRORS as error:
+        raise CorruptRecordError(key, name, f"{type(error).__name__}: {error}") from error
+
+
+def _is_column_text(value: Any) -> bool:
+    return type(value) is str and _column_text(value) == value
+
+
+def _column_text(value: Any) -> Any:
+    """Return a text that every engine takes, and that reads like the value; None stays None."""
+    if value is None:
+        return None
+    text = value if type(value) is str else codec.text_of(value)
+    if "\x00" in text:
+        text = text.replace("\x00", "\\u0000")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _column_float(value: Any) -> float | None:
+    if type(value) is float:
+        # SQLite would turn a NaN into NULL by itself; so does this, on every engine.
+        return value if value == value else None
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (OverflowError, ValueError):
+            return None
+        return number if math.isfinite(number) else None
+    return None
+
+
+def _column_integer(value: Any) -> int | None:
+    return value if type(value) is int and -_LARGEST <= value <= _LARGEST else None
+
+
+def merged_text(key: ContextKey, name: str, stored: str, change: MappingChange, *, strict: bool) -> str:
+    """Return a mapping's text after a change to some of its keys, whatever others did to the rest."""
+    before = read_mapping(key, name, stored)
+    if not isinstance(before, dict) or not isinstance(change.whole, dict):
+        return codec.encode(change.whole, name, strict=strict)
+    kept = {item: value for item, value in before.items() if item not in change.removed}
+    return codec.encode(kept | dict(change.changed), name, strict=strict)

@@ -1,0 +1,243 @@
+"""The schema's life, in alembic's words: upgrade, downgrade, current, head. And what opening a database checks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+import taskctx_sql
+from taskctx_sql.errors import (
+    ForeignSchemaError,
+    InvalidAddressError,
+    NotADatabaseError,
+    SchemaMissingError,
+    SchemaTooNewError,
+    SchemaTooOldError,
+    StoreFailedError,
+    TaskContextError,
+)
+from taskctx_sql.sql import dialect, tables
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+T = TypeVar("T")
+
+Database = str | AsyncEngine | AsyncConnection
+
+# The migrations in order, so that opening a database need not read their files; a test compares.
+REVISIONS: Final = ("0001",)
+
+# Alembic's context is one for the process.
+_alembic_lock: Final = threading.Lock()
+
+
+def head() -> str:
+    """Return the revision that this version of the library needs."""
+    return REVISIONS[-1]
+
+
+async def current(database: Database, *, schema: str | None = None) -> str | None:
+    """Return the revision that a database is at, or None if it has none.
+
+    Args:
+        database: A URL, an engine or a connection.
+        schema: On Postgres, the schema that the tables are in.
+    """
+    return await on_connection(database, "read the schema", lambda connection: found_revision(connection, schema))
+
+
+async def upgrade(database: Database, revision: str = "head", *, schema: str | None = None) -> None:
+    """Bring a database's schema to a revision; what is there already stays.
+
+    Any number of processes may do this at once: each waits for the one before. With a connection, all happens in
+    the caller's transaction, if there is one.
+
+    Args:
+        database: A URL, an engine or a connection. A missing SQLite file is made, a missing folder is not.
+        revision: Which one; "head" is the newest.
+        schema: On Postgres, the schema to put the tables in; it is made if it is missing.
+
+    Raises:
+        SchemaTooNewError: The database was upgraded by a newer version of the library.
+        ForeignSchemaError: Tables with our names are there that this library did not make.
+        StoreFailedError: The database failed, or refused.
+    """
+    await _migrate(database, "upgrade", revision, schema)
+
+
+async def downgrade(database: Database, revision: str, *, schema: str | None = None) -> None:
+    """Bring a database's schema back to an older revision; "base" removes it, with all that is in it."""
+    await _migrate(database, "downgrade", revision, schema)
+
+
+async def _migrate(database: Database, direction: str, revision: str, schema: str | None) -> None:
+    from alembic import command
+
+    def migrate(connection: sa.Connection) -> None:
+        config = _config()
+        config.attributes.update(connection=connection, schema=schema)
+        getattr(command, direction)(config, revision)
+
+    # On a thread, so that a second upgrade in the same event loop waits without stopping the first.
+    await asyncio.to_thread(_alembic_lock.acquire)
+    try:
+        await on_connection(database, f"{direction} the schema", migrate)
+    finally:
+        _alembic_lock.release()
+
+
+def run_migrations(
+    connection: sa.Connection, schema: str | None, configure: Callable[..., None], run: Callable[[], None]
+) -> None:
+    """Run migrations on a connection: what migrations/env.py does, for the library and for alembic's own command.
+
+    Args:
+        connection: The connection; a transaction is begun on it if none is open.
+        schema: The Postgres schema, or None.
+        configure: Alembic's ``context.configure``.
+        run: Alembic's ``context.run_migrations``.
+    """
+    if not connection.in_transaction():
+        with connection.begin():
+            run_migrations(connection, schema, configure, run)
+        return
+    dialect.begin_write(connection)
+    if schema is not None:
+        quoted = connection.dialect.identifier_preparer.quote(schema)
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
+    _refuse_foreign(connection, schema)
+    configure(
+        connection=connection,
+        target_metadata=tables.metadata,
+        version_table=tables.VERSION_TABLE,
+        version_table_schema=schema,
+        include_name=is_ours,
+        compare_type=True,
+        compare_server_default=True,
+    )
+    run()
+
+
+def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    """Whether a table belongs to the library: the others in a database are none of our business."""
+    return kind != "table" or (name is not None and name in tables.metadata.tables)
+
+
+def check(connection: sa.Connection, schema: str | None, address: str) -> None:
+    """See that the schema is the one that this version needs.
+
+    Raises:
+        SchemaMissingError: There is none.
+        SchemaTooOldError: It is older.
+        SchemaTooNewError: It is newer.
+        ForeignSchemaError: Tables with our names are there that this library did not make.
+    """
+    found = found_revision(connection, schema)
+    if found == head():
+        return
+    if found is None:
+        _refuse_foreign(connection, schema, address)
+        raise SchemaMissingError(address)
+    if found in REVISIONS:
+        raise SchemaTooOldError(address, found, head())
+    raise SchemaTooNewError(address, found, head())
+
+
+def has_tables(connection: sa.Connection) -> bool:
+    """Whether the database has any table at all."""
+    return bool(sa.inspect(connection).get_table_names())
+
+
+def found_revision(connection: sa.Connection, schema: str | None) -> str | None:
+    """Return what the version table says, or None if there is none."""
+    if not sa.inspect(connection).has_table(tables.VERSION_TABLE, schema=schema):
+        return None
+    version = sa.table(tables.VERSION_TABLE, sa.column("version_num"), schema=schema)
+    return connection.scalar(sa.select(version.c.version_num))
+
+
+def _refuse_foreign(connection: sa.Connection, schema: str | None, address: str | None = None) -> None:
+    address = address or dialect.mask(str(connection.engine.url))
+    found = found_revision(connection, schema)
+    if found is not None:
+        if found not in REVISIONS:
+            raise SchemaTooNewError(address, found, head())
+        return
+    names = sa.inspect(connection).get_table_names(schema=schema)
+    strangers = sorted(name for name in names if name in tables.metadata.tables)
+    if strangers:
+        raise ForeignSchemaError(address, strangers)
+
+
+def migrations_folder() -> Path:
+    """Return where the migrations are: in the installed package, or beside it in a checkout."""
+    package = Path(taskctx_sql.__file__).parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    # A percent sign in the path would be taken for an interpolation.
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    return config
+
+
+async def on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
+    """Do something on a connection to a database; its failures become the library's errors."""
+    async with _connected(database) as connection:
+        address = dialect.mask(str(connection.engine.url))
+        try:
+            return await connection.run_sync(work)
+        except TaskContextError:
+            raise
+        except Exception as error:
+            if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
+                raise NotADatabaseError(address) from error
+            raise StoreFailedError(doing, address, error) from error
+
+
+@asynccontextmanager
+async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection; whoever made an engine or a connection also closes it."""
+    if isinstance(database, AsyncConnection):
+        yield database
+    elif isinstance(database, AsyncEngine):
+        async with _opened(database) as connection:
+            yield connection
+    elif isinstance(database, str):
+        url = dialect.parse_url(database)
+        engine = dialect.create_engine(url)
+        try:
+            async with _opened(engine) as connection:
+                yield connection
+        finally:
+            await engine.dispose()
+    else:
+        raise InvalidAddressError(repr(database), f"it is a {type(database).__name__}")
+
+
+@asynccontextmanager
+async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    address = dialect.mask(str(engine.url))
+    try:
+        connection = await engine.connect()
+    except Exception as error:
+        if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
+            raise NotADatabaseError(address) from error
+        raise StoreFailedError("connect", address, error) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()

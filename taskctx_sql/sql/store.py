@@ -1,0 +1,344 @@
+"""The SQL store: contexts as rows, in SQLite or Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from taskctx_sql.errors import (
+    LostContextError,
+    SchemaMissingError,
+    StaleContextError,
+    StoreClosedError,
+    WrongEventLoopError,
+)
+from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
+from taskctx_sql.sql import dialect, rows, statements
+from taskctx_sql.sql.retrying import InDoubtError, Retrying
+from taskctx_sql.sql.rows import AnyRow, Encoded
+from taskctx_sql.sql.schema import check, has_tables, upgrade
+from taskctx_sql.sql.statements import Head
+from taskctx_sql.store import Feature, finish
+
+T = TypeVar("T")
+
+DEFAULT_RETRY_SECONDS: Final = 15.0
+PAGE_SIZE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What a context has seen of its row: when it was made (None: it was not there) and the revision."""
+
+    created_at: float | None
+    revision: int
+
+
+_UNSEEN: Final = _Base(None, 0)
+
+
+class _WrittenBeforeError(Exception):
+    """This copy of a save came second: its transaction is undone."""
+
+
+class SqlStore:
+    """Contexts in a database. `open_store` makes one; so does `SqlStore.open`.
+
+    It belongs to the event loop and the process it was opened in. Within it, any number of tasks may use it at once.
+    """
+
+    features: Final[frozenset[Feature]] = frozenset(Feature)
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        schema: str | None = None,
+        strict: bool = False,
+        retry_seconds: float = DEFAULT_RETRY_SECONDS,
+        owns_engine: bool = False,
+    ) -> None:
+        """Take an engine; `open` does this, and checks the database as well.
+
+        Args:
+            engine: What to connect with.
+            schema: On Postgres, the schema that the tables are in.
+            strict: Refuse values that would come back as their text.
+            retry_seconds: How long a database that is away or locked is tried again.
+            owns_engine: Whether `close` disposes the engine.
+        """
+        self.address = dialect.mask(str(engine.url))
+        self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
+        self._schema = schema
+        self._strict = strict
+        self._retrying = Retrying(self.address, retry_seconds)
+        self._owns_engine = owns_engine
+        self._home = (os.getpid(), asyncio.get_running_loop())
+        self._closed = False
+        sqlite = dialect.is_sqlite(engine)
+        # One writer at a time does more than several that fight for the file. A database in memory has one
+        # connection for all, so there its readers wait as well.
+        self._write_turn = asyncio.Lock() if sqlite else None
+        self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
+
+    @classmethod
+    async def open(
+        cls,
+        database: str | AsyncEngine,
+        *,
+        schema: str | None = None,
+        strict: bool = False,
+        retry_seconds: float = DEFAULT_RETRY_SECONDS,
+    ) -> SqlStore:
+        """Open a database and see that its schema is the one this version needs; a new SQLite file is set up.
+
+        Raises:
+            InvalidAddressError: The URL is not one of SQLite or Postgres.
+            MissingDriverError: The driver is not installed.
+            SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
+            StoreUnavailableError: The database could not be reached.
+            StoreFailedError: It could be reached, and refused.
+        """
+        owns = isinstance(database, str)
+        engine = dialect.create_engine(dialect.parse_url(database)) if isinstance(database, str) else database
+        store = cls(engine, schema=schema, strict=strict, retry_seconds=retry_seconds, owns_engine=owns)
+        try:
+            if not await store._do("open", store._check):
+                await upgrade(engine)
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
+        """See `Store.load`."""
+        return await self._do("load", lambda: self._load(key, history_limit))
+
+    async def save(self, delta: Delta, /) -> Saved:
+        """See `Store.save`."""
+        self._check_use()
+        encoded = Encoded(delta, strict=self._strict)
+        return await self._do("save", lambda: self._save(delta, encoded))
+
+    async def updates(
+        self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
+    ) -> AsyncIterator[StoredUpdate]:
+        """See `Store.updates`."""
+        while True:
+            page = await self._do("read", partial(self._page, key, after, before, newest_first))
+            for row in page:
+                yield row
+            if len(page) < PAGE_SIZE:
+                return
+            if newest_first:
+                before = page[-1].seq
+            else:
+                after = page[-1].seq
+
+    async def contexts(
+        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+    ) -> Sequence[ContextSummary]:
+        """See `Store.contexts`. The order is that of their making."""
+        ContextKey(user_id, "")
+        mark = None
+        if after is not None and after.created_at is not None:
+            mark = (after.created_at, rows.context_id(ContextKey(after.user_id, after.chat_id)))
+
+        async def work() -> list[ContextSummary]:
+            async with self._transaction(write=False) as connection:
+                found = await statements.list_contexts(connection, str(user_id), mark, limit)
+            return [statements.summary(row) for row in found]
+
+        return await self._do("list", work)
+
+    async def delete(self, key: ContextKey, /) -> bool:
+        """See `Store.delete`."""
+
+        async def work() -> bool:
+            async with self._transaction(write=True) as connection:
+                return await statements.erase(connection, rows.context_id(key))
+
+        return await self._do("delete", work)
+
+    async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
+        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
+
+        async def work() -> Sequence[AnyRow]:
+            async with self._transaction(write=False) as connection:
+                return (await connection.execute(statement)).all()
+
+        return await self._do("query", work)
+
+    async def close(self) -> None:
+        """See `Store.close`. An engine that the caller made stays open."""
+        if self._closed:
+            return
+        self._check_home()
+        self._closed = True
+        if self._owns_engine:
+            await self._engine.dispose()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self._owns_engine:
+            warnings.warn(f"{self!r} was never closed: use `async with open_store(...)`", ResourceWarning, 2)
+
+    def __repr__(self) -> str:
+        return f"SqlStore({self.address!r})"
+
+    # The work of each call, in one transaction.
+
+    async def _load(self, key: ContextKey, history_limit: int | None) -> Loaded:
+        ident = rows.context_id(key)
+        async with self._transaction(write=False) as connection:
+            head = await statements.read_context(connection, ident)
+            if head is None:
+                return Loaded(revision=0, base=_UNSEEN)
+            # One more than asked for tells if there are earlier ones.
+            newest = await statements.read_updates(
+                connection,
+                ident,
+                revision=head.revision,
+                newest_first=True,
+                limit=None if history_limit is None else history_limit + 1,
+            )
+            files = await statements.read_files(connection, ident, head.revision)
+            models = await statements.read_models(connection, ident, head.revision)
+        earlier = history_limit is not None and len(newest) > history_limit
+        return Loaded(
+            revision=head.revision,
+            base=_Base(head.created_at, head.revision),
+            updates=rows.read_updates(key, newest[:history_limit][::-1]),
+            earlier=earlier,
+            models=rows.read_models(key, models),
+            files=rows.read_files(key, files),
+            metadata=rows.read_mapping(key, "metadata", head.metadata),
+            toggles=rows.read_mapping(key, "metadata_toggles", head.metadata_toggles),
+        )
+
+    async def _page(self, key: ContextKey, after: int, before: int | None, newest_first: bool) -> list[StoredUpdate]:
+        async with self._transaction(write=False) as connection:
+            found = await statements.read_updates(
+                connection,
+                rows.context_id(key),
+                revision=None,
+                after=after,
+                before=before,
+                newest_first=newest_first,
+                limit=PAGE_SIZE,
+            )
+        return rows.read_updates(key, found)
+
+    async def _save(self, delta: Delta, encoded: Encoded) -> Saved:
+        try:
+            return await self._write(delta, encoded)
+        except _WrittenBeforeError:
+            return await self._answer_again(delta, encoded)
+
+    async def _write(self, delta: Delta, encoded: Encoded) -> Saved:
+        base = delta.base or _UNSEEN
+        async with self._transaction(write=True) as connection:
+            head = await statements.take_place(connection, delta, encoded)
+            if base.created_at not in (None, head.created_at):
+                raise LostContextError(delta.key)
+            if not await statements.count_save(connection, delta, encoded, head):
+                raise _WrittenBeforeError
+            saved = _saved(delta, encoded, base, head)
+            if delta.if_unchanged and not saved.complete:
+                raise StaleContextError(delta.key, base.revision, head.revision - int(delta.has_content))
+            await statements.write_rows(connection, delta, encoded, head)
+            await self._write_mappings(connection, delta, encoded, saved)
+            return saved
+
+    async def _answer_again(self, delta: Delta, encoded: Encoded) -> Saved:
+        async with self._transaction(write=False) as connection:
+            found = await statements.find_save(connection, encoded.context_id, delta.run)
+        if found is None:
+            # The counter stands elsewhere: the database was set back to an older state, or emptied.
+            raise LostContextError(delta.key)
+        return _saved(delta, encoded, delta.base or _UNSEEN, found)
+
+    async def _write_mappings(self, connection: AsyncConnection, delta: Delta, encoded: Encoded, saved: Saved) -> None:
+        texts = {
+            name: text
+            for name, text in (("metadata", encoded.metadata), ("metadata_toggles", encoded.toggles))
+            if text is not None
+        }
+        if not texts:
+            return
+        if not saved.complete:
+            # Somebody else may have set other keys: the row is locked, so what is read here is what counts.
+            stored = dict(
+                zip(
+                    ("metadata", "metadata_toggles"),
+                    await statements.read_mappings(connection, encoded.context_id),
+                    strict=True,
+                )
+            )
+            for name, change in (("metadata", delta.metadata), ("metadata_toggles", delta.toggles)):
+                if change is not None:
+                    texts[name] = rows.merged_text(delta.key, name, stored[name], change, strict=self._strict)
+        await statements.write_mappings(connection, encoded.context_id, texts)
+
+    # How work is done.
+
+    @asynccontextmanager
+    async def _transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
+        turn = self._write_turn if write else self._read_turn
+        committing = False
+        async with turn or nullcontext():
+            try:
+                async with dialect.transaction(self._engine, write=write) as connection:
+                    yield connection
+                    committing = write
+            except Exception as error:
+                if committing and dialect.is_in_doubt_at_commit(error):
+                    raise InDoubtError from error
+                raise
+
+    async def _do(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work, again while the database is away, for as long as is allowed; then let a cancellation go on."""
+        self._check_use()
+        return await finish(self._retrying.run(doing, work))
+
+    async def _check(self) -> bool:
+        """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
+        dialect.make_private(self._engine.url)
+        async with self._transaction(write=False) as connection:
+            try:
+                await connection.run_sync(check, self._schema, self.address)
+            except SchemaMissingError:
+                if not dialect.is_sqlite(connection) or await connection.run_sync(has_tables):
+                    raise
+                return False
+            return True
+
+    def _check_use(self) -> None:
+        if self._closed:
+            raise StoreClosedError(self.address)
+        self._check_home()
+
+    def _check_home(self) -> None:
+        if self._home != (os.getpid(), asyncio.get_running_loop()):
+            raise WrongEventLoopError(self.address)
+
+
+def _saved(delta: Delta, encoded: Encoded, base: _Base, head: Head) -> Saved:
+    complete = head.revision - int(delta.has_content) == base.revision
+    unplaced = sum(1 for row in encoded.files if row["position"] is None)
+    return Saved(
+        revision=head.revision,
+        first_seq=head.next_seq - len(encoded.updates),
+        first_model=head.next_model - len(encoded.models),
+        first_position=head.next_position - unplaced,
+        base=_Base(head.created_at, head.revision if complete else base.revision),
+        complete=complete,
+    )

@@ -1,0 +1,124 @@
+"""The schema, declared once for all engines. The migrations build exactly this; a test compares them.
+
+Every key begins with ``context_id``, which is derived from user and chat: two first writers agree on it without
+asking, and the tables can be spread over machines by it. No foreign keys: they would cost a quarter of the write
+speed, and a context's rows are only ever removed together.
+
+Revisions: a row is part of the context in revision R when ``added_in <= R`` and not ``removed_in <= R``.
+
+Columns hold what SQL can compute with. Where a column cannot hold a value exactly (a NUL in a path, a timestamp that
+is no float), it holds the nearest readable form, and ``exact`` the value itself, as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+VERSION_TABLE: Final = "taskctx_alembic_version"
+PREFIX: Final = "taskctx_"
+
+metadata: Final = sa.MetaData(
+    naming_convention={"pk": "%(table_name)s_pkey", "ix": "%(table_name)s_%(column_0_N_name)s_idx"}
+)
+
+
+def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=nullable)
+
+
+def _number(name: str, *, nullable: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=nullable)
+
+
+def _float(name: str, *, nullable: bool = False) -> sa.Column[float]:
+    return sa.Column(name, sa.Double, nullable=nullable)
+
+
+contexts: Final = sa.Table(
+    "taskctx_contexts",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    _text("user_id"),
+    _text("chat_id"),
+    _text("metadata"),
+    _text("metadata_toggles"),
+    _number("revision"),
+    _number("next_seq"),
+    _number("next_model"),
+    _number("next_position"),
+    _float("created_at"),
+    _float("updated_at"),
+    # A user's contexts in the order of their making, which never changes, so a save does not touch the index.
+    sa.Index(None, "user_id", "created_at", "context_id"),
+)
+
+updates: Final = sa.Table(
+    "taskctx_updates",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    _float("timestamp", nullable=True),
+    _text("update_type"),
+    _text("data"),
+    _text("metadata"),
+    _text("exact", nullable=True),
+    _number("added_in"),
+    _number("removed_in", nullable=True),
+    _text("run_id"),
+)
+
+files: Final = sa.Table(
+    "taskctx_files",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    # A digest of the path: a path may have 4,096 bytes, and a Postgres index entry at most 2,700.
+    sa.Column("path_id", sa.Text, primary_key=True),
+    sa.Column("added_in", sa.BigInteger, primary_key=True, autoincrement=False),
+    _number("removed_in", nullable=True),
+    _number("position"),
+    _text("path"),
+    _text("operation", nullable=True),
+    _text("source", nullable=True),
+    _float("timestamp", nullable=True),
+    _text("state", nullable=True),
+    _text("exact", nullable=True),
+    _text("run_id"),
+)
+
+models: Final = sa.Table(
+    "taskctx_models",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    _text("model_id", nullable=True),
+    _text("provider_id", nullable=True),
+    _text("mode", nullable=True),
+    _float("timestamp", nullable=True),
+    _number("input_tokens", nullable=True),
+    _number("output_tokens", nullable=True),
+    _float("cost", nullable=True),
+    _float("duration", nullable=True),
+    _text("exact", nullable=True),
+    _number("added_in"),
+    _number("removed_in", nullable=True),
+    _text("run_id"),
+)
+
+runs: Final = sa.Table(
+    "taskctx_runs",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, primary_key=True),
+    _float("started_at"),
+    _float("ended_at", nullable=True),
+    _text("outcome", nullable=True),
+    _text("error", nullable=True),
+    # The number of this run's last save, and what that save was given: a copy of it gets the same answer.
+    _number("saves"),
+    _number("revision"),
+    _number("next_seq"),
+    _number("next_model"),
+    _number("next_position"),
+)
