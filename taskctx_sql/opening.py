@@ -1,0 +1,111 @@
+"""One address, one store: which back end it is, and how it is opened and closed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import unquote, urlsplit
+
+from taskctx_sql.blocking import blocking
+from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.json_store import JsonStore
+from taskctx_sql.store import Store
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+def open_store(
+    address: str | AsyncEngine,
+    *,
+    schema: str | None = None,
+    strict: bool = False,
+    retry_seconds: float | None = None,
+) -> OpeningStore:
+    """Open the store that an address names.
+
+    ``async with open_store(...) as store`` and ``with open_store(...) as store`` close it at the end;
+    ``store = await open_store(...)`` leaves that to you.
+
+    Args:
+        address: ``sqlite:///tasks.db``, ``postgresql://user@host/database``, ``json:///folder`` (relative) or
+            ``json:////folder`` (absolute), or an SQLAlchemy ``AsyncEngine``, which you dispose yourself.
+        schema: On Postgres, the schema that the tables are in.
+        strict: Refuse values that would come back as their text, with `UnstorableValueError`.
+        retry_seconds: How long a database that is away or locked is tried again; 15 if not given.
+
+    Raises:
+        InvalidAddressError: On opening: the address names no store.
+        MissingDriverError: On opening: the driver is not installed.
+        SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
+        StoreError: On opening: the database could not be reached, or refused.
+    """
+    return OpeningStore(address, schema=schema, strict=strict, retry_seconds=retry_seconds)
+
+
+class OpeningStore:
+    """What `open_store` returns: to be entered, with or without ``async``, or awaited."""
+
+    def __init__(
+        self, address: str | AsyncEngine, *, schema: str | None, strict: bool, retry_seconds: float | None
+    ) -> None:
+        """Take the address; nothing is opened yet."""
+        self._address = address
+        self._schema, self._strict, self._retry_seconds = schema, strict, retry_seconds
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Store:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+    def __enter__(self) -> Store:
+        return blocking(self.__aenter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        blocking(self.__aexit__(kind, error, traceback))
+
+    async def _open(self) -> Store:
+        if isinstance(self._address, str) and is_json_address(self._address):
+            return JsonStore(json_folder(self._address), strict=self._strict)
+        if not isinstance(self._address, str) and not _is_engine(self._address):
+            raise InvalidAddressError(repr(self._address), f"it is a {type(self._address).__name__}")
+        # Only now, so that a program without a database never pays for importing one.
+        from taskctx_sql.sql.store import DEFAULT_RETRY_SECONDS, SqlStore
+
+        seconds = DEFAULT_RETRY_SECONDS if self._retry_seconds is None else self._retry_seconds
+        return await SqlStore.open(self._address, schema=self._schema, strict=self._strict, retry_seconds=seconds)
+
+
+def is_json_address(address: str) -> bool:
+    """Whether an address names a folder of JSON files."""
+    return address.startswith("json:")
+
+
+def json_folder(address: str) -> Path:
+    """Return the folder that a JSON address names, ``json:///folder`` as SQLite's addresses name a file.
+
+    Raises:
+        InvalidAddressError: It names a host, or no folder.
+    """
+    parts = urlsplit(address)
+    folder = unquote(parts.path[1:])
+    if parts.netloc or not folder:
+        raise InvalidAddressError(address, "json: needs three slashes and a folder")
+    return Path(folder)
+
+
+def _is_engine(value: Any) -> TypeGuard[AsyncEngine]:
+    return any(kind.__name__ == "AsyncEngine" for kind in type(value).__mro__)
