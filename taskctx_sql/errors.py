@@ -95,23 +95,22 @@ class StoreError(TaskContextError):
 class StoreFailedError(StoreError):
     """The database or the file system failed; its own error is the ``__cause__``."""
 
-    def __init__(self, doing: str, address: str, cause: BaseException, *, outcome_unknown: bool = False) -> None:
+    def __init__(self, doing: str, address: str, reason: str, *, outcome_unknown: bool = False) -> None:
         doubt = "; whether it was written is not known, and saving again is safe" if outcome_unknown else ""
-        super().__init__(f"could not {doing} in {address}: {type(cause).__name__}: {cause}{doubt}")
-        self.doing, self.address, self.outcome_unknown = doing, address, outcome_unknown
+        super().__init__(f"could not {doing} in {address}: {reason}{doubt}")
+        self.doing, self.address, self.reason, self.outcome_unknown = doing, address, reason, outcome_unknown
 
 
 class StoreUnavailableError(StoreError):
     """The store could not be reached, or stayed locked, for as long as retrying was allowed."""
 
-    def __init__(
-        self, doing: str, address: str, waited: float, cause: BaseException, *, outcome_unknown: bool = False
-    ) -> None:
+    def __init__(self, doing: str, address: str, waited: float, reason: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(
-            f"could not {doing} in {address} within {waited:.1f} s ({type(cause).__name__}: {cause}); "
+            f"could not {doing} in {address} within {waited:.1f} s ({reason}); "
             "what is unsaved is kept: try again when the store is back"
         )
-        self.doing, self.address, self.waited, self.outcome_unknown = doing, address, waited, outcome_unknown
+        self.doing, self.address, self.waited, self.reason = doing, address, waited, reason
+        self.outcome_unknown = outcome_unknown
 
 
 class StoreClosedError(StoreError):

@@ -290,7 +290,7 @@ class JsonStore:
         try:
             json_files.sync_folder(self.folder)
         except OSError as error:
-            raise StoreFailedError("sync", self.address, error, outcome_unknown=True) from error
+            raise StoreFailedError("sync", self.address, str(error), outcome_unknown=True) from error
 
     @contextlib.contextmanager
     def _at_work(self, doing: str, key: ContextKey | None) -> Iterator[Path]:
@@ -300,7 +300,7 @@ class JsonStore:
         try:
             yield path
         except OSError as error:
-            raise StoreFailedError(doing, self.address, error) from error
+            raise StoreFailedError(doing, self.address, str(error)) from error
 
 
 def _signature(status: os.stat_result) -> _Signature:

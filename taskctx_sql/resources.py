@@ -13,11 +13,16 @@ logger = logging.getLogger(__name__)
 Settle = Callable[[Awaitable[Any]], Coroutine[Any, Any, None]]
 
 
+def _log(name: str, error: Exception) -> None:
+    logger.error("resource %r could not be closed: %s", name, error, exc_info=error)
+
+
 class Resources:
     """What must be closed: ``named`` is what a context shows, and the rest is what was replaced under its name."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, report: Callable[[str, Exception], None] = _log) -> None:
+        """Start with nothing; ``report`` is told of each resource that could not be closed."""
+        self._report = report
         self.named: dict[str, Any] = {}
         self._acquired: list[tuple[str, Any]] = []
         self._replaced: list[Any] = []
@@ -33,7 +38,7 @@ class Resources:
         """Close every resource, and forget it.
 
         The newest goes first, and each goes once. What was put into ``named`` by hand counts as newest; what was
-        taken out of it by hand is left alone. A failure is logged and stops no other. An interruption, such as a
+        taken out of it by hand is left alone. A failure is reported and stops no other. An interruption, such as a
         cancellation, goes on when all are closed.
 
         Args:
@@ -44,7 +49,7 @@ class Resources:
             try:
                 await _close(resource, settle)
             except Exception as error:
-                logger.error("resource %r could not be closed: %s", name, error, exc_info=error)
+                self._report(name, error)
             except BaseException as error:
                 interruption = interruption or error
         if interruption is not None:

@@ -203,6 +203,24 @@ def judge(error: BaseException) -> Verdict:
     return Verdict.FINAL
 
 
+# What to do about what SQLite says, by its code.
+_REMEDIES: Final = {
+    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and that the file may be opened",
+    sqlite3.SQLITE_READONLY: "check the permissions of the file and its folder",
+    sqlite3.SQLITE_FULL: "the disk is full: nothing that was saved is lost, and saving goes on when there is room",
+    sqlite3.SQLITE_CORRUPT: "run `PRAGMA integrity_check`, and restore the file from a backup",
+    sqlite3.SQLITE_BUSY: "another process holds the file",
+}
+
+
+def reason(error: BaseException) -> str:
+    """Return what an engine said, in one line and without the statement and its values, and what to do about it."""
+    orig = (error.orig or error) if isinstance(error, DBAPIError) else error
+    said = f"{type(orig).__name__}: {' '.join(str(orig).split())}"
+    remedy = _REMEDIES.get(getattr(orig, "sqlite_errorcode", 0) & 0xFF)
+    return f"{said}: {remedy}" if remedy else said
+
+
 def is_in_doubt_at_commit(error: BaseException) -> bool:
     """Whether an error that came from COMMIT leaves open if it happened."""
     state = sqlstate(error)

@@ -62,12 +62,16 @@ class Retrying:
                 if verdict is dialect.Verdict.NOT_A_DATABASE:
                     raise NotADatabaseError(self._address) from error
                 if verdict is dialect.Verdict.FINAL:
-                    raise StoreFailedError(doing, self._address, error, outcome_unknown=in_doubt) from error
+                    raise StoreFailedError(
+                        doing, self._address, dialect.reason(error), outcome_unknown=in_doubt
+                    ) from error
             waited = time.monotonic() - started
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
             attempt += 1
             if waited + pause > self._seconds:
-                raise StoreUnavailableError(doing, self._address, waited, cause, outcome_unknown=in_doubt) from cause
+                raise StoreUnavailableError(
+                    doing, self._address, waited, dialect.reason(cause), outcome_unknown=in_doubt
+                ) from cause
             if attempt == 1:
-                logger.warning("could not %s in %s, trying again: %s", doing, self._address, cause)
+                logger.warning("could not %s in %s, trying again: %s", doing, self._address, dialect.reason(cause))
             await asyncio.sleep(pause)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import taskctx_sql
 from taskctx_sql.errors import (
     ForeignSchemaError,
     InvalidAddressError,
@@ -180,7 +179,7 @@ def _refuse_foreign(connection: sa.Connection, schema: str | None, address: str 
 
 def migrations_folder() -> Path:
     """Return where the migrations are: in the installed package, or beside it in a checkout."""
-    package = Path(taskctx_sql.__file__).parent
+    package = Path(__file__).parent.parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
 
@@ -205,7 +204,7 @@ async def on_connection(database: Database, doing: str, work: Callable[[sa.Conne
         except Exception as error:
             if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
                 raise NotADatabaseError(address) from error
-            raise StoreFailedError(doing, address, error) from error
+            raise StoreFailedError(doing, address, dialect.reason(error)) from error
 
 
 @asynccontextmanager
@@ -236,7 +235,7 @@ async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     except Exception as error:
         if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
             raise NotADatabaseError(address) from error
-        raise StoreFailedError("connect", address, error) from error
+        raise StoreFailedError("connect", address, dialect.reason(error)) from error
     try:
         yield connection
     finally:

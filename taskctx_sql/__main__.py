@@ -1,0 +1,5 @@
+"""``python -m taskctx_sql`` is the command ``taskctx``."""
+
+from taskctx_sql.cli import main
+
+main()

@@ -1,0 +1,234 @@
+"""The command ``taskctx``: the demo, the schema, a context's contents, and the health checks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+import taskctx_sql
+from taskctx_sql import demo as demo_task
+from taskctx_sql import display, health, settings
+from taskctx_sql.errors import TaskContextError
+from taskctx_sql.opening import open_store
+from taskctx_sql.records import ContextKey
+from taskctx_sql.task_context import TaskContext
+
+DEMO_FOLDER: Final = Path("taskctx-demo")
+
+database_option = click.option(
+    "--database-url",
+    envvar="TASKCTX_DATABASE_URL",
+    metavar="URL",
+    help="sqlite:///tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+schema_option = click.option("--schema", metavar="NAME", help="On Postgres, the schema that the tables are in.")
+
+
+class _Group(click.Group):
+    """Errors of the library on one line, with the remedy; the traceback only if asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TaskContextError, OSError) as error:
+            if ctx.params.get("traceback"):
+                raise
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="taskctx_sql")
+@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+def main(traceback: bool) -> None:
+    """A durable, queryable record of what an AI task did.
+
+    \b
+    taskctx demo                              index this project's files, and see what was recorded
+    taskctx upgrade postgresql://me@host/db   set up a database, or bring it up to this version
+    taskctx show USER CHAT                    print a context
+    taskctx diagnose                          find out why something does not load, close or optimize
+
+    Exit codes: 0 done, 1 failed or something was found, 2 the command's words are off.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger = logging.getLogger("taskctx_sql")
+    logger.setLevel(settings.log_level())
+    logger.handlers = [handler]
+
+
+def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a click command of an async function."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        asyncio.run(command(*args, **options))
+
+    return run
+
+
+@main.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@database_option
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEMO_FOLDER,
+    show_default=True,
+    help="Where the index goes, and the database if no other is named.",
+)
+@json_option
+def demo(folder: Path | None, database_url: str | None, output: Path, as_json: bool) -> None:
+    """Index the text files in FOLDER, and print from SQL what was recorded.
+
+    Word counts, headings and frequent terms of each file go into an index. Every read, write and step is kept in a
+    context; run it again, and it goes on from there and says what changed. Without FOLDER it takes the project's own
+    files.
+
+    \b
+    taskctx demo
+    taskctx demo ~/notes
+    taskctx demo ~/notes --database-url postgresql://me@host/db --json
+    """
+    folder = (folder or _project_folder()).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    url = database_url or f"sqlite:///{output / 'demo.db'}"
+    with display.progress() as bars:
+        bar = bars.add_task("Indexing", total=None)
+
+        def show(name: str, number: int, total: int) -> None:
+            bars.update(bar, completed=number, total=total, description=f"Indexing {display.escape(name[-40:])}")
+
+        result = asyncio.run(demo_task.index_folder(folder, output / "index.json", url, progress=show))
+    report = asyncio.run(_report(url, result))
+    if as_json:
+        display.print_json({"result": result, **report})
+    else:
+        display.print_demo(result, report)
+
+
+@main.command()
+@click.argument("user")
+@click.argument("chat")
+@database_option
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="The newest updates shown.")
+@json_option
+@asynchronous
+async def show(user: str, chat: str, database_url: str | None, limit: int, as_json: bool) -> None:
+    """Print the context of USER and CHAT: its newest updates, files, models and metadata.
+
+    \b
+    taskctx show demo index-0123456789ab --database-url sqlite:///taskctx-demo/demo.db
+    """
+    url = database_url or f"json:///{settings.task_dir()}"
+    async with open_store(url) as store:
+        context = TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=limit)
+        await context.load()
+    if context.is_new:
+        raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.address}")
+    if as_json:
+        display.print_json(context.to_dict() | {"revision": context.revision, "complete": context.history_complete})
+    else:
+        display.print_context(context)
+
+
+@main.command()
+@click.argument("url")
+@schema_option
+@click.option("--revision", default="head", show_default=True, help="Which revision to go to.")
+@json_option
+@asynchronous
+async def upgrade(url: str, schema: str | None, revision: str, as_json: bool) -> None:
+    """Set up the database at URL, or bring it up to this version; what is in it stays.
+
+    \b
+    taskctx upgrade sqlite:///tasks.db
+    taskctx upgrade postgresql://me@host/db --schema tasks
+    """
+    before = await taskctx_sql.current(url, schema=schema)
+    await taskctx_sql.upgrade(url, revision, schema=schema)
+    after = await taskctx_sql.current(url, schema=schema)
+    if as_json:
+        display.print_json({"before": before, "after": after, "head": taskctx_sql.head()})
+    elif before == after:
+        click.echo(f"The schema is at {after} already.")
+    else:
+        click.echo(f"The schema went from {before or 'nothing'} to {after}.")
+
+
+@main.command()
+@click.argument("url")
+@schema_option
+@json_option
+@asynchronous
+async def current(url: str, schema: str | None, as_json: bool) -> None:
+    """Print the revision that the database at URL is at, and the one this version needs.
+
+    \b
+    taskctx current sqlite:///tasks.db
+    """
+    found = await taskctx_sql.current(url, schema=schema)
+    if as_json:
+        display.print_json({"current": found, "head": taskctx_sql.head()})
+    else:
+        click.echo(f"{found or 'nothing'} (this version needs {taskctx_sql.head()})")
+    if found != taskctx_sql.head():
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("user", default="test")
+@click.argument("chat", default="test")
+@database_option
+@json_option
+def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> None:
+    """Find out why the context of USER and CHAT does not load, and try closing and optimizing.
+
+    \b
+    taskctx diagnose user_456 chat_session_xyz789 --database-url json:///tasks
+    """
+    found = {
+        "loading": health.diagnose_history_loading_issue(database_url, user_id=user, chat_id=chat),
+        "closing": health.diagnose_resource_cleanup_issue(),
+        "optimizing": health.diagnose_context_optimization_issue(),
+    }
+    if as_json:
+        display.print_json({name: {"ok": found[name].ok, "findings": found[name].findings} for name in found})
+    else:
+        for name, diagnosis in found.items():
+            for finding in diagnosis.findings:
+                click.echo(f"{finding.level:8} {name}: {finding.message}")
+    if not all(found.values()):
+        sys.exit(1)
+
+
+async def _report(url: str, result: demo_task.Result) -> dict[str, Any]:
+    """Ask SQL what happened; a folder of JSON files has none to ask."""
+    from taskctx_sql.sql import reports
+    from taskctx_sql.sql.store import SqlStore
+
+    async with open_store(url) as store:
+        if not isinstance(store, SqlStore):
+            return {"address": store.address}
+        key = ContextKey(result.user_id, result.chat_id)
+        return {
+            "address": store.address,
+            "timeline": await reports.timeline(store, key, limit=8),
+            "updates_by_type": await reports.updates_by_type(store, key),
+            "files_by_operation": await reports.files_by_operation(store, key),
+            "runs": await reports.context_runs(store, key),
+        }
+
+
+def _project_folder() -> Path:
+    """The checkout, or where there is none, the installed package."""
+    package = Path(taskctx_sql.__file__).parent
+    return package.parent if (package.parent / "pyproject.toml").exists() else package
