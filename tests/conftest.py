@@ -72,7 +72,9 @@ async def _open_connections(server: str, name: str) -> int:
     engine = create_async_engine(dialect.parse_url(server))
     try:
         async with engine.connect() as connection:
-            statement = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()")
+            statement = sa.text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+            )
             return int(await connection.scalar(statement, {"name": name}) or 0)
     finally:
         await engine.dispose()

@@ -363,9 +363,7 @@ async def test_metadata_is_kept_where_it_is(store: Store, key: ContextKey) -> No
     metadata = {"z": 1, "a": {"hidden": [1, 2]}}
     toggles = {"a": False}
     await store.save(
-        new_delta(
-            key, metadata=MappingChange(metadata, metadata, ()), toggles=MappingChange(toggles, toggles, ())
-        )
+        new_delta(key, metadata=MappingChange(metadata, metadata, ()), toggles=MappingChange(toggles, toggles, ()))
     )
     loaded = await store.load(key)
     kept = Feature.METADATA in store.features
@@ -400,7 +398,22 @@ async def test_users_are_kept_apart_where_the_store_knows_them(store: Store, use
 
 @pytest.mark.parametrize(
     "chat",
-    ["../x", "/etc/passwd", "a/b", "a\\b", "..", ".", "%2e%2e", "%2F", "a%b", "", " ", "CON", "a\nb", "'; DROP TABLE x"],
+    [
+        "../x",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "..",
+        ".",
+        "%2e%2e",
+        "%2F",
+        "a%b",
+        "",
+        " ",
+        "CON",
+        "a\nb",
+        "'; DROP TABLE x",
+    ],
 )
 async def test_a_crafted_id_is_an_id_like_any_other(store: Store, user: str, chat: str) -> None:
     others = [ContextKey(user, other) for other in ("x", "etc/passwd", "a", "%252F")]

@@ -28,10 +28,10 @@ class Head:
     created_at: float
 
 
-async def take_place(connection: AsyncConnection, delta: Delta, encoded: Encoded) -> Head:
-    """Lock the context's row, or make it, and reserve a revision and seqs for the delta."""
+async def take_place(connection: AsyncConnection, delta: Delta, encoded: Encoded, *, step: int) -> Head:
+    """Lock the context's row, or make it; raise its revision by ``step``, and reserve seqs for the delta."""
     counts = {
-        "revision": int(delta.has_content),
+        "revision": step,
         "next_seq": len(delta.updates),
         "next_model": len(delta.models),
         "next_position": sum(1 for change in delta.files if change.position is None and not change.removed),

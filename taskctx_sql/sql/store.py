@@ -246,14 +246,14 @@ class SqlStore:
     async def _write(self, delta: Delta, encoded: Encoded) -> Saved:
         base = delta.base or _UNSEEN
         async with self._transaction(write=True) as connection:
-            head = await statements.take_place(connection, delta, encoded)
+            head = await statements.take_place(connection, delta, encoded, step=_step(delta))
             if base.created_at not in (None, head.created_at):
                 raise LostContextError(delta.key)
             if not await statements.count_save(connection, delta, encoded, head):
                 raise _WrittenBeforeError
             saved = _saved(delta, encoded, base, head)
             if delta.if_unchanged and not saved.complete:
-                raise StaleContextError(delta.key, base.revision, head.revision - int(delta.has_content))
+                raise StaleContextError(delta.key, base.revision, head.revision - _step(delta))
             await statements.write_rows(connection, delta, encoded, head)
             await self._write_mappings(connection, delta, encoded, saved)
             return saved
@@ -331,8 +331,14 @@ class SqlStore:
             raise WrongEventLoopError(self.address)
 
 
+def _step(delta: Delta) -> int:
+    """How many revisions a delta makes: none if it only tells of its run."""
+    is_new = delta.base is None or delta.base.revision == 0
+    return int(delta.has_content or is_new)
+
+
 def _saved(delta: Delta, encoded: Encoded, base: _Base, head: Head) -> Saved:
-    complete = head.revision - int(delta.has_content) == base.revision
+    complete = head.revision - _step(delta) == base.revision
     unplaced = sum(1 for row in encoded.files if row["position"] is None)
     return Saved(
         revision=head.revision,
