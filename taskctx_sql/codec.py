@@ -56,8 +56,7 @@ def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: 
             if not text.isascii():
                 text.encode()
             return text
-    except (ValueError, RecursionError, TypeError):
-        # Not plain: a type, a NaN, a cycle, a depth or a surrogate that the slow path tells apart.
+    except Exception:  # noqa: S110  # not plain: a type, a NaN, a cycle, a depth, a class of its own; told apart below
         pass
     tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place)
     return with_fresh_stack(lambda: _write(tree))

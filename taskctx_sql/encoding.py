@@ -21,6 +21,9 @@ MAX_DEPTH: Final = 900
 # Python refuses to print integers past 4,300 digits, and may be set as low as 640, which is 2,126 bits.
 MAX_INTEGER_BITS: Final = 2048
 
+# How much of a place a message shows.
+SHOWN_PLACE: Final = 300
+
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -34,10 +37,16 @@ def _unescape(text: str) -> str:
     return value
 
 
+def _time_text(value: time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise ValueError("a time of day in a zone whose offset depends on the date")
+    return value.isoformat()
+
+
 _TO_TAG: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
     datetime: ("__datetime__", datetime.isoformat),
     date: ("__date__", date.isoformat),
-    time: ("__time__", time.isoformat),
+    time: ("__time__", _time_text),
     timedelta: ("__timedelta__", lambda value: str(Decimal(value // _MICROSECOND).scaleb(-6))),
     UUID: ("__uuid__", str),
     Decimal: ("__decimal__", str),
@@ -107,18 +116,17 @@ def from_file_tag(obj: dict[str, Any]) -> Any:
 _warned: set[type] = set()
 
 
+# A step from a container to one of its children, the child, and whether it must be hashable when it comes back.
+_Child = tuple[str, Any, bool]
+
+
 class _Part:
     """A container whose children are being converted."""
 
     __slots__ = ("children", "depth", "done", "finish", "holder", "place")
 
     def __init__(
-        self,
-        holder: Any,
-        children: Iterable[tuple[str, Any]],
-        finish: Callable[[list[Any]], Any],
-        place: _Place,
-        depth: int,
+        self, holder: Any, children: Iterable[_Child], finish: Callable[[list[Any]], Any], place: _Place, depth: int
     ) -> None:
         self.holder, self.children, self.finish = holder, iter(children), finish
         self.place, self.depth = place, depth
@@ -139,7 +147,7 @@ class Encoding:
 
     def tree(self, value: Any, place: str) -> Any:
         """Return what JSON can write for the value, which is called ``place`` in errors and warnings."""
-        parts = [_Part(None, [("", value)], lambda done: done[0], (None, place), 0)]
+        parts = [_Part(None, [("", value, False)], lambda done: done[0], (None, place), 0)]
         holders: set[int] = set()
         while True:
             part = parts[-1]
@@ -152,15 +160,15 @@ class Encoding:
                     return result
                 parts[-1].done.append(result)
                 continue
-            step, item = child
-            opened = self._open(item, (part.place, step), part.depth + 1, holders)
+            step, item, hashable = child
+            opened = self._open(item, (part.place, step), part.depth + 1, holders, hashable)
             if isinstance(opened, _Part):
                 holders.add(id(opened.holder))
                 parts.append(opened)
             else:
                 part.done.append(opened)
 
-    def _open(self, value: Any, place: _Place, depth: int, holders: set[int]) -> Any:
+    def _open(self, value: Any, place: _Place, depth: int, holders: set[int], hashable: bool) -> Any:
         """Return what JSON writes for a scalar, or the part that a container is."""
         kind = type(value)
         if value is None or kind is bool:
@@ -173,57 +181,64 @@ class Encoding:
             return self._float(value)
         if id(value) in holders:
             return self._as_text(value, place, "it contains itself", "{...}" if isinstance(value, dict) else "[...]")
-        # A tag and its content are up to three levels.
-        if depth > MAX_DEPTH - 3:
-            return self._as_text(value, place, "nested too deep", f"<{kind.__name__} nested too deep>")
         try:
-            return self._open_other(value, place, depth, holders)
+            opened = self._open_other(value, place, depth, holders, hashable)
+            if isinstance(opened, _Part) and opened.depth > MAX_DEPTH:
+                return self._as_text(value, place, "nested too deep", f"<{kind.__name__} nested too deep>")
+            return opened
         except UnstorableValueError:
             raise
         except Exception as error:
             # A user's own class may raise anything from its methods; its neighbours are stored all the same.
             return self._as_text(value, place, f"{type(error).__name__} while reading it")
 
-    def _open_other(self, value: Any, place: _Place, depth: int, holders: set[int]) -> Any:
+    def _open_other(self, value: Any, place: _Place, depth: int, holders: set[int], hashable: bool) -> Any:
         if isinstance(value, Enum):
-            return self._open(value.value, (place, ".value"), depth, holders)
+            return self._open(value.value, (place, ".value"), depth, holders, hashable)
         if isinstance(value, str):
             return self._str(str.__str__(value))
         if isinstance(value, int):
             return self._int(int.__index__(value))
         if isinstance(value, float):
             return self._float(float.__float__(value))
-        if isinstance(value, dict):
-            return self._dict(value, dict.items(value), place, depth)
-        if isinstance(value, list):
-            return _Part(value, _numbered(list.__iter__(value)), lambda done: done, place, depth)
-        if isinstance(value, tuple):
-            return _Part(value, _numbered(tuple.__iter__(value)), lambda done: {"__tuple__": done}, place, depth + 1)
-        if isinstance(value, set | frozenset):
-            tag = "__set__" if isinstance(value, set) else "__frozenset__"
-            return _Part(value, _numbered(_in_stable_order(value)), lambda done: {tag: done}, place, depth + 1)
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         for known, (tag, write) in _TO_TAG.items():
             if isinstance(value, known):
                 return {tag: self._str(write(value))}
+        if isinstance(value, tuple):
+            children = _numbered(tuple.__iter__(value), hashable)
+            return _Part(value, children, lambda done: {"__tuple__": done}, place, depth + 1)
+        if isinstance(value, frozenset):
+            children = _numbered(_in_stable_order(value), True)
+            return _Part(value, children, lambda done: {"__frozenset__": done}, place, depth + 1)
+        if hashable:
+            # What it would be read as can be no key and no member of a set.
+            return self._as_text(value, place, "as a key or in a set")
+        if isinstance(value, set):
+            children = _numbered(_in_stable_order(value), True)
+            return _Part(value, children, lambda done: {"__set__": done}, place, depth + 1)
+        if isinstance(value, dict):
+            return self._dict(value, dict.items(value), place, depth)
+        if isinstance(value, list):
+            return _Part(value, _numbered(list.__iter__(value), False), lambda done: done, place, depth)
         fields = _fields_of(value)
         if fields is not None:
             return self._dict(value, fields.items(), place, depth)
         return self._as_text(value, place, "JSON has no form for it")
 
     def _dict(self, holder: Any, pairs: Iterable[tuple[Any, Any]], place: _Place, depth: int) -> _Part:
-        items = list(pairs)
+        items = [(_plain_key(key), item) for key, item in pairs]
         plain = all(type(key) is str and (self._for_file or _is_clean(key)) for key, _ in items)
         if plain and not (len(items) == 1 and items[0][0] in TAGS and self._would_be_read_as_tag(items[0])):
             keys = [key for key, _ in items]
-            steps = [(f"[{key!r}]", item) for key, item in items]
+            steps = [(f"[{key!r}]", item, False) for key, item in items]
             return _Part(holder, steps, lambda done: dict(zip(keys, done, strict=True)), place, depth)
         flat = []
         for key, item in items:
             step = f"[{key!r}]" if isinstance(key, str | int) else f"[<{type(key).__name__}>]"
-            flat += [(step, key), (step, item)]
-        return _Part(holder, flat, lambda done: {"__items__": [list(p) for p in _in_pairs(done)]}, place, depth + 2)
+            flat += [(step, key, True), (step, item, False)]
+        return _Part(holder, flat, _items, place, depth + 2)
 
     def _would_be_read_as_tag(self, item: tuple[str, Any]) -> bool:
         if self._keep_tags:
@@ -254,34 +269,46 @@ class Encoding:
 
     def _as_text(self, value: Any, place: _Place, reason: str, text: str | None = None) -> Any:
         if self._strict:
-            raise UnstorableValueError("".join(_parts(place)), value, reason)
+            raise UnstorableValueError(_shown(place), value, reason)
         kind = type(value)
         if self._warn and kind not in _warned:
             _warned.add(kind)
-            message = f"{''.join(_parts(place))} is a {kind.__name__} ({reason}): stored as its text"
+            message = f"{_shown(place)} is a {kind.__name__} ({reason}): stored as its text"
             warnings.warn(message, LossyValueWarning, stacklevel=2)
         return self._str(text_of(value) if text is None else text)
 
 
-def _numbered(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"[{index}]", item) for index, item in enumerate(items))
+def _numbered(items: Iterable[Any], hashable: bool) -> Iterator[_Child]:
+    return ((f"[{index}]", item, hashable) for index, item in enumerate(items))
 
 
-def _in_pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(flat[::2], flat[1::2], strict=True)
+def _plain_key(key: Any) -> Any:
+    """A key that is stored as a string anyway, as that string."""
+    if isinstance(key, Enum) and isinstance(key.value, str):
+        key = key.value
+    return str.__str__(key) if isinstance(key, str) else key
+
+
+def _items(flat: list[Any]) -> dict[str, Any]:
+    """Keys and values in turn, as a tagged object; or a plain one, if all keys became strings on the way."""
+    keys, values = flat[::2], flat[1::2]
+    if all(type(key) is str for key in keys) and len(set(keys)) == len(keys) and not TAGS.issuperset(keys):
+        return dict(zip(keys, values, strict=True))
+    return {"__items__": [list(pair) for pair in zip(keys, values, strict=True)]}
 
 
 # Where a value is: its holder's place and its own step from there. Put into words only when it is needed.
 _Place = tuple[Any, str]
 
 
-def _parts(place: _Place) -> list[str]:
+def _shown(place: _Place) -> str:
     steps = []
     at: Any = place
     while at is not None:
         at, step = at
         steps.append(step)
-    return steps[::-1]
+    text = "".join(reversed(steps))
+    return text if len(text) <= SHOWN_PLACE else f"{text[:SHOWN_PLACE]}..."
 
 
 def _is_clean(text: str) -> bool:

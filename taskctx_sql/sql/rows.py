@@ -80,7 +80,7 @@ def _mapping_text(change: Any, place: str, strict: bool) -> str | None:
 def _update_row(update: ContextUpdate, place: int, strict: bool) -> dict[str, Any]:
     where = f"new update {place} ({update.update_type!r})"
     timestamp, kind = update.timestamp, update.update_type
-    is_exact = type(timestamp) is float and timestamp == timestamp and _is_column_text(kind)
+    is_exact = _is_column_float(timestamp) and _is_column_text(kind)
     return {
         "timestamp": _column_float(timestamp),
         "update_type": "None" if kind is None else _column_text(kind),
@@ -97,8 +97,7 @@ def _file_row(change: FileChange, strict: bool) -> dict[str, Any]:
         _is_column_text(path)
         and tuple(fields) == _FILE_FIELDS
         and all(_is_column_text(fields[name]) for name in ("operation", "source", "state"))
-        and type(fields["timestamp"]) is float
-        and math.isfinite(fields["timestamp"])
+        and _is_column_float(fields["timestamp"])
     )
     return {
         "path_id": path_id(path),
@@ -220,10 +219,14 @@ def _column_text(value: Any) -> Any:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def _is_column_float(value: Any) -> bool:
+    return type(value) is float and repr(_column_float(value)) == repr(value)
+
+
 def _column_float(value: Any) -> float | None:
     if type(value) is float:
-        # SQLite would turn a NaN into NULL by itself; so does this, on every engine.
-        return value if value == value else None
+        # SQLite would turn a NaN into NULL and -0.0 into 0.0 by itself; so does this, on every engine.
+        return value + 0.0 if value == value else None
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         try:
             number = float(value)

@@ -1,0 +1,304 @@
+"""Every value comes back equal and of the same type, from every store; what cannot is told, and costs no neighbour."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import sqlite3
+import sys
+import threading
+import warnings
+from collections import OrderedDict, namedtuple
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pydantic
+import pytest
+import sqlalchemy as sa
+from hypothesis import example, given, settings
+
+from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, codec, encoding, open_store
+from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
+from taskctx_sql.sql import tables
+from tests.contract import new_delta, stored
+from tests.values import HOSTILE, VALUES, nested, picture
+
+
+@pytest.fixture(autouse=True)
+def warned_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_warned", set())
+
+
+# Property: a round trip through each store.
+
+_seen: dict[str, int] = {}
+
+
+@settings(max_examples=2000)
+@given(value=VALUES)
+async def test_an_arbitrary_value_comes_back_as_it_was(store: Store, user: str, kind: str, value: Any) -> None:
+    number = _seen[kind] = _seen.get(kind, 0) + 1
+    key = ContextKey(user, f"c{number}")
+    update = ContextUpdate(1.5, "message", value, {"value": value})
+    await store.save(dataclasses.replace(new_delta(key), updates=[update]))
+    (row,) = (await store.load(key)).updates
+    assert picture(row.update.data) == picture(value)
+    assert picture(row.update.metadata) == picture({"value": value})
+    await store.delete(key)
+
+
+async def test_each_hostile_value_comes_back_as_it_was(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    await store.save(new_delta(key, *HOSTILE))
+    found = await stored(store, key)
+    assert len(found) == len(HOSTILE)
+    for value, again in zip(HOSTILE, found, strict=True):
+        assert picture(again) == picture(value)
+
+
+@pytest.mark.parametrize("kind_of_nesting", ["list", "dict"])
+async def test_a_value_nested_to_the_limit_comes_back(store: Store, user: str, kind_of_nesting: str) -> None:
+    value = nested(codec.MAX_DEPTH - 1, kind_of_nesting)
+    key = ContextKey(user, "c1")
+    await store.save(new_delta(key, value))
+    (again,) = await stored(store, key)
+    assert json.dumps(again) == json.dumps(value) if sys.getrecursionlimit() > 2000 else _same_nesting(again, value)
+
+
+def _same_nesting(one: Any, other: Any) -> bool:
+    while isinstance(one, list | dict):
+        assert type(one) is type(other)
+        one, other = (one[0], other[0]) if isinstance(one, list) else (one["k"], other["k"])
+    return bool(one == other)
+
+
+async def test_strange_types_timestamps_and_paths_come_back(store: Store, user: str) -> None:
+    updates = [
+        ContextUpdate(timestamp, kind, None, {})  # type: ignore[arg-type]  # callers without types
+        for timestamp, kind in [
+            (1, "int"), (float("inf"), "inf"), (-0.0, "zero"), (1e300, "a\x00b"), (2.5, "\ud800"), (2.5, ""),
+            (2.5, 7), (2.5, None), (None, "none"), ("2026", "text"), (10**30, "big"), (True, "bool"),
+        ]
+    ]  # fmt: skip
+    key = ContextKey(user, "c1")
+    await store.save(dataclasses.replace(new_delta(key), updates=updates))
+    found = [row.update for row in (await store.load(key)).updates]
+    expected = [(picture(update.timestamp), picture(update.update_type)) for update in updates]
+    assert [(picture(update.timestamp), picture(update.update_type)) for update in found] == expected
+
+
+# What a database holds.
+
+
+@settings(max_examples=300)
+@given(value=VALUES)
+@example(value={"a": [float("nan"), "\x00", "\ud800", 10**5000, {1: 2}]})
+def test_the_text_is_json_that_both_engines_compute_with(value: Any) -> None:
+    text = codec.encode(value)
+    text.encode()
+    assert "\x00" not in text
+    strict = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert strict is not None or value is None
+    connection = sqlite3.connect(":memory:")
+    assert connection.execute("SELECT json_valid(?)", (text,)).fetchone() == (1,)
+    connection.close()
+
+
+async def test_postgres_takes_each_hostile_value_as_jsonb(postgres_url: str, user: str) -> None:
+    async with open_store(postgres_url) as store:
+        assert isinstance(store, SqlStore)
+        await store.save(new_delta(ContextKey(user, "c1"), *HOSTILE, nested(codec.MAX_DEPTH - 1)))
+        column = sa.func.jsonb_typeof(sa.cast(tables.updates.c.data, sa.dialects.postgresql.JSONB))
+        found = await store.query(sa.select(column))
+    assert len(found) >= len(HOSTILE)
+
+
+def test_plain_values_stay_readable() -> None:
+    assert codec.encode({"a": [1, 2.5, None, True, "é🙂"]}) == '{"a":[1,2.5,null,true,"é🙂"]}'
+    assert codec.encode((1, {"x"})) == '{"__tuple__":[1,{"__set__":["x"]}]}'
+
+
+# What is stored as something else.
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Name(str):
+    __slots__ = ()
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: Any
+
+
+class Model(pydantic.BaseModel):
+    name: str
+    tags: set[str]
+
+
+Pair = namedtuple("Pair", "a b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: int
+
+
+CONVERTED = [
+    (Color.RED, "red"),
+    (Number.ONE, 1),
+    (Name("n"), "n"),
+    (Point(1, (2,)), {"x": 1, "y": (2,)}),
+    (Model(name="m", tags={"t"}), {"name": "m", "tags": {"t"}}),
+    (Pair(1, 2), (1, 2)),
+    (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    (bytearray(b"x"), b"x"),
+    (memoryview(b"x"), b"x"),
+    (PurePosixPath("a/b"), Path("a/b")),
+    ({Color.RED: Point(1, 2)}, {"red": {"x": 1, "y": 2}}),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), CONVERTED, ids=lambda value: type(value).__name__)
+async def test_a_known_type_is_stored_as_its_content(store: Store, user: str, value: Any, expected: Any) -> None:
+    key = ContextKey(user, "c1")
+    await store.save(new_delta(key, value))
+    assert [picture(found) for found in await stored(store, key)] == [picture(expected)]
+
+
+class Opaque:
+    def __str__(self) -> str:
+        return "opaque"
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@dataclasses.dataclass
+class Broken:
+    x: int = 1
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "x":
+            raise RuntimeError("no x")
+        return super().__getattribute__(name)
+
+
+class Lying(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+def cycle() -> Any:
+    value: dict[str, Any] = {"a": [1]}
+    value["a"].append(value)
+    return value
+
+
+LOSSY = [
+    (Opaque(), "opaque"),
+    (Mute(), "<Mute without a text>"),
+    (1 + 2j, "(1+2j)"),
+    (cycle(), {"a": [1, "{...}"]}),
+    (Exception("e"), "e"),
+    (float, "<class 'float'>"),
+    ([1, Opaque(), 2], [1, "opaque", 2]),
+    ({Frozen(1): 2}, {"Frozen(x=1)": 2}),
+    ({Frozen(1), 3}, {"Frozen(x=1)", 3}),
+    ({(1, Frozen(1)): 2}, {(1, "Frozen(x=1)"): 2}),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), LOSSY, ids=lambda value: type(value).__name__)
+async def test_anything_else_is_stored_as_its_text_with_one_warning_a_type(
+    store: Store, user: str, value: Any, expected: Any
+) -> None:
+    key = ContextKey(user, "c1")
+    with pytest.warns(LossyValueWarning) as caught:
+        await store.save(new_delta(key, "before", value, value, "after"))
+    assert len(caught) == 1
+    assert await stored(store, key) == ["before", expected, expected, "after"]
+
+
+async def test_a_value_nested_too_deep_costs_no_neighbour(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    with pytest.warns(LossyValueWarning):
+        await store.save(new_delta(key, "before", nested(100_000), nested(100_000, "dict"), "after"))
+    found = await stored(store, key)
+    assert (found[0], found[3]) == ("before", "after")
+    for value in found[1:3]:
+        while isinstance(value, list | dict):
+            value = value[0] if isinstance(value, list) else value["k"]
+        assert "nested too deep" in value
+
+
+async def test_a_value_whose_own_methods_fail_costs_no_neighbour(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LossyValueWarning)
+        await store.save(new_delta(key, "before", Broken(), Lying(a=1), {"in": Mute()}, "after"))
+    found = await stored(store, key)
+    assert (found[0], found[-1]) == ("before", "after")
+    assert found[2] == {"a": 1}
+
+
+@pytest.mark.parametrize("value", [Opaque(), cycle(), {"a": [0, Mute()]}, nested(5000)], ids=lambda v: type(v).__name__)
+async def test_strict_mode_names_the_update_and_the_place(address: str, user: str, value: Any) -> None:
+    key = ContextKey(user, "c1")
+    async with open_store(address, strict=True) as store:
+        with pytest.raises(UnstorableValueError) as caught:
+            await store.save(new_delta(key, "fine", {"list": [1, value]}))
+        assert await stored(store, key) == []
+    assert caught.value.place.startswith("new update 1 ('message').data['list'][1]")
+    assert len(str(caught.value)) < 5000
+
+
+async def test_strict_mode_takes_all_that_comes_back(address: str, user: str) -> None:
+    key = ContextKey(user, "c1")
+    async with open_store(address, strict=True) as store:
+        await store.save(new_delta(key, *HOSTILE))
+        assert len(await stored(store, key)) == len(HOSTILE)
+
+
+def test_a_time_of_day_in_a_zone_is_told_as_lossy() -> None:
+    from datetime import time
+
+    with pytest.raises(UnstorableValueError):
+        codec.encode(time(1, 2, tzinfo=ZoneInfo("Europe/Berlin")), strict=True)
+
+
+def test_equal_sets_have_equal_texts() -> None:
+    assert codec.encode({"b", "a", "c"}) == codec.encode({"c", "b", "a"})
+
+
+def test_a_value_can_be_coded_under_a_long_stack() -> None:
+    value = nested(codec.MAX_DEPTH - 1)
+
+    def deep(frames: int) -> Any:
+        return deep(frames - 1) if frames else codec.decode(codec.encode(value))
+
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(deep(700)))
+    thread.start()
+    thread.join()
+    assert _same_nesting(found[0], value)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"__set__": 1}', '{"__datetime__": "x"}', '{"__int__": "zz"}', "{", '{"__items__": [1]}']
+)
+def test_a_text_that_was_not_written_by_us_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # json's own is one
+        codec.decode(text)
