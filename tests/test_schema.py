@@ -1,0 +1,334 @@
+"""The schema: migrations build exactly the declared tables, on both engines, and leave all else alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, head, open_store, task_context, upgrade
+from taskctx_sql.errors import (
+    ForeignSchemaError,
+    InvalidAddressError,
+    NotADatabaseError,
+    SchemaMissingError,
+    SchemaTooNewError,
+    SchemaTooOldError,
+    StoreFailedError,
+)
+from taskctx_sql.sql import dialect, schema, tables
+from tests.contract import new_delta, stored
+
+CHECKOUT = Path(__file__).parent.parent
+OURS = {*tables.metadata.tables, tables.VERSION_TABLE}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with nothing in it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new.db"
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of the caller's own, made without us."""
+    made = create_async_engine(dialect.parse_url(url))
+    yield made
+    await made.dispose()
+
+
+async def look(engine: AsyncEngine, question: Any) -> Any:
+    async with engine.connect() as connection:
+        return await connection.run_sync(question)
+
+
+def table_names(connection: sa.Connection) -> set[str]:
+    return set(sa.inspect(connection).get_table_names())
+
+
+async def run(engine: AsyncEngine, *statements: str) -> None:
+    async with engine.begin() as connection:
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+
+
+# What the migrations build.
+
+
+async def test_the_migrations_build_exactly_the_declared_tables(url: str, engine: AsyncEngine) -> None:
+    await upgrade(url)
+
+    def differences(connection: sa.Connection) -> list[Any]:
+        options = {
+            "compare_type": True,
+            "compare_server_default": True,
+            "version_table": tables.VERSION_TABLE,
+            "include_name": schema.is_ours,
+        }
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata))
+
+    assert await look(engine, differences) == []
+    assert await look(engine, table_names) == OURS
+
+
+async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(url: str, engine: AsyncEngine) -> None:
+    await upgrade(url)
+
+    def names(connection: sa.Connection) -> set[str | None]:
+        inspector = sa.inspect(connection)
+        found = {inspector.get_pk_constraint(name)["name"] for name in tables.metadata.tables}
+        return found | {index["name"] for name in tables.metadata.tables for index in inspector.get_indexes(name)}
+
+    expected = {f"{name}_pkey" for name in tables.metadata.tables}
+    assert await look(engine, names) == expected | {"taskctx_contexts_user_id_created_at_context_id_idx"}
+
+
+async def test_every_key_begins_with_the_context(url: str, engine: AsyncEngine) -> None:
+    await upgrade(url)
+
+    def keys(connection: sa.Connection) -> list[str]:
+        inspector = sa.inspect(connection)
+        return [inspector.get_pk_constraint(name)["constrained_columns"][0] for name in tables.metadata.tables]
+
+    assert await look(engine, keys) == ["context_id"] * len(tables.metadata.tables)
+
+
+async def test_a_difference_between_tables_and_migrations_would_be_found(url: str, engine: AsyncEngine) -> None:
+    await upgrade(url)
+    await run(engine, "ALTER TABLE taskctx_updates DROP COLUMN exact")
+    options = {"version_table": tables.VERSION_TABLE, "include_name": schema.is_ours}
+    found = await look(engine, lambda c: compare_metadata(MigrationContext.configure(c, opts=options), tables.metadata))
+    assert [change[0] for change in found] == ["add_column"]
+
+
+async def test_downgrading_leaves_nothing_and_other_tables_alone(url: str, engine: AsyncEngine) -> None:
+    await run(engine, "CREATE TABLE yours (x TEXT)", "CREATE TABLE alembic_version (version_num TEXT)")
+    await run(engine, "INSERT INTO yours VALUES ('kept')", "INSERT INTO alembic_version VALUES ('theirs')")
+    await upgrade(url)
+    assert await look(engine, table_names) == OURS | {"yours", "alembic_version"}
+    await downgrade(url, "base")
+    assert await look(engine, table_names) == {"yours", "alembic_version", tables.VERSION_TABLE}
+    assert await current(url) is None
+    async with engine.connect() as connection:
+        assert await connection.scalar(sa.text("SELECT x FROM yours")) == "kept"
+        assert await connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "theirs"
+    await upgrade(url)
+    assert await current(url) == head()
+
+
+def test_the_known_revisions_are_those_of_the_files_in_one_line() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.migrations_folder()))
+    scripts = ScriptDirectory.from_config(config)
+    assert tuple(script.revision for script in reversed(list(scripts.walk_revisions()))) == schema.REVISIONS
+    assert scripts.get_heads() == [head()]
+
+
+async def test_upgrading_keeps_what_is_there(url: str, user: str) -> None:
+    await upgrade(url)
+    async with task_context({"user_id": user}, database_url=url) as context:
+        context.add_context_update("message", "kept")
+    await upgrade(url)
+    async with task_context({"user_id": user}, database_url=url) as context:
+        assert [update.data for update in context.context_history] == ["kept"]
+
+
+# The ways to upgrade.
+
+
+def alembic(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "alembic", "-c", str(CHECKOUT / "alembic.ini"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+async def test_alembics_own_command_does_the_same(url: str, engine: AsyncEngine) -> None:
+    done = await asyncio.to_thread(alembic, "-x", f"url={url}", "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert await look(engine, table_names) == OURS
+    assert await current(url) == head()
+    done = await asyncio.to_thread(alembic, "downgrade", "base", TASKCTX_DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert await look(engine, table_names) == {tables.VERSION_TABLE}
+
+
+def test_alembics_own_command_asks_for_a_database() -> None:
+    done = alembic("upgrade", "head")
+    assert done.returncode != 0
+    assert "alembic -x url=sqlite:///tasks.db" in done.stderr + done.stdout
+
+
+async def test_a_callers_engine_and_connection_are_used_and_left_open(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await upgrade(connection)
+        assert await current(connection) == head()
+        await connection.rollback()
+    await upgrade(engine)
+    assert await current(engine) == head()
+    await downgrade(engine, "base")
+    assert await look(engine, table_names) == {tables.VERSION_TABLE}
+
+
+async def test_a_callers_transaction_can_take_an_upgrade_back(engine: AsyncEngine) -> None:
+    if engine.dialect.name == "sqlite":
+        # The driver's old way would commit before each CREATE TABLE.
+        sa.event.listen(engine.sync_engine, "connect", lambda c, _: setattr(c, "isolation_level", None))
+    async with engine.connect() as connection:
+        transaction = await connection.begin()
+        await upgrade(connection)
+        assert await connection.run_sync(table_names) == OURS
+        await transaction.rollback()
+    assert await look(engine, table_names) == set()
+
+
+async def test_a_store_on_a_callers_engine_works_and_leaves_it_open(engine: AsyncEngine, user: str) -> None:
+    await upgrade(engine)
+    async with open_store(engine) as store:
+        assert isinstance(store, SqlStore)
+        await asyncio.gather(*(store.save(new_delta(ContextKey(user, "c"), number)) for number in range(20)))
+        assert sorted(await stored(store, ContextKey(user, "c"))) == list(range(20))
+    assert await look(engine, table_names) == OURS
+
+
+async def test_a_schema_of_choice_holds_everything(empty_postgres_url: str, user: str) -> None:
+    url, name = empty_postgres_url, 'My "tasks"'
+    await upgrade(url, schema=name)
+    await upgrade(url, schema=name)
+    assert await current(url, schema=name) == head()
+    assert await current(url) is None
+    engine = create_async_engine(dialect.parse_url(url))
+    assert await look(engine, table_names) == set()
+    assert await look(engine, lambda c: set(sa.inspect(c).get_table_names(schema=name))) == OURS
+    await engine.dispose()
+    async with open_store(url, schema=name) as store:
+        context = TaskContext({"user_id": user}, store=store)
+        context.add_context_update("message", "in a schema")
+        await context.save()
+        assert len(await store.contexts(user)) == 1
+    with pytest.raises(SchemaMissingError):
+        async with open_store(url):
+            pass
+    await downgrade(url, "base", schema=name)
+    assert await current(url, schema=name) is None
+
+
+@pytest.mark.parametrize("processes", [6])
+async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
+    code = "import asyncio, sys, taskctx_sql; asyncio.run(taskctx_sql.upgrade(sys.argv[1]))"
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", code, url, stderr=asyncio.subprocess.PIPE)
+        for _ in range(processes)
+    ]
+    ends = await asyncio.gather(*(process.communicate() for process in started), *(upgrade(url) for _ in range(4)))
+    assert [process.returncode for process in started] == [0] * processes, ends
+    assert await current(url) == head()
+
+
+async def test_a_new_sqlite_file_opened_by_many_at_once_is_set_up_once(tmp_path: Path, user: str) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    code = (
+        "import asyncio, sys\nfrom taskctx_sql import task_context\n"
+        "async def main():\n"
+        "    async with task_context({'user_id': sys.argv[2]}, database_url=sys.argv[1]) as context:\n"
+        "        context.add_context_update('message', 'hello')\n"
+        "asyncio.run(main())\n"
+    )
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", code, url, user, stderr=asyncio.subprocess.PIPE)
+        for _ in range(6)
+    ]
+    ends = await asyncio.gather(*(process.communicate() for process in started))
+    assert [process.returncode for process in started] == [0] * 6, ends
+    async with task_context({"user_id": user}, database_url=url) as context:
+        assert len(context.context_history) == 6
+
+
+# Opening what is not ours, or not of this version.
+
+
+async def test_a_new_sqlite_file_is_set_up_at_once_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    async with open_store(f"sqlite:///{path}"):
+        pass
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_database_in_memory_is_set_up_at_once(user: str) -> None:
+    async with open_store("sqlite://") as store:
+        await asyncio.gather(*(store.save(new_delta(ContextKey(user, "c"), number)) for number in range(10)))
+        assert len(await stored(store, ContextKey(user, "c"))) == 10
+
+
+async def test_a_database_without_our_tables_says_what_to_run(url: str, engine: AsyncEngine) -> None:
+    await run(engine, "CREATE TABLE yours (x TEXT)")
+    with pytest.raises(SchemaMissingError, match="run `taskctx upgrade"):
+        await open_store(url)
+    assert await look(engine, table_names) == {"yours"}
+
+
+async def test_an_outdated_database_says_what_to_run(
+    url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await upgrade(url)
+    # The day after the next release.
+    monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9999"))
+    with pytest.raises(SchemaTooOldError, match="run `taskctx upgrade") as caught:
+        await open_store(url)
+    assert (caught.value.found, caught.value.needed) == ("0001", "9999")
+
+
+async def test_a_database_that_is_too_new_says_what_to_run(url: str, engine: AsyncEngine) -> None:
+    await upgrade(url)
+    await run(engine, f"UPDATE {tables.VERSION_TABLE} SET version_num = 'abcd'")
+    for attempt in (open_store(url), upgrade(url)):
+        with pytest.raises(SchemaTooNewError, match="pip install --upgrade taskctx_sql") as caught:
+            await attempt
+        assert caught.value.found == "abcd"
+
+
+async def test_tables_of_our_names_that_are_not_ours_are_left_alone(url: str, engine: AsyncEngine) -> None:
+    await run(engine, "CREATE TABLE taskctx_runs (x TEXT)")
+    for attempt in (open_store(url), upgrade(url)):
+        with pytest.raises(ForeignSchemaError, match="taskctx_runs"):
+            await attempt
+    assert await look(engine, table_names) == {"taskctx_runs"}
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database\n" * 100)
+    url = f"sqlite:///{path}"
+    for attempt in (open_store(url), upgrade(url), current(url)):
+        with pytest.raises(NotADatabaseError, match=re.escape(str(path))):
+            await attempt
+    assert path.read_text() == "not a database\n" * 100
+
+
+async def test_a_missing_folder_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/missing/new.db"
+    for attempt in (open_store(url), upgrade(url)):
+        with pytest.raises(StoreFailedError, match="check that the folder exists"):
+            await attempt
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("bad", [None, 5, object()])
+async def test_what_is_no_database_at_all_is_refused(bad: Any) -> None:
+    with pytest.raises(InvalidAddressError):
+        await upgrade(bad)
+    with pytest.raises(InvalidAddressError):
+        await open_store(bad)
