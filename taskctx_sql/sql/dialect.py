@@ -91,13 +91,15 @@ def create_engine(url: sa.URL) -> AsyncEngine:
         if url.get_backend_name() == "sqlite":
             engine = create_async_engine(
                 url,
+                # What people store does not belong in messages and tracebacks.
+                hide_parameters=True,
                 connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
                 **({} if is_memory(url) else {"pool_size": 5, "max_overflow": 10}),
             )
             event.listen(engine.sync_engine, "connect", _set_up_sqlite)
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
-        return create_async_engine(url, pool_size=10, max_overflow=10)
+        return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10)
     except (ImportError, NoSuchModuleError) as error:
         raise MissingDriverError("Postgres", "postgres") from error
 

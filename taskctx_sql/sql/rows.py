@@ -101,7 +101,7 @@ def _file_row(change: FileChange, strict: bool) -> dict[str, Any]:
     )
     return {
         "path_id": path_id(path),
-        "path": _column_text(path),
+        "path": "None" if path is None else _column_text(path),
         "operation": _column_text(fields.get("operation")),
         "source": _column_text(fields.get("source")),
         "timestamp": _column_float(fields.get("timestamp")),

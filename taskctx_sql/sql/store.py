@@ -327,7 +327,9 @@ class SqlStore:
         self._check_home()
 
     def _check_home(self) -> None:
-        if self._home != (os.getpid(), asyncio.get_running_loop()):
+        process, loop = self._home
+        # The process first: in a forked child no loop counts as running.
+        if process != os.getpid() or loop is not asyncio.get_running_loop():
             raise WrongEventLoopError(self.address)
 
 
