@@ -108,7 +108,7 @@ def replace_file(path: Path, text: str) -> None:
     """Put ``text`` in the place of a file, so that a reader or a crash sees the old one or the new one.
 
     A new file is its owner's alone; one that was there keeps its permissions. The text is on the disk before it
-    takes the name. When the folder then cannot be synced, the error comes although the new file is in place.
+    takes the name; the name itself is durable after `sync_folder`.
     """
     temporary = path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
     try:
@@ -124,7 +124,6 @@ def replace_file(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

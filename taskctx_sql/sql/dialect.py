@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from taskctx_sql.errors import InvalidAddressError, MissingDriverError
+from taskctx_sql.errors import InvalidAddressError, MissingDriverError, StoreFailedError
 
 # Eight processes that append to one file waited 4.3 s at the most (80,000 saves).
 SQLITE_BUSY_SECONDS: Final = 60.0
@@ -114,13 +113,20 @@ def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     return engine.dialect.name == "sqlite"
 
 
-def make_private(url: sa.URL) -> None:
-    """Make a SQLite file that does not exist yet, so that it is its owner's alone."""
+def prepare_file(url: sa.URL) -> None:
+    """Make a SQLite file that does not exist yet, so that it is its owner's alone.
+
+    Raises:
+        StoreFailedError: It can be neither made nor read. Found out here, because aiosqlite leaves a thread behind
+            when it cannot open a file.
+    """
     if url.get_backend_name() != "sqlite" or is_memory(url) or str(url.database).startswith("file:"):
         return
-    # A missing folder is SQLite's to complain about.
-    with contextlib.suppress(FileNotFoundError):
-        os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(str(url.database), os.O_RDONLY | os.O_CREAT, 0o600))
+    except OSError as error:
+        remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
+        raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from error
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:

@@ -230,6 +230,7 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
 @asynccontextmanager
 async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     address = dialect.mask(str(engine.url))
+    dialect.prepare_file(engine.url)
     try:
         connection = await engine.connect()
     except Exception as error:

@@ -311,7 +311,7 @@ class SqlStore:
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
-        dialect.make_private(self._engine.url)
+        dialect.prepare_file(self._engine.url)
         async with self._transaction(write=False) as connection:
             try:
                 await connection.run_sync(check, self._schema, self.address)
