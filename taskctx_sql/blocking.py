@@ -30,25 +30,28 @@ def blocking(work: Awaitable[Any] | AsyncIterator[Any]) -> Any:
     """
     if isinstance(work, AsyncIterator):
         return _iterate(work)
+    if _is_our_thread():
+        if isinstance(work, Coroutine):
+            work.close()
+        raise RuntimeError("blocking() was called on the loop that it waits for: use await there")
     return _run(_await(work))
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    loop = _running_loop()
-    try:
-        inside = asyncio.get_running_loop() is loop
-    except RuntimeError:
-        inside = False
-    if inside:
-        work.close()
-        raise RuntimeError("blocking() was called on the loop that it waits for: use await there")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    future = asyncio.run_coroutine_threadsafe(work, _running_loop())
     try:
         return future.result()
     except BaseException:
         # An interruption, such as Ctrl-C: what is under way is told, and finishes or undoes its work.
         future.cancel()
         raise
+
+
+def _is_our_thread() -> bool:
+    try:
+        return asyncio.get_running_loop() is _loop
+    except RuntimeError:
+        return False
 
 
 async def _await(work: Awaitable[T]) -> T:

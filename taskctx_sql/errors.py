@@ -9,7 +9,17 @@ from typing import Any
 
 
 class TaskContextError(Exception):
-    """Base of all of the library's errors."""
+    """Base of all of the library's errors. They can be sent to other processes, facts and all."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by the arguments, which are only the message.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[TaskContextError], args: tuple[Any, ...], facts: dict[str, Any]) -> TaskContextError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 # What a caller handed in.
@@ -72,7 +82,7 @@ class UnstorableValueError(TaskContextError, ValueError):
             f"{place} is a {type(value).__name__} that cannot be stored as it is ({reason}): "
             "replace it, or open the store without strict=True to keep its text"
         )
-        self.place, self.type, self.reason = place, type(value), reason
+        self.place, self.type_name, self.reason = place, type(value).__name__, reason
 
 
 class LossyValueWarning(UserWarning):

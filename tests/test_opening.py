@@ -1,0 +1,83 @@
+"""One address, one store."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskctx_sql import JsonStore, SqlStore, blocking, open_store
+from taskctx_sql.errors import InvalidAddressError, MissingDriverError
+from taskctx_sql.opening import json_folder
+from taskctx_sql.sql import dialect
+
+
+def test_a_json_address_names_a_folder_as_sqlite_names_a_file() -> None:
+    assert json_folder("json:///tasks") == Path("tasks")
+    assert json_folder("json:////var/lib/tasks") == Path("/var/lib/tasks")
+    assert json_folder("json:///with%20space") == Path("with space")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "tasks.db", "mysql://x/y", "sqlite", "json:", "json://host/folder", "json:///", "postgresql+psycopg://x/y",
+        "http://x", "sqlite+pysqlite:///x.db",
+    ],
+)  # fmt: skip
+async def test_an_address_that_is_not_understood_shows_what_is(address: str) -> None:
+    with pytest.raises(InvalidAddressError, match=r"Use sqlite:///tasks\.db, postgresql://user@host/database or json:"):
+        await open_store(address)
+
+
+@pytest.mark.parametrize("address", ["mysql://me:hidden@x/y", "no url me:hidden@x"])
+async def test_a_wrong_address_does_not_show_its_password(address: str) -> None:
+    with pytest.raises(InvalidAddressError) as caught:
+        await open_store(address)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_postgres_addresses_are_taken_as_people_write_them(scheme: str) -> None:
+    url = dialect.parse_url(f"{scheme}://me:pw@host:5433/db?sslmode=require&host=/socket")
+    assert url.drivername == "postgresql+asyncpg"
+    assert dict(url.query) == {"ssl": "require", "host": "/socket"}
+    assert dialect.mask(str(url)).startswith("postgresql://me:***@host:5433/db")
+
+
+async def test_awaiting_leaves_the_closing_to_the_caller(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite:///{tmp_path}/x.db")
+    assert isinstance(store, SqlStore)
+    assert list(await store.contexts("u")) == []
+    await store.close()
+
+
+async def test_a_store_is_closed_when_the_body_fails(address: str) -> None:
+    with pytest.raises(KeyError):
+        async with open_store(address) as store:
+            raise KeyError
+    with pytest.raises(Exception, match="is closed: open it again"):
+        await store.contexts("u")
+
+
+def test_a_store_opens_and_closes_in_a_plain_with(address: str, kind: str) -> None:
+    with open_store(address) as store:
+        assert isinstance(store, JsonStore if kind == "json" else SqlStore)
+        assert list(blocking(store.contexts("nobody"))) == []
+    with pytest.raises(Exception, match="is closed"):
+        blocking(store.contexts("nobody"))
+
+
+async def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_asyncpg(name: str, *args: Any, **more: Any) -> Any:
+        if name == "asyncpg":
+            raise ModuleNotFoundError("No module named 'asyncpg'")
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_asyncpg)
+    with pytest.raises(MissingDriverError, match=r"pip install 'taskctx_sql\[postgres\]'"):
+        await open_store("postgresql://me@localhost/db")
