@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, TaskContext, blocking, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, TaskContext, blocking, current, open_store, upgrade
 from taskctx_sql.errors import (
     CorruptRecordError,
     LostContextError,
@@ -262,6 +262,24 @@ async def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, user: str) -> 
         assert await stored(store, ContextKey(user, "c")) == ["waited"]
         timer.join()
         holder.close()
+
+
+async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_path: Path, user: str) -> None:
+    path = tmp_path / "x.db"
+    async with open_store(f"sqlite:///{path}") as store:
+        await store.save(new_delta(ContextKey(user, "c"), "a"))
+        await current(f"sqlite:///{path}")
+        async with open_store(f"sqlite:///{path}"):
+            pass
+        # Closing any descriptor of a file drops the process's locks on it. Then this stranger would be the last one
+        # out, as far as it can see, and take the log away with it.
+        stranger = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM taskctx_runs'); c.close()"
+        )
+        subprocess.run([sys.executable, "-c", stranger, str(path)], check=True)
+        assert Path(f"{path}-wal").exists()
+        await store.save(new_delta(ContextKey(user, "c"), "b"))
+        assert await stored(store, ContextKey(user, "c")) == ["a", "b"]
 
 
 async def test_a_lock_that_stays_is_told_with_the_time_waited(

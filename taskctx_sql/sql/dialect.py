@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -122,11 +126,28 @@ def prepare_file(url: sa.URL) -> None:
     """
     if url.get_backend_name() != "sqlite" or is_memory(url) or str(url.database).startswith("file:"):
         return
+    path = Path(str(url.database))
     try:
-        os.close(os.open(str(url.database), os.O_RDONLY | os.O_CREAT, 0o600))
+        if not path.exists():
+            _make_private(path)
+        elif not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
         raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from error
+
+
+def _make_private(path: Path) -> None:
+    # Never opened under its own name: closing a descriptor of a file drops all locks that the process has on it,
+    # those of its other connections included, and then another process may take the log away under them.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
