@@ -2,4 +2,4 @@
 
 from taskctx_sql.cli import main
 
-main()
+main(prog_name="taskctx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -19,7 +20,18 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, head, open_store, task_context, upgrade
+from taskctx_sql import (
+    ContextKey,
+    SqlStore,
+    TaskContext,
+    codec,
+    current,
+    downgrade,
+    head,
+    open_store,
+    task_context,
+    upgrade,
+)
 from taskctx_sql.errors import (
     ForeignSchemaError,
     InvalidAddressError,
@@ -146,6 +158,33 @@ async def test_upgrading_keeps_what_is_there(url: str, user: str) -> None:
     await upgrade(url)
     async with task_context({"user_id": user}, database_url=url) as context:
         assert [update.data for update in context.context_history] == ["kept"]
+
+
+KEPT = sorted((Path(__file__).parent / "fixtures" / "databases").glob("*.json"))
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
+async def test_a_database_kept_from_an_earlier_revision_is_upgraded_and_loads(
+    url: str, engine: AsyncEngine, kept: Path
+) -> None:
+    """Each file holds the rows as a release of that revision wrote them, and what the context was."""
+    found = json.loads(kept.read_text())
+    await upgrade(url, found["revision"])
+    async with engine.begin() as connection:
+        for content in found["tables"]:
+            for row in content["rows"]:
+                names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+                statement = sa.text(f"INSERT INTO {content['table']} ({names}) VALUES ({marks})")
+                await connection.execute(statement, row)
+    await upgrade(url)
+    async with task_context({"user_id": "kept", "chat_id": "from 0001"}, database_url=url) as context:
+        now = [context.to_dict(), context.metadata, context.metadata_toggles]
+        assert codec.encode(now) == found["expected"]
+        context.add_context_update("message", "goes on")
+
+
+def test_every_revision_has_a_database_kept_from_it() -> None:
+    assert [path.stem for path in KEPT] == list(schema.REVISIONS)
 
 
 # The ways to upgrade.

@@ -276,7 +276,8 @@ async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_pa
         stranger = (
             "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM taskctx_runs'); c.close()"
         )
-        subprocess.run([sys.executable, "-c", stranger, str(path)], check=True)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", stranger, str(path))
+        assert await process.wait() == 0
         assert Path(f"{path}-wal").exists()
         await store.save(new_delta(ContextKey(user, "c"), "b"))
         assert await stored(store, ContextKey(user, "c")) == ["a", "b"]

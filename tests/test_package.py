@@ -1,0 +1,74 @@
+"""The package: what importing it costs, and that the wheel works where there is no checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from taskctx_sql.sql import schema
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    # An index address that pip was given by the environment stays; the checkout is out of reach.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_importing_it_brings_no_database_along() -> None:
+    code = (
+        "import sys, taskctx_sql\n"
+        "taskctx_sql.TaskContext({}, 'tasks').add_context_update('message', 1)\n"
+        "print(sorted({'sqlalchemy', 'alembic', 'aiosqlite', 'asyncpg', 'click', 'rich'} & set(sys.modules)))"
+    )
+    assert run(sys.executable, "-c", code, folder=Path.cwd()).strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, CHECKOUT, folder=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_has_the_migrations_and_the_types(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "taskctx_sql/py.typed" in names
+    assert {"taskctx_sql/migrations/env.py", "taskctx_sql/migrations/script.py.mako"} <= names
+    versions = {path.name for path in (CHECKOUT / "migrations" / "versions").glob("*.py")}
+    assert len(versions) == len(schema.REVISIONS)
+    assert {f"taskctx_sql/migrations/versions/{name}" for name in versions} <= names
+    assert not [name for name in names if name.startswith(("tests/", "migrations/"))]
+
+
+def test_the_wheel_works_in_an_empty_environment_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    programs = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin")
+    work = tmp_path / "work"
+    work.mkdir()
+    run(programs / "python", "-m", "pip", "install", "-q", wheel, folder=work)
+
+    assert "went from nothing" in run(programs / "taskctx", "upgrade", "sqlite:///tasks.db", folder=work)
+    assert "The end of the timeline" in run(programs / "taskctx", "demo", folder=work)
+    script = (
+        "from taskctx_sql import task_context\n"
+        "with task_context({'user_id': 'u', 'chat_id': 'c'}, database_url='sqlite:///tasks.db') as context:\n"
+        "    context.add_context_update('message', 'hello')\n"
+        "    print(len(context.context_history))\n"
+    )
+    assert run(programs / "python", "-W", "error", "-c", script, folder=work).strip() == "1"
+    assert run(programs / "python", "-W", "error", "-c", script, folder=work).strip() == "2"
+    assert "hello" in run(programs / "taskctx", "show", "u", "c", "--database-url", "sqlite:///tasks.db", folder=work)
+    without_driver = [programs / "taskctx", "upgrade", "postgresql://me@127.0.0.1/x"]
+    done = subprocess.run(list(map(str, without_driver)), capture_output=True, text=True, cwd=work)
+    assert "pip install 'taskctx_sql[postgres]'" in done.stderr
