@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from taskctx_sql.blocking import blocking
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.health import (
     check_context_health,
@@ -34,7 +33,8 @@ from taskctx_sql.settings import (
     validate_config,
 )
 from taskctx_sql.store import Feature, Store
-from taskctx_sql.task_context import TaskContext, build_context, task_context
+from taskctx_sql.sync import blocking
+from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
     from taskctx_sql.sql.schema import current, downgrade, head, upgrade

@@ -18,7 +18,7 @@ from taskctx_sql import display, health, settings
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.opening import open_store
 from taskctx_sql.records import ContextKey
-from taskctx_sql.task_context import TaskContext
+from taskctx_sql.task import TaskContext
 
 DEMO_FOLDER: Final = Path("taskctx-demo")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskctx_sql.json_files import replace_file
-from taskctx_sql.task_context import TaskContext, task_context
+from taskctx_sql.task import TaskContext, task_context
 
 USER_ID: Final = "demo"
 MODEL_ID: Final = "term-frequency"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from taskctx_sql import settings
-from taskctx_sql.blocking import blocking
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import file_name, parse
 from taskctx_sql.opening import is_json_address, json_folder, open_store
 from taskctx_sql.records import ContextKey, Loaded
 from taskctx_sql.resources import Resources
+from taskctx_sql.sync import blocking
 
 Level = Literal["ok", "warning", "error"]
 

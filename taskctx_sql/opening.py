@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
-from taskctx_sql.blocking import blocking
 from taskctx_sql.errors import InvalidAddressError
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.store import Store
+from taskctx_sql.sync import blocking
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

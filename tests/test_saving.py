@@ -265,6 +265,22 @@ async def test_a_save_whose_outcome_is_unknown_is_written_once(store: Store, use
     assert not context.has_unsaved_changes
 
 
+@pytest.mark.parametrize("fault", ["lost before", "lost after"])
+async def test_a_run_whose_end_is_in_doubt_is_settled_by_the_next_one(store: Store, user: str, fault: str) -> None:
+    faulty = FaultyStore(store)
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=faulty)
+    faulty.faults = [fault]
+    with pytest.raises(StoreFailedError):
+        async with context:
+            context.add_context_update("message", "first run")
+    async with context:
+        context.add_context_update("message", "second run")
+    await expect_reload(store, context)
+    assert await stored(store, context.key) == ["first run", "second run"]
+    runs = {delta.run.run_id: delta.run for delta in faulty.deltas}
+    assert [run.outcome for run in runs.values()] == ["completed", "completed"]
+
+
 @pytest.mark.parametrize("fault", ["before", "lost before", "lost after"])
 async def test_a_load_after_a_failed_save_keeps_what_is_unsaved(store: Store, user: str, fault: str) -> None:
     faulty = FaultyStore(store)

@@ -113,6 +113,14 @@ async def test_a_context_can_be_entered_again(address: str, user: str) -> None:
         assert await stored(store, context.key) == [0, 1, 2]
 
 
+async def test_entering_again_sees_what_others_saved_to_a_file_meanwhile(tmp_path: Path) -> None:
+    one, other = TaskContext({"chat_id": "c"}, tmp_path), TaskContext({"chat_id": "c"}, tmp_path)
+    for number, context in enumerate((one, other, one)):
+        async with context:
+            assert len(context.context_history) == (0, 0, 2)[number]
+            context.add_context_update("message", number)
+
+
 async def test_what_was_added_before_entering_is_kept(address: str, user: str) -> None:
     data = {"user_id": user, "chat_id": "c"}
     async with task_context(data, database_url=address) as first:

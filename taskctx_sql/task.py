@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 from taskctx_sql import settings
-from taskctx_sql.blocking import blocking
 from taskctx_sql.context import Clock, MemoryContext
 from taskctx_sql.errors import (
     InvalidContextError,
@@ -33,6 +32,7 @@ from taskctx_sql.optimize import updates_until
 from taskctx_sql.records import ContextUpdate, Delta, Outcome, Run
 from taskctx_sql.settings import DEFAULT_TASK_DIR
 from taskctx_sql.store import Store, finish
+from taskctx_sql.sync import blocking
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class TaskContext(MemoryContext):
         self._depth = 0
         self._run: Run | None = None
         self._in_doubt: Delta | None = None
+        # The constructor read the file already; what it could only log, load() raises.
+        self._was_read = False
         self._load_error: TaskContextError | None = None
         self._turn: asyncio.Lock | None = None
         self._turn_loop: asyncio.AbstractEventLoop | None = None
@@ -101,7 +103,6 @@ class TaskContext(MemoryContext):
             StoreError: The store failed.
         """
         if self._load_error is not None:
-            # What the constructor could only log.
             error, self._load_error = self._load_error, None
             raise error
         async with self._used_store() as store:
@@ -196,18 +197,16 @@ class TaskContext(MemoryContext):
         try:
             if self._store is None and self._url is not None:
                 self._opened = await open_store(self._url)
-            # JSON files were read by the constructor.
-            if not isinstance(self._store, JsonStore) or self._base is None:
-                await self._load_on_entering()
+            if self._was_read:
+                self._was_read = False
+            else:
+                # It is logged, and set aside whole: the task goes on with an empty history, as with the original.
+                with contextlib.suppress(UnreadableFileError):
+                    await self.load()
         except BaseException:
             self._depth -= 1
             await self._close_opened()
             raise
-
-    async def _load_on_entering(self) -> None:
-        # It is logged, and set aside whole: the task goes on with an empty history, as with the original.
-        with contextlib.suppress(UnreadableFileError):
-            await self.load()
 
     async def _leave(self, ended_at: float, error: BaseException | None) -> None:
         self._depth -= 1
@@ -280,8 +279,9 @@ class TaskContext(MemoryContext):
             raise
         self._in_doubt = None
         self._confirm(saved)
-        assert self._run is not None
-        self._run = None if delta.run.ended_at is not None else replace(self._run, saves=delta.run.saves)
+        # A save in doubt may be settled when the next run has begun.
+        if self._run is not None and self._run.run_id == delta.run.run_id:
+            self._run = None if delta.run.ended_at is not None else replace(self._run, saves=delta.run.saves)
 
     def _give_up(self, delta: Delta, error: BaseException) -> None:
         refused = isinstance(error, StaleContextError | LostContextError | UnstorableValueError)
@@ -293,6 +293,7 @@ class TaskContext(MemoryContext):
             self._in_doubt = delta
 
     def _read_json(self, store: JsonStore) -> None:
+        self._was_read = True
         try:
             self._adopt(store.load_now(self.key, history_limit=self._history_limit))
         except TaskContextError as error:
