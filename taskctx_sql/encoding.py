@@ -106,8 +106,9 @@ def from_file_tag(obj: dict[str, Any]) -> Any:
             # Their order in the file is not theirs, so only the count can be compared.
             ((_, content),) = obj.items()
             return value if len(value) == len(content) else obj
+        ((tag, content),) = obj.items()
         again = Encoding(strict=True, warn=False, for_file=True).tree(value, "")
-        as_it_was = Encoding(strict=True, warn=False, for_file=True, keep_tags=True).tree(obj, "")
+        as_it_was = {tag: Encoding(strict=True, warn=False, for_file=True).tree(content, "")}
     except ValueError:
         return obj
     return value if again == as_it_was else obj
@@ -139,11 +140,10 @@ class Encoding:
     It keeps its own stack, because Python's would not hold a value of `MAX_DEPTH`.
     """
 
-    def __init__(self, *, strict: bool, warn: bool, for_file: bool, keep_tags: bool = False) -> None:
+    def __init__(self, *, strict: bool, warn: bool, for_file: bool) -> None:
         self._strict = strict
         self._warn = warn
         self._for_file = for_file
-        self._keep_tags = keep_tags
 
     def tree(self, value: Any, place: str) -> Any:
         """Return what JSON can write for the value, which is called ``place`` in errors and warnings."""
@@ -241,8 +241,6 @@ class Encoding:
         return _Part(holder, flat, _items, place, depth + 2)
 
     def _would_be_read_as_tag(self, item: tuple[str, Any]) -> bool:
-        if self._keep_tags:
-            return False
         if not self._for_file:
             return True
         lookalike = {item[0]: item[1]}

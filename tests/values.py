@@ -22,7 +22,7 @@ HOSTILE: list[Any] = [
     {"__set__": [1]}, {"__tuple__": [1, 2]}, {"__bytes__": "AAAA"}, {"__items__": [[1, 2]]}, {"__float__": "nan"},
     {"__datetime__": "2026-01-01T00:00:00"}, {"__int__": "0x10"}, {"__str__": "a\\u0000"}, {"__set__": 1},
     {"__unknown__": 1}, {"__class__": "os.system"}, {"__set__": [1], "more": 1}, {"$type": "System.Object"},
-    {"__tuple__": [{"__set__": [1]}]}, [{"__path__": "/etc"}], {"__path__": {"__str__": "x"}},
+    {"__tuple__": [{"__set__": [1]}]}, {None: {"__set__": []}}, {1: {2: {"__tuple__": [()]}}}, [{"__path__": "/etc"}], {"__path__": {"__str__": "x"}},
     (1, (2, (3,))), [(), [()]], {"a": (1, [2, {"b": {3}}])}, {1, "1", 1.5, None, (1, 2), b"1"}, frozenset({"a", 1}),
     datetime(2026, 1, 2, 3, 4, 5, 678901), datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC),
     datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=45, seconds=7))), date(1, 1, 1), date(2026, 2, 28),
