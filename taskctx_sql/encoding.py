@@ -97,21 +97,32 @@ def from_tag(obj: dict[str, Any]) -> Any:
 
 
 def from_file_tag(obj: dict[str, Any]) -> Any:
-    """Read a tag, unless writing it again would change the file: then it never was one of ours."""
-    if len(obj) != 1 or next(iter(obj)) not in TAGS:
+    """Read a tag in a file, unless we would not write it so: then it is the original's, and stays as it is."""
+    if len(obj) != 1:
         return obj
+    ((tag, content),) = obj.items()
+    return from_tag(obj) if tag in TAGS and _is_ours(tag, content) else obj
+
+
+def _is_ours(tag: str, content: Any, steps: int = 8) -> bool:
+    """Whether ``{tag: content}`` in a file is what we write for some value. It looks at the surface only."""
+    if type(content) is not (list if tag in _LIST_TAGS else str):
+        return False
     try:
-        value = from_tag(obj)
-        if isinstance(value, set | frozenset):
-            # Their order in the file is not theirs, so only the count can be compared.
-            ((_, content),) = obj.items()
-            return value if len(value) == len(content) else obj
-        ((tag, content),) = obj.items()
-        again = Encoding(strict=True, warn=False, for_file=True).tree(value, "")
-        as_it_was = {tag: Encoding(strict=True, warn=False, for_file=True).tree(content, "")}
+        value = from_tag({tag: content})
     except ValueError:
-        return obj
-    return value if again == as_it_was else obj
+        return False
+    if tag == "__tuple__":
+        return True
+    if tag not in _LIST_TAGS:
+        return bool(Encoding(strict=True, warn=False, for_file=True).tree(value, "") == {tag: content})
+    if len(value) != len(content):
+        return False
+    if tag != "__items__" or any(type(key) is not str for key in value):
+        return True
+    # Only strings as keys: we write that for an object that would be taken for a tag, and for no other.
+    ((key, item),) = value.items() if len(value) == 1 else [("", None)]
+    return key in TAGS and steps > 0 and _is_ours(key, item, steps - 1)
 
 
 _warned: set[type] = set()
@@ -230,7 +241,7 @@ class Encoding:
     def _dict(self, holder: Any, pairs: Iterable[tuple[Any, Any]], place: _Place, depth: int) -> _Part:
         items = [(_plain_key(key), item) for key, item in pairs]
         plain = all(type(key) is str and (self._for_file or _is_clean(key)) for key, _ in items)
-        if plain and not (len(items) == 1 and items[0][0] in TAGS and self._would_be_read_as_tag(items[0])):
+        if plain and not (len(items) == 1 and items[0][0] in TAGS and self._needs_escape(*items[0])):
             keys = [key for key, _ in items]
             steps = [(f"[{key!r}]", item, False) for key, item in items]
             return _Part(holder, steps, lambda done: dict(zip(keys, done, strict=True)), place, depth)
@@ -240,11 +251,8 @@ class Encoding:
             flat += [(step, key, True), (step, item, False)]
         return _Part(holder, flat, _items, place, depth + 2)
 
-    def _would_be_read_as_tag(self, item: tuple[str, Any]) -> bool:
-        if not self._for_file:
-            return True
-        lookalike = {item[0]: item[1]}
-        return from_file_tag(lookalike) is not lookalike
+    def _needs_escape(self, tag: str, content: Any) -> bool:
+        return not self._for_file or _is_ours(tag, content)
 
     def _str(self, text: str) -> Any:
         return text if self._for_file or _is_clean(text) else {"__str__": _escape(text)}

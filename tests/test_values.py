@@ -281,6 +281,38 @@ def test_a_time_of_day_in_a_zone_is_told_as_lossy() -> None:
         codec.encode(time(1, 2, tzinfo=ZoneInfo("Europe/Berlin")), strict=True)
 
 
+@pytest.mark.parametrize(
+    "step", [{"__items__": [["a", None]]}, {"__tuple__": [None]}, {"__items__": [["__items__", None]]}]
+)
+def test_a_value_of_nested_look_alikes_costs_no_more_than_its_size(step: Any) -> None:
+    def fill(shape: Any, inner: Any) -> Any:
+        if isinstance(shape, dict):
+            return {key: fill(item, inner) for key, item in shape.items()}
+        if isinstance(shape, list):
+            return [fill(item, inner) for item in shape]
+        return inner if shape is None else shape
+
+    value: Any = "bottom"
+    for _ in range(60):
+        value = fill(step, value)
+    assert codec.read_file_text(json.dumps(codec.to_file_tree(value))) == value
+    assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"__set__": [[]]}', '{"__set__": [1, 1]}', '{"__items__": [["a", 1]]}', '{"__items__": []}', '{"__items__": 1}',
+        '{"__datetime__": "2026-01-01 00:00"}', '{"__bytes__": "no base64"}', '{"__decimal__": " 1"}', '{"__int__": "7"}',
+        '{"__path__": "a//b"}', '{"__str__": "a"}', '{"__float__": "nan"}', '{"__uuid__": "x"}', '{"__date__": [1]}',
+    ],
+)  # fmt: skip
+def test_what_the_original_wrote_stays_as_it_is_whatever_it_looks_like(text: str) -> None:
+    value = codec.read_file_text(text)
+    assert type(value) is dict
+    assert json.dumps(codec.to_file_tree(value)) == text
+
+
 def test_equal_sets_have_equal_texts() -> None:
     assert codec.encode({"b", "a", "c"}) == codec.encode({"c", "b", "a"})
 
