@@ -302,8 +302,10 @@ def test_a_value_of_nested_look_alikes_costs_no_more_than_its_size(step: Any) ->
 @pytest.mark.parametrize(
     "text",
     [
-        '{"__set__": [[]]}', '{"__set__": [1, 1]}', '{"__items__": [["a", 1]]}', '{"__items__": []}', '{"__items__": 1}',
-        '{"__datetime__": "2026-01-01 00:00"}', '{"__bytes__": "no base64"}', '{"__decimal__": " 1"}', '{"__int__": "7"}',
+        '{"__set__": [[]]}', '{"__set__": [1, 1]}', '{"__items__": [["a", 1]]}', '{"__items__": []}',
+        '{"__items__": 1}',
+        '{"__datetime__": "2026-01-01 00:00"}', '{"__bytes__": "no base64"}', '{"__decimal__": " 1"}',
+        '{"__int__": "7"}',
         '{"__path__": "a//b"}', '{"__str__": "a"}', '{"__float__": "nan"}', '{"__uuid__": "x"}', '{"__date__": [1]}',
     ],
 )  # fmt: skip
