@@ -107,7 +107,7 @@ def _checked_id(field: str, value: object) -> str:
         raise InvalidIdError(field, value, f"it is a {type(value).__name__}, and ids are strings")
     if len(value) > MAX_ID_LENGTH:
         raise InvalidIdError(field, value, f"it has {len(value)} characters, and the limit is {MAX_ID_LENGTH}")
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if "\x00" in value or (not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)):
         raise InvalidIdError(field, value, "NUL and lone surrogates cannot be kept in a database")
     return str.__str__(value)
 

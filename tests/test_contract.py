@@ -324,10 +324,9 @@ async def test_removing_twice_is_harmless(store: Store, key: ContextKey) -> None
 
 
 async def test_tracked_files_are_kept_or_rebuilt(store: Store, key: ContextKey) -> None:
-    entry = {"operation": "read", "source": "user", "timestamp": 1_700_000_000.5, "state": "active"}
-    update = ContextUpdate(
-        entry["timestamp"], "file_operation", {"path": "a.txt", "operation": "read"}, {"source": "user"}
-    )
+    made = 1_700_000_000.5
+    entry = {"operation": "read", "source": "user", "timestamp": made, "state": "active"}
+    update = ContextUpdate(made, "file_operation", {"path": "a.txt", "operation": "read"}, {"source": "user"})
     await store.save(_delta_of(key, update, files=[FileChange("a.txt", entry, None)]))
     assert [(path, found) for _, path, found in (await store.load(key)).files] == [("a.txt", entry)]
 

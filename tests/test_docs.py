@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,7 +20,8 @@ PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks(language: str) -> list[pytest.param]:  # type: ignore[valid-type]  # pytest's own way to name a case
+def blocks(language: str) -> list[Any]:
+    """Every block of a language, as a case named by its page."""
     found = []
     for page in PAGES:
         codes = [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]

@@ -36,7 +36,7 @@ SAMPLES: dict[str, Any] = {
 }
 
 
-def subclasses(of: type) -> Iterator[type]:
+def subclasses(of: type[Any]) -> Iterator[type[Any]]:
     for kind in of.__subclasses__():
         yield kind
         yield from subclasses(kind)

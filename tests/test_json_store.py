@@ -50,8 +50,17 @@ async def test_the_text_is_on_the_disk_before_it_takes_the_name(
 ) -> None:
     steps: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(f"sync {name_of(fd)}"), fsync(fd)))
-    monkeypatch.setattr(Path, "replace", lambda old, new: (steps.append("replace"), replace(old, new)))
+
+    def noted_fsync(descriptor: int) -> None:
+        steps.append(f"sync {name_of(descriptor)}")
+        fsync(descriptor)
+
+    def noted_replace(old: Path, new: Path) -> Path:
+        steps.append("replace")
+        return replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
     await store.save(new_delta(KEY, "a"))
     assert len(steps) == 3
     assert steps[0].endswith(".tmp")
@@ -231,7 +240,8 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file_or_the_new_one(tmp_pa
             for _ in range(7):
                 acknowledged = int(writer.stdout.readline())
             writer.kill()
-            acknowledged = int((writer.stdout.read().split() or [acknowledged])[-1])
+            rest = writer.stdout.read().split()
+            acknowledged = int(rest[-1]) if rest else acknowledged
         found = len(json.loads((tmp_path / "context_history_c.json").read_text()))
         assert acknowledged <= found <= acknowledged + 1
 

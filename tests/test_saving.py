@@ -81,7 +81,7 @@ CHANGES: dict[str, Any] = {
     "edit a timestamp": lambda h: setattr(h[0], "timestamp", 7.5),
     "edit a type": lambda h: setattr(h[-1], "update_type", "edited"),
     "edit metadata": lambda h: setattr(h[1], "metadata", {"edited": 1}),
-    "edit and move": lambda h: (setattr(h[1], "data", "edited"), h.append(h.pop(0))),
+    "edit and move": lambda h: [setattr(h[1], "data", "edited"), h.append(h.pop(0))],  # type: ignore[func-returns-value]
 }
 
 
