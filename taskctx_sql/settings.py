@@ -14,12 +14,15 @@ They are read when they are needed, not at import. What a call passes wins over 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
 from taskctx_sql.errors import InvalidSettingError
+
+_ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.")
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -136,8 +139,16 @@ def log_level(values: Mapping[str, str] = os.environ) -> str:
 
 
 def database_url(values: Mapping[str, str] = os.environ) -> str | None:
-    """Return ``TASKCTX_DATABASE_URL``, or None. An address that is not understood fails where it is opened."""
-    return values.get("TASKCTX_DATABASE_URL") or None
+    """Return ``TASKCTX_DATABASE_URL``, or None."""
+    found = values.get("TASKCTX_DATABASE_URL") or None
+    if found is not None and not _ADDRESS.match(found):
+        shown = re.sub(r"[^/]*@", "***@", found)
+        raise InvalidSettingError(
+            "TASKCTX_DATABASE_URL",
+            shown,
+            "sqlite:///tasks.db, postgresql://user@host/database or json:///folder",
+        )
+    return found
 
 
 def validate_config() -> Settings:

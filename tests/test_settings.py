@@ -70,6 +70,9 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AIECS_LOG_LEVEL", "info", "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("AIECS_LOG_LEVEL", "LOUD", "DEBUG, INFO"),
         ("AIECS_TASK_DIR", "", "the path of a folder"),
+        ("TASKCTX_DATABASE_URL", "mysql://***@host/db", "postgresql://user@host/database"),
+        ("TASKCTX_DATABASE_URL", "tasks.db", "sqlite:///tasks"),
+        ("TASKCTX_DATABASE_URL", "json:folder", "json:///folder"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_with_what_is(
@@ -81,6 +84,13 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(
     assert (caught.value.variable, caught.value.value) == (variable, value)
     assert variable in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_password_in_a_wrong_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKCTX_DATABASE_URL", "mysql://me:hidden@host/db")
+    with pytest.raises(InvalidSettingError) as caught:
+        validate_config()
+    assert "hidden" not in str(caught.value) + caught.value.value
 
 
 def test_validating_makes_the_task_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,10 @@ async def upgrade(database: Database, revision: str = "head", *, schema: str | N
 
 
 async def downgrade(database: Database, revision: str, *, schema: str | None = None) -> None:
-    """Bring a database's schema back to an older revision; "base" removes it, with all that is in it."""
+    """Bring a database's schema back to an older revision; "base" removes it, with all that is in it.
+
+    Raises as `upgrade` does.
+    """
     await _migrate(database, "downgrade", revision, schema)
 
 
@@ -124,6 +127,9 @@ def run_migrations(
         compare_server_default=True,
     )
     run()
+    if found_revision(connection, schema) is None:
+        # Downgraded to nothing: alembic leaves its table behind, empty.
+        sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
