@@ -242,6 +242,24 @@ async def test_a_failed_save_loses_nothing_and_the_next_one_writes_it(store: Sto
     await expect_reload(store, context)
 
 
+@pytest.mark.parametrize("fault", ["before", "lost before", "lost after"])
+async def test_edits_of_saved_entries_outlive_a_failed_save(store: Store, user: str, fault: str) -> None:
+    faulty = FaultyStore(store)
+    context = await loaded(faulty, user)
+    fill(context, 3)
+    context.track_model_usage("m", "p", "x")
+    context.track_file_operation("a", "read")
+    await context.save()
+    context.context_history[1].data = "edited"
+    context.model_tracker[0]["cost"] = 0.5
+    context.file_tracker["a"]["state"] = "closed"
+    faulty.faults = [fault]
+    with pytest.raises(StoreFailedError):
+        await context.save()
+    await context.save()
+    await expect_reload(store, context)
+
+
 @pytest.mark.parametrize("fault", ["lost before", "lost after"])
 async def test_a_save_whose_outcome_is_unknown_is_written_once(store: Store, user: str, fault: str) -> None:
     faulty = FaultyStore(store)

@@ -277,6 +277,19 @@ async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
     assert await current(url) == head()
 
 
+async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine) -> None:
+    await run(engine, "CREATE TABLE yours (x TEXT)")
+    async with engine.connect() as connection:
+        await connection.begin()
+        await connection.run_sync(dialect.begin_write)
+        waiting = asyncio.create_task(upgrade(url))
+        await asyncio.sleep(0.7)
+        assert not waiting.done()
+        await connection.rollback()
+    await waiting
+    assert await current(url) == head()
+
+
 async def test_a_new_sqlite_file_opened_by_many_at_once_is_set_up_once(tmp_path: Path, user: str) -> None:
     url = f"sqlite:///{tmp_path}/new.db"
     code = (

@@ -28,7 +28,7 @@ from taskctx_sql.errors import (
     WrongEventLoopError,
 )
 from taskctx_sql.records import FileChange
-from taskctx_sql.sql import dialect, reports, rows, tables
+from taskctx_sql.sql import dialect, reports, rows, statements, tables
 from tests.contract import expect_reload, loaded, new_delta, new_run, stored
 
 
@@ -71,37 +71,37 @@ async def test_a_save_sends_the_same_statements_at_100_000_updates_as_at_none(
 ) -> None:
     context = await loaded(store, user)
     await context.save()
-    statements = Statements(engine)
+    sent = Statements(engine)
 
     async def step() -> list[str]:
         context.add_context_update("message", "one more")
         await context.save()
-        return statements.take()
+        return sent.take()
 
     empty = await step()
     for number in range(100_000):
         context.add_context_update("message", number)
     await context.save()
-    statements.take()
+    sent.take()
     assert await step() == empty
     assert len(empty) <= 4
     part = await loaded(store, user, history_limit=10)
-    statements.take()
+    sent.take()
     part.add_context_update("message", "from a part")
     await part.save()
-    assert statements.take() == empty
+    assert sent.take() == empty
 
 
 async def test_a_write_on_sqlite_takes_the_lock_at_its_beginning(tmp_path: Path, user: str) -> None:
     async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
         assert isinstance(store, SqlStore)
-        statements = Statements(store._engine)
+        sent = Statements(store._engine)
         await store.save(new_delta(ContextKey(user, "c"), "a"))
-        assert statements.take()[0] == "BEGIN IMMEDIATE"
+        assert sent.take()[0] == "BEGIN IMMEDIATE"
         await store.delete(ContextKey(user, "c"))
-        assert statements.take()[0] == "BEGIN IMMEDIATE"
+        assert sent.take()[0] == "BEGIN IMMEDIATE"
         await store.load(ContextKey(user, "c"))
-        assert statements.take()[0] == "BEGIN"
+        assert sent.take()[0] == "BEGIN"
 
 
 async def test_a_load_sends_as_many_statements_however_long_the_history_is(
@@ -110,15 +110,15 @@ async def test_a_load_sends_as_many_statements_however_long_the_history_is(
     context = await loaded(store, user)
     context.add_context_update("message", 1)
     await context.save()
-    statements = Statements(engine)
+    sent = Statements(engine)
     await loaded(store, user)
-    short = statements.take()
+    short = sent.take()
     for number in range(3000):
         context.add_context_update("message", number)
     await context.save()
-    statements.take()
+    sent.take()
     await loaded(store, user)
-    assert statements.take() == short
+    assert sent.take() == short
 
 
 async def test_removing_many_rows_is_few_statements(store: SqlStore, user: str) -> None:
@@ -244,6 +244,29 @@ async def test_the_reports_tell_what_happened(store: SqlStore, user: str) -> Non
         ("read", 1),
         ("write", 1),
     ]
+
+
+async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
+    store: SqlStore, engine: AsyncEngine, user: str
+) -> None:
+    context = await loaded(store, user)
+    for number in range(4):
+        context.add_context_update("message", number)
+    context.track_file_operation("a", "read")
+    await context.save()
+    ident = rows.context_id(context.key)
+    async with dialect.transaction(engine, write=False) as connection:
+        head = await statements.read_context(connection, ident)
+    assert head is not None
+    del context.context_history[0]
+    context.add_context_update("message", "later")
+    context.track_file_operation("a", "write")
+    await context.save()
+    async with dialect.transaction(engine, write=False) as connection:
+        updates = await statements.read_updates(connection, ident, revision=head.revision)
+        files = await statements.read_files(connection, ident, head.revision)
+    assert [row.seq for row in updates] == [1, 2, 3, 4, 5]
+    assert [row.operation for row in files] == ["read"]
 
 
 # Settings that the promises rest on.
