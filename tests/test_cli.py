@@ -171,7 +171,6 @@ def test_a_diagnosis_is_printed_and_is_an_exit_code(tmp_path: Path) -> None:
     [
         (["upgrade", "mysql://me:hidden@x/y"], "mysql is not supported"),
         (["upgrade", "sqlite:////no/such/folder/x.db"], "check that the folder exists"),
-        (["current", "postgresql://me:hidden@127.0.0.1:1/x"], "could not connect in postgresql://me:***@127.0.0.1:1/x"),
         (["show", "u", "c", "--database-url", "json:x"], "json: needs three slashes"),
         (["show", "u", "x" * 300], "the limit is 255"),
     ],
@@ -184,6 +183,15 @@ def test_an_error_is_one_line_with_the_remedy_and_no_password(arguments: list[st
     assert message in done.stderr
     assert "hidden" not in done.stderr
     assert "Traceback" in taskctx("--traceback", *arguments).stderr
+
+
+def test_a_server_that_is_away_is_waited_for_and_then_told() -> None:
+    done = taskctx("current", "postgresql://me:hidden@127.0.0.1:1/x")
+    assert done.returncode == 1
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("WARNING could not connect in postgresql://me:***@127.0.0.1:1/x, trying again")
+    assert error.startswith("Error: could not connect in postgresql://me:***@127.0.0.1:1/x within 1")
+    assert "hidden" not in done.stderr
 
 
 def test_words_that_are_off_are_told() -> None:

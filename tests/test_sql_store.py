@@ -394,6 +394,31 @@ async def test_a_server_that_is_killed_at_any_time_costs_nothing_and_doubles_not
         assert rows_found == list(range(1, 151))
 
 
+@pytest.mark.parametrize("failures", [1, 3])
+async def test_a_commit_that_breaks_leaves_the_save_in_doubt_and_it_is_written_once(
+    engine: AsyncEngine, user: str, failures: int
+) -> None:
+    store = await SqlStore.open(engine, retry_seconds=0)
+    context = await loaded(store, user)
+    left = [failures]
+
+    def break_off(connection: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError("the connection broke")
+
+    sa.event.listen(engine.sync_engine, "commit", break_off)
+    context.add_context_update("message", "a")
+    for _ in range(failures):
+        with pytest.raises(StoreUnavailableError) as caught:
+            await context.save()
+        assert caught.value.outcome_unknown
+        context.add_context_update("message", "later")
+    await context.save()
+    assert await stored(store, context.key) == ["a", *["later"] * failures]
+    await store.close()
+
+
 async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store: SqlStore, user: str) -> None:
     secret = " ".join(["a", "secret", "text"])
     async with store._engine.begin() as connection:

@@ -23,11 +23,14 @@ from taskctx_sql.errors import (
     TaskContextError,
 )
 from taskctx_sql.sql import dialect, tables
+from taskctx_sql.sql.retrying import Retrying
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 15.0
 
 Database = str | AsyncEngine | AsyncConnection
 
@@ -237,12 +240,12 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
 async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     address = dialect.mask(str(engine.url))
     dialect.prepare_file(engine.url)
-    try:
-        connection = await engine.connect()
-    except Exception as error:
-        if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
-            raise NotADatabaseError(address) from error
-        raise StoreFailedError("connect", address, dialect.reason(error)) from error
+
+    async def connect() -> AsyncConnection:
+        return await engine.connect()
+
+    # SQLite waits for no one when it is to change a file's journal, which the first connection of all asks for.
+    connection = await Retrying(address, CONNECT_SECONDS).run("connect", connect)
     try:
         yield connection
     finally:
