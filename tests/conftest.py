@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import Store, open_store, upgrade
+from taskctx_sql import SqlStore, Store, open_store, upgrade
 from taskctx_sql.sql import dialect
 
 settings.register_profile(
@@ -138,6 +138,22 @@ async def store(address: str) -> AsyncIterator[Store]:
     """An open store of each kind in turn."""
     async with open_store(address) as opened:
         yield opened
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine with our settings, that the test can listen to."""
+    made = dialect.create_engine(dialect.parse_url(database_url))
+    await upgrade(made)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+async def sql_store(engine: AsyncEngine) -> AsyncIterator[SqlStore]:
+    opened = await SqlStore.open(engine, retry_seconds=5)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
