@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -112,7 +113,7 @@ def demo(folder: Path | None, database_url: str | None, output: Path, as_json: b
     if as_json:
         display.print_json({"result": result, **report})
     else:
-        display.print_demo(result, report)
+        display.print_demo(result, report, _program())
 
 
 @main.command()
@@ -229,6 +230,14 @@ async def _report(url: str, result: demo_task.Result) -> dict[str, Any]:
 
 
 def _project_folder() -> Path:
-    """The checkout, or where there is none, the installed package."""
+    """The checkout that this is run in or from, or where there is none, the installed package."""
     package = Path(taskctx_sql.__file__).parent
-    return package.parent if (package.parent / "pyproject.toml").exists() else package
+    for folder in (Path.cwd(), package.parent):
+        if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli.py").is_file():
+            return folder
+    return package
+
+
+def _program() -> str:
+    """What to type for this command, here."""
+    return "taskctx" if shutil.which("taskctx") else sys.argv[0]

@@ -38,10 +38,12 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=_jsonable))
 
 
-def print_demo(result: Result, report: dict[str, Any]) -> None:
-    """Print what a run of the demo came to, and what SQL says of it."""
+def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
+    """Print what a run of the demo came to, and what SQL says of it; ``program`` is what to type for more."""
     console = Console(highlight=False)
-    console.print(f"[bold]{result.documents} files, {result.words:,} words[/] in {escape(str(result.folder))}")
+    console.print(
+        f"[bold]{result.documents} files, {result.words:,} words[/] in {escape(str(result.folder))}", soft_wrap=True
+    )
     if result.resumed:
         _print_changes(console, result.changes)
     console.print("Most frequent: " + ", ".join(f"{escape(term)} {count}" for term, count in result.terms))
@@ -51,9 +53,8 @@ def print_demo(result: Result, report: dict[str, Any]) -> None:
         _print_report(console, report)
     address = escape(report["address"])
     console.print(f"\nThe index: {escape(str(result.index))}", soft_wrap=True)
-    console.print(
-        f"The record: taskctx show {result.user_id} {result.chat_id} --database-url {address}", soft_wrap=True
-    )
+    more = f"{escape(program)} show {result.user_id} {result.chat_id} --database-url {address}"
+    console.print(f"The record: {more}", soft_wrap=True)
 
 
 def print_context(context: MemoryContext) -> None:

@@ -105,6 +105,13 @@ def test_the_demo_without_a_folder_takes_the_projects_own(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"taskctx-demo"}
 
 
+def test_the_demo_takes_the_checkout_that_it_is_run_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taskctx_sql").mkdir()
+    (tmp_path / "taskctx_sql" / "cli.py").write_text("'a checkout'")
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    assert parsed("demo")["result"]["folder"] == str(tmp_path)
+
+
 def test_the_demo_is_readable(notes: Path) -> None:
     taskctx("demo", notes)
     (notes / "one.md").write_text("# Changed\n")
@@ -114,8 +121,8 @@ def test_the_demo_is_readable(notes: Path) -> None:
     for part in ("3 files, ", "Since the run before: 1 changed", "The end of the timeline", "Runs", "completed",
                  "Files by last operation: read 4, write 1", "Not readable as text: broken.txt"):  # fmt: skip
         assert part in done.stdout
-    command = done.stdout.split("The record: ")[1].split()
-    assert taskctx(*command[1:]).returncode == 0
+    words = done.stdout.split("The record: ")[1].split()
+    assert taskctx(*words[words.index("show") :]).returncode == 0
 
 
 def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
