@@ -5,7 +5,7 @@ Nothing here does I/O or knows a store. Times are seconds since the epoch, UTC, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -17,7 +17,18 @@ MAX_ID_LENGTH: Final = 255
 
 Outcome = Literal["completed", "failed", "cancelled"]
 
-_set = object.__setattr__
+# Reads the text of an update into its data and metadata.
+ReadText = Callable[[str], tuple[Any, Any]]
+
+_set, _get, _delete = object.__setattr__, object.__getattribute__, object.__delattr__
+
+
+def _has(value: object, name: str) -> bool:
+    try:
+        _get(value, name)
+    except AttributeError:
+        return False
+    return True
 
 
 @dataclass(init=False)
@@ -34,7 +45,7 @@ class ContextUpdate:
     A change deep inside ``data`` or ``metadata`` is not noticed.
     """
 
-    __slots__ = ("_edit_logs", "data", "metadata", "timestamp", "update_type")
+    __slots__ = ("_edit_logs", "_read", "_text", "data", "metadata", "timestamp", "update_type")
 
     timestamp: float
     update_type: str
@@ -44,6 +55,9 @@ class ContextUpdate:
     if TYPE_CHECKING:
         # Who hears of edits; no field, so that only the four make two updates equal.
         _edit_logs: tuple[dict[int, Any], ...]
+        # Until data or metadata is asked for: their text, and what reads it.
+        _text: str
+        _read: ReadText
 
     def __init__(self, timestamp: float, update_type: str, data: Any, metadata: dict[str, Any]) -> None:
         """Make an update; a context's ``add_context_update`` does this for you."""
@@ -53,6 +67,32 @@ class ContextUpdate:
         _set(self, "data", data)
         _set(self, "metadata", metadata)
         _set(self, "_edit_logs", ())
+
+    @classmethod
+    def unread(cls, timestamp: float, update_type: str, text: str, read: ReadText) -> ContextUpdate:
+        """Make an update whose data and metadata are read from ``text`` when one of them is asked for.
+
+        A long history is loaded several times as fast, and takes no more memory than its text, until it is used.
+        """
+        update = cls.__new__(cls)
+        _set(update, "timestamp", timestamp)
+        _set(update, "update_type", update_type)
+        _set(update, "_text", text)
+        _set(update, "_read", read)
+        _set(update, "_edit_logs", ())
+        return update
+
+    def __getattr__(self, name: str) -> Any:
+        # Only a slot that has no value comes here: one that was not read yet.
+        if name not in ("data", "metadata"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        data, metadata = self._read(self._text)
+        for field_name, value in (("data", data), ("metadata", metadata)):
+            if not _has(self, field_name):
+                _set(self, field_name, value)
+        _delete(self, "_text")
+        _delete(self, "_read")
+        return _get(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         _set(self, name, value)

@@ -28,7 +28,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.records import FileChange
 from taskctx_sql.sql import dialect, rows
-from tests.contract import loaded, new_delta, new_run, stored
+from tests.contract import expect_reload, loaded, new_delta, new_run, stored
 
 
 @pytest.fixture
@@ -192,8 +192,6 @@ async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store
 @pytest.mark.parametrize(
     ("table", "column", "where"),
     [
-        ("updates", "data", "update seq 1"),
-        ("updates", "metadata", "update seq 1"),
         ("updates", "exact", "update seq 1"),
         ("files", "exact", "file 'a'"),
         ("models", "exact", "model use seq 1"),
@@ -217,6 +215,30 @@ async def test_a_row_that_cannot_be_read_is_named(
     assert caught.value.where == where
     other = await loaded(store, user, "another chat")
     assert other.context_history == []
+
+
+@pytest.mark.parametrize("column", ["data", "metadata"])
+@pytest.mark.parametrize("text", ["{broken", '{"__set__": 1}', "1\x1f2", ""])
+async def test_an_update_that_cannot_be_read_is_named_when_it_is_asked_for(
+    store: SqlStore, user: str, column: str, text: str
+) -> None:
+    context = await loaded(store, user)
+    for number in range(3):
+        context.add_context_update("message", number)
+    await context.save()
+    async with store._engine.begin() as connection:
+        statement = sa.text(f"UPDATE taskctx_updates SET {column} = :text WHERE context_id = :id AND seq = 2")
+        await connection.execute(statement, {"id": rows.context_id(context.key), "text": text})
+    again = await loaded(store, user)
+    for attempt in (lambda: again.context_history[1].data, lambda: again.context_history[1].metadata, again.to_dict):
+        with pytest.raises(CorruptRecordError) as caught:
+            attempt()
+        assert caught.value.where == "update seq 2"
+    assert [again.context_history[0].data, again.context_history[2].data] == [0, 2]
+    again.context_history[1].data = "mended"
+    again.context_history[1].metadata = {}
+    await again.save()
+    await expect_reload(store, again)
 
 
 async def test_a_run_counter_that_went_back_is_an_error_and_writes_nothing(store: SqlStore, user: str) -> None:

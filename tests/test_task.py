@@ -301,6 +301,49 @@ def test_updates_are_equal_by_their_four_fields() -> None:
     assert repr(one) == "ContextUpdate(timestamp=1.0, update_type='a', data={}, metadata={})"
 
 
+# Updates that are read when they are asked for.
+
+
+def unread(calls: list[str]) -> ContextUpdate:
+    def read(text: str) -> tuple[Any, Any]:
+        calls.append(text)
+        return {"text": text}, {"meta": 1}
+
+    return ContextUpdate.unread(1.5, "message", "the text", read)
+
+
+def test_an_update_is_read_once_and_only_if_it_is_asked_for() -> None:
+    calls: list[str] = []
+    update = unread(calls)
+    assert (update.timestamp, update.update_type, calls) == (1.5, "message", [])
+    assert update.data == {"text": "the text"}
+    assert update.data is update.data
+    assert update.metadata == {"meta": 1}
+    assert calls == ["the text"]
+    assert update == ContextUpdate(1.5, "message", {"text": "the text"}, {"meta": 1})
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = update.other  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "use", [repr, copy.deepcopy, pickle.dumps, lambda update: update == update, ContextUpdate.to_dict]
+)
+def test_every_use_of_an_unread_update_reads_it(use: Any) -> None:
+    calls: list[str] = []
+    use(unread(calls))
+    assert calls == ["the text"]
+
+
+def test_what_is_set_on_an_unread_update_stays() -> None:
+    log: dict[int, Any] = {}
+    update = unread([])
+    update.watch(log)
+    update.data = "set"
+    assert update.metadata == {"meta": 1}
+    assert update.data == "set"
+    assert log == {id(update): update}
+
+
 # Cancelled blocks.
 
 

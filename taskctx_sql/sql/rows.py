@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -25,6 +26,9 @@ _MODEL_FIELDS: Final = ("model_id", "provider_id", "mode", "timestamp")
 _MEASURES: Final = ("input_tokens", "output_tokens", "cost", "duration")
 # What a BIGINT holds.
 _LARGEST: Final = 2**63 - 1
+
+# A character that JSON has only escaped.
+_BETWEEN: Final = "\x1f"
 
 _DECODING_ERRORS: Final = (ValueError, TypeError, KeyError, RecursionError)
 
@@ -141,20 +145,36 @@ def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
 def read_updates(key: ContextKey, rows: Sequence[AnyRow]) -> list[StoredUpdate]:
     """Return the updates of rows (seq, timestamp, update_type, data, metadata, exact).
 
+    Their data and metadata are read when they are asked for; a row whose text is damaged raises
+    `CorruptRecordError`, which names its seq, then, and costs none of its neighbors.
+
     Raises:
-        CorruptRecordError: A row cannot be read back; it names the seq.
+        CorruptRecordError: The exact timestamp or type of a row cannot be read back; it names the seq.
     """
     found = []
-    seq = 0
-    try:
-        for seq, timestamp, update_type, data, metadata, exact in rows:
-            if exact is not None:
+    read = partial(_read_text, key)
+    for seq, timestamp, update_type, data, metadata, exact in rows:
+        if exact is not None:
+            try:
                 timestamp, update_type = codec.decode(exact)
-            update = ContextUpdate(timestamp, update_type, codec.decode(data), codec.decode(metadata))
-            found.append(StoredUpdate(seq, update))
-    except _DECODING_ERRORS as error:
-        raise CorruptRecordError(key, f"update seq {seq}", f"{type(error).__name__}: {error}") from error
+            except _DECODING_ERRORS as error:
+                raise _corrupt_update(key, seq, error) from error
+        update = ContextUpdate.unread(timestamp, update_type, f"{seq}{_BETWEEN}{data}{_BETWEEN}{metadata}", read)
+        found.append(StoredUpdate(seq, update))
     return found
+
+
+def _read_text(key: ContextKey, text: str) -> tuple[Any, Any]:
+    seq, _, texts = text.partition(_BETWEEN)
+    try:
+        data, metadata = texts.split(_BETWEEN)
+        return codec.decode(data), codec.decode(metadata)
+    except _DECODING_ERRORS as error:
+        raise _corrupt_update(key, int(seq), error) from error
+
+
+def _corrupt_update(key: ContextKey, seq: int, error: Exception) -> CorruptRecordError:
+    return CorruptRecordError(key, f"update seq {seq}", f"{type(error).__name__}: {error}")
 
 
 def read_files(key: ContextKey, rows: Iterable[AnyRow]) -> list[tuple[int, Any, Any]]:
