@@ -322,7 +322,7 @@ def test_an_update_is_read_once_and_only_if_it_is_asked_for() -> None:
     assert calls == ["the text"]
     assert update == ContextUpdate(1.5, "message", {"text": "the text"}, {"meta": 1})
     with pytest.raises(AttributeError, match="no attribute 'other'"):
-        _ = update.other  # type: ignore[attr-defined]
+        _ = update.other
 
 
 @pytest.mark.parametrize(
