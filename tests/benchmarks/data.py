@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-WORDS = (
-    'retry plan extract rank embed verify parse summarize cite read naïve résumé 分析 数据 quote" tab\t context model token'
-).split(" ")  # noqa: SIM905  # words read better than a list of them
+WORDS = [
+    *("retry", "plan", "extract", "rank", "embed", "verify", "parse", "summarize", "cite", "read", "naïve", "résumé"),
+    *("分析", "数据", 'quote"', "tab\t", "context", "model", "token"),
+]
 
 
 def updates(count: int, seed: int = 7) -> list[tuple[str, Any, dict[str, Any]]]:
