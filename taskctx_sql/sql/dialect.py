@@ -198,9 +198,9 @@ def begin_write(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
 
 
-def insert(connection: AsyncConnection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    """Return the engine's INSERT, for its ON CONFLICT."""
-    return sqlite.insert(table) if is_sqlite(connection) else postgresql.insert(table)
+def insert(engine: str, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """Return the INSERT of an engine, by its name, for its ON CONFLICT."""
+    return sqlite.insert(table) if engine == "sqlite" else postgresql.insert(table)
 
 
 def sqlstate(error: BaseException) -> str | None:

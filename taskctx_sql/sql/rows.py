@@ -71,6 +71,7 @@ class Encoded:
             for change in delta.files
             if not change.removed
         ]
+        self.unplaced_files = sum(1 for row in self.files if row["position"] is None)
         self.changed_paths = [path_id(change.path) for change in delta.files]
         self.metadata = _mapping_text(delta.metadata, "metadata", strict)
         self.toggles = _mapping_text(delta.toggles, "metadata_toggles", strict)

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -15,39 +14,22 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import (
-    LostContextError,
     SchemaMissingError,
-    StaleContextError,
     StoreClosedError,
     WrongEventLoopError,
 )
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
-from taskctx_sql.sql import dialect, rows, statements
+from taskctx_sql.sql import dialect, rows, saving, statements
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, Encoded
+from taskctx_sql.sql.saving import UNSEEN, Base, WrittenBeforeError
 from taskctx_sql.sql.schema import check, has_tables, upgrade
-from taskctx_sql.sql.statements import Head
 from taskctx_sql.store import Feature, finish
 
 T = TypeVar("T")
 
 DEFAULT_RETRY_SECONDS: Final = 15.0
 PAGE_SIZE: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What a context has seen of its row: when it was made (None: it was not there) and the revision."""
-
-    created_at: float | None
-    revision: int
-
-
-_UNSEEN: Final = _Base(None, 0)
-
-
-class _WrittenBeforeError(Exception):
-    """This copy of a save came second: its transaction is undone."""
 
 
 class SqlStore:
@@ -201,7 +183,7 @@ class SqlStore:
         async with self._transaction(write=False) as connection:
             head = await statements.read_context(connection, ident)
             if head is None:
-                return Loaded(revision=0, base=_UNSEEN)
+                return Loaded(revision=0, base=UNSEEN)
             # One more than asked for tells if there are earlier ones.
             newest = await statements.read_updates(
                 connection,
@@ -215,7 +197,7 @@ class SqlStore:
         earlier = history_limit is not None and len(newest) > history_limit
         return Loaded(
             revision=head.revision,
-            base=_Base(head.created_at, head.revision),
+            base=Base(head.created_at, head.revision),
             updates=rows.read_updates(key, newest[:history_limit][::-1]),
             earlier=earlier,
             models=rows.read_models(key, models),
@@ -238,55 +220,13 @@ class SqlStore:
         return rows.read_updates(key, found)
 
     async def _save(self, delta: Delta, encoded: Encoded) -> Saved:
+        engine = self._engine.dialect.name
         try:
-            return await self._write(delta, encoded)
-        except _WrittenBeforeError:
-            return await self._answer_again(delta, encoded)
-
-    async def _write(self, delta: Delta, encoded: Encoded) -> Saved:
-        base = delta.base or _UNSEEN
-        async with self._transaction(write=True) as connection:
-            head = await statements.take_place(connection, delta, encoded, step=_step(delta))
-            if base.created_at not in (None, head.created_at):
-                raise LostContextError(delta.key)
-            if not await statements.count_save(connection, delta, encoded, head):
-                raise _WrittenBeforeError
-            saved = _saved(delta, encoded, base, head)
-            if delta.if_unchanged and not saved.complete:
-                raise StaleContextError(delta.key, base.revision, head.revision - _step(delta))
-            await statements.write_rows(connection, delta, encoded, head)
-            await self._write_mappings(connection, delta, encoded, saved)
-            return saved
-
-    async def _answer_again(self, delta: Delta, encoded: Encoded) -> Saved:
-        async with self._transaction(write=False) as connection:
-            found = await statements.find_save(connection, encoded.context_id, delta.run)
-        if found is None:
-            # The counter stands elsewhere: the database was set back to an older state, or emptied.
-            raise LostContextError(delta.key)
-        return _saved(delta, encoded, delta.base or _UNSEEN, found)
-
-    async def _write_mappings(self, connection: AsyncConnection, delta: Delta, encoded: Encoded, saved: Saved) -> None:
-        texts = {
-            name: text
-            for name, text in (("metadata", encoded.metadata), ("metadata_toggles", encoded.toggles))
-            if text is not None
-        }
-        if not texts:
-            return
-        if not saved.complete:
-            # Somebody else may have set other keys: the row is locked, so what is read here is what counts.
-            stored = dict(
-                zip(
-                    ("metadata", "metadata_toggles"),
-                    await statements.read_mappings(connection, encoded.context_id),
-                    strict=True,
-                )
-            )
-            for name, change in (("metadata", delta.metadata), ("metadata_toggles", delta.toggles)):
-                if change is not None:
-                    texts[name] = rows.merged_text(delta.key, name, stored[name], change, strict=self._strict)
-        await statements.write_mappings(connection, encoded.context_id, texts)
+            async with self._transaction(write=True) as connection:
+                return await _carried_out(saving.save(engine, delta, encoded, strict=self._strict), connection)
+        except WrittenBeforeError:
+            async with self._transaction(write=False) as connection:
+                return await _carried_out(saving.answer_again(delta, encoded), connection)
 
     # How work is done.
 
@@ -333,20 +273,13 @@ class SqlStore:
             raise WrongEventLoopError(self.address)
 
 
-def _step(delta: Delta) -> int:
-    """How many revisions a delta makes: none if it only tells of its run."""
-    is_new = delta.base is None or delta.base.revision == 0
-    return int(delta.has_content or is_new)
-
-
-def _saved(delta: Delta, encoded: Encoded, base: _Base, head: Head) -> Saved:
-    complete = head.revision - _step(delta) == base.revision
-    unplaced = sum(1 for row in encoded.files if row["position"] is None)
-    return Saved(
-        revision=head.revision,
-        first_seq=head.next_seq - len(encoded.updates),
-        first_model=head.next_model - len(encoded.models),
-        first_position=head.next_position - unplaced,
-        base=_Base(head.created_at, head.revision if complete else base.revision),
-        complete=complete,
-    )
+async def _carried_out(steps: saving.Steps, connection: AsyncConnection) -> Saved:
+    found: Sequence[Any] | None = None
+    while True:
+        try:
+            step = steps.send(found)
+        except StopIteration as end:
+            saved: Saved = end.value
+            return saved
+        result = await connection.execute(step.statement, step.parameters)
+        found = result.all() if step.reads else None
