@@ -99,7 +99,7 @@ def create_engine(url: sa.URL) -> AsyncEngine:
                 connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
                 **({} if is_memory(url) else {"pool_size": 5, "max_overflow": 10}),
             )
-            event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+            event.listen(engine.sync_engine, "connect", set_up_sqlite)
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
         return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10)
@@ -115,6 +115,13 @@ def is_memory(url: sa.URL) -> bool:
 def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     """Whether the engine is SQLite."""
     return engine.dialect.name == "sqlite"
+
+
+def plain_file(url: sa.URL) -> str | None:
+    """Return the file of a SQLite URL that names one and says nothing else, or None."""
+    if url.get_backend_name() != "sqlite" or is_memory(url) or url.query or str(url.database).startswith("file:"):
+        return None
+    return str(url.database)
 
 
 def prepare_file(url: sa.URL) -> None:
@@ -150,7 +157,8 @@ def _make_private(path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
+def set_up_sqlite(connection: Any, record: Any) -> None:
+    """Make the settings that the promises rest on, on a new connection of SQLite's driver."""
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_BUSY_SECONDS * 1000)}")
     cursor.execute("PRAGMA journal_mode = WAL")

@@ -21,6 +21,8 @@ from taskctx_sql.sql.tables import contexts, files, models, runs, updates
 
 _EMPTY: Final = "{}"
 
+Statement = sa.UpdateBase | sa.Select[*tuple[Any, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -48,7 +50,7 @@ class Head:
 class Step:
     """A statement with its parameters: a mapping, or a list of them to do it for each. ``reads`` says it has rows."""
 
-    statement: sa.Executable
+    statement: Statement
     parameters: Mapping[str, Any] | list[dict[str, Any]]
     reads: bool = False
 
@@ -133,7 +135,7 @@ def _text(name: str) -> sa.BindParameter[str]:
 
 
 @cache
-def _upsert_context(engine: str) -> sa.Executable:
+def _upsert_context(engine: str) -> Statement:
     statement = dialect.insert(engine, contexts).values(
         context_id=_text("ident"),
         user_id=_text("user"),
@@ -175,7 +177,7 @@ def _context_parameters(delta: Delta, encoded: Encoded) -> dict[str, Any]:
 
 
 @cache
-def _upsert_run(engine: str) -> sa.Executable:
+def _upsert_run(engine: str) -> Statement:
     statement = dialect.insert(engine, runs).values({column: _run_parameter(column) for column in runs.c})
     fixed = ("context_id", "run_id", "started_at")
     return statement.on_conflict_do_update(
@@ -208,7 +210,7 @@ def _run_parameters(delta: Delta, encoded: Encoded, head: Head) -> dict[str, Any
 
 
 @cache
-def _find_save() -> sa.Executable:
+def _find_save() -> Statement:
     return sa.select(
         runs.c.revision, runs.c.next_seq, runs.c.next_model, runs.c.next_position, contexts.c.created_at
     ).where(
@@ -220,7 +222,7 @@ def _find_save() -> sa.Executable:
 
 
 @cache
-def _remove(table: sa.Table) -> sa.Executable:
+def _remove(table: sa.Table) -> Statement:
     return (
         sa.update(table)
         .where(
@@ -233,12 +235,16 @@ def _remove(table: sa.Table) -> sa.Executable:
 
 
 @cache
-def _replace_file() -> sa.Executable:
+def _replace_file() -> Statement:
     return (
         sa.update(files)
         .where(files.c.context_id == _text("ident"), files.c.path_id == _text("tracked"), files.c.removed_in.is_(None))
         .values(removed_in=_number("now"))
     )
+
+
+# The tables that whole rows are inserted into.
+INSERTED: Final = (updates, models, files)
 
 
 @cache
@@ -279,12 +285,12 @@ def _insertions(encoded: Encoded, head: Head) -> Iterator[Step]:
 
 
 @cache
-def _read_mapping(name: str) -> sa.Executable:
+def _read_mapping(name: str) -> Statement:
     return sa.select(contexts.c[name]).where(contexts.c.context_id == _text("ident"))
 
 
 @cache
-def _write_mapping(name: str) -> sa.Executable:
+def _write_mapping(name: str) -> Statement:
     return sa.update(contexts).where(contexts.c.context_id == _text("ident")).values({name: _text("text")})
 
 

@@ -24,6 +24,7 @@ from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, Encoded
 from taskctx_sql.sql.saving import UNSEEN, Base, WrittenBeforeError
 from taskctx_sql.sql.schema import check, has_tables, upgrade
+from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.store import Feature, finish
 
 T = TypeVar("T")
@@ -71,6 +72,9 @@ class SqlStore:
         # connection for all, so there its readers wait as well.
         self._write_turn = asyncio.Lock() if sqlite else None
         self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
+        # On an engine of our own we know what a connection is set to, and saves can take the short way.
+        path = dialect.plain_file(engine.url) if owns_engine else None
+        self._writer = None if path is None else SqliteWriter(path, self.address)
 
     @classmethod
     async def open(
@@ -166,6 +170,8 @@ class SqlStore:
             return
         self._check_home()
         self._closed = True
+        if self._writer is not None:
+            await self._writer.close()
         if self._owns_engine:
             await self._engine.dispose()
 
@@ -220,6 +226,8 @@ class SqlStore:
         return rows.read_updates(key, found)
 
     async def _save(self, delta: Delta, encoded: Encoded) -> Saved:
+        if self._writer is not None:
+            return await self._writer.save(delta, encoded, strict=self._strict)
         engine = self._engine.dialect.name
         try:
             async with self._transaction(write=True) as connection:
