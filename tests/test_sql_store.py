@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store
-from taskctx_sql.sql import dialect, reports, rows, statements, tables
+from taskctx_sql.records import Loaded
+from taskctx_sql.sql import dialect, loading, reports, rows, tables
+from taskctx_sql.sql.steps import Steps, carry_out
 from tests.contract import expect_reload, loaded, new_delta
 
 
@@ -225,19 +227,29 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
         context.add_context_update("message", number)
     context.track_file_operation("a", "read")
     await context.save()
-    ident = rows.context_id(context.key)
+    loading_steps = loading.load(context.key, None)
+    step = next(loading_steps)
     async with dialect.transaction(engine, write=False) as connection:
-        head = await statements.read_context(connection, ident)
-    assert head is not None
+        head = (await connection.execute(step.statement, step.parameters)).all()
     del context.context_history[0]
     context.add_context_update("message", "later")
     context.track_file_operation("a", "write")
     await context.save()
+
+    def begun() -> Steps[Loaded]:
+        step = loading_steps.send(head)
+        while True:
+            found = yield step
+            try:
+                step = loading_steps.send(found)
+            except StopIteration as end:
+                result: Loaded = end.value
+                return result
+
     async with dialect.transaction(engine, write=False) as connection:
-        updates = await statements.read_updates(connection, ident, revision=head.revision)
-        files = await statements.read_files(connection, ident, head.revision)
-    assert [row.seq for row in updates] == [1, 2, 3, 4, 5]
-    assert [row.operation for row in files] == ["read"]
+        found = await carry_out(begun(), connection)
+    assert [row.seq for row in found.updates] == [1, 2, 3, 4, 5]
+    assert [entry["operation"] for _, _, entry in found.files] == ["read"]
 
 
 # Settings that the promises rest on.

@@ -117,6 +117,17 @@ def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     return engine.dialect.name == "sqlite"
 
 
+def connect_sqlite(path: str) -> sqlite3.Connection:
+    """Return a connection of SQLite's own driver, for one thread at a time, with our settings."""
+    connection = sqlite3.connect(path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        set_up_sqlite(connection, None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def plain_file(url: sa.URL) -> str | None:
     """Return the file of a SQLite URL that names one and says nothing else, or None."""
     if url.get_backend_name() != "sqlite" or is_memory(url) or url.query or str(url.database).startswith("file:"):

@@ -24,6 +24,10 @@ _NAMESPACE: Final = uuid.UUID("7e5a1c34-2f0d-5c0e-9c4b-6b1d0a6f1e21")
 _FILE_FIELDS: Final = ("operation", "source", "timestamp", "state")
 _MODEL_FIELDS: Final = ("model_id", "provider_id", "mode", "timestamp")
 _MEASURES: Final = ("input_tokens", "output_tokens", "cost", "duration")
+
+# What `read_files` and `read_models` take, in this order.
+FILE_COLUMNS: Final = ("position", "path", "exact", *_FILE_FIELDS)
+MODEL_COLUMNS: Final = ("seq", "exact", *_MODEL_FIELDS, *_MEASURES)
 # What a BIGINT holds.
 _LARGEST: Final = 2**63 - 1
 
@@ -143,7 +147,7 @@ def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     return list(one) == list(other) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
 
 
-def read_updates(key: ContextKey, rows: Sequence[AnyRow]) -> list[StoredUpdate]:
+def read_updates(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[StoredUpdate]:
     """Return the updates of rows (seq, timestamp, update_type, data, metadata, exact).
 
     Their data and metadata are read when they are asked for; a row whose text is damaged raises
@@ -178,39 +182,39 @@ def _corrupt_update(key: ContextKey, seq: int, error: Exception) -> CorruptRecor
     return CorruptRecordError(key, f"update seq {seq}", f"{type(error).__name__}: {error}")
 
 
-def read_files(key: ContextKey, rows: Iterable[AnyRow]) -> list[tuple[int, Any, Any]]:
-    """Return (position, path, entry) of rows of the files table.
+def read_files(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int, Any, Any]]:
+    """Return (position, path, entry) of rows of `FILE_COLUMNS`.
 
     Raises:
         CorruptRecordError: A row cannot be read back; it names the path.
     """
     found = []
-    for row in rows:
-        try:
-            path, entry = (
-                (row.path, {name: getattr(row, name) for name in _FILE_FIELDS})
-                if row.exact is None
-                else codec.decode(row.exact)
-            )
-        except _DECODING_ERRORS as error:
-            raise CorruptRecordError(key, f"file {row.path!r}", f"{type(error).__name__}: {error}") from error
-        found.append((row.position, path, entry))
+    for position, shown, exact, *fields in rows:
+        path, entry = shown, dict(zip(_FILE_FIELDS, fields, strict=True))
+        if exact is not None:
+            try:
+                path, entry = codec.decode(exact)
+            except _DECODING_ERRORS as error:
+                raise CorruptRecordError(key, f"file {shown!r}", f"{type(error).__name__}: {error}") from error
+        found.append((position, path, entry))
     return found
 
 
-def read_models(key: ContextKey, rows: Iterable[AnyRow]) -> list[tuple[int, dict[str, Any]]]:
-    """Return (seq, entry) of rows of the models table.
+def read_models(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Return (seq, entry) of rows of `MODEL_COLUMNS`.
 
     Raises:
         CorruptRecordError: A row cannot be read back; it names the seq.
     """
     found = []
-    for row in rows:
-        try:
-            entry = _model_entry(row._asdict()) if row.exact is None else codec.decode(row.exact)
-        except _DECODING_ERRORS as error:
-            raise CorruptRecordError(key, f"model use seq {row.seq}", f"{type(error).__name__}: {error}") from error
-        found.append((row.seq, entry))
+    for seq, exact, *fields in rows:
+        entry = _model_entry(dict(zip((*_MODEL_FIELDS, *_MEASURES), fields, strict=True)))
+        if exact is not None:
+            try:
+                entry = codec.decode(exact)
+            except _DECODING_ERRORS as error:
+                raise CorruptRecordError(key, f"model use seq {seq}", f"{type(error).__name__}: {error}") from error
+        found.append((seq, entry))
     return found
 
 

@@ -1,12 +1,8 @@
-"""What a save does, statement by statement, without doing it.
-
-A save is a generator: it yields the statements, and is sent their rows. So there is one description of it, whoever
-carries it out: SQLAlchemy's asynchronous connection, or a driver's own on a thread.
-"""
+"""What a save does, statement by statement."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -17,11 +13,10 @@ from taskctx_sql.errors import LostContextError, StaleContextError
 from taskctx_sql.records import Delta, MappingChange, Saved
 from taskctx_sql.sql import dialect, rows
 from taskctx_sql.sql.rows import Encoded
+from taskctx_sql.sql.steps import Statement, Step, Steps, insertion, number, text
 from taskctx_sql.sql.tables import contexts, files, models, runs, updates
 
 _EMPTY: Final = "{}"
-
-Statement = sa.UpdateBase | sa.Select[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +41,11 @@ class Head:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A statement with its parameters: a mapping, or a list of them to do it for each. ``reads`` says it has rows."""
-
-    statement: Statement
-    parameters: Mapping[str, Any] | list[dict[str, Any]]
-    reads: bool = False
-
-
-# Sent back are the rows, or None for a statement that has none.
-Steps = Generator[Step, Sequence[Any] | None, Saved]
-
-
 class WrittenBeforeError(Exception):
     """This copy of a save came second: its transaction is to be undone."""
 
 
-def save(engine: str, delta: Delta, encoded: Encoded, *, strict: bool) -> Steps:
+def save(engine: str, delta: Delta, encoded: Encoded, *, strict: bool) -> Steps[Saved]:
     """Return the steps of a save, all for one transaction.
 
     Args:
@@ -95,7 +77,7 @@ def save(engine: str, delta: Delta, encoded: Encoded, *, strict: bool) -> Steps:
     return saved
 
 
-def answer_again(delta: Delta, encoded: Encoded) -> Steps:
+def answer_again(delta: Delta, encoded: Encoded) -> Steps[Saved]:
     """Return the steps that find what a save was given when it was written.
 
     Raises:
@@ -126,36 +108,28 @@ def _saved(delta: Delta, encoded: Encoded, base: Base, head: Head) -> Saved:
     )
 
 
-def _number(name: str) -> sa.BindParameter[int]:
-    return sa.bindparam(name, type_=sa.BigInteger)
-
-
-def _text(name: str) -> sa.BindParameter[str]:
-    return sa.bindparam(name, type_=sa.Text)
-
-
 @cache
 def _upsert_context(engine: str) -> Statement:
     statement = dialect.insert(engine, contexts).values(
-        context_id=_text("ident"),
-        user_id=_text("user"),
-        chat_id=_text("chat"),
+        context_id=text("ident"),
+        user_id=text("user"),
+        chat_id=text("chat"),
         metadata=_EMPTY,
         metadata_toggles=_EMPTY,
         created_at=sa.bindparam("at", type_=sa.Double),
         updated_at=sa.bindparam("at", type_=sa.Double),
-        revision=_number("step"),
-        next_seq=1 + _number("new_updates"),
-        next_model=1 + _number("new_models"),
-        next_position=1 + _number("new_files"),
+        revision=number("step"),
+        next_seq=1 + number("new_updates"),
+        next_model=1 + number("new_models"),
+        next_position=1 + number("new_files"),
     )
     return statement.on_conflict_do_update(
         index_elements=[contexts.c.context_id],
         set_={
-            "revision": contexts.c.revision + _number("step"),
-            "next_seq": contexts.c.next_seq + _number("new_updates"),
-            "next_model": contexts.c.next_model + _number("new_models"),
-            "next_position": contexts.c.next_position + _number("new_files"),
+            "revision": contexts.c.revision + number("step"),
+            "next_seq": contexts.c.next_seq + number("new_updates"),
+            "next_model": contexts.c.next_model + number("new_models"),
+            "next_position": contexts.c.next_position + number("new_files"),
             "updated_at": statement.excluded.updated_at,
         },
     ).returning(
@@ -214,10 +188,10 @@ def _find_save() -> Statement:
     return sa.select(
         runs.c.revision, runs.c.next_seq, runs.c.next_model, runs.c.next_position, contexts.c.created_at
     ).where(
-        runs.c.context_id == _text("ident"),
+        runs.c.context_id == text("ident"),
         contexts.c.context_id == runs.c.context_id,
-        runs.c.run_id == _text("run"),
-        runs.c.saves == _number("saves"),
+        runs.c.run_id == text("run"),
+        runs.c.saves == number("saves"),
     )
 
 
@@ -226,11 +200,11 @@ def _remove(table: sa.Table) -> Statement:
     return (
         sa.update(table)
         .where(
-            table.c.context_id == _text("ident"),
-            table.c.seq.between(_number("low"), _number("high")),
+            table.c.context_id == text("ident"),
+            table.c.seq.between(number("low"), number("high")),
             table.c.removed_in.is_(None),
         )
-        .values(removed_in=_number("now"))
+        .values(removed_in=number("now"))
     )
 
 
@@ -238,19 +212,9 @@ def _remove(table: sa.Table) -> Statement:
 def _replace_file() -> Statement:
     return (
         sa.update(files)
-        .where(files.c.context_id == _text("ident"), files.c.path_id == _text("tracked"), files.c.removed_in.is_(None))
-        .values(removed_in=_number("now"))
+        .where(files.c.context_id == text("ident"), files.c.path_id == text("tracked"), files.c.removed_in.is_(None))
+        .values(removed_in=number("now"))
     )
-
-
-# The tables that whole rows are inserted into.
-INSERTED: Final = (updates, models, files)
-
-
-@cache
-def insertion(table: sa.Table) -> sa.Insert:
-    """Return the INSERT of whole rows, which takes a parameter for each column."""
-    return sa.insert(table)
 
 
 def _removals(delta: Delta, encoded: Encoded, head: Head) -> Iterator[Step]:
@@ -286,12 +250,12 @@ def _insertions(encoded: Encoded, head: Head) -> Iterator[Step]:
 
 @cache
 def _read_mapping(name: str) -> Statement:
-    return sa.select(contexts.c[name]).where(contexts.c.context_id == _text("ident"))
+    return sa.select(contexts.c[name]).where(contexts.c.context_id == text("ident"))
 
 
 @cache
 def _write_mapping(name: str) -> Statement:
-    return sa.update(contexts).where(contexts.c.context_id == _text("ident")).values({name: _text("text")})
+    return sa.update(contexts).where(contexts.c.context_id == text("ident")).values({name: text("now")})
 
 
 def _mappings(
@@ -302,15 +266,15 @@ def _mappings(
         ("metadata", delta.metadata, encoded.metadata),
         ("metadata_toggles", delta.toggles, encoded.toggles),
     )
-    for name, change, text in changes:
-        if change is None or text is None:
+    for name, change, now in changes:
+        if change is None or now is None:
             continue
         if not saved.complete:
             # Somebody else may have set other keys: the row is locked, so what is read here is what counts.
             stored = yield Step(_read_mapping(name), {"ident": ident}, reads=True)
             assert stored
-            text = rows.merged_text(delta.key, name, stored[0][0], change, strict=strict)
-        yield Step(_write_mapping(name), {"ident": ident, "text": text})
+            now = rows.merged_text(delta.key, name, stored[0][0], change, strict=strict)
+        yield Step(_write_mapping(name), {"ident": ident, "now": now})
 
 
 def _ranges(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -10,27 +10,21 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from queue import Empty, SimpleQueue
-from typing import Any, Final
-
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
+from typing import Final
 
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.records import Delta, Saved
 from taskctx_sql.sql import dialect, saving
 from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.rows import Encoded
+from taskctx_sql.sql.steps import carry_out_on_sqlite
 
 # How many saves may wait for the thread; more wait for room, so that memory stays bounded.
 MAX_WAITING: Final = 1_000
 # How many share a transaction. Past a few dozen the fsync is paid for; another process wants its turn.
 MAX_TOGETHER: Final = 100
-
-_DIALECT: Final = sqlite.dialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,7 @@ class SqliteWriter:
             answers: list[Saved | BaseException]
             try:
                 if connection is None:
-                    connection = self._connect()
+                    connection = dialect.connect_sqlite(self._path)
                 answers = self._commit_together(connection, jobs)
             except Exception as error:
                 answers = [error] * len(jobs)
@@ -125,15 +119,6 @@ class SqliteWriter:
                 return jobs, True
         return jobs, False
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=dialect.SQLITE_BUSY_SECONDS, isolation_level=None)
-        try:
-            dialect.set_up_sqlite(connection, None)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def _commit_together(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[Saved | BaseException]:
         connection.execute("BEGIN IMMEDIATE")
         answers: list[Saved | BaseException] = []
@@ -158,10 +143,10 @@ class SqliteWriter:
 
     def _save_one(self, connection: sqlite3.Connection, job: _Job) -> Saved:
         try:
-            return _carried_out(saving.save("sqlite", job.delta, job.encoded, strict=job.strict), connection)
+            return carry_out_on_sqlite(saving.save("sqlite", job.delta, job.encoded, strict=job.strict), connection)
         except saving.WrittenBeforeError:
             connection.execute("ROLLBACK TO one_save")
-            return _carried_out(saving.answer_again(job.delta, job.encoded), connection)
+            return carry_out_on_sqlite(saving.answer_again(job.delta, job.encoded), connection)
 
 
 def _deliver(jobs: list[_Job], answers: list[Saved | BaseException]) -> None:
@@ -172,33 +157,3 @@ def _deliver(jobs: list[_Job], answers: list[Saved | BaseException]) -> None:
             job.answer.set_exception(answer)
         else:
             job.answer.set_result(answer)
-
-
-def _carried_out(steps: saving.Steps, connection: sqlite3.Connection) -> Saved:
-    found: Sequence[Any] | None = None
-    while True:
-        try:
-            step = steps.send(found)
-        except StopIteration as end:
-            saved: Saved = end.value
-            return saved
-        text, names, constants = _compiled(step.statement)
-        if isinstance(step.parameters, list):
-            connection.executemany(text, [[row[name] for name in names] for row in step.parameters])
-            found = None
-        else:
-            values = {**constants, **step.parameters}
-            cursor = connection.execute(text, [values[name] for name in names])
-            found = cursor.fetchall() if step.reads else None
-
-
-@cache
-def _compiled(statement: saving.Statement) -> tuple[str, list[str], dict[str, Any]]:
-    """Return a statement's text, the names of its parameters in order, and those that have a value already."""
-    columns = None
-    for table in saving.INSERTED:
-        if statement is saving.insertion(table):
-            columns = table.c.keys()
-    compiled = statement.compile(dialect=_DIALECT, column_keys=columns)
-    assert isinstance(compiled, SQLCompiler)
-    return str(compiled), list(compiled.positiontup or ()), dict(compiled.params)

@@ -19,18 +19,19 @@ from taskctx_sql.errors import (
     WrongEventLoopError,
 )
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
-from taskctx_sql.sql import dialect, rows, saving, statements
+from taskctx_sql.sql import dialect, loading, saving
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, Encoded
-from taskctx_sql.sql.saving import UNSEEN, Base, WrittenBeforeError
+from taskctx_sql.sql.saving import WrittenBeforeError
 from taskctx_sql.sql.schema import check, has_tables, upgrade
+from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
+from taskctx_sql.sql.steps import Steps, carry_out
 from taskctx_sql.store import Feature, finish
 
 T = TypeVar("T")
 
 DEFAULT_RETRY_SECONDS: Final = 15.0
-PAGE_SIZE: Final = 500
 
 
 class SqlStore:
@@ -72,9 +73,10 @@ class SqlStore:
         # connection for all, so there its readers wait as well.
         self._write_turn = asyncio.Lock() if sqlite else None
         self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
-        # On an engine of our own we know what a connection is set to, and saves can take the short way.
+        # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
         path = dialect.plain_file(engine.url) if owns_engine else None
         self._writer = None if path is None else SqliteWriter(path, self.address)
+        self._reader = None if path is None else SqliteReader(path)
 
     @classmethod
     async def open(
@@ -107,7 +109,7 @@ class SqlStore:
 
     async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
         """See `Store.load`."""
-        return await self._do("load", lambda: self._load(key, history_limit))
+        return await self._do("load", lambda: self._read(loading.load(key, history_limit)))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
@@ -120,10 +122,10 @@ class SqlStore:
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
         while True:
-            page = await self._do("read", partial(self._page, key, after, before, newest_first))
+            page = await self._do("read", partial(self._read_page, key, after, before, newest_first))
             for row in page:
                 yield row
-            if len(page) < PAGE_SIZE:
+            if len(page) < loading.PAGE_SIZE:
                 return
             if newest_first:
                 before = page[-1].seq
@@ -134,26 +136,12 @@ class SqlStore:
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The order is that of their making."""
-        ContextKey(user_id, "")
-        mark = None
-        if after is not None and after.created_at is not None:
-            mark = (after.created_at, rows.context_id(ContextKey(after.user_id, after.chat_id)))
-
-        async def work() -> list[ContextSummary]:
-            async with self._transaction(write=False) as connection:
-                found = await statements.list_contexts(connection, str(user_id), mark, limit)
-            return [statements.summary(row) for row in found]
-
-        return await self._do("list", work)
+        user = ContextKey(user_id, "").user_id
+        return await self._do("list", lambda: self._read(loading.list_contexts(user, after, limit)))
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
-
-        async def work() -> bool:
-            async with self._transaction(write=True) as connection:
-                return await statements.erase(connection, rows.context_id(key))
-
-        return await self._do("delete", work)
+        return await self._do("delete", lambda: self._erase(key))
 
     async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
         """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
@@ -172,6 +160,8 @@ class SqlStore:
         self._closed = True
         if self._writer is not None:
             await self._writer.close()
+        if self._reader is not None:
+            await self._reader.close()
         if self._owns_engine:
             await self._engine.dispose()
 
@@ -184,46 +174,16 @@ class SqlStore:
 
     # The work of each call, in one transaction.
 
-    async def _load(self, key: ContextKey, history_limit: int | None) -> Loaded:
-        ident = rows.context_id(key)
+    async def _read(self, steps: Steps[T]) -> T:
+        if self._reader is not None:
+            return await self._reader.read(steps)
         async with self._transaction(write=False) as connection:
-            head = await statements.read_context(connection, ident)
-            if head is None:
-                return Loaded(revision=0, base=UNSEEN)
-            # One more than asked for tells if there are earlier ones.
-            newest = await statements.read_updates(
-                connection,
-                ident,
-                revision=head.revision,
-                newest_first=True,
-                limit=None if history_limit is None else history_limit + 1,
-            )
-            files = await statements.read_files(connection, ident, head.revision)
-            models = await statements.read_models(connection, ident, head.revision)
-        earlier = history_limit is not None and len(newest) > history_limit
-        return Loaded(
-            revision=head.revision,
-            base=Base(head.created_at, head.revision),
-            updates=rows.read_updates(key, newest[:history_limit][::-1]),
-            earlier=earlier,
-            models=rows.read_models(key, models),
-            files=rows.read_files(key, files),
-            metadata=rows.read_mapping(key, "metadata", head.metadata),
-            toggles=rows.read_mapping(key, "metadata_toggles", head.metadata_toggles),
-        )
+            return await carry_out(steps, connection)
 
-    async def _page(self, key: ContextKey, after: int, before: int | None, newest_first: bool) -> list[StoredUpdate]:
-        async with self._transaction(write=False) as connection:
-            found = await statements.read_updates(
-                connection,
-                rows.context_id(key),
-                revision=None,
-                after=after,
-                before=before,
-                newest_first=newest_first,
-                limit=PAGE_SIZE,
-            )
-        return rows.read_updates(key, found)
+    async def _read_page(
+        self, key: ContextKey, after: int, before: int | None, newest_first: bool
+    ) -> list[StoredUpdate]:
+        return await self._read(loading.page(key, after, before, newest_first))
 
     async def _save(self, delta: Delta, encoded: Encoded) -> Saved:
         if self._writer is not None:
@@ -231,10 +191,13 @@ class SqlStore:
         engine = self._engine.dialect.name
         try:
             async with self._transaction(write=True) as connection:
-                return await _carried_out(saving.save(engine, delta, encoded, strict=self._strict), connection)
+                return await carry_out(saving.save(engine, delta, encoded, strict=self._strict), connection)
         except WrittenBeforeError:
-            async with self._transaction(write=False) as connection:
-                return await _carried_out(saving.answer_again(delta, encoded), connection)
+            return await self._read(saving.answer_again(delta, encoded))
+
+    async def _erase(self, key: ContextKey) -> bool:
+        async with self._transaction(write=True) as connection:
+            return await carry_out(loading.erase(key), connection)
 
     # How work is done.
 
@@ -279,15 +242,3 @@ class SqlStore:
         # The process first: in a forked child no loop counts as running.
         if process != os.getpid() or loop is not asyncio.get_running_loop():
             raise WrongEventLoopError(self.address)
-
-
-async def _carried_out(steps: saving.Steps, connection: AsyncConnection) -> Saved:
-    found: Sequence[Any] | None = None
-    while True:
-        try:
-            step = steps.send(found)
-        except StopIteration as end:
-            saved: Saved = end.value
-            return saved
-        result = await connection.execute(step.statement, step.parameters)
-        found = result.all() if step.reads else None

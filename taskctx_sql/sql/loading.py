@@ -1,0 +1,154 @@
+"""What loading, listing and erasing do, statement by statement."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from taskctx_sql.records import ContextKey, ContextSummary, Loaded, StoredUpdate
+from taskctx_sql.sql import rows
+from taskctx_sql.sql.saving import UNSEEN, Base
+from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
+from taskctx_sql.sql.tables import contexts, files, models, runs, updates
+
+PAGE_SIZE: Final = 500
+
+_UPDATE_COLUMNS: Final = (
+    updates.c.seq,
+    updates.c.timestamp,
+    updates.c.update_type,
+    updates.c.data,
+    updates.c.metadata,
+    updates.c.exact,
+)
+
+
+def load(key: ContextKey, history_limit: int | None) -> Steps[Loaded]:
+    """Return the steps that load a context as it is at one moment.
+
+    The first one reads the revision, and the others read that revision, whatever is saved meanwhile: so they agree
+    without a transaction that holds the moment for them.
+
+    Raises:
+        CorruptRecordError: A row cannot be read back.
+    """
+    ident = {"ident": rows.context_id(key)}
+    head = yield Step(_context(), ident, reads=True)
+    if not head:
+        return Loaded(revision=0, base=UNSEEN)
+    revision, created_at, metadata, toggles = head[0]
+    then = {**ident, "revision": revision}
+    # One more than asked for tells if there are earlier ones.
+    asked = then if history_limit is None else {**then, "how_many": history_limit + 1}
+    newest = (yield Step(_newest_updates(limited=history_limit is not None), asked, reads=True)) or []
+    found_files = (yield Step(_files(), then, reads=True)) or []
+    found_models = (yield Step(_models(), then, reads=True)) or []
+    return Loaded(
+        revision=revision,
+        base=Base(created_at, revision),
+        updates=rows.read_updates(key, newest[:history_limit][::-1]),
+        earlier=history_limit is not None and len(newest) > history_limit,
+        models=rows.read_models(key, found_models),
+        files=rows.read_files(key, found_files),
+        metadata=rows.read_mapping(key, "metadata", metadata),
+        toggles=rows.read_mapping(key, "metadata_toggles", toggles),
+    )
+
+
+def page(key: ContextKey, after: int, before: int | None, newest_first: bool) -> Steps[list[StoredUpdate]]:
+    """Return the steps that read a page of updates with ``after < seq < before``.
+
+    Raises:
+        CorruptRecordError: A row cannot be read back.
+    """
+    bounds: dict[str, Any] = {"ident": rows.context_id(key), "after": after}
+    if before is not None:
+        bounds["before"] = before
+    found = yield Step(_page(bounded=before is not None, newest_first=newest_first), bounds, reads=True)
+    return rows.read_updates(key, found or [])
+
+
+def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Steps[list[ContextSummary]]:
+    """Return the steps that list a user's contexts, the newest first."""
+    parameters: dict[str, Any] = {"user": user_id, "how_many": limit}
+    goes_on = after is not None and after.created_at is not None
+    if after is not None and goes_on:
+        last = rows.context_id(ContextKey(after.user_id, after.chat_id))
+        parameters |= {"last_made": after.created_at, "last": last}
+    found = yield Step(_list(goes_on=goes_on), parameters, reads=True)
+    return [ContextSummary(*row) for row in found or []]
+
+
+def erase(key: ContextKey) -> Steps[bool]:
+    """Return the steps that delete a context's rows from every table; the result tells if it was there."""
+    ident = {"ident": rows.context_id(key)}
+    # The context first: its lock holds back a save that would add rows meanwhile.
+    deleted = yield Step(_delete_context(), ident, reads=True)
+    for table in (updates, files, models, runs):
+        yield Step(_delete(table), ident)
+    return bool(deleted)
+
+
+def _as_of(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
+    """The condition for what a context holds in a revision."""
+    gone = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("revision"))
+    return table.c.context_id == text("ident"), table.c.added_in <= number("revision"), gone
+
+
+@cache
+def _context() -> Statement:
+    return sa.select(
+        contexts.c.revision, contexts.c.created_at, contexts.c.metadata, contexts.c.metadata_toggles
+    ).where(contexts.c.context_id == text("ident"))
+
+
+@cache
+def _newest_updates(*, limited: bool) -> Statement:
+    statement = sa.select(*_UPDATE_COLUMNS).where(*_as_of(updates)).order_by(updates.c.seq.desc())
+    return statement.limit(number("how_many")) if limited else statement
+
+
+@cache
+def _files() -> Statement:
+    columns = [files.c[name] for name in rows.FILE_COLUMNS]
+    return sa.select(*columns).where(*_as_of(files)).order_by(files.c.position)
+
+
+@cache
+def _models() -> Statement:
+    columns = [models.c[name] for name in rows.MODEL_COLUMNS]
+    return sa.select(*columns).where(*_as_of(models)).order_by(models.c.seq)
+
+
+@cache
+def _page(*, bounded: bool, newest_first: bool) -> Statement:
+    statement = sa.select(*_UPDATE_COLUMNS).where(
+        updates.c.context_id == text("ident"), updates.c.seq > number("after"), updates.c.removed_in.is_(None)
+    )
+    if bounded:
+        statement = statement.where(updates.c.seq < number("before"))
+    return statement.order_by(updates.c.seq.desc() if newest_first else updates.c.seq).limit(PAGE_SIZE)
+
+
+@cache
+def _list(*, goes_on: bool) -> Statement:
+    statement = sa.select(
+        contexts.c.user_id, contexts.c.chat_id, contexts.c.revision, contexts.c.created_at, contexts.c.updated_at
+    ).where(contexts.c.user_id == text("user"))
+    if goes_on:
+        last = sa.tuple_(sa.bindparam("last_made", type_=sa.Double), text("last"))
+        statement = statement.where(sa.tuple_(contexts.c.created_at, contexts.c.context_id) < last)
+    order = (contexts.c.created_at.desc(), contexts.c.context_id.desc())
+    return statement.order_by(*order).limit(number("how_many"))
+
+
+@cache
+def _delete_context() -> Statement:
+    return sa.delete(contexts).where(contexts.c.context_id == text("ident")).returning(contexts.c.context_id)
+
+
+@cache
+def _delete(table: sa.Table) -> Statement:
+    return sa.delete(table).where(table.c.context_id == text("ident"))
