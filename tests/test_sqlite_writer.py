@@ -13,7 +13,7 @@ import pytest
 
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import LostContextError, StaleContextError, StoreClosedError, StoreUnavailableError
-from taskctx_sql.sql import sqlite_writer
+from taskctx_sql.sql import rows, sqlite_writer
 from tests.contract import expect_reload, loaded, new_delta, new_run, stored
 
 KEY = ContextKey("u", "c")
@@ -101,6 +101,26 @@ async def test_a_save_says_the_same_at_100_000_updates_as_at_none(store: SqlStor
     assert await step() == empty
     assert empty[0] == "BEGIN IMMEDIATE"
     assert len(empty) == 7
+
+
+async def test_a_large_save_lets_others_have_the_loop(store: SqlStore) -> None:
+    context = await loaded(store, "u")
+    for number in range(20_000):
+        context.add_context_update("message", {"number": number, "text": "x" * 200})
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    await context.save()
+    counting.cancel()
+    # A slice of the encoding between two turns, at the most.
+    assert turns >= 20_000 / rows.SLICE
+    assert len((await store.load(context.key)).updates) == 20_000
 
 
 async def test_a_save_that_fails_takes_no_neighbor_with_it(store: SqlStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
@@ -28,6 +29,8 @@ _MEASURES: Final = ("input_tokens", "output_tokens", "cost", "duration")
 # What `read_files` and `read_models` take, in this order.
 FILE_COLUMNS: Final = ("position", "path", "exact", *_FILE_FIELDS)
 MODEL_COLUMNS: Final = ("seq", "exact", *_MODEL_FIELDS, *_MEASURES)
+# About 2 ms of encoding.
+SLICE: Final = 200
 # What a BIGINT holds.
 _LARGEST: Final = 2**63 - 1
 
@@ -53,8 +56,8 @@ class Encoded:
     The revision, the seqs and the positions are not in it: the database gives them.
     """
 
-    def __init__(self, delta: Delta, *, strict: bool) -> None:
-        """Encode everything.
+    def __init__(self, delta: Delta, *, strict: bool, updates: list[dict[str, Any]] | None = None) -> None:
+        """Encode everything; ``updates`` are encoded already, if they are given.
 
         Raises:
             UnstorableValueError: In strict mode, naming the update or the tracker entry, and the place in it.
@@ -62,10 +65,7 @@ class Encoded:
         ident = context_id(delta.key)
         run = delta.run.run_id
         self.context_id = ident
-        self.updates = [
-            {"context_id": ident, "run_id": run, **_update_row(update, place, strict)}
-            for place, update in enumerate(delta.updates)
-        ]
+        self.updates = _update_rows(delta, range(len(delta.updates)), strict) if updates is None else updates
         self.models = [
             {"context_id": ident, "run_id": run, **_model_row(entry, f"new model use {place}", strict)}
             for place, entry in enumerate(delta.models)
@@ -80,6 +80,27 @@ class Encoded:
         self.metadata = _mapping_text(delta.metadata, "metadata", strict)
         self.toggles = _mapping_text(delta.toggles, "metadata_toggles", strict)
         self.error = None if delta.run.error is None else _column_text(delta.run.error)
+
+
+async def encode(delta: Delta, *, strict: bool) -> Encoded:
+    """Encode a delta, in slices: between them the event loop sees to others.
+
+    On the loop and not on a thread, because a program may change its values while a thread looks at them.
+
+    Raises:
+        UnstorableValueError: As `Encoded`.
+    """
+    updates: list[dict[str, Any]] = []
+    for start in range(0, len(delta.updates), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        updates += _update_rows(delta, range(start, min(start + SLICE, len(delta.updates))), strict)
+    return Encoded(delta, strict=strict, updates=updates)
+
+
+def _update_rows(delta: Delta, places: range, strict: bool) -> list[dict[str, Any]]:
+    common = {"context_id": context_id(delta.key), "run_id": delta.run.run_id}
+    return [common | _update_row(delta.updates[place], place, strict) for place in places]
 
 
 def _mapping_text(change: Any, place: str, strict: bool) -> str | None:

@@ -21,7 +21,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.sql import dialect, loading, saving
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
-from taskctx_sql.sql.rows import AnyRow, Encoded
+from taskctx_sql.sql.rows import AnyRow, Encoded, encode
 from taskctx_sql.sql.saving import WrittenBeforeError
 from taskctx_sql.sql.schema import check, has_tables, upgrade
 from taskctx_sql.sql.sqlite_reader import SqliteReader
@@ -114,7 +114,7 @@ class SqlStore:
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
-        encoded = Encoded(delta, strict=self._strict)
+        encoded = await encode(delta, strict=self._strict)
         return await self._do("save", lambda: self._save(delta, encoded))
 
     async def updates(
