@@ -96,7 +96,8 @@ class JsonStore:
 
     def __init__(self, folder: str | Path, *, strict: bool = False) -> None:
         """Take the folder; nothing is read or made yet."""
-        self.folder = Path(folder)
+        # A program that changes its folder still means the same files.
+        self.folder = Path(folder).absolute()
         self._strict = strict
         self._closed = False
         self._lock = threading.Lock()

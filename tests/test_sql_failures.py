@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import subprocess
@@ -337,6 +338,7 @@ asyncio.run(main())
 async def test_a_store_that_was_never_closed_is_warned_of(tmp_path: Path) -> None:
     store = await open_store(f"sqlite:///{tmp_path}/x.db")
     assert isinstance(store, SqlStore)
+    await store.save(new_delta(ContextKey("u", "c"), "a"))
     engine = store._engine
     forgotten = [store]
     del store
@@ -345,6 +347,13 @@ async def test_a_store_that_was_never_closed_is_warned_of(tmp_path: Path) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         await engine.dispose()
+        gc.collect()
+    for _ in range(500):
+        if not any(thread.name == "taskctx-writer" for thread in threading.enumerate()):
+            break
+        await asyncio.sleep(0.01)
+    else:
+        pytest.fail("the thread that saves goes on without its store")
 
 
 async def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -146,6 +146,21 @@ async def test_a_store_that_was_passed_stays_open(store: Store, user: str) -> No
     assert await store.contexts(user) is not None
 
 
+@pytest.mark.parametrize("url", ["sqlite:///x.db", "json:///tasks"])
+async def test_a_program_that_changes_its_folder_still_means_the_same_place(
+    tmp_path: Path, user: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    async with open_store(url) as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        context = await loaded(store, user)
+        context.add_context_update("message", "a")
+        await context.save()
+        assert await stored(store, context.key) == ["a"]
+        assert await store.delete(context.key)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 async def test_a_failed_entering_leaves_nothing_open(tmp_path: Path) -> None:
     context = task_context({}, database_url=f"sqlite:///{tmp_path}/missing/x.db")
     for _ in range(2):
@@ -302,6 +317,9 @@ def test_updates_are_equal_by_their_four_fields() -> None:
 
 
 # Updates that are read when they are asked for.
+
+
+MADE = ContextUpdate(1.5, "message", {}, {})
 
 
 def unread(calls: list[str]) -> ContextUpdate:

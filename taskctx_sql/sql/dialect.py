@@ -92,6 +92,9 @@ def create_engine(url: sa.URL) -> AsyncEngine:
     """
     try:
         if url.get_backend_name() == "sqlite":
+            if is_file(url):
+                # Connections come and go: a program that changes its folder still means the same file.
+                url = url.set(database=str(Path(str(url.database)).absolute()))
             engine = create_async_engine(
                 url,
                 # What people store does not belong in messages and tracebacks.
@@ -128,11 +131,10 @@ def connect_sqlite(path: str) -> sqlite3.Connection:
     return connection
 
 
-def plain_file(url: sa.URL) -> str | None:
-    """Return the file of a SQLite URL that names one and says nothing else, or None."""
-    if url.get_backend_name() != "sqlite" or is_memory(url) or url.query or str(url.database).startswith("file:"):
-        return None
-    return str(url.database)
+def is_file(url: sa.URL) -> bool:
+    """Whether a URL names a SQLite file by its path."""
+    named = url.get_backend_name() == "sqlite" and not is_memory(url)
+    return named and not str(url.database).startswith("file:")
 
 
 def prepare_file(url: sa.URL) -> None:
@@ -142,7 +144,7 @@ def prepare_file(url: sa.URL) -> None:
         StoreFailedError: It can be neither made nor read. Found out here, because aiosqlite leaves a thread behind
             when it cannot open a file.
     """
-    if url.get_backend_name() != "sqlite" or is_memory(url) or str(url.database).startswith("file:"):
+    if not is_file(url):
         return
     path = Path(str(url.database))
     try:

@@ -79,6 +79,11 @@ class SqliteWriter:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
 
+    def abandon(self) -> None:
+        """Let the thread end by itself when it is done: for a store that nobody closed. Callable from anywhere."""
+        self._closed = True
+        self._queue.put(None)
+
     # On the thread.
 
     def _work(self) -> None:

@@ -74,7 +74,8 @@ class SqlStore:
         self._write_turn = asyncio.Lock() if sqlite else None
         self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
         # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
-        path = dialect.plain_file(engine.url) if owns_engine else None
+        short_way = owns_engine and dialect.is_file(engine.url) and not engine.url.query
+        path = str(engine.url.database) if short_way else None
         self._writer = None if path is None else SqliteWriter(path, self.address)
         self._reader = None if path is None else SqliteReader(path)
 
@@ -167,6 +168,8 @@ class SqlStore:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and self._owns_engine:
+            if self._writer is not None:
+                self._writer.abandon()
             warnings.warn(f"{self!r} was never closed: use `async with open_store(...)`", ResourceWarning, 2)
 
     def __repr__(self) -> str:
