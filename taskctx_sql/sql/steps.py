@@ -81,10 +81,7 @@ def insertion(table: sa.Table) -> sa.Insert:
 @cache
 def _compiled(statement: Statement) -> tuple[str, list[str], dict[str, Any]]:
     """Return a statement's text, the names of its parameters in order, and those that have a value already."""
-    columns = None
-    if isinstance(statement, sa.Insert) and statement is insertion(statement.table):
-        columns = statement.table.c.keys()
-    compiled = statement.compile(dialect=_SQLITE, column_keys=columns)
+    compiled = statement.compile(dialect=_SQLITE)
     assert isinstance(compiled, SQLCompiler)
     return str(compiled), list(compiled.positiontup or ()), dict(compiled.params)
 
