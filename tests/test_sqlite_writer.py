@@ -181,7 +181,9 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
     assert isinstance(store, SqlStore)
     assert store._writer is not None
     saves = [asyncio.create_task(store.save(new_delta(KEY, number))) for number in range(50)]
-    while store._writer._thread is None:
+    for _ in range(1000):
+        if store._writer._thread is not None:
+            break
         await asyncio.sleep(0)
     await asyncio.wait_for(store.close(), 30)
     ends = await asyncio.gather(*saves, return_exceptions=True)
