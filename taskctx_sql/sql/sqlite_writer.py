@@ -100,9 +100,10 @@ class SqliteWriter:
                 answers = self._commit_together(connection, jobs)
             except Exception as error:
                 answers = [error] * len(jobs)
-                # Whatever it was, a new connection is in no half-done state.
+                # Whatever it was, a new connection is in no half-done state; this thread goes on in any case.
                 if connection is not None:
-                    connection.close()
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.close()
                     connection = None
             # A loop that is closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
