@@ -17,7 +17,7 @@ import taskctx_sql
 from taskctx_sql import demo as demo_task
 from taskctx_sql import display, health, settings
 from taskctx_sql.errors import TaskContextError
-from taskctx_sql.opening import open_store
+from taskctx_sql.opening import missing_file, open_store
 from taskctx_sql.records import ContextKey
 from taskctx_sql.task import TaskContext
 
@@ -130,6 +130,8 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
     taskctx show demo index-0123456789ab --database-url sqlite:///taskctx-demo/demo.db
     """
     url = database_url or f"json:///{settings.task_dir()}"
+    if (missing := missing_file(url)) is not None:
+        raise click.ClickException(f"there is no file {missing}: check the path")
     async with open_store(url) as store:
         context = TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=limit)
         await context.load()

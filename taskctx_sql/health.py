@@ -10,7 +10,7 @@ from taskctx_sql import settings
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import file_name, parse
-from taskctx_sql.opening import is_json_address, json_folder, open_store
+from taskctx_sql.opening import is_json_address, json_folder, missing_file, open_store
 from taskctx_sql.records import ContextKey, Loaded
 from taskctx_sql.resources import Resources
 from taskctx_sql.sync import blocking
@@ -125,6 +125,8 @@ def diagnose_history_loading_issue(
         key = ContextKey(user_id, chat_id)
         if is_json_address(address):
             return Diagnosis(tuple(_look_at_file(json_folder(address), key)))
+        if (missing := missing_file(address)) is not None:
+            return Diagnosis((Finding("error", f"there is no file {missing}: it is made by the first save"),))
         loaded = blocking(_load(address, key))
     except (TaskContextError, OSError) as error:
         return Diagnosis((Finding("error", str(error)),))

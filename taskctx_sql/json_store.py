@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+# Of how many runs of a chat the last save is known again when it is repeated.
+RUNS_REMEMBERED: Final = 1_000
+
 _Signature = tuple[int, int, int]
 _ABSENT: Final[_Signature] = (0, 0, 0)
 
@@ -200,8 +203,9 @@ class JsonStore:
             base=_Base(numbering, numbering.version if complete else seen, existed=True),
             complete=complete,
         )
+        numbering.applied.pop(delta.run.run_id, None)
         numbering.applied[delta.run.run_id] = (delta.run.saves, saved)
-        if delta.run.ended_at is not None and len(numbering.applied) > 1:
+        if len(numbering.applied) > RUNS_REMEMBERED:
             del numbering.applied[next(iter(numbering.applied))]
         self._sync_folder()
         return saved

@@ -107,5 +107,14 @@ def json_folder(address: str) -> Path:
     return Path(folder)
 
 
+def missing_file(address: str) -> Path | None:
+    """Return the SQLite file that an address names if it is not there: opening would make it."""
+    scheme, _, rest = address.partition(":///")
+    path = rest.partition("?")[0]
+    if scheme.partition("+")[0] != "sqlite" or not path or path.startswith((":memory:", "file:")):
+        return None
+    return None if Path(path).exists() else Path(path)
+
+
 def _is_engine(value: Any) -> TypeGuard[AsyncEngine]:
     return any(kind.__name__ == "AsyncEngine" for kind in type(value).__mro__)

@@ -148,6 +148,8 @@ def test_a_context_is_shown(database_url: str, user: str) -> None:
 
 
 def test_a_context_that_is_not_there_is_a_sentence(address: str, user: str) -> None:
+    with task_context({"user_id": user, "chat_id": "another"}, database_url=address):
+        pass
     done = taskctx("show", user, "no such chat", "--database-url", address)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: there is no context of user")
@@ -158,6 +160,8 @@ def test_a_database_is_set_up_and_looked_at(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     done = taskctx("current", url)
     assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0001)\n")
+    assert "there is no file" in taskctx("show", "u", "c", "--database-url", url).stderr
+    assert list(tmp_path.iterdir()) == []
     assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0001.\n"
     assert taskctx("upgrade", url).stdout == "The schema is at 0001 already.\n"
     assert parsed("current", url) == {"current": "0001", "head": "0001"}

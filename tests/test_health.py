@@ -102,6 +102,12 @@ def test_a_database_that_does_not_open_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_a_diagnosis_makes_no_database(tmp_path: Path) -> None:
+    found = diagnose_history_loading_issue(f"sqlite:///{tmp_path}/x.db")
+    assert "there is no file" in found.findings[0].message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_id_that_cannot_be_kept_is_told() -> None:
     assert "chat_id" in diagnose_history_loading_issue(chat_id="a\x00b").findings[0].message
 

@@ -14,7 +14,7 @@ import pytest
 from taskctx_sql import ContextKey, JsonStore, TaskContext
 from taskctx_sql.errors import InvalidIdError, StoreFailedError, UnreadableFileError
 from taskctx_sql.json_files import chat_id, file_name, set_aside
-from tests.contract import loaded, new_delta, stored
+from tests.contract import loaded, new_delta, new_run, stored
 
 KEY = ContextKey("u", "c")
 
@@ -88,6 +88,15 @@ async def test_a_folder_that_cannot_be_synced_leaves_the_save_in_doubt_and_a_ret
     await context.save()
     assert await stored(JsonStore(tmp_path), context.key) == ["a"]
     assert not context.has_unsaved_changes
+
+
+async def test_a_save_is_known_again_whatever_other_runs_ended_meanwhile(store: JsonStore) -> None:
+    delta = new_delta(KEY, "a", base=(await store.load(KEY)).base)
+    first = await store.save(delta)
+    for number in range(5):
+        await store.save(new_delta(KEY, number, base=first.base, run=new_run(ended_at=1.0, outcome="completed")))
+    assert await store.save(delta) == first
+    assert await stored(store, KEY) == ["a", 0, 1, 2, 3, 4]
 
 
 async def test_what_another_program_wrote_is_kept(store: JsonStore, file: Path) -> None:

@@ -265,6 +265,16 @@ async def test_a_schema_of_choice_holds_everything(empty_postgres_url: str, user
     assert await current(url, schema=name) is None
 
 
+async def test_a_callers_transaction_keeps_its_search_path(empty_postgres_url: str) -> None:
+    engine = create_async_engine(dialect.parse_url(empty_postgres_url))
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("SET LOCAL search_path TO pg_catalog, public")
+        await upgrade(connection, schema="tasks")
+        assert (await connection.exec_driver_sql("SHOW search_path")).scalar() == "pg_catalog, public"
+    assert await current(engine, schema="tasks") == head()
+    await engine.dispose()
+
+
 @pytest.mark.parametrize("processes", [6])
 async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
     code = "import asyncio, sys, taskctx_sql; asyncio.run(taskctx_sql.upgrade(sys.argv[1]))"

@@ -137,6 +137,11 @@ def is_file(url: sa.URL) -> bool:
     return named and not str(url.database).startswith("file:")
 
 
+def is_missing(url: sa.URL) -> bool:
+    """Whether a URL names a SQLite file that is not there."""
+    return is_file(url) and not Path(str(url.database)).exists()
+
+
 def prepare_file(url: sa.URL) -> None:
     """Make a SQLite file that does not exist yet, so that it is its owner's alone.
 

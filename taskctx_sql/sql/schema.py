@@ -53,6 +53,8 @@ async def current(database: Database, *, schema: str | None = None) -> str | Non
         database: A URL, an engine or a connection.
         schema: On Postgres, the schema that the tables are in.
     """
+    if isinstance(database, str) and dialect.is_missing(dialect.parse_url(database)):
+        return None
     return await on_connection(database, "read the schema", lambda connection: found_revision(connection, schema))
 
 
@@ -115,8 +117,10 @@ def run_migrations(
             run_migrations(connection, schema, configure, run)
         return
     dialect.begin_write(connection)
+    path_before = None
     if schema is not None:
         quoted = connection.dialect.identifier_preparer.quote(schema)
+        path_before = connection.scalar(sa.select(sa.func.current_setting("search_path")))
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
         connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
     _refuse_foreign(connection, schema)
@@ -133,6 +137,9 @@ def run_migrations(
     if found_revision(connection, schema) is None:
         # Downgraded to nothing: alembic leaves its table behind, empty.
         sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+    if path_before is not None:
+        # The transaction may be the caller's, and go on.
+        connection.execute(sa.select(sa.func.set_config("search_path", path_before, True)))
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
