@@ -69,6 +69,7 @@ class MemoryContext:
         self._models: TrackedList[Any] = TrackedList()
         self._files = TrackedDict()
         self._base: Any = None
+        self._key_of_base: ContextKey | None = None
         self._loaded_from: int | None = None
         # What the store has of both, and what it has once the delta under way is saved.
         self._metadata_text = self._toggles_text = _EMPTY
@@ -230,7 +231,7 @@ class MemoryContext:
 
     def _take_delta(self, run: Run, at: float, *, if_unchanged: bool) -> Delta:
         """Hand out what is unsaved. `_confirm` or `_abandon` must follow."""
-        key = self.key
+        key = self._follow_key()
         self._note_model_entries()
         history, models = self._history.peek(), self._models.peek()
         metadata, metadata_text = _mapping_change(self.metadata, self._metadata_text)
@@ -270,6 +271,7 @@ class MemoryContext:
 
     def _adopt(self, loaded: Loaded) -> None:
         """Take what a store holds, and keep what is unsaved here on top of it."""
+        self._follow_key()
         self._note_model_entries()
         self._history = _merged(
             self._history, TrackedList((row.update for row in loaded.updates), (row.seq for row in loaded.updates))
@@ -292,6 +294,18 @@ class MemoryContext:
         self.revision = loaded.revision
         self._loaded_from = loaded.updates[0].seq if loaded.updates else None
         self.history_complete = not loaded.earlier
+
+    def _follow_key(self) -> ContextKey:
+        """Return the key. With another id it is another context, and there all that is in memory is unsaved."""
+        key = self.key
+        if self._key_of_base not in (None, key):
+            self._history, self._models = TrackedList(self._history), TrackedList(self._models)
+            entries, self._files = self._files, TrackedDict()
+            self._files.update(entries)
+            self._metadata_text = self._toggles_text = _EMPTY
+            self._base, self._loaded_from, self.revision = None, None, 0
+        self._key_of_base = key
+        return key
 
     def _note_model_entries(self) -> None:
         """Entries that a program appended by itself are watched like ours from now on."""

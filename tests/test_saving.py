@@ -430,6 +430,36 @@ async def test_an_edit_removes_and_appends_and_what_others_wrote_stays(store: St
     assert await stored(store, one.key) == ["m0", "other", "edited", "m2"]
 
 
+async def test_a_context_that_gets_another_id_is_saved_whole_under_it(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    fill(context, 3)
+    context.track_file_operation("a", "read")
+    context.track_model_usage("m", "p", "x")
+    context.metadata["k"] = 1
+    await context.save()
+    context.chat_id = "c2"
+    context.add_context_update("message", "after")
+    await context.save()
+    await expect_reload(store, context)
+    assert (await loaded(store, user, "c1")).context_history == context.context_history[:-1]
+    context.context_history[0].data = "edited"
+    context.file_tracker["a"]["state"] = "closed"
+    await context.save()
+    await expect_reload(store, context)
+
+
+async def test_another_id_that_has_a_context_gets_what_is_in_memory_on_top(store: Store, user: str) -> None:
+    other = await loaded(store, user, "c2")
+    other.add_context_update("message", "other")
+    await other.save()
+    context = await loaded(store, user)
+    fill(context, 2)
+    await context.save()
+    context.chat_id = "c2"
+    await context.save()
+    assert await stored(store, other.key) == ["other", "m0", "m1"]
+
+
 # Reading a part.
 
 
