@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import orjson
 
 from taskctx_sql.encoding import MAX_DEPTH, MAX_INTEGER_BITS, TAGS, Encoding, from_file_tag, from_tag, text_of
 
@@ -23,15 +25,10 @@ T = TypeVar("T")
 __all__ = ["decode", "encode", "read_file_text", "text_of", "to_file_tree", "with_fresh_stack"]
 
 
-class _NotPlainError(ValueError):
-    """A value that needs the slow path."""
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-
-def _refuse(value: object) -> Any:
-    raise _NotPlainError(type(value).__name__)
-
-
-_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse).encode
+# What it would write in its own way goes the slow path instead.
+_LEAVE: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
@@ -50,27 +47,28 @@ def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: 
         UnstorableValueError: In strict mode, naming the place within ``place``.
     """
     try:
-        text = _write(value)
-        # The writer accepted it, so it is finite: now see that each part comes back as it was.
-        if "\\u0000" not in text and _is_plain(value):
-            if not text.isascii():
-                text.encode()
-            return text
-    except Exception:  # noqa: S110  # not plain: a type, a NaN, a cycle, a depth, a class of its own; told apart below
+        text = orjson.dumps(value, None, _LEAVE)
+        # The writer accepted it, so it is finite: now see that each part comes back as it was. It writes null for a
+        # NaN, and lists for tuples.
+        if b"\\u0000" not in text and _is_plain(value):
+            return text.decode()
+    except Exception:  # noqa: S110  # not plain: a type, a surrogate, a cycle, a depth; told apart below
         pass
     tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place)
     return with_fresh_stack(lambda: _write(tree))
 
 
-def decode(text: str) -> Any:
-    """Return the value that `encode` wrote.
+def decode(text: str | bytes) -> Any:
+    """Return the value that `encode` wrote, from its text or that as UTF-8.
 
     Raises:
         ValueError: The text is not JSON, or a tag in it has a content that is not its own.
     """
-    if '{"__' in text or '{ "__' in text:
+    if isinstance(text, str):
+        text = text.encode()
+    if b'{"__' in text or b'{ "__' in text:
         return with_fresh_stack(lambda: json.loads(text, object_hook=from_tag))
-    return with_fresh_stack(lambda: json.loads(text))
+    return orjson.loads(text)
 
 
 def to_file_tree(value: Any, place: str = "the value", *, strict: bool = False) -> Any:
@@ -129,9 +127,12 @@ def _is_plain(value: Any) -> bool:
         below: list[Any] = []
         for item in level:
             kind = type(item)
-            if kind is str or item is None or kind is float or kind is bool:
+            if kind is str or item is None or kind is bool:
                 continue
-            if kind is dict:
+            if kind is float:
+                if item - item != 0.0:
+                    return False
+            elif kind is dict:
                 if not _has_plain_keys(item):
                     return False
                 below.extend(item.values())

@@ -18,8 +18,8 @@ from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 
 # The lowest of the limits that a reader may have: Python 3.11 reads 993 levels, SQLite's JSON functions 1,000.
 MAX_DEPTH: Final = 900
-# Python refuses to print integers past 4,300 digits, and may be set as low as 640, which is 2,126 bits.
-MAX_INTEGER_BITS: Final = 2048
+# Beyond, readers differ: some make a float of it, and Python refuses to print more than 4,300 digits.
+MAX_INTEGER_BITS: Final = 63
 
 # How much of a place a message shows.
 SHOWN_PLACE: Final = 300
