@@ -31,12 +31,12 @@ _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 _LEAVE: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
+def encode(value: Any, place: str | Callable[[], str] = "the value", *, strict: bool = False, warn: bool = True) -> str:
     """Return the JSON text of ``value`` for a database.
 
     Args:
         value: Anything.
-        place: What to call the value in an error.
+        place: What to call the value in an error, or what tells it.
         strict: Raise for a value that would come back as its text.
         warn: Warn, once for each type, about such a value.
 
@@ -54,7 +54,7 @@ def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: 
             return text.decode()
     except Exception:  # noqa: S110  # not plain: a type, a surrogate, a cycle, a depth; told apart below
         pass
-    tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place)
+    tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place if isinstance(place, str) else place())
     return with_fresh_stack(lambda: _write(tree))
 
 

@@ -273,9 +273,7 @@ class MemoryContext:
         """Take what a store holds, and keep what is unsaved here on top of it."""
         self._follow_key()
         self._note_model_entries()
-        self._history = _merged(
-            self._history, TrackedList((row.update for row in loaded.updates), (row.seq for row in loaded.updates))
-        )
+        self._history = _merged(self._history, TrackedList(loaded.history, loaded.seqs, loaded.edits))
         self._models = _merged(
             self._models, TrackedList((NotedDict(e) for _, e in loaded.models), (seq for seq, _ in loaded.models))
         )
@@ -292,7 +290,7 @@ class MemoryContext:
         )
         self._base = loaded.base
         self.revision = loaded.revision
-        self._loaded_from = loaded.updates[0].seq if loaded.updates else None
+        self._loaded_from = loaded.seqs[0] if loaded.seqs else None
         self.history_complete = not loaded.earlier
 
     def _follow_key(self) -> ContextKey:

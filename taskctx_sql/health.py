@@ -132,7 +132,7 @@ def diagnose_history_loading_issue(
         return Diagnosis((Finding("error", str(error)),))
     if loaded.revision == 0:
         return Diagnosis((Finding("error", f"there is no context {key}"),))
-    return Diagnosis((Finding("ok", f"{len(loaded.updates)} updates load, at revision {loaded.revision}"),))
+    return Diagnosis((Finding("ok", f"{len(loaded.history)} updates load, at revision {loaded.revision}"),))
 
 
 def diagnose_resource_cleanup_issue() -> Diagnosis:

@@ -157,13 +157,13 @@ class JsonStore:
         with self._at_work("load", key) as path, self._lock:
             numbering = self._numbering(path)
             updates, existed, _ = self._read(path, numbering)
-            rows = [StoredUpdate(seq, update) for seq, update in zip(numbering.seqs, updates, strict=True)]
             files, models = _trackers(updates)
-            start = 0 if history_limit is None else max(0, len(rows) - history_limit)
+            start = 0 if history_limit is None else max(0, len(updates) - history_limit)
             return Loaded(
                 revision=numbering.version if existed else 0,
                 base=_Base(numbering, numbering.version, existed),
-                updates=rows[start:],
+                history=updates[start:],
+                seqs=numbering.seqs[start:],
                 earlier=start > 0,
                 models=list(enumerate(models, 1)),
                 files=[(place, path, entry) for place, (path, entry) in enumerate(files.items(), 1)],

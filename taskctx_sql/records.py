@@ -5,8 +5,10 @@ Nothing here does I/O or knows a store. Times are seconds since the epoch, UTC, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
@@ -18,7 +20,7 @@ MAX_ID_LENGTH: Final = 255
 Outcome = Literal["completed", "failed", "cancelled"]
 
 # Reads the text of an update into its data and metadata.
-ReadText = Callable[[str], tuple[Any, Any]]
+ReadText = Callable[[bytes], tuple[Any, Any]]
 
 _set, _get, _delete = object.__setattr__, object.__getattribute__, object.__delattr__
 
@@ -56,7 +58,7 @@ class ContextUpdate:
         # Who hears of edits; no field, so that only the four make two updates equal.
         _edit_logs: tuple[dict[int, Any], ...]
         # Until data or metadata is asked for: their text, and what reads it.
-        _text: str
+        _text: bytes
         _read: ReadText
 
     def __init__(self, timestamp: float, update_type: str, data: Any, metadata: dict[str, Any]) -> None:
@@ -69,18 +71,31 @@ class ContextUpdate:
         _set(self, "_edit_logs", ())
 
     @classmethod
-    def unread(cls, timestamp: float, update_type: str, text: str, read: ReadText) -> ContextUpdate:
-        """Make an update whose data and metadata are read from ``text`` when one of them is asked for.
+    def unread(
+        cls,
+        timestamps: Iterable[float],
+        update_types: Iterable[str],
+        texts: Sequence[bytes],
+        read: ReadText,
+        log: dict[int, Any],
+    ) -> list[ContextUpdate]:
+        """Make updates whose data and metadata ``read`` finds in their text when one of them is asked for.
 
-        A long history is loaded several times as fast, and takes no more memory than its text, until it is used.
+        A long history is loaded several times as fast, and takes little more memory than its text, until it is used.
+        Later edits are noted in ``log``, by identity.
         """
-        update = cls.__new__(cls)
-        _set(update, "timestamp", timestamp)
-        _set(update, "update_type", update_type)
-        _set(update, "_text", text)
-        _set(update, "_read", read)
-        _set(update, "_edit_logs", ())
-        return update
+        made = list(map(object.__new__, repeat(cls, len(texts))))
+        columns: dict[str, Iterable[Any]] = {
+            "timestamp": timestamps,
+            "update_type": update_types,
+            "_text": texts,
+            "_read": repeat(read),
+            "_edit_logs": repeat((log,)),
+        }
+        for name, values in columns.items():
+            # Slot by slot, without a line of Python for each update: ten times as fast as a constructor.
+            deque(map(cls.__dict__[name].__set__, made, values), maxlen=0)
+        return made
 
     def __getattr__(self, name: str) -> Any:
         # Only a slot that has no value comes here: one that was not read yet.
@@ -166,6 +181,14 @@ class Run:
     ended_at: float | None = None
     outcome: Outcome | None = None
     error: str | None = None
+
+    def next_save(self) -> Run:
+        """Return the run with its next save."""
+        return Run(self.run_id, self.saves + 1, self.started_at, self.ended_at, self.outcome, self.error)
+
+    def after(self, saved: Run) -> Run:
+        """Return the run as it is after the save that ``saved`` was of: it may have ended meanwhile."""
+        return Run(self.run_id, saved.saves, self.started_at, self.ended_at, self.outcome, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,18 +292,26 @@ class StoredUpdate:
 class Loaded:
     """A context as a store holds it.
 
-    ``updates`` are in the order of the history; ``earlier`` tells whether older ones exist that
-    ``history_limit`` kept out. ``models`` are (seq, entry), ``files`` are (position, path, entry), in order.
+    ``history`` has the updates in their order, and ``seqs`` their seqs; ``earlier`` tells whether older ones exist
+    that ``history_limit`` kept out. ``models`` are (seq, entry), ``files`` are (position, path, entry), in order.
+    Edits of the updates are noted in ``edits``, unless it is None.
     """
 
     revision: int
     base: Any
-    updates: Sequence[StoredUpdate] = ()
+    history: Sequence[ContextUpdate] = ()
+    seqs: Sequence[int] = ()
+    edits: dict[int, Any] | None = None
     earlier: bool = False
     models: Sequence[tuple[int, dict[str, Any]]] = ()
     files: Sequence[tuple[int, Any, Any]] = ()
     metadata: Any = field(default_factory=dict)
     toggles: Any = field(default_factory=dict)
+
+    @property
+    def updates(self) -> list[StoredUpdate]:
+        """The history with its seqs."""
+        return list(map(StoredUpdate, self.seqs, self.history))
 
 
 @dataclass(frozen=True, slots=True)

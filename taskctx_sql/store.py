@@ -116,12 +116,17 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
+        await until_done(task)
         if not task.cancelled():
             # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
             task.exception()
         raise
+
+
+async def until_done(future: asyncio.Future[Any]) -> None:
+    """Wait until it is done, whoever cancels the waiting. What came of it is not looked at."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue

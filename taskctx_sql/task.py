@@ -31,7 +31,7 @@ from taskctx_sql.opening import open_store
 from taskctx_sql.optimize import updates_until
 from taskctx_sql.records import ContextUpdate, Delta, Outcome, Run
 from taskctx_sql.settings import DEFAULT_TASK_DIR
-from taskctx_sql.store import Store, finish
+from taskctx_sql.store import Store
 from taskctx_sql.sync import blocking
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ class TaskContext(MemoryContext):
             raise error
         async with self._used_store() as store:
             if store is not None:
-                await finish(self._in_turn(self._load(store)))
+                async with self._in_turn():
+                    await self._load(store)
 
     async def save(self, *, if_unchanged: bool = False) -> int:
         """Write what is unsaved, and return the revision that it made.
@@ -123,9 +124,13 @@ class TaskContext(MemoryContext):
             UnstorableValueError: In strict mode, a value would come back as something else.
             StoreError: The store failed.
         """
-        async with self._used_store() as store:
-            if store is not None:
-                await finish(self._in_turn(self._save(store, if_unchanged)))
+        store = self._opened or self._store
+        if store is not None:
+            async with self._in_turn():
+                await self._save(store, if_unchanged)
+        elif self._url is not None:
+            async with open_store(self._url) as store, self._in_turn():
+                await self._save(store, if_unchanged)
         return self.revision
 
     async def _save_context_history(self) -> None:
@@ -240,13 +245,12 @@ class TaskContext(MemoryContext):
         else:
             yield None
 
-    async def _in_turn(self, work: Any) -> None:
-        """One save or load of a context at a time."""
+    def _in_turn(self) -> asyncio.Lock:
+        """Return what lets one save or load of a context go on at a time."""
         loop = asyncio.get_running_loop()
         if self._turn is None or self._turn_loop is not loop:
             self._turn, self._turn_loop = asyncio.Lock(), loop
-        async with self._turn:
-            await work
+        return self._turn
 
     async def _load(self, store: Store) -> None:
         with contextlib.suppress(StaleContextError, LostContextError):
@@ -258,7 +262,7 @@ class TaskContext(MemoryContext):
         await self._settle_doubt(store)
         if self._run is None:
             self._run = _new_run(datetime.now(UTC).timestamp())
-        run = replace(self._run, saves=self._run.saves + 1)
+        run = self._run.next_save()
         # Not the context's clock: the original asks it for updates only, and a clock of your own may count.
         delta = self._take_delta(run, datetime.now(UTC).timestamp(), if_unchanged=if_unchanged)
         if delta.has_content or run.ended_at is not None or self.is_new:
@@ -281,7 +285,7 @@ class TaskContext(MemoryContext):
         self._confirm(saved)
         # A save in doubt may be settled when the next run has begun.
         if self._run is not None and self._run.run_id == delta.run.run_id:
-            self._run = None if delta.run.ended_at is not None else replace(self._run, saves=delta.run.saves)
+            self._run = None if delta.run.ended_at is not None else self._run.after(delta.run)
 
     def _give_up(self, delta: Delta, error: BaseException) -> None:
         refused = isinstance(error, StaleContextError | LostContextError | UnstorableValueError)

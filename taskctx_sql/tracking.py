@@ -41,17 +41,18 @@ class TrackedList(list[T]):
 
     __slots__ = ("_edited", "_edited_before", "_kept", "_pending", "_saved", "_seqs")
 
-    def __init__(self, items: Iterable[T] = (), seqs: Iterable[int] = ()) -> None:
-        """Take ``items``; the first ones are saved already, under ``seqs``."""
+    def __init__(self, items: Iterable[T] = (), seqs: Iterable[int] = (), edits: dict[int, T] | None = None) -> None:
+        """Take ``items``; the first ones are saved already, under ``seqs``, and note edits in ``edits``, if given."""
         super().__init__(items)
         self._seqs = array("q", seqs)
         self._saved: _Image[T] = _Image(len(self._seqs))
         self._pending: _Image[T] | None = None
         self._kept: list[int] | None = None
-        self._edited: dict[int, T] = {}
+        self._edited: dict[int, T] = {} if edits is None else edits
         self._edited_before: dict[int, T] = {}
-        for item in self[: len(self._seqs)]:
-            self._watch(item)
+        if edits is None:
+            for item in self[: len(self._seqs)]:
+                self._watch(item)
 
     def replaced_by(self, items: Iterable[T]) -> TrackedList[T]:
         """Return a new list of ``items`` that takes over what is known; this one is tracked no more."""

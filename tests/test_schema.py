@@ -177,7 +177,7 @@ async def test_a_database_kept_from_an_earlier_revision_is_upgraded_and_loads(
                 statement = sa.text(f"INSERT INTO {content['table']} ({names}) VALUES ({marks})")
                 await connection.execute(statement, row)
     await upgrade(url)
-    async with task_context({"user_id": "kept", "chat_id": "from 0001"}, database_url=url) as context:
+    async with task_context({"user_id": "kept", "chat_id": f"from {found['revision']}"}, database_url=url) as context:
         now = [context.to_dict(), context.metadata, context.metadata_toggles]
         assert codec.encode(now) == found["expected"]
         context.add_context_update("message", "goes on")
@@ -350,7 +350,7 @@ async def test_an_outdated_database_says_what_to_run(
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9999"))
     with pytest.raises(SchemaTooOldError, match="run `taskctx upgrade") as caught:
         await open_store(url)
-    assert (caught.value.found, caught.value.needed) == ("0001", "9999")
+    assert (caught.value.found, caught.value.needed) == ("0002", "9999")
 
 
 async def test_a_database_that_is_too_new_says_what_to_run(url: str, engine: AsyncEngine) -> None:

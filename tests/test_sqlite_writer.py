@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -92,7 +93,7 @@ async def test_a_save_says_the_same_at_100_000_updates_as_at_none(store: SqlStor
         wire.take()
         context.add_context_update("message", "one more")
         await context.save()
-        return [statement.split("(")[0] for statement in wire.take()]
+        return [re.split(r"[(=]", statement)[0] for statement in wire.take()]
 
     empty = await step()
     for number in range(100_000):
@@ -117,7 +118,7 @@ async def test_encoding_a_large_save_lets_others_have_the_loop() -> None:
     found = await rows.encode(new_delta(KEY, *range(5000)), strict=False)
     counting.cancel()
     assert turns >= 5000 / rows.SLICE - 2
-    assert [row["data"] for row in found.updates] == [str(number) for number in range(5000)]
+    assert [row[2] for row in found.updates] == [str(number) for number in range(5000)]
 
 
 async def test_a_save_that_fails_takes_no_neighbor_with_it(store: SqlStore) -> None:

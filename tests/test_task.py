@@ -322,23 +322,24 @@ def test_updates_are_equal_by_their_four_fields() -> None:
 MADE = ContextUpdate(1.5, "message", {}, {})
 
 
-def unread(calls: list[str]) -> ContextUpdate:
-    def read(text: str) -> tuple[Any, Any]:
+def unread(calls: list[bytes], log: dict[int, Any] | None = None) -> ContextUpdate:
+    def read(text: bytes) -> tuple[Any, Any]:
         calls.append(text)
         return {"text": text}, {"meta": 1}
 
-    return ContextUpdate.unread(1.5, "message", "the text", read)
+    (update,) = ContextUpdate.unread([1.5], ["message"], [b"the text"], read, {} if log is None else log)
+    return update
 
 
 def test_an_update_is_read_once_and_only_if_it_is_asked_for() -> None:
-    calls: list[str] = []
+    calls: list[bytes] = []
     update = unread(calls)
     assert (update.timestamp, update.update_type, calls) == (1.5, "message", [])
-    assert update.data == {"text": "the text"}
+    assert update.data == {"text": b"the text"}
     assert update.data is update.data
     assert update.metadata == {"meta": 1}
-    assert calls == ["the text"]
-    assert update == ContextUpdate(1.5, "message", {"text": "the text"}, {"meta": 1})
+    assert calls == [b"the text"]
+    assert update == ContextUpdate(1.5, "message", {"text": b"the text"}, {"meta": 1})
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         _ = update.other
 
@@ -347,15 +348,14 @@ def test_an_update_is_read_once_and_only_if_it_is_asked_for() -> None:
     "use", [repr, copy.deepcopy, pickle.dumps, lambda update: update == update, ContextUpdate.to_dict]
 )
 def test_every_use_of_an_unread_update_reads_it(use: Any) -> None:
-    calls: list[str] = []
+    calls: list[bytes] = []
     use(unread(calls))
-    assert calls == ["the text"]
+    assert calls == [b"the text"]
 
 
 def test_what_is_set_on_an_unread_update_stays() -> None:
     log: dict[int, Any] = {}
-    update = unread([])
-    update.watch(log)
+    update = unread([], log)
     update.data = "set"
     assert update.metadata == {"meta": 1}
     assert update.data == "set"

@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -222,6 +223,20 @@ def begin_write(connection: sa.Connection) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+
+
+_SQLITE: Final = sqlite.dialect()
+_ASYNCPG: Final = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+
+def driver_dialect(engine: str) -> sa.Dialect:
+    """Return what compiles statements for an engine's own driver."""
+    return _SQLITE if engine == "sqlite" else _ASYNCPG
+
+
+def as_utf8(engine: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
+    """Return a text as bytes, in UTF-8."""
+    return sa.cast(text, sa.LargeBinary) if engine == "sqlite" else sa.func.convert_to(text, "UTF8")
 
 
 def insert(engine: str, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

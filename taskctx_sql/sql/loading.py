@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from taskctx_sql.records import ContextKey, ContextSummary, Loaded, StoredUpdate
-from taskctx_sql.sql import rows
+from taskctx_sql.sql import dialect, rows
 from taskctx_sql.sql.saving import UNSEEN, Base
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
-from taskctx_sql.sql.tables import contexts, files, models, runs, updates
+from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 PAGE_SIZE: Final = 500
 
-_UPDATE_COLUMNS: Final = (
-    updates.c.seq,
-    updates.c.timestamp,
-    updates.c.update_type,
-    updates.c.data,
-    updates.c.metadata,
-    updates.c.exact,
-)
+
+@cache
+def _update_columns(engine: str) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return what `rows.read_updates` takes."""
+    between = sa.literal_column(f"'{rows.BETWEEN}'", sa.Text)
+    texts = (sa.cast(updates.c.seq, sa.Text), between, updates.c.data, between, updates.c.metadata)
+    # In one column, as UTF-8: in memory it is smaller than texts, and one thing instead of three.
+    joined = dialect.as_utf8(engine, reduce(lambda left, right: left.concat(right), texts)).label("text")
+    return updates.c.seq, updates.c.timestamp, updates.c.update_type, joined, updates.c.exact
 
 
-def load(key: ContextKey, history_limit: int | None) -> Steps[Loaded]:
+def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loaded]:
     """Return the steps that load a context as it is at one moment.
 
     The first one reads the revision, and the others read that revision, whatever is saved meanwhile: so they agree
@@ -42,13 +43,16 @@ def load(key: ContextKey, history_limit: int | None) -> Steps[Loaded]:
     then = {**ident, "revision": revision}
     # One more than asked for tells if there are earlier ones.
     asked = then if history_limit is None else {**then, "how_many": history_limit + 1}
-    newest = (yield Step(_newest_updates(limited=history_limit is not None), asked, reads=True)) or []
+    newest = (yield Step(_newest_updates(engine, limited=history_limit is not None), asked, reads=True)) or []
     found_files = (yield Step(_files(), then, reads=True)) or []
     found_models = (yield Step(_models(), then, reads=True)) or []
+    history = rows.read_updates(key, newest[:history_limit][::-1])
     return Loaded(
         revision=revision,
         base=Base(created_at, revision),
-        updates=rows.read_updates(key, newest[:history_limit][::-1]),
+        history=history.updates,
+        seqs=history.seqs,
+        edits=history.edits,
         earlier=history_limit is not None and len(newest) > history_limit,
         models=rows.read_models(key, found_models),
         files=rows.read_files(key, found_files),
@@ -57,7 +61,7 @@ def load(key: ContextKey, history_limit: int | None) -> Steps[Loaded]:
     )
 
 
-def page(key: ContextKey, after: int, before: int | None, newest_first: bool) -> Steps[list[StoredUpdate]]:
+def page(engine: str, key: ContextKey, after: int, before: int | None, newest_first: bool) -> Steps[list[StoredUpdate]]:
     """Return the steps that read a page of updates with ``after < seq < before``.
 
     Raises:
@@ -66,8 +70,9 @@ def page(key: ContextKey, after: int, before: int | None, newest_first: bool) ->
     bounds: dict[str, Any] = {"ident": rows.context_id(key), "after": after}
     if before is not None:
         bounds["before"] = before
-    found = yield Step(_page(bounded=before is not None, newest_first=newest_first), bounds, reads=True)
-    return rows.read_updates(key, found or [])
+    found = yield Step(_page(engine, bounded=before is not None, newest_first=newest_first), bounds, reads=True)
+    history = rows.read_updates(key, found or [])
+    return list(map(StoredUpdate, history.seqs, history.updates))
 
 
 def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Steps[list[ContextSummary]]:
@@ -86,7 +91,7 @@ def erase(key: ContextKey) -> Steps[bool]:
     ident = {"ident": rows.context_id(key)}
     # The context first: its lock holds back a save that would add rows meanwhile.
     deleted = yield Step(_delete_context(), ident, reads=True)
-    for table in (updates, files, models, runs):
+    for table in (updates, files, models, runs, revisions):
         yield Step(_delete(table), ident)
     return bool(deleted)
 
@@ -105,8 +110,8 @@ def _context() -> Statement:
 
 
 @cache
-def _newest_updates(*, limited: bool) -> Statement:
-    statement = sa.select(*_UPDATE_COLUMNS).where(*_as_of(updates)).order_by(updates.c.seq.desc())
+def _newest_updates(engine: str, *, limited: bool) -> Statement:
+    statement = sa.select(*_update_columns(engine)).where(*_as_of(updates)).order_by(updates.c.seq.desc())
     return statement.limit(number("how_many")) if limited else statement
 
 
@@ -123,8 +128,8 @@ def _models() -> Statement:
 
 
 @cache
-def _page(*, bounded: bool, newest_first: bool) -> Statement:
-    statement = sa.select(*_UPDATE_COLUMNS).where(
+def _page(engine: str, *, bounded: bool, newest_first: bool) -> Statement:
+    statement = sa.select(*_update_columns(engine)).where(
         updates.c.context_id == text("ident"), updates.c.seq > number("after"), updates.c.removed_in.is_(None)
     )
     if bounded:

@@ -9,14 +9,14 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
-from typing import Any, Final
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
 
 from taskctx_sql import codec
 from taskctx_sql.errors import CorruptRecordError
-from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange, StoredUpdate
+from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -35,11 +35,13 @@ SLICE: Final = 200
 _LARGEST: Final = 2**63 - 1
 
 # A character that JSON has only escaped.
-_BETWEEN: Final = "\x1f"
+BETWEEN: Final = "\x1f"
+_BETWEEN: Final = BETWEEN.encode()
 
 _DECODING_ERRORS: Final = (ValueError, TypeError, KeyError, RecursionError)
 
 
+@lru_cache(maxsize=10_000)
 def context_id(key: ContextKey) -> str:
     """Return the id derived from user and chat: a UUID, version 5, of both as a JSON list."""
     return str(uuid.uuid5(_NAMESPACE, json.dumps([key.user_id, key.chat_id])))
@@ -50,32 +52,47 @@ def path_id(path: Any) -> str:
     return hashlib.sha256(codec.encode(path, "the path", warn=False).encode()).hexdigest()
 
 
+# Columns in the order of the tables, without what a save adds around them.
+UpdateRow = tuple[float | None, str, str, str, str | None]
+FileRow = tuple[Any, ...]
+ModelRow = tuple[Any, ...]
+
+
 class Encoded:
     """A delta's values as they go into columns. Made before anything is written, so that a bad value costs nothing.
 
     The revision, the seqs and the positions are not in it: the database gives them.
+
+    Attributes:
+        context_id: Whose.
+        updates: (timestamp, update_type, data, metadata, exact).
+        models: (model_id, ..., duration, exact).
+        files: (path_id, path, operation, source, timestamp, state, exact).
+        positions: Each file's place in the tracker, or None for one that goes to the end.
+        changed_paths: The path_id of each file whose version until now is replaced.
+        metadata: JSON text of the metadata, if it changed.
+        toggles: The same of the metadata toggles.
+        error: The run's error.
     """
 
-    def __init__(self, delta: Delta, *, strict: bool, updates: list[dict[str, Any]] | None = None) -> None:
-        """Encode everything; ``updates`` are encoded already, if they are given.
+    __slots__ = (
+        *("changed_paths", "context_id", "error", "files", "metadata"),
+        *("models", "positions", "toggles", "unplaced_files", "updates"),
+    )
+
+    def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool) -> None:
+        """Encode everything but the updates, which are encoded already.
 
         Raises:
-            UnstorableValueError: In strict mode, naming the update or the tracker entry, and the place in it.
+            UnstorableValueError: In strict mode, naming the tracker entry, and the place in it.
         """
-        ident = context_id(delta.key)
-        run = delta.run.run_id
-        self.context_id = ident
-        self.updates = _update_rows(delta, range(len(delta.updates)), strict) if updates is None else updates
-        self.models = [
-            {"context_id": ident, "run_id": run, **_model_row(entry, f"new model use {place}", strict)}
-            for place, entry in enumerate(delta.models)
-        ]
-        self.files = [
-            {"context_id": ident, "run_id": run, "position": change.position, **_file_row(change, strict)}
-            for change in delta.files
-            if not change.removed
-        ]
-        self.unplaced_files = sum(1 for row in self.files if row["position"] is None)
+        self.context_id = context_id(delta.key)
+        self.updates = updates
+        self.models = [_model_row(entry, f"new model use {place}", strict) for place, entry in enumerate(delta.models)]
+        kept = [change for change in delta.files if not change.removed]
+        self.files = [_file_row(change, strict) for change in kept]
+        self.positions = [change.position for change in kept]
+        self.unplaced_files = self.positions.count(None)
         self.changed_paths = [path_id(change.path) for change in delta.files]
         self.metadata = _mapping_text(delta.metadata, "metadata", strict)
         self.toggles = _mapping_text(delta.toggles, "metadata_toggles", strict)
@@ -88,39 +105,39 @@ async def encode(delta: Delta, *, strict: bool) -> Encoded:
     On the loop and not on a thread, because a program may change its values while a thread looks at them.
 
     Raises:
-        UnstorableValueError: As `Encoded`.
+        UnstorableValueError: In strict mode, naming the update or the tracker entry, and the place in it.
     """
-    updates: list[dict[str, Any]] = []
+    new: list[UpdateRow] = []
     for start in range(0, len(delta.updates), SLICE):
         if start:
             await asyncio.sleep(0)
-        updates += _update_rows(delta, range(start, min(start + SLICE, len(delta.updates))), strict)
-    return Encoded(delta, strict=strict, updates=updates)
-
-
-def _update_rows(delta: Delta, places: range, strict: bool) -> list[dict[str, Any]]:
-    common = {"context_id": context_id(delta.key), "run_id": delta.run.run_id}
-    return [common | _update_row(delta.updates[place], place, strict) for place in places]
+        new += [
+            _update_row(update, at, strict) for at, update in enumerate(delta.updates[start : start + SLICE], start)
+        ]
+    return Encoded(delta, new, strict=strict)
 
 
 def _mapping_text(change: Any, place: str, strict: bool) -> str | None:
     return None if change is None else codec.encode(change.whole, place, strict=strict)
 
 
-def _update_row(update: ContextUpdate, place: int, strict: bool) -> dict[str, Any]:
-    where = f"new update {place} ({update.update_type!r})"
-    timestamp, kind = update.timestamp, update.update_type
+def _update_row(update: ContextUpdate, place: int, strict: bool) -> UpdateRow:
+    timestamp, kind, data, metadata = update.timestamp, update.update_type, update.data, update.metadata
     is_exact = _is_column_float(timestamp) and _is_column_text(kind)
-    return {
-        "timestamp": _column_float(timestamp),
-        "update_type": "None" if kind is None else _column_text(kind),
-        "data": codec.encode(update.data, f"{where}.data", strict=strict),
-        "metadata": codec.encode(update.metadata, f"{where}.metadata", strict=strict),
-        "exact": None if is_exact else codec.encode([timestamp, kind], where, strict=strict),
-    }
+    return (
+        timestamp if is_exact else _column_float(timestamp),
+        kind if is_exact else "None" if kind is None else _column_text(kind),
+        codec.encode(data, lambda: f"{_where(place, kind)}.data", strict=strict),
+        codec.encode(metadata, lambda: f"{_where(place, kind)}.metadata", strict=strict),
+        None if is_exact else codec.encode([timestamp, kind], _where(place, kind), strict=strict),
+    )
 
 
-def _file_row(change: FileChange, strict: bool) -> dict[str, Any]:
+def _where(place: int, kind: Any) -> str:
+    return f"new update {place} ({kind!r})"
+
+
+def _file_row(change: FileChange, strict: bool) -> FileRow:
     path, entry = change.path, change.entry
     fields = entry if isinstance(entry, dict) else {}
     is_exact = (
@@ -129,18 +146,18 @@ def _file_row(change: FileChange, strict: bool) -> dict[str, Any]:
         and all(_is_column_text(fields[name]) for name in ("operation", "source", "state"))
         and _is_column_float(fields["timestamp"])
     )
-    return {
-        "path_id": path_id(path),
-        "path": "None" if path is None else _column_text(path),
-        "operation": _column_text(fields.get("operation")),
-        "source": _column_text(fields.get("source")),
-        "timestamp": _column_float(fields.get("timestamp")),
-        "state": _column_text(fields.get("state")),
-        "exact": None if is_exact else codec.encode([path, entry], f"tracked file {path!r}", strict=strict),
-    }
+    return (
+        path_id(path),
+        "None" if path is None else _column_text(path),
+        _column_text(fields.get("operation")),
+        _column_text(fields.get("source")),
+        _column_float(fields.get("timestamp")),
+        _column_text(fields.get("state")),
+        None if is_exact else codec.encode([path, entry], f"tracked file {path!r}", strict=strict),
+    )
 
 
-def _model_row(entry: Any, where: str, strict: bool) -> dict[str, Any]:
+def _model_row(entry: Any, where: str, strict: bool) -> ModelRow:
     fields = entry if isinstance(entry, Mapping) else {}
     row: dict[str, Any] = {
         "model_id": _column_text(fields.get("model_id")),
@@ -153,8 +170,7 @@ def _model_row(entry: Any, where: str, strict: bool) -> dict[str, Any]:
         "duration": _column_float(fields.get("duration")),
     }
     is_exact = isinstance(entry, dict) and _same_to_the_bit(_model_entry(row), entry)
-    row["exact"] = None if is_exact else codec.encode(entry, where, strict=strict)
-    return row
+    return (*row.values(), None if is_exact else codec.encode(entry, where, strict=strict))
 
 
 def _model_entry(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,8 +184,16 @@ def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     return list(one) == list(other) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
 
 
-def read_updates(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[StoredUpdate]:
-    """Return the updates of rows (seq, timestamp, update_type, data, metadata, exact).
+class History(NamedTuple):
+    """Updates in order, their seqs, and where their later edits will be noted."""
+
+    updates: list[ContextUpdate]
+    seqs: Sequence[int]
+    edits: dict[int, Any]
+
+
+def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
+    """Return the updates of rows (seq, timestamp, update_type, text, exact), where `BETWEEN` joins seq, data, metadata.
 
     Their data and metadata are read when they are asked for; a row whose text is damaged raises
     `CorruptRecordError`, which names its seq, then, and costs none of its neighbors.
@@ -177,20 +201,26 @@ def read_updates(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[StoredU
     Raises:
         CorruptRecordError: The exact timestamp or type of a row cannot be read back; it names the seq.
     """
-    found = []
-    read = partial(_read_text, key)
-    for seq, timestamp, update_type, data, metadata, exact in rows:
-        if exact is not None:
-            try:
-                timestamp, update_type = codec.decode(exact)
-            except _DECODING_ERRORS as error:
-                raise _corrupt_update(key, seq, error) from error
-        update = ContextUpdate.unread(timestamp, update_type, f"{seq}{_BETWEEN}{data}{_BETWEEN}{metadata}", read)
-        found.append(StoredUpdate(seq, update))
-    return found
+    edits: dict[int, Any] = {}
+    if not rows:
+        return History([], (), edits)
+    seqs, timestamps, update_types, texts, exacts = zip(*rows, strict=True)
+    # A handful of types: each is kept once.
+    known: dict[str, str] = {}
+    shared = map(known.setdefault, update_types, update_types)
+    updates = ContextUpdate.unread(timestamps, shared, texts, partial(_read_text, key), edits)
+    if any(exacts):
+        for seq, update, exact in zip(seqs, updates, exacts, strict=True):
+            if exact is not None:
+                try:
+                    update.timestamp, update.update_type = codec.decode(exact)
+                except _DECODING_ERRORS as error:
+                    raise _corrupt_update(key, seq, error) from error
+        edits.clear()
+    return History(updates, seqs, edits)
 
 
-def _read_text(key: ContextKey, text: str) -> tuple[Any, Any]:
+def _read_text(key: ContextKey, text: bytes) -> tuple[Any, Any]:
     seq, _, texts = text.partition(_BETWEEN)
     try:
         data, metadata = texts.split(_BETWEEN)
@@ -266,7 +296,7 @@ def _column_text(value: Any) -> Any:
 
 
 def _is_column_float(value: Any) -> bool:
-    return type(value) is float and repr(_column_float(value)) == repr(value)
+    return type(value) is float and (value > 0.0 or repr(_column_float(value)) == repr(value))
 
 
 def _column_float(value: Any) -> float | None:

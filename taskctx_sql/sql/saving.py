@@ -1,26 +1,30 @@
-"""What a save does, statement by statement."""
+"""What a save does, statement by statement.
+
+First everything is read and decided, and then everything is written. So saves of several contexts can share a
+transaction: one that is refused has written nothing, and leaves its neighbors alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from taskctx_sql.errors import LostContextError, StaleContextError
+from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextError
 from taskctx_sql.records import Delta, MappingChange, Saved
 from taskctx_sql.sql import dialect, rows
 from taskctx_sql.sql.rows import Encoded
-from taskctx_sql.sql.steps import Statement, Step, Steps, insertion, number, text
-from taskctx_sql.sql.tables import contexts, files, models, runs, updates
+from taskctx_sql.sql.steps import Rows, Statement, Step, Steps, columns, insertion, number, parameters, text
+from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 _EMPTY: Final = "{}"
 
+Row = tuple[Any, ...]
 
-@dataclass(frozen=True, slots=True)
-class Base:
+
+class Base(NamedTuple):
     """What a context has seen of its row: when it was made (None: it was not there) and the revision."""
 
     created_at: float | None
@@ -30,169 +34,299 @@ class Base:
 UNSEEN: Final = Base(None, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A context's row after a save took its place in it: what the save was given, and what comes next."""
+class Job:
+    """A save to be done.
 
-    revision: int
-    next_seq: int
-    next_model: int
-    next_position: int
+    Attributes:
+        delta: What to write.
+        encoded: The same, as it goes into columns.
+        strict: Refuse values that would come back as their text.
+        base: What the context has seen of its row.
+        step: How many revisions it makes: none if it only tells of its run.
+    """
+
+    __slots__ = ("base", "delta", "encoded", "step", "strict")
+
+    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool) -> None:
+        """Take what is to be saved."""
+        self.delta = delta
+        self.encoded = encoded
+        self.strict = strict
+        self.base: Base = delta.base or UNSEEN
+        self.step = 1 if self.base.revision == 0 or delta.has_content else 0
+
+    def saved(self, head: Head) -> Saved:
+        """Return the answer, from the context's row as it is after the save."""
+        complete = head.revision - self.step == self.base.revision
+        return Saved(
+            revision=head.revision,
+            first_seq=head.next_seq - len(self.encoded.updates),
+            first_model=head.next_model - len(self.encoded.models),
+            first_position=head.next_position - self.encoded.unplaced_files,
+            base=Base(head.created_at, head.revision if complete else self.base.revision),
+            complete=complete,
+        )
+
+
+class Head(NamedTuple):
+    """A context's row: where it stands, and what comes next."""
+
     created_at: float
+    revision: int = 0
+    next_seq: int = 1
+    next_model: int = 1
+    next_position: int = 1
 
 
-class WrittenBeforeError(Exception):
-    """This copy of a save came second: its transaction is to be undone."""
-
-
-def save(engine: str, delta: Delta, encoded: Encoded, *, strict: bool) -> Steps[Saved]:
+def save(engine: str, job: Job) -> Steps[Saved]:
     """Return the steps of a save, all for one transaction.
 
     Args:
         engine: Whose SQL; SQLAlchemy's name of it.
-        delta: What to write.
-        encoded: The same, as it goes into columns.
-        strict: Refuse values that would come back as their text.
+        job: What to save.
 
     Raises:
         LostContextError: The context was deleted since the base.
         StaleContextError: It was to be unchanged, and is not.
-        WrittenBeforeError: It is there already; `answer_again` has the answer.
     """
-    base: Base = delta.base or UNSEEN
-    # The context's row first: its lock makes copies of one save come one after the other.
-    placed = yield Step(_upsert_context(engine), _context_parameters(delta, encoded), reads=True)
-    assert placed
-    head = Head(*placed[0])
+    (answer,) = yield from save_together(engine, [job])
+    if isinstance(answer, TaskContextError):
+        raise answer
+    return answer
+
+
+def save_together(engine: str, jobs: Sequence[Job]) -> Steps[list[Saved | TaskContextError]]:
+    """Return the steps of saves to different contexts, all for one transaction, and their answers in order.
+
+    On Postgres several would wait for each other's locks: there `postgres_writer` knows how.
+    """
+    batch = _Batch(engine)
+    answers: list[Saved | TaskContextError] = []
+    for job in jobs:
+        try:
+            answers.append((yield from _decide(engine, job, batch)))
+        except TaskContextError as error:
+            answers.append(error)
+    yield from batch.steps()
+    return answers
+
+
+def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextError]:
+    """Add what a save writes to the batch, and return its answer; or say why it is refused."""
+    delta, base = job.delta, job.base
+    if engine == "sqlite":
+        # The transaction has the write lock already.
+        found = yield Step(_select_head(), {"ident": job.encoded.context_id}, reads=True)
+    else:
+        found = yield Step(_lock_head(), _new_context(job), reads=True)
+    head = Head(*found[0]) if found else Head(delta.at)
     if base.created_at not in (None, head.created_at):
-        raise LostContextError(delta.key)
-    if not (yield Step(_upsert_run(engine), _run_parameters(delta, encoded, head), reads=True)):
-        raise WrittenBeforeError
-    saved = _saved(delta, encoded, base, head)
-    if delta.if_unchanged and not saved.complete:
-        raise StaleContextError(delta.key, base.revision, head.revision - _step(delta))
-    yield from _removals(delta, encoded, head)
-    yield from _insertions(encoded, head)
-    yield from _mappings(delta, encoded, saved, strict)
+        return LostContextError(delta.key)
+    if head.revision != base.revision:
+        # Somebody saved in between; it may have been a copy of this very save.
+        saves = yield Step(_select_saves(), {"ident": job.encoded.context_id, "run": delta.run.run_id}, reads=True)
+        if saves and saves[0][0] != delta.run.saves - 1:
+            return (yield from _answer_again(job, head))
+        if delta.if_unchanged:
+            return StaleContextError(delta.key, base.revision, head.revision)
+    moved = Head(
+        created_at=head.created_at,
+        revision=head.revision + job.step,
+        next_seq=head.next_seq + len(job.encoded.updates),
+        next_model=head.next_model + len(job.encoded.models),
+        next_position=head.next_position + job.encoded.unplaced_files,
+    )
+    saved = job.saved(moved)
+    metadata, toggles = job.encoded.metadata, job.encoded.toggles
+    if not saved.complete:
+        metadata = yield from _merged(job, "metadata", delta.metadata)
+        toggles = yield from _merged(job, "metadata_toggles", delta.toggles)
+    batch.add(job, moved, metadata, toggles, is_new=not found)
     return saved
 
 
-def answer_again(delta: Delta, encoded: Encoded) -> Steps[Saved]:
-    """Return the steps that find what a save was given when it was written.
-
-    Raises:
-        LostContextError: The run's counter stands elsewhere: the database was set back to an older state.
-    """
-    run = {"ident": encoded.context_id, "run": delta.run.run_id, "saves": delta.run.saves}
-    found = yield Step(_find_save(), run, reads=True)
+def _answer_again(job: Job, head: Head) -> Steps[Saved | TaskContextError]:
+    """Return the steps that find what a save was given when it was written."""
+    if not job.step:
+        return job.saved(head)
+    run = job.delta.run
+    known = {"ident": job.encoded.context_id, "run": run.run_id, "number": run.saves, "seen": job.base.revision}
+    found = yield Step(_select_revision(), known, reads=True)
     if not found:
-        raise LostContextError(delta.key)
-    return _saved(delta, encoded, delta.base or UNSEEN, Head(*found[0]))
+        # The run's counter stands elsewhere: the database was set back to an older state.
+        return LostContextError(job.delta.key)
+    return job.saved(Head(head.created_at, *found[0]))
 
 
-def _step(delta: Delta) -> int:
-    """How many revisions a delta makes: none if it only tells of its run."""
-    is_new = delta.base is None or delta.base.revision == 0
-    return int(delta.has_content or is_new)
+def _merged(job: Job, name: str, change: MappingChange | None) -> Steps[str | None]:
+    """Return the steps that apply a change to what is stored: somebody else may have set other keys."""
+    if change is None:
+        return None
+    stored = yield Step(_select_mapping(name), {"ident": job.encoded.context_id}, reads=True)
+    before = stored[0][0] if stored else _EMPTY
+    return rows.merged_text(job.delta.key, name, before, change, strict=job.strict)
 
 
-def _saved(delta: Delta, encoded: Encoded, base: Base, head: Head) -> Saved:
-    complete = head.revision - _step(delta) == base.revision
-    return Saved(
-        revision=head.revision,
-        first_seq=head.next_seq - len(encoded.updates),
-        first_model=head.next_model - len(encoded.models),
-        first_position=head.next_position - encoded.unplaced_files,
-        base=Base(head.created_at, head.revision if complete else base.revision),
-        complete=complete,
-    )
+class _Batch:
+    """The rows that saves write, by the table and what is done in it."""
+
+    def __init__(self, engine: str) -> None:
+        """Begin with nothing."""
+        self._engine = engine
+        self._made: list[Row] = []
+        self._moved: list[Row] = []
+        self._metadata: list[Row] = []
+        self._toggles: list[Row] = []
+        self._runs: list[Row] = []
+        self._revisions: list[Row] = []
+        self._removed_updates: list[Row] = []
+        self._removed_models: list[Row] = []
+        self._replaced_files: list[Row] = []
+        self._updates: list[Row] = []
+        self._models: list[Row] = []
+        self._files: list[Row] = []
+
+    def add(self, job: Job, head: Head, metadata: str | None, toggles: str | None, *, is_new: bool) -> None:
+        """Add a save that was given ``head``."""
+        delta, encoded, run = job.delta, job.encoded, job.delta.run
+        ident, at, run_id = encoded.context_id, delta.at, run.run_id
+        created_at, now, next_seq, next_model, next_position = head
+        place = (next_seq, next_model, next_position)
+        if is_new:
+            named = (ident, delta.key.user_id, delta.key.chat_id, metadata or _EMPTY, toggles or _EMPTY)
+            self._made.append((*named, now, *place, created_at, at))
+        else:
+            self._moved.append((now, *place, at, ident))
+            if metadata is not None:
+                self._metadata.append((metadata, ident))
+            if toggles is not None:
+                self._toggles.append((toggles, ident))
+        self._runs.append((ident, run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves))
+        if job.step:
+            self._revisions.append((ident, now, at, run_id, run.saves, *place, metadata, toggles))
+        # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
+        self._removed_updates += [(now, ident, low, high) for low, high in _ranges(delta.removed_updates)]
+        self._removed_models += [(now, ident, low, high) for low, high in _ranges(delta.removed_models)]
+        self._replaced_files += [(now, ident, path_id) for path_id in encoded.changed_paths]
+        first = next_seq - len(encoded.updates)
+        self._updates += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
+        first = next_model - len(encoded.models)
+        self._models += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
+        if encoded.files:
+            free = iter(range(next_position - encoded.unplaced_files, next_position))
+            for (path_id, *row), position in zip(encoded.files, encoded.positions, strict=True):
+                self._files.append((ident, path_id, now, next(free) if position is None else position, *row, run_id))
+
+    def steps(self) -> Iterator[Step]:
+        """Return the statements: what leaves goes before what comes in its place."""
+        changes = (
+            (insertion(contexts), columns(contexts), self._made),
+            (_move_context(), _MOVED, self._moved),
+            (_write_mapping("metadata"), _MAPPING, self._metadata),
+            (_write_mapping("metadata_toggles"), _MAPPING, self._toggles),
+            (_upsert_run(self._engine), columns(runs), self._runs),
+            (insertion(revisions), columns(revisions), self._revisions),
+            (_remove(updates), _REMOVED, self._removed_updates),
+            (_remove(models), _REMOVED, self._removed_models),
+            (_replace_file(), _REPLACED, self._replaced_files),
+            (insertion(updates, "removed_in"), columns(updates, "removed_in"), self._updates),
+            (insertion(models, "removed_in"), columns(models, "removed_in"), self._models),
+            (insertion(files, "removed_in"), columns(files, "removed_in"), self._files),
+        )
+        return (Step(statement, Rows(names, values)) for statement, names, values in changes if values)
+
+
+# The statements.
+
+
+def _new_context(job: Job) -> dict[str, Any]:
+    head = Head(job.delta.at)
+    place = (head.revision, head.next_seq, head.next_model, head.next_position)
+    values = (job.encoded.context_id, job.delta.key.user_id, job.delta.key.chat_id, _EMPTY, _EMPTY, *place)
+    return dict(zip(columns(contexts), (*values, job.delta.at, job.delta.at), strict=True))
+
+
+_HEAD: Final = (
+    contexts.c.created_at,
+    contexts.c.revision,
+    contexts.c.next_seq,
+    contexts.c.next_model,
+    contexts.c.next_position,
+)
 
 
 @cache
-def _upsert_context(engine: str) -> Statement:
-    statement = dialect.insert(engine, contexts).values(
-        context_id=text("ident"),
-        user_id=text("user"),
-        chat_id=text("chat"),
-        metadata=_EMPTY,
-        metadata_toggles=_EMPTY,
-        created_at=sa.bindparam("at", type_=sa.Double),
-        updated_at=sa.bindparam("at", type_=sa.Double),
-        revision=number("step"),
-        next_seq=1 + number("new_updates"),
-        next_model=1 + number("new_models"),
-        next_position=1 + number("new_files"),
-    )
+def _select_head() -> Statement:
+    return sa.select(*_HEAD).where(contexts.c.context_id == text("ident"))
+
+
+@cache
+def _lock_head() -> Statement:
+    # An insert, or an update of nothing where the row is there: two first writers come one after the other, too.
+    statement = dialect.insert("postgresql", contexts).values(parameters(contexts))
     return statement.on_conflict_do_update(
-        index_elements=[contexts.c.context_id],
-        set_={
-            "revision": contexts.c.revision + number("step"),
-            "next_seq": contexts.c.next_seq + number("new_updates"),
-            "next_model": contexts.c.next_model + number("new_models"),
-            "next_position": contexts.c.next_position + number("new_files"),
-            "updated_at": statement.excluded.updated_at,
-        },
-    ).returning(
-        contexts.c.revision, contexts.c.next_seq, contexts.c.next_model, contexts.c.next_position, contexts.c.created_at
+        index_elements=[contexts.c.context_id], set_={"updated_at": contexts.c.updated_at}
+    ).returning(*_HEAD)
+
+
+_MOVED: Final = ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")
+
+
+@cache
+def _move_context() -> Statement:
+    return (
+        sa.update(contexts)
+        .where(contexts.c.context_id == text("ident"))
+        .values(
+            revision=number("revision_now"),
+            next_seq=number("seq_now"),
+            next_model=number("model_now"),
+            next_position=number("position_now"),
+            updated_at=sa.bindparam("at", type_=sa.Double),
+        )
     )
 
 
-def _context_parameters(delta: Delta, encoded: Encoded) -> dict[str, Any]:
-    return {
-        "ident": encoded.context_id,
-        "user": delta.key.user_id,
-        "chat": delta.key.chat_id,
-        "at": delta.at,
-        "step": _step(delta),
-        "new_updates": len(encoded.updates),
-        "new_models": len(encoded.models),
-        "new_files": encoded.unplaced_files,
-    }
+_MAPPING: Final = ("now", "ident")
+
+
+@cache
+def _write_mapping(name: str) -> Statement:
+    return sa.update(contexts).where(contexts.c.context_id == text("ident")).values({name: text("now")})
+
+
+@cache
+def _select_mapping(name: str) -> Statement:
+    return sa.select(contexts.c[name]).where(contexts.c.context_id == text("ident"))
 
 
 @cache
 def _upsert_run(engine: str) -> Statement:
-    statement = dialect.insert(engine, runs).values({column: _run_parameter(column) for column in runs.c})
+    statement = dialect.insert(engine, runs).values(parameters(runs))
     fixed = ("context_id", "run_id", "started_at")
     return statement.on_conflict_do_update(
         index_elements=[runs.c.context_id, runs.c.run_id],
         set_={column.name: statement.excluded[column.name] for column in runs.c if column.name not in fixed},
-        # A copy of this save finds the counter moved, and writes nothing.
-        where=runs.c.saves == statement.excluded.saves - 1,
-    ).returning(runs.c.saves)
-
-
-def _run_parameter(column: sa.Column[Any]) -> sa.BindParameter[Any]:
-    return sa.bindparam(f"run_{column.name}", type_=column.type)
-
-
-def _run_parameters(delta: Delta, encoded: Encoded, head: Head) -> dict[str, Any]:
-    run = delta.run
-    return {
-        "run_context_id": encoded.context_id,
-        "run_run_id": run.run_id,
-        "run_started_at": run.started_at,
-        "run_ended_at": run.ended_at,
-        "run_outcome": run.outcome,
-        "run_error": encoded.error,
-        "run_saves": run.saves,
-        "run_revision": head.revision,
-        "run_next_seq": head.next_seq,
-        "run_next_model": head.next_model,
-        "run_next_position": head.next_position,
-    }
+    )
 
 
 @cache
-def _find_save() -> Statement:
-    return sa.select(
-        runs.c.revision, runs.c.next_seq, runs.c.next_model, runs.c.next_position, contexts.c.created_at
-    ).where(
-        runs.c.context_id == text("ident"),
-        contexts.c.context_id == runs.c.context_id,
-        runs.c.run_id == text("run"),
-        runs.c.saves == number("saves"),
+def _select_saves() -> Statement:
+    return sa.select(runs.c.saves).where(runs.c.context_id == text("ident"), runs.c.run_id == text("run"))
+
+
+@cache
+def _select_revision() -> Statement:
+    place = (revisions.c.revision, revisions.c.next_seq, revisions.c.next_model, revisions.c.next_position)
+    return sa.select(*place).where(
+        revisions.c.context_id == text("ident"),
+        revisions.c.revision > number("seen"),
+        revisions.c.run_id == text("run"),
+        revisions.c.save_number == number("number"),
     )
+
+
+_REMOVED: Final = ("now", "ident", "low", "high")
 
 
 @cache
@@ -208,6 +342,9 @@ def _remove(table: sa.Table) -> Statement:
     )
 
 
+_REPLACED: Final = ("now", "ident", "tracked")
+
+
 @cache
 def _replace_file() -> Statement:
     return (
@@ -217,67 +354,9 @@ def _replace_file() -> Statement:
     )
 
 
-def _removals(delta: Delta, encoded: Encoded, head: Head) -> Iterator[Step]:
-    common = {"ident": encoded.context_id, "now": head.revision}
-    for table, seqs in ((updates, delta.removed_updates), (models, delta.removed_models)):
-        if seqs:
-            # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
-            yield Step(_remove(table), [common | {"low": low, "high": high} for low, high in _ranges(seqs)])
-    if encoded.changed_paths:
-        yield Step(_replace_file(), [common | {"tracked": path} for path in encoded.changed_paths])
-
-
-def _insertions(encoded: Encoded, head: Head) -> Iterator[Step]:
-    added = {"added_in": head.revision, "removed_in": None}
-    for table, new, next_number in (
-        (updates, encoded.updates, head.next_seq),
-        (models, encoded.models, head.next_model),
-    ):
-        if new:
-            yield Step(
-                insertion(table), [row | added | {"seq": seq} for seq, row in enumerate(new, next_number - len(new))]
-            )
-    if encoded.files:
-        places = iter(range(head.next_position - encoded.unplaced_files, head.next_position))
-        yield Step(
-            insertion(files),
-            [
-                row | added | {"position": next(places) if row["position"] is None else row["position"]}
-                for row in encoded.files
-            ],
-        )
-
-
-@cache
-def _read_mapping(name: str) -> Statement:
-    return sa.select(contexts.c[name]).where(contexts.c.context_id == text("ident"))
-
-
-@cache
-def _write_mapping(name: str) -> Statement:
-    return sa.update(contexts).where(contexts.c.context_id == text("ident")).values({name: text("now")})
-
-
-def _mappings(
-    delta: Delta, encoded: Encoded, saved: Saved, strict: bool
-) -> Generator[Step, Sequence[Any] | None, None]:
-    ident = encoded.context_id
-    changes: tuple[tuple[str, MappingChange | None, str | None], ...] = (
-        ("metadata", delta.metadata, encoded.metadata),
-        ("metadata_toggles", delta.toggles, encoded.toggles),
-    )
-    for name, change, now in changes:
-        if change is None or now is None:
-            continue
-        if not saved.complete:
-            # Somebody else may have set other keys: the row is locked, so what is read here is what counts.
-            stored = yield Step(_read_mapping(name), {"ident": ident}, reads=True)
-            assert stored
-            now = rows.merged_text(delta.key, name, stored[0][0], change, strict=strict)
-        yield Step(_write_mapping(name), {"ident": ident, "now": now})
-
-
 def _ranges(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    if not seqs:
+        return
     ordered = sorted(seqs)
     first = last = ordered[0]
     for seq in ordered[1:]:

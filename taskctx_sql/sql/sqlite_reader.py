@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.steps import Steps, carry_out_on_sqlite
+from taskctx_sql.store import until_done
 
 T = TypeVar("T")
 
@@ -37,9 +38,15 @@ class SqliteReader:
         """
         async with self._turn:
             idle = self._idle.pop() if self._idle else None
-            result, used = await asyncio.to_thread(self._read, steps, idle)
-            self._idle.append(used)
-            return result
+            reading = asyncio.get_running_loop().run_in_executor(None, self._read, steps, idle)
+            try:
+                await asyncio.shield(reading)
+            finally:
+                # The thread has the connection until it is done, whoever was cancelled.
+                await until_done(reading)
+                if reading.exception() is None:
+                    self._idle.append(reading.result()[1])
+            return reading.result()[0]
 
     async def close(self) -> None:
         """Close the connections, when those in use are back."""

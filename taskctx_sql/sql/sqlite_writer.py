@@ -1,7 +1,7 @@
 """Saves to a SQLite file: one thread, one connection, and one transaction for all saves that arrive together.
 
-A save costs one hop to the thread and back, and shares its fsync with the others that wait. It stays its own: each
-has a savepoint, so one that fails takes no other with it.
+A save costs one hop to the thread and back, and shares its fsync with the others that wait. It stays its own: one
+that is refused writes nothing, and where a transaction fails as a whole each is tried once more, alone.
 """
 
 from __future__ import annotations
@@ -10,29 +10,17 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Final
 
 from taskctx_sql.errors import StoreClosedError
-from taskctx_sql.records import Delta, Saved
-from taskctx_sql.sql import dialect, saving
+from taskctx_sql.records import Saved
+from taskctx_sql.sql import dialect
 from taskctx_sql.sql.retrying import InDoubtError
-from taskctx_sql.sql.rows import Encoded
+from taskctx_sql.sql.saving import Job, save_together
 from taskctx_sql.sql.steps import carry_out_on_sqlite
-
-# How many saves may wait for the thread; more wait for room, so that memory stays bounded.
-MAX_WAITING: Final = 1_000
-# How many share a transaction. Past a few dozen the fsync is paid for; another process wants its turn.
-MAX_TOGETHER: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    delta: Delta
-    encoded: Encoded
-    strict: bool
-    answer: asyncio.Future[Saved]
+from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
 
 
 class SqliteWriter:
@@ -47,13 +35,13 @@ class SqliteWriter:
         """Take the file; nothing is opened yet."""
         self._path = path
         self._address = address
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    async def save(self, delta: Delta, encoded: Encoded, *, strict: bool) -> Saved:
+    async def save(self, job: Job) -> Saved:
         """Save, together with whatever else is waiting; return when it is on the disk.
 
         Raises:
@@ -68,9 +56,9 @@ class SqliteWriter:
                 # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
                 self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
                 self._thread.start()
-            answer: asyncio.Future[Saved] = self._loop.create_future()
-            self._queue.put(_Job(delta, encoded, strict, answer))
-            return await answer
+            pending = Pending(job, self._loop)
+            self._queue.put(pending)
+            return await pending.outcome()
 
     async def close(self) -> None:
         """Finish what was accepted, and end the thread."""
@@ -88,18 +76,16 @@ class SqliteWriter:
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
-        going_on = True
-        while going_on:
-            jobs, going_on = self._next_jobs()
-            if not jobs:
-                continue
-            answers: list[Saved | BaseException]
+        waiting: deque[Pending] = deque()
+        while self._receive(waiting):
+            together = take_together(waiting)
+            answers: Sequence[Saved | BaseException]
             try:
                 if connection is None:
                     connection = dialect.connect_sqlite(self._path)
-                answers = self._commit_together(connection, jobs)
+                answers = _save(connection, together)
             except Exception as error:
-                answers = [error] * len(jobs)
+                answers = [error] * len(together)
                 # Whatever it was, a new connection is in no half-done state; this thread goes on in any case.
                 if connection is not None:
                     with contextlib.suppress(sqlite3.Error):
@@ -107,59 +93,58 @@ class SqliteWriter:
                     connection = None
             # A loop that is closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_deliver, jobs, answers)
+                self._loop.call_soon_threadsafe(_deliver, together, answers)
         if connection is not None:
             connection.close()
 
-    def _next_jobs(self) -> tuple[list[_Job], bool]:
-        """Wait for a job, and take what waits behind it; the second value says if there may be more."""
-        job = self._queue.get()
-        jobs: list[_Job] = []
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == MAX_TOGETHER:
-                return jobs, True
+    def _receive(self, waiting: deque[Pending]) -> bool:
+        """Take all that arrived, or wait for it if there is nothing to do; return False at the end."""
+        while True:
             try:
-                job = self._queue.get_nowait()
+                pending = self._queue.get(block=not waiting)
             except Empty:
-                return jobs, True
-        return jobs, False
+                return True
+            if pending is None:
+                # Put back, to be found again when what still waits is done.
+                self._queue.put(None)
+                return bool(waiting)
+            waiting.append(pending)
 
-    def _commit_together(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[Saved | BaseException]:
+
+def _save(connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        return _commit(connection, together)
+    except Exception as error:
+        if len(together) == 1 or isinstance(error, InDoubtError):
+            raise
+        # One of them may be to blame, and it is to fail alone.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return [_save_alone(connection, pending) for pending in together]
+
+
+def _save_alone(connection: sqlite3.Connection, pending: Pending) -> Saved | BaseException:
+    try:
         connection.execute("BEGIN IMMEDIATE")
-        answers: list[Saved | BaseException] = []
-        for job in jobs:
-            connection.execute("SAVEPOINT one_save")
-            try:
-                answers.append(self._save_one(connection, job))
-            except Exception as error:
-                if not connection.in_transaction:
-                    # SQLite gave the whole transaction up: nothing of any of them is there.
-                    raise
-                connection.execute("ROLLBACK TO one_save")
-                answers.append(error)
-            connection.execute("RELEASE one_save")
-        try:
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if not dialect.is_in_doubt_at_commit(error):
-                raise
-            raise InDoubtError from error
-        return answers
-
-    def _save_one(self, connection: sqlite3.Connection, job: _Job) -> Saved:
-        try:
-            return carry_out_on_sqlite(saving.save("sqlite", job.delta, job.encoded, strict=job.strict), connection)
-        except saving.WrittenBeforeError:
-            connection.execute("ROLLBACK TO one_save")
-            return carry_out_on_sqlite(saving.answer_again(job.delta, job.encoded), connection)
+        return _commit(connection, [pending])[0]
+    except Exception as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return error
 
 
-def _deliver(jobs: list[_Job], answers: list[Saved | BaseException]) -> None:
-    for job, answer in zip(jobs, answers, strict=True):
-        if job.answer.done():
-            continue
-        if isinstance(answer, BaseException):
-            job.answer.set_exception(answer)
-        else:
-            job.answer.set_result(answer)
+def _commit(connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
+    answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if not dialect.is_in_doubt_at_commit(error):
+            raise
+        raise InDoubtError from error
+    return answers
+
+
+def _deliver(together: list[Pending], answers: Sequence[Saved | BaseException]) -> None:
+    for pending, answer in zip(together, answers, strict=True):
+        pending.answer(answer)

@@ -1,7 +1,7 @@
 """Work in steps: what is done is described without doing it.
 
 A piece of work is a generator: it yields statements, and is sent their rows. So there is one description of it,
-whoever carries it out: SQLAlchemy's asynchronous connection, or SQLite's own driver, in one go on a thread.
+whoever carries it out: SQLAlchemy's asynchronous connection, SQLite's own driver in one go on a thread, or asyncpg.
 """
 
 from __future__ import annotations
@@ -10,29 +10,39 @@ import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from taskctx_sql.sql import dialect
+
+if TYPE_CHECKING:
+    import asyncpg
 
 T = TypeVar("T")
 
 Statement = sa.UpdateBase | sa.Select[*tuple[Any, ...]]
 
-_SQLITE: Final = sqlite.dialect()
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The parameters of a statement that is done for each of many rows: their names, and the values in that order."""
+
+    names: tuple[str, ...]
+    values: Sequence[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A statement with its parameters: a mapping, or a list of them to do it for each. ``reads`` says it has rows.
+    """A statement with its parameters. ``reads`` says it has rows.
 
     A statement is made once and kept, since making and compiling it costs more than running it.
     """
 
     statement: Statement
-    parameters: Mapping[str, Any] | list[dict[str, Any]]
+    parameters: Mapping[str, Any] | Rows
     reads: bool = False
 
 
@@ -49,8 +59,14 @@ async def carry_out(steps: Steps[T], connection: AsyncConnection) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-        answer = await connection.execute(step.statement, step.parameters)
-        found = answer.all() if step.reads else None
+        if isinstance(step.parameters, Rows):
+            names = step.parameters.names
+            many = [dict(zip(names, row, strict=True)) for row in step.parameters.values]
+            await connection.execute(step.statement, many)
+            found = None
+        else:
+            answer = await connection.execute(step.statement, step.parameters)
+            found = answer.all() if step.reads else None
 
 
 def carry_out_on_sqlite(steps: Steps[T], connection: sqlite3.Connection) -> T:
@@ -62,28 +78,78 @@ def carry_out_on_sqlite(steps: Steps[T], connection: sqlite3.Connection) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-        text, names, constants = _compiled(step.statement)
-        if isinstance(step.parameters, list):
-            connection.executemany(text, [[row[name] for name in names] for row in step.parameters])
+        text = compiled("sqlite", step.statement)
+        if isinstance(step.parameters, Rows):
+            connection.executemany(text.sql, text.rows(step.parameters))
             found = None
         else:
-            values = {**constants, **step.parameters}
-            cursor = connection.execute(text, [values[name] for name in names])
+            cursor = connection.execute(text.sql, text.values(step.parameters))
             found = cursor.fetchall() if step.reads else None
 
 
-@cache
-def insertion(table: sa.Table) -> sa.Insert:
-    """Return the INSERT of whole rows, which takes a parameter for each column."""
-    return sa.insert(table)
+async def carry_out_on_asyncpg(steps: Steps[T], connection: asyncpg.Connection) -> T:
+    """Do the work on a connection of asyncpg."""
+    found: Sequence[Any] | None = None
+    while True:
+        try:
+            step = steps.send(found)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        text = compiled("postgresql", step.statement)
+        if isinstance(step.parameters, Rows):
+            await connection.executemany(text.sql, text.rows(step.parameters))
+            found = None
+        else:
+            found = await connection.fetch(text.sql, *text.values(step.parameters))
+
+
+class Compiled(NamedTuple):
+    """A statement as a driver takes it: its text, the names of its parameters in order, and those that are given."""
+
+    sql: str
+    names: tuple[str, ...]
+    constants: Mapping[str, Any]
+
+    def values(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the parameters in the statement's order."""
+        known = {**self.constants, **parameters} if self.constants else parameters
+        return [known[name] for name in self.names]
+
+    def rows(self, rows: Rows) -> Sequence[tuple[Any, ...]]:
+        """Return the rows with their values in the statement's order."""
+        if rows.names == self.names:
+            return rows.values
+        places = [rows.names.index(name) for name in self.names]
+        return [tuple(row[place] for place in places) for row in rows.values]
 
 
 @cache
-def _compiled(statement: Statement) -> tuple[str, list[str], dict[str, Any]]:
-    """Return a statement's text, the names of its parameters in order, and those that have a value already."""
-    compiled = statement.compile(dialect=_SQLITE)
-    assert isinstance(compiled, SQLCompiler)
-    return str(compiled), list(compiled.positiontup or ()), dict(compiled.params)
+def compiled(engine: str, statement: Statement) -> Compiled:
+    """Return a statement as the engine's driver takes it."""
+    found = statement.compile(dialect=dialect.driver_dialect(engine))
+    assert isinstance(found, SQLCompiler)
+    constants = {name: value for name, value in found.params.items() if value is not None}
+    return Compiled(str(found), tuple(found.positiontup or ()), constants)
+
+
+@cache
+def insertion(table: sa.Table, *without: str) -> sa.Insert:
+    """Return the INSERT of whole rows, except columns that stay NULL; `columns` names its parameters."""
+    return sa.insert(table).values(parameters(table, *without))
+
+
+def parameters(table: sa.Table, *without: str) -> dict[str, sa.BindParameter[Any]]:
+    """Return a parameter for each column."""
+    # A parameter must not have a column's name.
+    kept = [column for column in table.c if column.name not in without]
+    return {column.name: sa.bindparam(f"new_{column.name}", type_=column.type) for column in kept}
+
+
+@cache
+def columns(table: sa.Table, *without: str) -> tuple[str, ...]:
+    """Return the names of the `parameters`, in the order of the columns."""
+    return tuple(parameter.key for parameter in parameters(table, *without).values())
 
 
 def number(name: str) -> sa.BindParameter[int]:

@@ -21,8 +21,8 @@ from taskctx_sql.errors import (
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.sql import dialect, loading, saving
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
-from taskctx_sql.sql.rows import AnyRow, Encoded, encode
-from taskctx_sql.sql.saving import WrittenBeforeError
+from taskctx_sql.sql.rows import AnyRow, encode
+from taskctx_sql.sql.saving import Job
 from taskctx_sql.sql.schema import check, has_tables, upgrade
 from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
@@ -62,6 +62,7 @@ class SqlStore:
         """
         self.address = dialect.mask(str(engine.url))
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
+        self._engine_name = engine.dialect.name
         self._schema = schema
         self._strict = strict
         self._retrying = Retrying(self.address, retry_seconds)
@@ -110,13 +111,17 @@ class SqlStore:
 
     async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
         """See `Store.load`."""
-        return await self._do("load", lambda: self._read(loading.load(key, history_limit)))
+        return await self._do("load", lambda: self._read(loading.load(self._engine_name, key, history_limit)))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
-        encoded = await encode(delta, strict=self._strict)
-        return await self._do("save", lambda: self._save(delta, encoded))
+        job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
+        if self._writer is not None:
+            writer = self._writer
+            # What is under way it finishes by itself, whoever is cancelled.
+            return await self._retrying.run("save", lambda: writer.save(job))
+        return await self._do("save", lambda: self._save(job))
 
     async def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
@@ -186,17 +191,11 @@ class SqlStore:
     async def _read_page(
         self, key: ContextKey, after: int, before: int | None, newest_first: bool
     ) -> list[StoredUpdate]:
-        return await self._read(loading.page(key, after, before, newest_first))
+        return await self._read(loading.page(self._engine_name, key, after, before, newest_first))
 
-    async def _save(self, delta: Delta, encoded: Encoded) -> Saved:
-        if self._writer is not None:
-            return await self._writer.save(delta, encoded, strict=self._strict)
-        engine = self._engine.dialect.name
-        try:
-            async with self._transaction(write=True) as connection:
-                return await carry_out(saving.save(engine, delta, encoded, strict=self._strict), connection)
-        except WrittenBeforeError:
-            return await self._read(saving.answer_again(delta, encoded))
+    async def _save(self, job: Job) -> Saved:
+        async with self._transaction(write=True) as connection:
+            return await carry_out(saving.save(self._engine_name, job), connection)
 
     async def _erase(self, key: ContextKey) -> bool:
         async with self._transaction(write=True) as connection:

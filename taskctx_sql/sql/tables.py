@@ -115,10 +115,25 @@ runs: Final = sa.Table(
     _float("ended_at", nullable=True),
     _text("outcome", nullable=True),
     _text("error", nullable=True),
-    # The number of this run's last save, and what that save was given: a copy of it gets the same answer.
+    # The number of this run's last save: a copy of it finds the number moved, and writes nothing.
     _number("saves"),
-    _number("revision"),
+)
+
+revisions: Final = sa.Table(
+    "taskctx_revisions",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+    _float("saved_at"),
+    # Which save made it, and what comes next after it: a copy of that save gets the same answer.
+    _text("run_id"),
+    _number("save_number"),
     _number("next_seq"),
     _number("next_model"),
     _number("next_position"),
+    # What they became in it, if they changed.
+    _text("metadata", nullable=True),
+    _text("metadata_toggles", nullable=True),
+    # The rows are small, and come in the order of their key.
+    sqlite_with_rowid=False,
 )
