@@ -5,9 +5,11 @@ Nothing here does I/O or knows a store. Times are seconds since the epoch, UTC, 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -22,15 +24,12 @@ Outcome = Literal["completed", "failed", "cancelled"]
 # Reads the text of an update into its data and metadata.
 ReadText = Callable[[bytes], tuple[Any, Any]]
 
-_set, _get, _delete = object.__setattr__, object.__getattribute__, object.__delattr__
+_set, _delete = object.__setattr__, object.__delattr__
 
 
-def _has(value: object, name: str) -> bool:
-    try:
-        _get(value, name)
-    except AttributeError:
-        return False
-    return True
+def _read_around(name: str, value: Any, read: ReadText, text: bytes) -> tuple[Any, Any]:
+    data, metadata = read(text)
+    return (value, metadata) if name == "data" else (data, value)
 
 
 @dataclass(init=False)
@@ -102,14 +101,17 @@ class ContextUpdate:
         if name not in ("data", "metadata"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         data, metadata = self._read(self._text)
-        for field_name, value in (("data", data), ("metadata", metadata)):
-            if not _has(self, field_name):
-                _set(self, field_name, value)
+        _set(self, "data", data)
+        _set(self, "metadata", metadata)
         _delete(self, "_text")
         _delete(self, "_read")
-        return _get(self, name)
+        return data if name == "data" else metadata
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("data", "metadata"):
+            # What is read later must not come in its place. One that was read already has no text.
+            with contextlib.suppress(AttributeError):
+                _set(self, "_read", partial(_read_around, name, value, self._read))
         _set(self, name, value)
         for log in self._edit_logs:
             log[id(self)] = self

@@ -29,8 +29,8 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
-# "sqlite plain" is a SQLite file through an engine of the caller's, which cannot take the short ways.
-STORES = ("json", "sqlite", "sqlite plain", "postgres")
+# The plain ones are databases through an engine of the caller's, which cannot take the short ways.
+STORES = ("json", "sqlite", "sqlite plain", "postgres", "postgres plain")
 ENGINES = ("sqlite", "postgres")
 
 # The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
@@ -137,7 +137,7 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def store(kind: str, address: str) -> AsyncIterator[Store]:
     """An open store of each kind in turn."""
-    if kind == "sqlite plain":
+    if kind.endswith("plain"):
         engine = create_async_engine(dialect.parse_url(address))
         async with open_store(engine) as opened:
             yield opened

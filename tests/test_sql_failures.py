@@ -117,7 +117,8 @@ async def test_connections_that_the_server_ends_are_replaced(postgres_url: str, 
         context.add_context_update("message", 5)
         await context.save()
         assert await stored(store, context.key) == [0, 1, 2, 3, 4, 5]
-        assert store._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        pool = store._engine.pool
+    assert pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
 async def test_a_server_that_is_killed_at_any_time_costs_nothing_and_doubles_nothing(

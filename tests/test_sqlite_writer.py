@@ -15,6 +15,7 @@ import pytest
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import LostContextError, StaleContextError, StoreClosedError, StoreUnavailableError
 from taskctx_sql.sql import rows, sqlite_writer
+from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from tests.contract import expect_reload, loaded, new_delta, new_run, stored
 
 KEY = ContextKey("u", "c")
@@ -180,7 +181,7 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     store = await open_store(url)
     assert isinstance(store, SqlStore)
-    assert store._writer is not None
+    assert isinstance(store._writer, SqliteWriter)
     saves = [asyncio.create_task(store.save(new_delta(KEY, number))) for number in range(50)]
     for _ in range(1000):
         if store._writer._thread is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, reduce
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 PAGE_SIZE: Final = 500
+# No context gets there.
+_LAST_REVISION: Final = 2**63 - 1
 
 
 @cache
@@ -39,21 +42,19 @@ def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loade
     head = yield Step(_context(), ident, reads=True)
     if not head:
         return Loaded(revision=0, base=UNSEEN)
-    revision, created_at, metadata, toggles = head[0]
+    revision, created_at, next_seq, metadata, toggles = head[0]
     then = {**ident, "revision": revision}
-    # One more than asked for tells if there are earlier ones.
-    asked = then if history_limit is None else {**then, "how_many": history_limit + 1}
-    newest = (yield Step(_newest_updates(engine, limited=history_limit is not None), asked, reads=True)) or []
+    found, earlier = yield from _newest(engine, then, next_seq, history_limit)
     found_files = (yield Step(_files(), then, reads=True)) or []
     found_models = (yield Step(_models(), then, reads=True)) or []
-    history = rows.read_updates(key, newest[:history_limit][::-1])
+    history = rows.read_updates(key, found)
     return Loaded(
         revision=revision,
         base=Base(created_at, revision),
         history=history.updates,
         seqs=history.seqs,
         edits=history.edits,
-        earlier=history_limit is not None and len(newest) > history_limit,
+        earlier=earlier,
         models=rows.read_models(key, found_models),
         files=rows.read_files(key, found_files),
         metadata=rows.read_mapping(key, "metadata", metadata),
@@ -61,18 +62,43 @@ def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loade
     )
 
 
-def page(engine: str, key: ContextKey, after: int, before: int | None, newest_first: bool) -> Steps[list[StoredUpdate]]:
-    """Return the steps that read a page of updates with ``after < seq < before``.
+def _newest(
+    engine: str, then: dict[str, Any], next_seq: int, history_limit: int | None
+) -> Steps[tuple[Sequence[Any], bool]]:
+    """Return the steps that read the newest updates, oldest first, and whether there are earlier ones.
+
+    Between two seqs, and not with a LIMIT: a planner that knows too little of a table would sort the whole history.
+    """
+    found: Sequence[Any] = []
+    # One more than asked for tells if there are earlier ones.
+    low, high = (1 if history_limit is None else next_seq - history_limit - 1), next_seq
+    while True:
+        found = [*((yield Step(_updates(engine), {**then, "low": low, "high": high}, reads=True)) or ()), *found]
+        if history_limit is None:
+            return found, False
+        if low <= 1 or len(found) > history_limit:
+            return found[-history_limit:] if history_limit else [], len(found) > history_limit
+        # Rows that were removed lie between: look further back, in larger and larger steps.
+        low, high = low - 4 * (next_seq - low), low
+
+
+def page(engine: str, key: ContextKey, low: int, high: int, newest_first: bool) -> Steps[list[StoredUpdate]]:
+    """Return the steps that read the updates with ``low <= seq < high`` as they are now.
 
     Raises:
         CorruptRecordError: A row cannot be read back.
     """
-    bounds: dict[str, Any] = {"ident": rows.context_id(key), "after": after}
-    if before is not None:
-        bounds["before"] = before
-    found = yield Step(_page(engine, bounded=before is not None, newest_first=newest_first), bounds, reads=True)
-    history = rows.read_updates(key, found or [])
-    return list(map(StoredUpdate, history.seqs, history.updates))
+    bounds = {"ident": rows.context_id(key), "revision": _LAST_REVISION, "low": low, "high": high}
+    found = (yield Step(_updates(engine), bounds, reads=True)) or []
+    history = rows.read_updates(key, found)
+    page = list(map(StoredUpdate, history.seqs, history.updates))
+    return page[::-1] if newest_first else page
+
+
+def next_seq(key: ContextKey) -> Steps[int]:
+    """Return the steps that read which seq the next update will have: 1 if there is no such context."""
+    head = yield Step(_context(), {"ident": rows.context_id(key)}, reads=True)
+    return head[0][2] if head else 1
 
 
 def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Steps[list[ContextSummary]]:
@@ -105,14 +131,18 @@ def _as_of(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
 @cache
 def _context() -> Statement:
     return sa.select(
-        contexts.c.revision, contexts.c.created_at, contexts.c.metadata, contexts.c.metadata_toggles
+        contexts.c.revision,
+        contexts.c.created_at,
+        contexts.c.next_seq,
+        contexts.c.metadata,
+        contexts.c.metadata_toggles,
     ).where(contexts.c.context_id == text("ident"))
 
 
 @cache
-def _newest_updates(engine: str, *, limited: bool) -> Statement:
-    statement = sa.select(*_update_columns(engine)).where(*_as_of(updates)).order_by(updates.c.seq.desc())
-    return statement.limit(number("how_many")) if limited else statement
+def _updates(engine: str) -> Statement:
+    between = (updates.c.seq >= number("low"), updates.c.seq < number("high"))
+    return sa.select(*_update_columns(engine)).where(*_as_of(updates), *between).order_by(updates.c.seq)
 
 
 @cache
@@ -125,16 +155,6 @@ def _files() -> Statement:
 def _models() -> Statement:
     columns = [models.c[name] for name in rows.MODEL_COLUMNS]
     return sa.select(*columns).where(*_as_of(models)).order_by(models.c.seq)
-
-
-@cache
-def _page(engine: str, *, bounded: bool, newest_first: bool) -> Statement:
-    statement = sa.select(*_update_columns(engine)).where(
-        updates.c.context_id == text("ident"), updates.c.seq > number("after"), updates.c.removed_in.is_(None)
-    )
-    if bounded:
-        statement = statement.where(updates.c.seq < number("before"))
-    return statement.order_by(updates.c.seq.desc() if newest_first else updates.c.seq).limit(PAGE_SIZE)
 
 
 @cache

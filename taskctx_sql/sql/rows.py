@@ -221,9 +221,9 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
 
 
 def _read_text(key: ContextKey, text: bytes) -> tuple[Any, Any]:
-    seq, _, texts = text.partition(_BETWEEN)
+    seq, data, *rest = text.split(_BETWEEN)
     try:
-        data, metadata = texts.split(_BETWEEN)
+        (metadata,) = rest
         return codec.decode(data), codec.decode(metadata)
     except _DECODING_ERRORS as error:
         raise _corrupt_update(key, int(seq), error) from error

@@ -220,20 +220,26 @@ class _Batch:
     def steps(self) -> Iterator[Step]:
         """Return the statements: what leaves goes before what comes in its place."""
         changes = (
-            (insertion(contexts), columns(contexts), self._made),
-            (_move_context(), _MOVED, self._moved),
-            (_write_mapping("metadata"), _MAPPING, self._metadata),
-            (_write_mapping("metadata_toggles"), _MAPPING, self._toggles),
-            (_upsert_run(self._engine), columns(runs), self._runs),
-            (insertion(revisions), columns(revisions), self._revisions),
-            (_remove(updates), _REMOVED, self._removed_updates),
-            (_remove(models), _REMOVED, self._removed_models),
-            (_replace_file(), _REPLACED, self._replaced_files),
-            (insertion(updates, "removed_in"), columns(updates, "removed_in"), self._updates),
-            (insertion(models, "removed_in"), columns(models, "removed_in"), self._models),
-            (insertion(files, "removed_in"), columns(files, "removed_in"), self._files),
+            _inserted(contexts, self._made),
+            Step(_move_context(), Rows(_MOVED, self._moved)),
+            Step(_write_mapping("metadata"), Rows(_MAPPING, self._metadata)),
+            Step(_write_mapping("metadata_toggles"), Rows(_MAPPING, self._toggles)),
+            Step(_upsert_run(self._engine), Rows(columns(runs), self._runs)),
+            _inserted(revisions, self._revisions),
+            Step(_remove(updates), Rows(_REMOVED, self._removed_updates)),
+            Step(_remove(models), Rows(_REMOVED, self._removed_models)),
+            Step(_replace_file(), Rows(_REPLACED, self._replaced_files)),
+            _inserted(updates, self._updates),
+            _inserted(models, self._models),
+            _inserted(files, self._files),
         )
-        return (Step(statement, Rows(names, values)) for statement, names, values in changes if values)
+        return (step for step in changes if isinstance(step.parameters, Rows) and step.parameters.values)
+
+
+def _inserted(table: sa.Table, values: list[Row]) -> Step:
+    # What was just written is not removed.
+    without = ("removed_in",) if "removed_in" in table.c else ()
+    return Step(insertion(table, *without), Rows(columns(table, *without), values, into=table))
 
 
 # The statements.

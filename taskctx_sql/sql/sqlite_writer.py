@@ -41,7 +41,7 @@ class SqliteWriter:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    async def save(self, job: Job) -> Saved:
+    async def save(self, job: Job) -> Saved | None:
         """Save, together with whatever else is waiting; return when it is on the disk.
 
         Raises:

@@ -20,6 +20,8 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.sql import dialect, loading, saving
+from taskctx_sql.sql.postgres_reader import PostgresReader
+from taskctx_sql.sql.postgres_writer import PostgresWriter
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -75,10 +77,13 @@ class SqlStore:
         self._write_turn = asyncio.Lock() if sqlite else None
         self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
         # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
-        short_way = owns_engine and dialect.is_file(engine.url) and not engine.url.query
-        path = str(engine.url.database) if short_way else None
-        self._writer = None if path is None else SqliteWriter(path, self.address)
-        self._reader = None if path is None else SqliteReader(path)
+        self._writer: SqliteWriter | PostgresWriter | None = None
+        self._reader: SqliteReader | PostgresReader | None = None
+        if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
+            path = str(engine.url.database)
+            self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
+        elif owns_engine and not sqlite and schema is None:
+            self._writer, self._reader = PostgresWriter(engine, self.address), PostgresReader(engine)
 
     @classmethod
     async def open(
@@ -120,23 +125,27 @@ class SqlStore:
         if self._writer is not None:
             writer = self._writer
             # What is under way it finishes by itself, whoever is cancelled.
-            return await self._retrying.run("save", lambda: writer.save(job))
+            saved = await self._retrying.run("save", lambda: writer.save(job))
+            if saved is not None:
+                return saved
         return await self._do("save", lambda: self._save(job))
 
     async def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
-        while True:
-            page = await self._do("read", partial(self._read_page, key, after, before, newest_first))
+        low = max(after, 0) + 1
+        high = await self._do("read", lambda: self._read(loading.next_seq(key)))
+        high = high if before is None else min(before, high)
+        size = loading.PAGE_SIZE
+        while low < high:
+            bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
+            page = await self._do("read", partial(self._read_page, key, *bounds, newest_first))
             for row in page:
                 yield row
-            if len(page) < loading.PAGE_SIZE:
-                return
-            if newest_first:
-                before = page[-1].seq
-            else:
-                after = page[-1].seq
+            low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
+            # Where all was removed, larger pages are soon through.
+            size = loading.PAGE_SIZE if page else size * 4
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -188,12 +197,12 @@ class SqlStore:
         async with self._transaction(write=False) as connection:
             return await carry_out(steps, connection)
 
-    async def _read_page(
-        self, key: ContextKey, after: int, before: int | None, newest_first: bool
-    ) -> list[StoredUpdate]:
-        return await self._read(loading.page(self._engine_name, key, after, before, newest_first))
+    async def _read_page(self, key: ContextKey, low: int, high: int, newest_first: bool) -> list[StoredUpdate]:
+        return await self._read(loading.page(self._engine_name, key, low, high, newest_first))
 
     async def _save(self, job: Job) -> Saved:
+        if isinstance(self._writer, PostgresWriter):
+            return await self._writer.save_alone(job)
         async with self._transaction(write=True) as connection:
             return await carry_out(saving.save(self._engine_name, job), connection)
 

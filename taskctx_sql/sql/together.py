@@ -24,10 +24,10 @@ class Pending:
     def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
         """Take a job. Somebody else will `answer`."""
         self.job = job
-        self._answer: asyncio.Future[Saved] = loop.create_future()
+        self._answer: asyncio.Future[Saved | None] = loop.create_future()
         self._answered = False
 
-    async def outcome(self) -> Saved:
+    async def outcome(self) -> Saved | None:
         """Wait for the answer. A cancellation goes on when the answer is there: the save is under way."""
         try:
             return await self._answer
@@ -40,7 +40,7 @@ class Pending:
                 self._answer.exception()
             raise
 
-    def answer(self, answer: Saved | BaseException) -> None:
+    def answer(self, answer: Saved | BaseException | None) -> None:
         """Say what came of it, once, on the loop."""
         self._answered = True
         if self._answer.done():

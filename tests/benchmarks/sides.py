@@ -83,16 +83,21 @@ class Numbers:
             found.append((ident, seq, time.time(), kind, *texts, 1, "run"))
         return found
 
+    def revision_row(self, chat: int) -> tuple[Any, ...]:
+        next_seq = self.next_seq[chat]
+        return (self.ident(chat), next_seq, time.time(), "run", next_seq, next_seq, next_seq, next_seq)
+
     def head_rows(self, chat: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         ident = self.ident(chat)
-        return (ident, "u", "c", "{}", "{}", 0, 1, 1, 1, 0.0, 0.0), (ident, "run", 0.0, 0, 0, 1, 1, 1)
+        return (ident, "u", "c", "{}", "{}", 0, 1, 1, 1, 0.0, 0.0), (ident, "run", 0.0, 0)
 
 
 CONTEXT_COLUMNS = (
     "context_id, user_id, chat_id, metadata, metadata_toggles, revision, next_seq, next_model, next_position, "
     "created_at, updated_at"
 )
-RUN_COLUMNS = "context_id, run_id, started_at, saves, revision, next_seq, next_model, next_position"
+RUN_COLUMNS = "context_id, run_id, started_at, saves"
+REVISION_COLUMNS = "context_id, revision, saved_at, run_id, save_number, next_seq, next_model, next_position"
 
 
 class SqliteLimit(Numbers):
@@ -128,6 +133,7 @@ class SqliteLimit(Numbers):
             self._insert("runs", RUN_COLUMNS, [run])
         self.connection.execute(CONTEXT.format(n="?", at="?", id="?"), (count, time.time(), ident))
         self.connection.execute(RUN.format(id="?", run="?"), (ident, "run"))
+        self._insert("revisions", REVISION_COLUMNS, [self.revision_row(chat)])
         self._insert("updates", UPDATE_COLUMNS, rows)
         if trackers:
             seq = rows[0][1]
@@ -184,6 +190,7 @@ class PostgresLimit(Numbers):
                 await self._insert(connection, "runs", RUN_COLUMNS, [run])
             await connection.execute(CONTEXT.format(n="$1::bigint", at="$2", id="$3"), count, time.time(), ident)
             await connection.execute(RUN.format(id="$1", run="$2"), ident, "run")
+            await self._insert(connection, "revisions", REVISION_COLUMNS, [self.revision_row(chat)])
             await self._insert(connection, "updates", UPDATE_COLUMNS, rows)
             if trackers:
                 seq = rows[0][1]
