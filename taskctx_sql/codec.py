@@ -22,7 +22,16 @@ from taskctx_sql.encoding import MAX_DEPTH, MAX_INTEGER_BITS, TAGS, Encoding, fr
 
 T = TypeVar("T")
 
-__all__ = ["decode", "encode", "read_file_text", "text_of", "to_file_tree", "with_fresh_stack"]
+__all__ = [
+    "decode",
+    "decode_untagged",
+    "encode",
+    "may_have_tags",
+    "read_file_text",
+    "text_of",
+    "to_file_tree",
+    "with_fresh_stack",
+]
 
 
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -66,9 +75,17 @@ def decode(text: str | bytes) -> Any:
     """
     if isinstance(text, str):
         text = text.encode()
-    if b'{"__' in text or b'{ "__' in text:
+    if may_have_tags(text):
         return with_fresh_stack(lambda: json.loads(text, object_hook=from_tag))
-    return orjson.loads(text)
+    return decode_untagged(text)
+
+
+def may_have_tags(text: bytes) -> bool:
+    """Whether a text needs more than `decode_untagged`."""
+    return b'{"__' in text
+
+
+decode_untagged = orjson.loads
 
 
 def to_file_tree(value: Any, place: str = "the value", *, strict: bool = False) -> Any:

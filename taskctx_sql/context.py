@@ -70,6 +70,7 @@ class MemoryContext:
         self._files = TrackedDict()
         self._base: Any = None
         self._key_of_base: ContextKey | None = None
+        self._ids_of_base: tuple[Any, Any] = (None, None)
         self._loaded_from: int | None = None
         # What the store has of both, and what it has once the delta under way is saved.
         self._metadata_text = self._toggles_text = _EMPTY
@@ -295,6 +296,9 @@ class MemoryContext:
 
     def _follow_key(self) -> ContextKey:
         """Return the key. With another id it is another context, and there all that is in memory is unsaved."""
+        user_id, chat_id = self._ids_of_base
+        if user_id is self.user_id and chat_id is self.chat_id and self._key_of_base is not None:
+            return self._key_of_base
         key = self.key
         if self._key_of_base not in (None, key):
             self._history, self._models = TrackedList(self._history), TrackedList(self._models)
@@ -302,7 +306,7 @@ class MemoryContext:
             self._files.update(entries)
             self._metadata_text = self._toggles_text = _EMPTY
             self._base, self._loaded_from, self.revision = None, None, 0
-        self._key_of_base = key
+        self._key_of_base, self._ids_of_base = key, (self.user_id, self.chat_id)
         return key
 
     def _note_model_entries(self) -> None:
@@ -338,6 +342,8 @@ def _mapping(field: str, value: Any) -> dict[str, Any]:
 
 def _mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str]:
     """Return how a mapping differs from its saved text, if it does, and its text now."""
+    if saved_text == _EMPTY and type(now) is dict and not now:
+        return None, _EMPTY
     text = codec.encode(now, warn=False)
     if text == saved_text:
         return None, text

@@ -51,3 +51,6 @@ class PostgresReader:
             await self._turn.acquire()
         for connection in self._idle:
             await connection.close()
+
+    def abandon(self) -> None:
+        """Nothing to do: the loop ends what it runs."""

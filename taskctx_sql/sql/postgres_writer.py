@@ -121,7 +121,7 @@ class PostgresWriter:
             self._waiting.append(pending)
             if self._worker is None:
                 self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
-            return await pending.outcome()
+            return await pending.wait()
 
     async def save_alone(self, job: Job) -> Saved:
         """Save the plain way, in a transaction.
@@ -176,7 +176,7 @@ class PostgresWriter:
                     await self._write(together)
                 except BaseException as error:
                     for pending in together:
-                        pending.answer(error)
+                        pending.give(error)
                     if not isinstance(error, Exception):
                         raise
         finally:
@@ -197,7 +197,7 @@ class PostgresWriter:
         heads = {ident: Head(*head) for ident, *head in found}
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
-            pending.answer(None if head is None else pending.job.saved(head))
+            pending.give(None if head is None else pending.job.saved(head))
 
 
 def _needs_no_question(job: Job) -> bool:

@@ -6,6 +6,7 @@ transaction: one that is refused has written nothing, and leaves its neighbors a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -130,11 +131,11 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
         if delta.if_unchanged:
             return StaleContextError(delta.key, base.revision, head.revision)
     moved = Head(
-        created_at=head.created_at,
-        revision=head.revision + job.step,
-        next_seq=head.next_seq + len(job.encoded.updates),
-        next_model=head.next_model + len(job.encoded.models),
-        next_position=head.next_position + job.encoded.unplaced_files,
+        head.created_at,
+        head.revision + job.step,
+        head.next_seq + len(job.encoded.updates),
+        head.next_model + len(job.encoded.models),
+        head.next_position + job.encoded.unplaced_files,
     )
     saved = job.saved(moved)
     metadata, toggles = job.encoded.metadata, job.encoded.toggles
@@ -168,81 +169,92 @@ def _merged(job: Job, name: str, change: MappingChange | None) -> Steps[str | No
 
 
 class _Batch:
-    """The rows that saves write, by the table and what is done in it."""
+    """The rows that saves write, by the name of the write."""
 
     def __init__(self, engine: str) -> None:
         """Begin with nothing."""
         self._engine = engine
-        self._made: list[Row] = []
-        self._moved: list[Row] = []
-        self._metadata: list[Row] = []
-        self._toggles: list[Row] = []
-        self._runs: list[Row] = []
-        self._revisions: list[Row] = []
-        self._removed_updates: list[Row] = []
-        self._removed_models: list[Row] = []
-        self._replaced_files: list[Row] = []
-        self._updates: list[Row] = []
-        self._models: list[Row] = []
-        self._files: list[Row] = []
+        self._rows: dict[str, list[Row]] = defaultdict(list)
 
     def add(self, job: Job, head: Head, metadata: str | None, toggles: str | None, *, is_new: bool) -> None:
         """Add a save that was given ``head``."""
-        delta, encoded, run = job.delta, job.encoded, job.delta.run
+        delta, encoded, run, rows = job.delta, job.encoded, job.delta.run, self._rows
         ident, at, run_id = encoded.context_id, delta.at, run.run_id
         created_at, now, next_seq, next_model, next_position = head
         place = (next_seq, next_model, next_position)
         if is_new:
             named = (ident, delta.key.user_id, delta.key.chat_id, metadata or _EMPTY, toggles or _EMPTY)
-            self._made.append((*named, now, *place, created_at, at))
+            rows["contexts"].append((*named, now, *place, created_at, at))
         else:
-            self._moved.append((now, *place, at, ident))
+            rows["moved"].append((now, *place, at, ident))
             if metadata is not None:
-                self._metadata.append((metadata, ident))
+                rows["metadata"].append((metadata, ident))
             if toggles is not None:
-                self._toggles.append((toggles, ident))
-        self._runs.append((ident, run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves))
+                rows["metadata_toggles"].append((toggles, ident))
+        rows["runs"].append((ident, run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves))
         if job.step:
-            self._revisions.append((ident, now, at, run_id, run.saves, *place, metadata, toggles))
-        # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
-        self._removed_updates += [(now, ident, low, high) for low, high in _ranges(delta.removed_updates)]
-        self._removed_models += [(now, ident, low, high) for low, high in _ranges(delta.removed_models)]
-        self._replaced_files += [(now, ident, path_id) for path_id in encoded.changed_paths]
-        first = next_seq - len(encoded.updates)
-        self._updates += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
-        first = next_model - len(encoded.models)
-        self._models += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
+            rows["revisions"].append((ident, now, at, run_id, run.saves, *place, metadata, toggles))
+        if delta.removed_updates:
+            # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
+            rows["removed updates"] += [(now, ident, *span) for span in _ranges(delta.removed_updates)]
+        if delta.removed_models:
+            rows["removed models"] += [(now, ident, *span) for span in _ranges(delta.removed_models)]
+        if encoded.changed_paths:
+            rows["replaced files"] += [(now, ident, path_id) for path_id in encoded.changed_paths]
+        if encoded.updates:
+            first = next_seq - len(encoded.updates)
+            rows["updates"] += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
+        if encoded.models:
+            first = next_model - len(encoded.models)
+            rows["models"] += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
         if encoded.files:
             free = iter(range(next_position - encoded.unplaced_files, next_position))
             for (path_id, *row), position in zip(encoded.files, encoded.positions, strict=True):
-                self._files.append((ident, path_id, now, next(free) if position is None else position, *row, run_id))
+                place_now = next(free) if position is None else position
+                rows["files"].append((ident, path_id, now, place_now, *row, run_id))
 
     def steps(self) -> Iterator[Step]:
-        """Return the statements: what leaves goes before what comes in its place."""
-        changes = (
-            _inserted(contexts, self._made),
-            Step(_move_context(), Rows(_MOVED, self._moved)),
-            Step(_write_mapping("metadata"), Rows(_MAPPING, self._metadata)),
-            Step(_write_mapping("metadata_toggles"), Rows(_MAPPING, self._toggles)),
-            Step(_upsert_run(self._engine), Rows(columns(runs), self._runs)),
-            _inserted(revisions, self._revisions),
-            Step(_remove(updates), Rows(_REMOVED, self._removed_updates)),
-            Step(_remove(models), Rows(_REMOVED, self._removed_models)),
-            Step(_replace_file(), Rows(_REPLACED, self._replaced_files)),
-            _inserted(updates, self._updates),
-            _inserted(models, self._models),
-            _inserted(files, self._files),
-        )
-        return (step for step in changes if isinstance(step.parameters, Rows) and step.parameters.values)
-
-
-def _inserted(table: sa.Table, values: list[Row]) -> Step:
-    # What was just written is not removed.
-    without = ("removed_in",) if "removed_in" in table.c else ()
-    return Step(insertion(table, *without), Rows(columns(table, *without), values, into=table))
+        """Return the statements."""
+        for name, write in _writes(self._engine).items():
+            if name in self._rows:
+                yield Step(write.statement, Rows(write.names, self._rows[name], write.into))
 
 
 # The statements.
+
+
+class _Write(NamedTuple):
+    """A statement that is done for many rows: the names of its parameters, and the table if it only inserts."""
+
+    statement: Statement
+    names: tuple[str, ...]
+    into: sa.Table | None = None
+
+
+@cache
+def _writes(engine: str) -> dict[str, _Write]:
+    """Return the writes by name, in their order: what leaves goes before what comes in its place."""
+    removed = ("now", "ident", "low", "high")
+    return {
+        "contexts": _insertion(contexts),
+        "moved": _Write(_move_context(), ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")),
+        "metadata": _Write(_write_mapping("metadata"), ("now", "ident")),
+        "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "ident")),
+        "runs": _Write(_upsert_run(engine), columns(runs)),
+        "revisions": _insertion(revisions),
+        "removed updates": _Write(_remove(updates), removed),
+        "removed models": _Write(_remove(models), removed),
+        "replaced files": _Write(_replace_file(), ("now", "ident", "tracked")),
+        "updates": _insertion(updates),
+        "models": _insertion(models),
+        "files": _insertion(files),
+    }
+
+
+def _insertion(table: sa.Table) -> _Write:
+    # What is written now is not removed.
+    without = ("removed_in",) if "removed_in" in table.c else ()
+    return _Write(insertion(table, *without), columns(table, *without), table)
 
 
 def _new_context(job: Job) -> dict[str, Any]:
@@ -275,10 +287,6 @@ def _lock_head() -> Statement:
     ).returning(*_HEAD)
 
 
-_MOVED: Final = ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")
-
-
-@cache
 def _move_context() -> Statement:
     return (
         sa.update(contexts)
@@ -293,10 +301,6 @@ def _move_context() -> Statement:
     )
 
 
-_MAPPING: Final = ("now", "ident")
-
-
-@cache
 def _write_mapping(name: str) -> Statement:
     return sa.update(contexts).where(contexts.c.context_id == text("ident")).values({name: text("now")})
 
@@ -306,7 +310,6 @@ def _select_mapping(name: str) -> Statement:
     return sa.select(contexts.c[name]).where(contexts.c.context_id == text("ident"))
 
 
-@cache
 def _upsert_run(engine: str) -> Statement:
     statement = dialect.insert(engine, runs).values(parameters(runs))
     fixed = ("context_id", "run_id", "started_at")
@@ -332,10 +335,6 @@ def _select_revision() -> Statement:
     )
 
 
-_REMOVED: Final = ("now", "ident", "low", "high")
-
-
-@cache
 def _remove(table: sa.Table) -> Statement:
     return (
         sa.update(table)
@@ -348,10 +347,6 @@ def _remove(table: sa.Table) -> Statement:
     )
 
 
-_REPLACED: Final = ("now", "ident", "tracked")
-
-
-@cache
 def _replace_file() -> Statement:
     return (
         sa.update(files)
@@ -361,8 +356,6 @@ def _replace_file() -> Statement:
 
 
 def _ranges(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
-    if not seqs:
-        return
     ordered = sorted(seqs)
     first = last = ordered[0]
     for seq in ordered[1:]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from typing import Final, TypeVar
+import threading
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
 
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.steps import Steps, carry_out_on_sqlite
-from taskctx_sql.store import until_done
+from taskctx_sql.sql.together import Answer
 
 T = TypeVar("T")
 
 # More would share the interpreter's one lock.
-CONNECTIONS: Final = 4
+THREADS: Final = 4
 
 
 class SqliteReader:
-    """A few connections that read, each in the hands of one thread at a time.
+    """A few threads that read, each with a connection of its own. They belong to one event loop.
 
     Args:
         path: The database file.
@@ -26,8 +29,10 @@ class SqliteReader:
     def __init__(self, path: str) -> None:
         """Take the file; nothing is opened yet."""
         self._path = path
-        self._idle: list[sqlite3.Connection] = []
-        self._turn = asyncio.Semaphore(CONNECTIONS)
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[tuple[Steps[Any], Answer[Any]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._under_way = 0
 
     async def read(self, steps: Steps[T]) -> T:
         """Carry out steps that only read, in a transaction, and return what they return.
@@ -36,33 +41,49 @@ class SqliteReader:
             sqlite3.Error: SQLite failed.
             TaskContextError: What the steps raise.
         """
-        async with self._turn:
-            idle = self._idle.pop() if self._idle else None
-            reading = asyncio.get_running_loop().run_in_executor(None, self._read, steps, idle)
-            try:
-                await asyncio.shield(reading)
-            finally:
-                # The thread has the connection until it is done, whoever was cancelled.
-                await until_done(reading)
-                if reading.exception() is None:
-                    self._idle.append(reading.result()[1])
-            return reading.result()[0]
+        self._under_way += 1
+        try:
+            if len(self._threads) < min(self._under_way, THREADS):
+                # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
+                self._threads.append(threading.Thread(target=self._work, name="taskctx-reader", daemon=True))
+                self._threads[-1].start()
+            answer: Answer[T] = Answer(self._loop)
+            self._queue.put((steps, answer))
+            return await answer.wait()
+        finally:
+            self._under_way -= 1
 
     async def close(self) -> None:
-        """Close the connections, when those in use are back."""
-        for _ in range(CONNECTIONS):
-            await self._turn.acquire()
-        while self._idle:
-            self._idle.pop().close()
+        """End the threads, when what was asked is read."""
+        self.abandon()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
-    def _read(self, steps: Steps[T], connection: sqlite3.Connection | None) -> tuple[T, sqlite3.Connection]:
-        connection = connection or dialect.connect_sqlite(self._path)
-        try:
-            connection.execute("BEGIN")
-            result = carry_out_on_sqlite(steps, connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            # Not used again: it may be in any state.
+    def abandon(self) -> None:
+        """Let the threads end by themselves: for a store that nobody closed. Callable from anywhere."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    # On a thread.
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while (asked := self._queue.get()) is not None:
+            steps, answer = asked
+            try:
+                connection = connection or dialect.connect_sqlite(self._path)
+                connection.execute("BEGIN")
+                result = carry_out_on_sqlite(steps, connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                result = error
+                if connection is not None:
+                    # Not used again: it may be in any state.
+                    connection.close()
+                    connection = None
+            # A loop that is closed has nobody waiting.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(answer.give, result)
+            del asked, steps, answer, result
+        if connection is not None:
             connection.close()
-            raise
-        return result, connection

@@ -58,7 +58,7 @@ class SqliteWriter:
                 self._thread.start()
             pending = Pending(job, self._loop)
             self._queue.put(pending)
-            return await pending.outcome()
+            return await pending.wait()
 
     async def close(self) -> None:
         """Finish what was accepted, and end the thread."""
@@ -147,4 +147,4 @@ def _commit(connection: sqlite3.Connection, together: list[Pending]) -> Sequence
 
 def _deliver(together: list[Pending], answers: Sequence[Saved | BaseException]) -> None:
     for pending, answer in zip(together, answers, strict=True):
-        pending.answer(answer)
+        pending.give(answer)

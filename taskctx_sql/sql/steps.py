@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -31,8 +30,7 @@ _NEW: Final = "new_"
 Statement = sa.UpdateBase | sa.Select[*tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The parameters of a statement that is done for each of many rows: their names, and the values in that order."""
 
     names: tuple[str, ...]
@@ -41,8 +39,7 @@ class Rows:
     into: sa.Table | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A statement with its parameters. ``reads`` says it has rows.
 
     A statement is made once and kept, since making and compiling it costs more than running it.

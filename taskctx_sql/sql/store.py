@@ -116,7 +116,7 @@ class SqlStore:
 
     async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
         """See `Store.load`."""
-        return await self._do("load", lambda: self._read(loading.load(self._engine_name, key, history_limit)))
+        return await self._do_read("load", lambda: loading.load(self._engine_name, key, history_limit))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
@@ -135,12 +135,12 @@ class SqlStore:
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
         low = max(after, 0) + 1
-        high = await self._do("read", lambda: self._read(loading.next_seq(key)))
+        high = await self._do_read("read", lambda: loading.next_seq(key))
         high = high if before is None else min(before, high)
         size = loading.PAGE_SIZE
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            page = await self._do("read", partial(self._read_page, key, *bounds, newest_first))
+            page = await self._do_read("read", partial(loading.page, self._engine_name, key, *bounds, newest_first))
             for row in page:
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
@@ -152,7 +152,7 @@ class SqlStore:
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The order is that of their making."""
         user = ContextKey(user_id, "").user_id
-        return await self._do("list", lambda: self._read(loading.list_contexts(user, after, limit)))
+        return await self._do_read("list", lambda: loading.list_contexts(user, after, limit))
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
@@ -182,8 +182,9 @@ class SqlStore:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and self._owns_engine:
-            if self._writer is not None:
-                self._writer.abandon()
+            for worker in (self._writer, self._reader):
+                if worker is not None:
+                    worker.abandon()
             warnings.warn(f"{self!r} was never closed: use `async with open_store(...)`", ResourceWarning, 2)
 
     def __repr__(self) -> str:
@@ -196,9 +197,6 @@ class SqlStore:
             return await self._reader.read(steps)
         async with self._transaction(write=False) as connection:
             return await carry_out(steps, connection)
-
-    async def _read_page(self, key: ContextKey, low: int, high: int, newest_first: bool) -> list[StoredUpdate]:
-        return await self._read(loading.page(self._engine_name, key, low, high, newest_first))
 
     async def _save(self, job: Job) -> Saved:
         if isinstance(self._writer, PostgresWriter):
@@ -230,6 +228,13 @@ class SqlStore:
         """Do the work, again while the database is away, for as long as is allowed; then let a cancellation go on."""
         self._check_use()
         return await finish(self._retrying.run(doing, work))
+
+    async def _do_read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        if isinstance(self._reader, SqliteReader):
+            # It sees to cancellations by itself.
+            self._check_use()
+            return await self._retrying.run(doing, lambda: self._read(steps()))
+        return await self._do(doing, lambda: self._read(steps()))
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from taskctx_sql.records import Saved
 from taskctx_sql.sql.saving import Job
 from taskctx_sql.store import until_done
+
+T = TypeVar("T")
 
 # How many saves may wait; more wait for room, so that memory stays bounded.
 MAX_WAITING: Final = 1_000
@@ -16,40 +18,51 @@ MAX_WAITING: Final = 1_000
 MAX_TOGETHER: Final = 100
 
 
-class Pending:
-    """A save that was accepted, and whoever waits for its answer."""
+class Answer(Generic[T]):
+    """What somebody else will say, and one waits for."""
 
-    __slots__ = ("_answer", "_answered", "job")
+    __slots__ = ("_future", "_given", "_loop")
 
-    def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a job. Somebody else will `answer`."""
-        self.job = job
-        self._answer: asyncio.Future[Saved | None] = loop.create_future()
-        self._answered = False
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to a loop."""
+        self._loop = loop
+        self._future: asyncio.Future[T] = loop.create_future()
+        self._given = False
 
-    async def outcome(self) -> Saved | None:
-        """Wait for the answer. A cancellation goes on when the answer is there: the save is under way."""
+    async def wait(self) -> T:
+        """Wait for it. A cancellation goes on when it was given: what it is the answer to, is under way."""
         try:
-            return await self._answer
+            return await self._future
         except asyncio.CancelledError:
-            if not self._answered:
+            if not self._given:
                 # The cancellation took the future with it.
-                self._answer = self._answer.get_loop().create_future()
-                await until_done(self._answer)
+                self._future = self._loop.create_future()
+                await until_done(self._future)
                 # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
-                self._answer.exception()
+                self._future.exception()
             raise
 
-    def answer(self, answer: Saved | BaseException | None) -> None:
-        """Say what came of it, once, on the loop."""
-        self._answered = True
-        if self._answer.done():
+    def give(self, answer: T | BaseException) -> None:
+        """Give it, once, on the loop."""
+        self._given = True
+        if self._future.done():
             # Cancelled a moment ago; its waiter has not run since, and will see that it need not wait.
             return
         if isinstance(answer, BaseException):
-            self._answer.set_exception(answer)
+            self._future.set_exception(answer)
         else:
-            self._answer.set_result(answer)
+            self._future.set_result(answer)
+
+
+class Pending(Answer[Saved | None]):
+    """The answer to a save that was accepted."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the save."""
+        super().__init__(loop)
+        self.job = job
 
 
 def take_together(waiting: deque[Pending]) -> list[Pending]:
