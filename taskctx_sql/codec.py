@@ -150,7 +150,8 @@ def _is_plain(value: Any) -> bool:
                 if item - item != 0.0:
                     return False
             elif kind is dict:
-                if not _has_plain_keys(item):
+                # The writer saw that the keys are strings.
+                if len(item) == 1 and next(iter(item)) in TAGS:
                     return False
                 below.extend(item.values())
             elif kind is list:
@@ -159,9 +160,3 @@ def _is_plain(value: Any) -> bool:
                 return False
         level = below
     return True
-
-
-def _has_plain_keys(mapping: dict[Any, Any]) -> bool:
-    if any(type(key) is not str for key in mapping):
-        return False
-    return len(mapping) != 1 or next(iter(mapping)) not in TAGS

@@ -75,9 +75,10 @@ class TrackedList(list[T]):
 
     def peek(self) -> ListDifference[T]:
         """Hand out what is unsaved, and take the present state as the one that `confirm` will confirm."""
-        # The watched items hold the log itself, so it is emptied in place.
-        self._edited_before = dict(self._edited)
-        self._edited.clear()
+        if self._edited:
+            # The watched items hold the log itself, so it is emptied in place.
+            self._edited_before = dict(self._edited)
+            self._edited.clear()
         rows = self._saved.rows
         if rows is None and not self._edited_before:
             self._kept = None
@@ -282,6 +283,8 @@ class TrackedDict(NotedDict[Any, Any]):
 
     def peek(self) -> list[tuple[Any, Any, int | None, bool]]:
         """Hand out what is unsaved as (key, entry, position or None, whether it is gone)."""
+        if not self._changes:
+            return []
         self._changes_before, self._changes = self._changes, {}
         present = [key for key in self._changes_before if key in self]
         self._unplaced = [key for key in present if self._positions.get(key) is None]

@@ -88,12 +88,16 @@ class Encoded:
         """
         self.context_id = context_id(delta.key)
         self.updates = updates
-        self.models = [_model_row(entry, f"new model use {place}", strict) for place, entry in enumerate(delta.models)]
-        kept = [change for change in delta.files if not change.removed]
-        self.files = [_file_row(change, strict) for change in kept]
-        self.positions = [change.position for change in kept]
+        self.models = [_model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)]
+        self.files: list[FileRow] = []
+        self.positions: list[int | None] = []
+        self.changed_paths: list[str] = []
+        for change in delta.files:
+            self.changed_paths.append(path_id(change.path))
+            if not change.removed:
+                self.files.append(_file_row(change, strict))
+                self.positions.append(change.position)
         self.unplaced_files = self.positions.count(None)
-        self.changed_paths = [path_id(change.path) for change in delta.files]
         self.metadata = _mapping_text(delta.metadata, "metadata", strict)
         self.toggles = _mapping_text(delta.toggles, "metadata_toggles", strict)
         self.error = None if delta.run.error is None else _column_text(delta.run.error)

@@ -39,6 +39,7 @@ class SqliteWriter:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._thread: threading.Thread | None = None
+        self._told_later: tuple[list[Pending], Sequence[Saved | BaseException]] | None = None
         self._closed = False
 
     async def save(self, job: Job) -> Saved | None:
@@ -83,7 +84,7 @@ class SqliteWriter:
             try:
                 if connection is None:
                     connection = dialect.connect_sqlite(self._path)
-                answers = _save(connection, together)
+                answers = self._save(connection, together)
             except Exception as error:
                 answers = [error] * len(together)
                 # Whatever it was, a new connection is in no half-done state; this thread goes on in any case.
@@ -91,58 +92,69 @@ class SqliteWriter:
                     with contextlib.suppress(sqlite3.Error):
                         connection.close()
                     connection = None
-            # A loop that is closed has nobody waiting.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_deliver, together, answers)
+            self._tell()
+            self._told_later = (together, answers)
+        self._tell()
         if connection is not None:
             connection.close()
+
+    def _tell(self) -> None:
+        """Give the answers to the group before."""
+        if self._told_later is not None:
+            # A loop that is closed has nobody waiting.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_deliver, *self._told_later)
+            self._told_later = None
 
     def _receive(self, waiting: deque[Pending]) -> bool:
         """Take all that arrived, or wait for it if there is nothing to do; return False at the end."""
         while True:
             try:
-                pending = self._queue.get(block=not waiting)
+                pending = self._queue.get_nowait()
             except Empty:
-                return True
+                if waiting:
+                    return True
+                self._tell()
+                pending = self._queue.get()
             if pending is None:
                 # Put back, to be found again when what still waits is done.
                 self._queue.put(None)
                 return bool(waiting)
             waiting.append(pending)
 
-
-def _save(connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        return _commit(connection, together)
-    except Exception as error:
-        if len(together) == 1 or isinstance(error, InDoubtError):
-            raise
-        # One of them may be to blame, and it is to fail alone.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return [_save_alone(connection, pending) for pending in together]
-
-
-def _save_alone(connection: sqlite3.Connection, pending: Pending) -> Saved | BaseException:
-    try:
+    def _save(self, connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
         connection.execute("BEGIN IMMEDIATE")
-        return _commit(connection, [pending])[0]
-    except Exception as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return error
+        try:
+            return self._commit(connection, together)
+        except Exception as error:
+            if len(together) == 1 or isinstance(error, InDoubtError):
+                raise
+            # One of them may be to blame, and it is to fail alone.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            return [self._save_alone(connection, pending) for pending in together]
 
+    def _save_alone(self, connection: sqlite3.Connection, pending: Pending) -> Saved | BaseException:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return self._commit(connection, [pending])[0]
+        except Exception as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            return error
 
-def _commit(connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
-    answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        if not dialect.is_in_doubt_at_commit(error):
-            raise
-        raise InDoubtError from error
-    return answers
+    def _commit(self, connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
+        answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)
+        # Only now: the loop prepares its next saves while this thread waits for the disk. Sooner, and both would
+        # fight for the interpreter's lock, and the disk would wait for both.
+        self._tell()
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if not dialect.is_in_doubt_at_commit(error):
+                raise
+            raise InDoubtError from error
+        return answers
 
 
 def _deliver(together: list[Pending], answers: Sequence[Saved | BaseException]) -> None:

@@ -14,8 +14,9 @@ T = TypeVar("T")
 
 # How many saves may wait; more wait for room, so that memory stays bounded.
 MAX_WAITING: Final = 1_000
-# How many share a transaction. Past a few dozen the fsync is paid for; another process wants its turn.
-MAX_TOGETHER: Final = 100
+# How many share a transaction. Past a few dozen the fsync is paid for, another process wants its turn, and those who
+# wait fall into two groups: the loop prepares the saves of one while the other is on its way to the disk.
+MAX_TOGETHER: Final = 32
 
 
 class Answer(Generic[T]):
