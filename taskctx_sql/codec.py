@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import orjson
 
-from taskctx_sql.encoding import MAX_DEPTH, MAX_INTEGER_BITS, TAGS, Encoding, from_file_tag, from_tag, text_of
+from taskctx_sql.encoding import MAX_INTEGER_BITS, TAGS, Encoding, from_file_tag, from_tag, text_of
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ __all__ = [
     "decode",
     "decode_untagged",
     "encode",
+    "encode_plain",
     "may_have_tags",
     "read_file_text",
     "text_of",
@@ -36,16 +37,18 @@ __all__ = [
 
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
+_ALWAYS_PLAIN: Final = frozenset({str, bool, type(None)})
+
 # What it would write in its own way goes the slow path instead.
 _LEAVE: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def encode(value: Any, place: str | Callable[[], str] = "the value", *, strict: bool = False, warn: bool = True) -> str:
+def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
     """Return the JSON text of ``value`` for a database.
 
     Args:
         value: Anything.
-        place: What to call the value in an error, or what tells it.
+        place: What to call the value in an error.
         strict: Raise for a value that would come back as its text.
         warn: Warn, once for each type, about such a value.
 
@@ -55,16 +58,24 @@ def encode(value: Any, place: str | Callable[[], str] = "the value", *, strict: 
     Raises:
         UnstorableValueError: In strict mode, naming the place within ``place``.
     """
+    text = encode_plain(value)
+    if text is None:
+        tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place)
+        text = with_fresh_stack(lambda: _write(tree))
+    return text
+
+
+def encode_plain(value: Any) -> str | None:
+    """Return what `encode` does for a value that is all strings, numbers, lists and the like; None for any other."""
     try:
         text = orjson.dumps(value, None, _LEAVE)
         # The writer accepted it, so it is finite: now see that each part comes back as it was. It writes null for a
         # NaN, and lists for tuples.
         if b"\\u0000" not in text and _is_plain(value):
             return text.decode()
-    except Exception:  # noqa: S110  # not plain: a type, a surrogate, a cycle, a depth; told apart below
+    except Exception:  # noqa: S110  # not plain: a type, a surrogate, a cycle, a depth
         pass
-    tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place if isinstance(place, str) else place())
-    return with_fresh_stack(lambda: _write(tree))
+    return None
 
 
 def decode(text: str | bytes) -> Any:
@@ -134,29 +145,23 @@ def with_fresh_stack(work: Callable[[], T]) -> T:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether every part is of a type that JSON gives back as it was, and within the limits."""
-    level: list[Any] = [value]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            return False
-        below: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is str or item is None or kind is bool:
+    """Whether every part of what the writer accepted is of a type that JSON gives back as it was."""
+    containers: list[Iterable[Any]] = [[value]]
+    for container in containers:
+        for part in container:
+            kind = type(part)
+            if kind in _ALWAYS_PLAIN:
                 continue
             if kind is float:
-                if item - item != 0.0:
+                if part - part != 0.0:
                     return False
-            elif kind is dict:
-                # The writer saw that the keys are strings.
-                if len(item) == 1 and next(iter(item)) in TAGS:
+            elif kind is int:
+                if part.bit_length() > MAX_INTEGER_BITS:
                     return False
-                below.extend(item.values())
             elif kind is list:
-                below.extend(item)
-            elif kind is not int or item.bit_length() > MAX_INTEGER_BITS:
+                containers.append(part)
+            elif kind is not dict or (len(part) == 1 and next(iter(part)) in TAGS):
                 return False
-        level = below
+            else:
+                containers.append(part.values())
     return True

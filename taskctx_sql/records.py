@@ -121,6 +121,16 @@ class ContextUpdate:
         if not any(known is log for known in self._edit_logs):
             _set(self, "_edit_logs", (*self._edit_logs, log))
 
+    @classmethod
+    def watch_all(cls, updates: Sequence[ContextUpdate], log: dict[int, Any]) -> None:
+        """Do for many what `watch` does for one."""
+        slot = cls.__dict__["_edit_logs"]
+        if any(map(slot.__get__, updates)):
+            for update in updates:
+                update.watch(log)
+        else:
+            deque(map(slot.__set__, updates, repeat((log,))), maxlen=0)
+
     def __reduce__(self) -> tuple[type[ContextUpdate], tuple[float, str, Any, dict[str, Any]]]:
         # Copies and pickles are updates of their own: no context watches them.
         return (ContextUpdate, (self.timestamp, self.update_type, self.data, self.metadata))

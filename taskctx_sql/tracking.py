@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, SupportsIndex, TypeVar
 
+from taskctx_sql.records import ContextUpdate
+
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -51,8 +53,7 @@ class TrackedList(list[T]):
         self._edited: dict[int, T] = {} if edits is None else edits
         self._edited_before: dict[int, T] = {}
         if edits is None:
-            for item in self[: len(self._seqs)]:
-                self._watch(item)
+            _watch(self[: len(self._seqs)], self._edited)
 
     def replaced_by(self, items: Iterable[T]) -> TrackedList[T]:
         """Return a new list of ``items`` that takes over what is known; this one is tracked no more."""
@@ -86,8 +87,7 @@ class TrackedList(list[T]):
         else:
             difference = self._compare(self[: self._saved.count] if rows is None else rows)
         self._pending = _Image(len(self))
-        for item in difference.appended:
-            self._watch(item)
+        _watch(difference.appended, self._edited)
         return difference
 
     def confirm(self, first_seq: int) -> None:
@@ -120,11 +120,6 @@ class TrackedList(list[T]):
         self._kept = kept
         gone = set(range(len(rows))).difference(kept)
         return ListDifference(list(self[len(kept) :]), [self._seqs[at] for at in sorted(gone)])
-
-    def _watch(self, item: T) -> None:
-        watch = getattr(item, "watch", None)
-        if watch is not None:
-            watch(self._edited)
 
     def _keep_rows(self) -> None:
         """Before the items move: the images get rows of their own."""
@@ -173,6 +168,17 @@ class TrackedList(list[T]):
     def reverse(self) -> None:
         self._keep_rows()
         super().reverse()
+
+
+def _watch(items: list[Any], log: dict[int, Any]) -> None:
+    """Note later edits of the items in ``log``, by identity, as far as they tell of them."""
+    if all(type(item) is ContextUpdate for item in items):
+        ContextUpdate.watch_all(items, log)
+        return
+    for item in items:
+        watch = getattr(item, "watch", None)
+        if watch is not None:
+            watch(log)
 
 
 class NotedDict(dict[K, V]):

@@ -131,8 +131,9 @@ def _update_row(update: ContextUpdate, place: int, strict: bool) -> UpdateRow:
     return (
         timestamp if is_exact else _column_float(timestamp),
         kind if is_exact else "None" if kind is None else _column_text(kind),
-        codec.encode(data, lambda: f"{_where(place, kind)}.data", strict=strict),
-        codec.encode(metadata, lambda: f"{_where(place, kind)}.metadata", strict=strict),
+        # What to call it is put together only where somebody may be told.
+        codec.encode_plain(data) or codec.encode(data, f"{_where(place, kind)}.data", strict=strict),
+        codec.encode_plain(metadata) or codec.encode(metadata, f"{_where(place, kind)}.metadata", strict=strict),
         None if is_exact else codec.encode([timestamp, kind], _where(place, kind), strict=strict),
     )
 
