@@ -66,7 +66,7 @@ class ContextUpdate:
     if TYPE_CHECKING:
         # Who hears of edits; no field, so that only the four make two updates equal.
         _edit_logs: tuple[dict[int, Any], ...]
-        # Instead of data, metadata and the edit logs, until one of them is asked for.
+        # What data and metadata are read of when one of them is asked for first; the text is dropped then.
         _seq: int
         _text: bytes
         _source: Source
@@ -115,15 +115,12 @@ class ContextUpdate:
         data, metadata = self._source.read(self._seq, self._text)
         _set(self, "data", data)
         _set(self, "metadata", metadata)
-        _set(self, "_edit_logs", self._source.edit_logs)
-        _delete(self, "_seq")
         _delete(self, "_text")
-        _delete(self, "_source")
         return data if name == "data" else metadata
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("data", "metadata"):
-            # What is read later must not come in its place. One that was read already has no source.
+            # What is read later must not come in its place. An update that was made here has no source.
             with contextlib.suppress(AttributeError):
                 _set(self, "_source", self._source.with_field(name, value))
         _set(self, name, value)
@@ -134,10 +131,7 @@ class ContextUpdate:
         """Note later edits of this update in ``log``, by identity."""
         if any(known is log for known in self._edit_logs):
             return
-        logs = (*self._edit_logs, log)
-        with contextlib.suppress(AttributeError):
-            _set(self, "_source", self._source._replace(edit_logs=logs))
-        _set(self, "_edit_logs", logs)
+        _set(self, "_edit_logs", (*self._edit_logs, log))
 
     @classmethod
     def watch_all(cls, updates: Sequence[ContextUpdate], log: dict[int, Any]) -> None:
