@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Of how many runs of a chat the last save is known again when it is repeated.
 RUNS_REMEMBERED: Final = 1_000
+# Of how many files, whoever has them in memory.
+FILES_REMEMBERED: Final = 1_000
 
 _Signature = tuple[int, int, int]
 _ABSENT: Final[_Signature] = (0, 0, 0)
@@ -105,6 +107,8 @@ class JsonStore:
         self._closed = False
         self._lock = threading.Lock()
         self._numberings: WeakValueDictionary[str, _Numbering] = WeakValueDictionary()
+        # Held for those who do not hold them yet: a first save may have been cancelled, and come again.
+        self._saved_last: dict[str, _Numbering] = {}
 
     @property
     def address(self) -> str:
@@ -207,6 +211,10 @@ class JsonStore:
         numbering.applied[delta.run.run_id] = (delta.run.saves, saved)
         if len(numbering.applied) > RUNS_REMEMBERED:
             del numbering.applied[next(iter(numbering.applied))]
+        self._saved_last.pop(path.name, None)
+        self._saved_last[path.name] = numbering
+        if len(self._saved_last) > FILES_REMEMBERED:
+            del self._saved_last[next(iter(self._saved_last))]
         self._sync_folder()
         return saved
 

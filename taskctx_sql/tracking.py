@@ -216,7 +216,9 @@ class NotedDict(dict[K, V]):
         return self
 
     def pop(self, key: K, *default: Any) -> Any:
-        value = super().pop(key, *default)
+        if key not in self:
+            return super().pop(key, *default)
+        value = super().pop(key)
         self._changed(key)
         return value
 
@@ -285,7 +287,7 @@ class TrackedDict(NotedDict[Any, Any]):
     @property
     def has_changes(self) -> bool:
         """Whether `peek` would find a difference."""
-        return bool(self._changes)
+        return any(key in self or key in self._positions for key in self._changes)
 
     def peek(self) -> list[tuple[Any, Any, int | None, bool]]:
         """Hand out what is unsaved as (key, entry, position or None, whether it is gone)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -493,3 +494,41 @@ async def test_a_context_in_use_is_found_under_its_key(store: Store, user: str) 
     assert context.is_new
     await context.save()
     assert not context.is_new
+
+
+async def test_a_first_save_whose_answer_is_lost_is_known_when_it_comes_again(store: Store, user: str) -> None:
+    faulty = FaultyStore(store)
+    faulty.faults = ["lost after"]
+    context = TaskContext({"user_id": user, "chat_id": "c"}, store=faulty)
+    context.add_context_update("message", "once")
+    with pytest.raises(StoreFailedError):
+        await context.save()
+    # Whatever the store knows of it, nobody else holds on to.
+    await store.contexts(user)
+    gc.collect()
+    await context.save()
+    assert await stored(store, context.key) == ["once"]
+
+
+async def test_a_first_save_that_is_cancelled_is_known_when_it_comes_again(store: Store, user: str) -> None:
+    for number in range(20):
+        context = TaskContext({"user_id": user, "chat_id": f"c{number}"}, store=store)
+        context.add_context_update("message", "once")
+        save = asyncio.create_task(context.save())
+        await asyncio.sleep(number * 0.0002)
+        save.cancel()
+        await asyncio.gather(save, return_exceptions=True)
+        gc.collect()
+        await context.save()
+        assert await stored(store, context.key) == ["once"]
+
+
+async def test_what_was_tried_and_changed_nothing_is_not_unsaved(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    await context.save()
+    context.file_tracker.pop("not there", None)
+    assert not context.has_unsaved_changes
+    context.file_tracker["a"] = {"operation": "read"}
+    assert context.has_unsaved_changes
+    del context.file_tracker["a"]
+    assert not context.has_unsaved_changes

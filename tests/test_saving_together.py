@@ -339,7 +339,7 @@ async def test_two_stores_with_the_same_contexts_do_not_block_each_other(
     postgres_url: str, user: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_store(postgres_url) as one, open_store(postgres_url) as two:
-        both_are_here: list[int] = []
+        here = asyncio.Barrier(2)
 
         async def write(store: Any, seed: int) -> None:
             chance = random.Random(seed)
@@ -350,9 +350,7 @@ async def test_two_stores_with_the_same_contexts_do_not_block_each_other(
                     for context in contexts:
                         context.add_context_update("message", number)
                     await asyncio.gather(*(context.save() for context in contexts))
-                both_are_here.append(group)
-                while both_are_here.count(group) < 2:
-                    await asyncio.sleep(0.001)
+                await here.wait()
 
         await asyncio.gather(write(one, 1), write(two, 2))
         for group, number in itertools.product(range(5), range(30)):

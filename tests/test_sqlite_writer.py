@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from taskctx_sql import ContextKey, SqlStore, open_store
-from taskctx_sql.errors import LostContextError, StaleContextError, StoreClosedError, StoreUnavailableError
+from taskctx_sql.errors import (
+    LostContextError,
+    StaleContextError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreUnavailableError,
+)
 from taskctx_sql.sql import rows, sqlite_writer
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from tests.contract import expect_reload, loaded, new_delta, new_run, stored
@@ -43,6 +49,10 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
             fault = found.faults.pop(0) if statement == "COMMIT" and found.faults else None
             if fault == "before":
                 raise sqlite3.OperationalError("disk I/O error")
+            if fault == "corrupt":
+                error = sqlite3.DatabaseError("database disk image is malformed")
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
             cursor = super().execute(statement, *parameters)
             if fault == "after":
                 raise sqlite3.OperationalError("disk I/O error")
@@ -162,6 +172,13 @@ async def test_a_commit_that_fails_is_tried_again_and_written_once(
     for context in contexts:
         await expect_reload(store, context)
         assert await stored(store, context.key) == [context.chat_id]
+
+
+async def test_a_damaged_file_is_not_tried_again(store: SqlStore, wire: Wire) -> None:
+    wire.faults = ["corrupt"] * 50
+    with pytest.raises(StoreFailedError, match="integrity_check"):
+        await store.save(new_delta(KEY, "a"))
+    assert len(wire.faults) == 49
 
 
 async def test_a_commit_that_goes_on_failing_leaves_the_save_in_doubt(store: SqlStore, wire: Wire) -> None:

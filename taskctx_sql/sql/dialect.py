@@ -298,7 +298,9 @@ def is_in_doubt_at_commit(error: BaseException) -> bool:
         return state[:2] not in _DEFINITE_CLASSES
     orig = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(orig, sqlite3.Error):
-        # After these SQLite still has the transaction, and it is rolled back; after an I/O error it may not.
+        # After these SQLite still has the transaction, and it is rolled back; after an I/O error it may not. In a
+        # damaged file nothing is worth another try.
         code = getattr(orig, "sqlite_errorcode", 0) & 0xFF
-        return code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+        definite = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT)
+        return code not in definite
     return True

@@ -41,11 +41,12 @@ def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loade
     head = yield Step(_context(), ident, reads=True)
     if not head:
         return Loaded(revision=0, base=UNSEEN)
-    revision, created_at, next_seq, metadata, toggles = head[0]
+    revision, created_at, next_seq, next_model, next_position, metadata, toggles = head[0]
     then = {**ident, "revision": revision}
     found, earlier = yield from _newest(engine, then, next_seq, history_limit)
-    found_files = (yield Step(_files(), then, reads=True)) or []
-    found_models = (yield Step(_models(), then, reads=True)) or []
+    # Who never tracked anything is not asked for it.
+    found_files = (yield Step(_files(), then, reads=True)) if next_position > 1 else ()
+    found_models = (yield Step(_models(), then, reads=True)) if next_model > 1 else ()
     history = rows.read_updates(key, found)
     return Loaded(
         revision=revision,
@@ -54,8 +55,8 @@ def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loade
         seqs=history.seqs,
         edits=history.edits,
         earlier=earlier,
-        models=rows.read_models(key, found_models),
-        files=rows.read_files(key, found_files),
+        models=rows.read_models(key, found_models or ()),
+        files=rows.read_files(key, found_files or ()),
         metadata=rows.read_mapping(key, "metadata", metadata),
         toggles=rows.read_mapping(key, "metadata_toggles", toggles),
     )
@@ -133,6 +134,8 @@ def _context() -> Statement:
         contexts.c.revision,
         contexts.c.created_at,
         contexts.c.next_seq,
+        contexts.c.next_model,
+        contexts.c.next_position,
         contexts.c.metadata,
         contexts.c.metadata_toggles,
     ).where(contexts.c.context_id == text("ident"))
