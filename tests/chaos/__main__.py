@@ -1,0 +1,118 @@
+"""``python -m tests.chaos``: run the tests of the harness, and print what each found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.server import Server
+from tests.chaos.trial import Result, Setup, Trial
+from tests.chaos.trials import TRIALS
+from tests.chaos.writer import BREAKS
+
+
+def chosen(names: Sequence[str]) -> list[Trial]:
+    """Return the tests whose names begin with one of these; all without any."""
+    for name in names:
+        if not any(trial.name.startswith(name) for trial in TRIALS):
+            raise click.BadParameter(f"no test is called {name}; --list names them")
+    return [trial for trial in TRIALS if not names or trial.name.startswith(tuple(names))]
+
+
+def figures(trial: Trial, result: Result) -> dict[str, Any]:
+    found = result.findings
+    return {
+        "test": trial.name,
+        "cycles": result.cycles,
+        "acknowledged": result.acknowledged,
+        "lost": found.lost,
+        "doubled": found.doubled,
+        "partial": found.partial,
+        "gaps": found.gaps,
+        "longest outage (s)": round(result.longest, 3),
+        "verdict": "bad" if result.complaints else "ok",
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    shown = Table(box=None, padding=(0, 2, 0, 0))
+    for column in rows[0]:
+        shown.add_column(column, justify="left" if column in ("test", "verdict") else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    return shown
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--list", "only_list", is_flag=True, help="Name the tests, and end.")
+@click.option("--cycles", type=click.IntRange(min=1), help="How often the fault happens; without it, what proves it.")
+@click.option("--short", is_flag=True, help="As few cycles as the ordinary suite runs.")
+@click.option("--break", "breaks", type=click.Choice(list(BREAKS)), help="Break the code, to see it caught.")
+@click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
+def main(
+    names: tuple[str, ...],
+    only_list: bool,
+    cycles: int | None,
+    short: bool,
+    breaks: str | None,
+    postgres_url: str | None,
+    json_path: Path | None,
+) -> None:
+    """Show that nothing acknowledged is lost: run the tests called NAME (the beginning will do), or all.
+
+    Exits with 1 if any is bad.
+    """
+    trials = chosen(names)
+    if only_list:
+        for trial in trials:
+            click.echo(f"{trial.name:24}{trial.cycles:>7,} cycles: {trial.what}")
+        return
+    console = Console(stderr=True)
+    rows, complaints = [], []
+    with ExitStack() as stack:
+        status = stack.enter_context(console.status("Starting"))
+
+        def server() -> str:
+            nonlocal postgres_url
+            if postgres_url is None:
+                postgres_url = stack.enter_context(Server()).url
+            return postgres_url
+
+        for trial in trials:
+            started = time.monotonic()
+            with tempfile.TemporaryDirectory(prefix="taskctx-chaos-") as folder:
+                setup = Setup(
+                    cycles=cycles or (trial.short if short else trial.cycles),
+                    folder=Path(folder),
+                    tell=lambda line, name=trial.name: status.update(f"{name}: {line}"),  # type: ignore[misc]
+                    postgres_url=server,
+                    breaks=breaks or "",
+                )
+                result = asyncio.run(trial.run(setup))
+            row = figures(trial, result)
+            rows.append(row)
+            complaints += [(trial.name, complaint) for complaint in result.complaints]
+            console.print(f"{trial.name}: {row['verdict']} after {time.monotonic() - started:.0f} s")
+    Console(width=None if sys.stdout.isatty() else 150).print(table(rows))
+    for name, complaint in complaints:
+        click.echo(f"{name}: {complaint}", err=True)
+    if json_path is not None:
+        json_path.write_text(json.dumps(rows, indent=1))
+    sys.exit(1 if complaints else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Writers that are killed with ``kill -9`` at a random moment, on a SQLite file and on JSON files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from taskctx_sql import open_store
+from tests.chaos.marks import Findings, examine, read_journal
+from tests.chaos.trial import Result, Setup, Trial
+from tests.chaos.writer import Job
+from tests.chaos.zygote import Zygote
+
+# A check costs as much as its context is long, and integrity_check as much as its file is large.
+CYCLES_A_CONTEXT = 10
+CONTEXTS_A_FILE = 10
+SHORTEST, LONGEST = 0.04, 0.15
+
+
+class Ledger:
+    """The contexts of one store, with a journal each; compared as often as wanted, and counted at the end."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self._folder = folder
+        self._found: dict[str, Findings] = {}
+
+    def journal(self, chat: str) -> Path:
+        self._found.setdefault(chat, Findings())
+        return self._folder / f"{chat}.journal"
+
+    async def check(self, chats: Sequence[str] | None = None) -> None:
+        """Compare these contexts, or all, with what was acknowledged until now."""
+        async with open_store(self.url) as store:
+            for chat in self._found if chats is None else chats:
+                entries = read_journal(self.journal(chat))
+                self._found[chat] = await examine(store, chat, entries.saved)
+
+    async def close(self, result: Result) -> None:
+        """Compare all once more, since a later fault must not harm what an earlier one left, and count."""
+        await self.check()
+        for chat, findings in self._found.items():
+            result.findings.add(findings)
+            result.take(read_journal(self.journal(chat)))
+            self.journal(chat).unlink(missing_ok=True)
+
+
+async def kill_on_sqlite(setup: Setup, *, writers: int) -> Result:
+    result = Result()
+    with Zygote() as zygote:
+        while result.cycles < setup.cycles:
+            path = setup.folder / f"tasks-{result.cycles}.db"
+            ledger = Ledger(f"sqlite:///{path}", setup.folder)
+            for _ in range(CONTEXTS_A_FILE):
+                chat = f"chat-{result.cycles}"
+                for _ in range(min(CYCLES_A_CONTEXT, setup.cycles - result.cycles)):
+                    await _write_and_kill(zygote, setup, ledger, chat, f"c{result.cycles}", writers)
+                    result.cycles += 1
+                    await ledger.check([chat])
+                    setup.tell(f"kill {result.cycles:,} of {setup.cycles:,}")
+                result.problems += integrity(path)
+            await ledger.close(result)
+            remove_database(path)
+    return result
+
+
+async def kill_on_json(setup: Setup) -> Result:
+    result = Result()
+    with Zygote() as zygote:
+        while result.cycles < setup.cycles:
+            chat = f"chat-{result.cycles}"
+            folder = setup.folder / chat
+            ledger = Ledger(f"json:///{folder}", setup.folder)
+            for _ in range(min(CYCLES_A_CONTEXT, setup.cycles - result.cycles)):
+                await _write_and_kill(zygote, setup, ledger, chat, f"c{result.cycles}", 1)
+                result.cycles += 1
+                result.problems += _unreadable(folder)
+                await ledger.check([chat])
+                setup.tell(f"kill {result.cycles:,} of {setup.cycles:,}")
+            await ledger.close(result)
+    return result
+
+
+async def _write_and_kill(
+    zygote: Zygote, setup: Setup, ledger: Ledger, chat: str, name: str, writers: int, *, at_least: float = SHORTEST
+) -> None:
+    journal = str(ledger.journal(chat))
+    jobs = [Job(ledger.url, chat, f"{name}w{n}", journal, breaks=setup.breaks) for n in range(writers)]
+    processes = [zygote.start(job) for job in jobs]
+    await asyncio.sleep(random.uniform(at_least, LONGEST))
+    zygote.kill(*processes)
+
+
+def integrity(path: Path) -> list[str]:
+    """What SQLite itself says about a file; empty if all is well."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path)) as connection:
+        found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+    return [] if found == ["ok"] else [f"integrity_check of {path.name}: {line}" for line in found[:3]]
+
+
+def remove_database(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def _unreadable(folder: Path) -> list[str]:
+    """The history files that are no JSON. Looked at here: loading one would set it aside."""
+    found = []
+    for path in folder.glob("context_history_*"):
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            found.append(f"{path.name} is neither the old file nor the new one: {error}")
+    return found
+
+
+TRIALS = [
+    Trial("sqlite-kill-1", "kill -9 of one writer on a SQLite file", 1000, 8, partial(kill_on_sqlite, writers=1)),
+    Trial("sqlite-kill-3", "kill -9 of three writers on a SQLite file", 300, 5, partial(kill_on_sqlite, writers=3)),
+    Trial("json-kill", "kill -9 of a writer on a JSON file", 1000, 8, kill_on_json),
+]

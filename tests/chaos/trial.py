@@ -1,0 +1,76 @@
+"""What all tests of the harness have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.marks import Entries, Findings
+
+
+@dataclass
+class Setup:
+    """What a test is run with.
+
+    Attributes:
+        cycles: How often the fault happens.
+        folder: An empty folder of this test, which goes afterwards.
+        tell: Takes a line about how far it is.
+        postgres_url: Returns the URL of a Postgres server where databases can be made.
+        breaks: What is broken on purpose; one of `writer.BREAKS`, or empty.
+    """
+
+    cycles: int
+    folder: Path
+    tell: Callable[[str], None]
+    postgres_url: Callable[[], str]
+    breaks: str = ""
+
+
+@dataclass
+class Result:
+    """What a test found. ``longest`` is the longest outage in seconds, and ``limit`` how long it may be."""
+
+    cycles: int = 0
+    acknowledged: int = 0
+    findings: Findings = field(default_factory=Findings)
+    longest: float = 0.0
+    limit: float | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, entries: Entries) -> None:
+        """Count what a journal holds; an error that reached a caller is a problem."""
+        self.acknowledged += len(entries.saved)
+        self.problems += entries.failed
+        self.longest = max(self.longest, entries.longest)
+
+    @property
+    def complaints(self) -> list[str]:
+        """Everything that is wrong; empty if the promise was kept."""
+        found = [*self.findings.examples, *self.problems]
+        if self.limit is not None and self.longest > self.limit:
+            found.append(f"the longest outage was {self.longest:.2f} s, and {self.limit:g} s are allowed")
+        if self.acknowledged == 0:
+            found.append("nothing was acknowledged, so nothing was tested")
+        return found
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A test of the harness.
+
+    Attributes:
+        name: What to call it on the command line; the beginning of it will do.
+        what: What it does, in a sentence.
+        cycles: How many cycles prove the promise.
+        short: How many the ordinary suite runs.
+        run: Runs it.
+    """
+
+    name: str
+    what: str
+    cycles: int
+    short: int
+    run: Callable[[Setup], Coroutine[Any, Any, Result]]

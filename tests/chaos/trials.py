@@ -1,0 +1,10 @@
+"""All tests of the harness, in the order in which they run."""
+
+from __future__ import annotations
+
+from tests.chaos import kills
+from tests.chaos.trial import Trial
+
+TRIALS: list[Trial] = [
+    *kills.TRIALS,
+]

@@ -1,0 +1,126 @@
+"""What a writer process does: save again and again, and acknowledge each save after it returned."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from taskctx_sql import ContextKey, Feature, Store, open_store, upgrade
+from taskctx_sql.errors import StoreError
+from taskctx_sql.records import ContextSummary, Delta, Loaded, Saved, StoredUpdate
+from tests.chaos.marks import Journal, add_step, context_of
+
+# What can be broken on purpose, to see that the checker notices.
+BREAKS = {
+    "ack-first": "acknowledge before the save",
+    "retry-blindly": "send a failed save again under a new identity",
+    "no-lock": "let file locks lock nothing",
+    "no-fsync": "let fsync keep nothing",
+}
+PAUSE_AFTER_FAILURE = 0.02
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one writer is to do. It travels to its process as JSON."""
+
+    url: str
+    chat: str
+    writer: str
+    journal: str
+    saves: int | None = None
+    tasks: int = 1
+    pause: float = 0.0
+    begin_at: float = 0.0
+    upgrade: bool = False
+    breaks: str = ""
+
+
+async def work(job: Job) -> None:
+    """Do a job; an error of a save is written down, and the save tried again."""
+    if job.breaks == "no-lock":
+        fcntl.flock = lambda descriptor, operation: None
+    journal = Journal(Path(job.journal))
+    await asyncio.sleep(max(0.0, job.begin_at - time.monotonic()))
+    try:
+        if job.upgrade:
+            await upgrade(job.url)
+        blindly = job.breaks == "retry-blindly"
+        async with open_store(job.url, retry_seconds=0 if blindly else None) as opened:
+            store: Store = Careless(opened) if blindly else opened
+            names = [job.writer] if job.tasks == 1 else [f"{job.writer}t{task}" for task in range(job.tasks)]
+            await asyncio.gather(*(_save_again_and_again(store, job, name, journal) for name in names))
+    except Exception as error:
+        journal.fail(job.writer, error)
+        raise
+    finally:
+        journal.close()
+
+
+async def _save_again_and_again(store: Store, job: Job, writer: str, journal: Journal) -> None:
+    context = context_of(store, job.chat, history_limit=3)
+    await context.load()
+    number = 0
+    while job.saves is None or number < job.saves:
+        number += 1
+        add_step(context, writer, number)
+        started = time.monotonic()
+        if job.breaks == "ack-first":
+            journal.acknowledge(writer, number, 0.0)
+        while True:
+            try:
+                await context.save()
+                break
+            except StoreError as error:
+                journal.fail(writer, error)
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+        if job.breaks != "ack-first":
+            journal.acknowledge(writer, number, time.monotonic() - started)
+        if job.pause:
+            await asyncio.sleep(job.pause)
+
+
+class Careless:
+    """A store that sends a save that failed again as if it were another one: what the library must never do."""
+
+    def __init__(self, behind: Store) -> None:
+        self.behind = behind
+
+    @property
+    def address(self) -> str:
+        return self.behind.address
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        return self.behind.features
+
+    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
+        return await self.behind.load(key, history_limit=history_limit)
+
+    async def save(self, delta: Delta, /) -> Saved:
+        while True:
+            delta = replace(delta, run=replace(delta.run, run_id=str(uuid.uuid4())))
+            try:
+                return await self.behind.save(delta)
+            except StoreError:
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+
+    def updates(self, key: ContextKey, /, **bounds: Any) -> AsyncIterator[StoredUpdate]:
+        return self.behind.updates(key, **bounds)
+
+    async def contexts(
+        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+    ) -> Sequence[ContextSummary]:
+        return await self.behind.contexts(user_id, after=after, limit=limit)
+
+    async def delete(self, key: ContextKey, /) -> bool:
+        return await self.behind.delete(key)
+
+    async def close(self) -> None:
+        await self.behind.close()

@@ -1,0 +1,124 @@
+"""The chaos harness: a short round of each of its tests, and what shows that it notices what it is there for."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from taskctx_sql import ContextKey, open_store
+from taskctx_sql.records import Loaded
+from tests.chaos.__main__ import main
+from tests.chaos.marks import USER, Acknowledged, Findings, add_step, compare, context_of
+from tests.chaos.trial import Result, Setup, Trial
+from tests.chaos.trials import TRIALS
+
+
+@pytest.fixture
+def chaos_folder() -> Iterator[Path]:
+    """A folder with a short path, as sockets and other users need it."""
+    folder = Path(tempfile.mkdtemp(prefix="taskctx-chaos-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def run(
+    request: pytest.FixtureRequest, folder: Path, trial: Trial, *, cycles: int = 0, breaks: str = ""
+) -> Result:
+    def postgres_url() -> str:
+        return str(request.getfixturevalue("postgres_server"))
+
+    told: list[str] = []
+    return await trial.run(Setup(cycles or trial.short, folder, told.append, postgres_url, breaks))
+
+
+def named(name: str) -> Trial:
+    return next(trial for trial in TRIALS if trial.name == name)
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+async def test_nothing_acknowledged_is_lost(request: pytest.FixtureRequest, chaos_folder: Path, trial: Trial) -> None:
+    result = await run(request, chaos_folder, trial)
+    assert result.complaints == []
+    assert result.cycles >= trial.short
+
+
+# What the harness must notice.
+
+BROKEN = [
+    ("sqlite-kill-1", "ack-first", "lost", 6),
+    ("json-kill", "ack-first", "lost", 10),
+]
+
+
+@pytest.mark.parametrize(("name", "breaks", "kind", "cycles"), BROKEN, ids=lambda value: str(value))
+async def test_code_that_is_broken_on_purpose_is_caught(
+    request: pytest.FixtureRequest, chaos_folder: Path, name: str, breaks: str, kind: str, cycles: int
+) -> None:
+    result = await run(request, chaos_folder, named(name), cycles=cycles, breaks=breaks)
+    assert result.complaints
+    assert getattr(result.findings, kind) > 0
+
+
+async def _three_saves(folder: Path) -> tuple[Loaded, list[Acknowledged]]:
+    async with open_store(f"sqlite:///{folder}/x.db") as store:
+        context = context_of(store, "c")
+        for number in (1, 2, 3):
+            add_step(context, "w", number)
+            await context.save()
+        loaded = await store.load(ContextKey(USER, "c"))
+    return loaded, [Acknowledged("w", number, 0.0, 0.0) for number in (1, 2, 3)]
+
+
+def _found(findings: Findings) -> dict[str, int]:
+    counts = {kind: getattr(findings, kind) for kind in ("lost", "doubled", "partial", "gaps")}
+    return {kind: count for kind, count in counts.items() if count}
+
+
+DAMAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "none": ({}, set()),
+    "the last save is gone": ({"updates": slice(0, 6), "files": slice(0, 2), "models": slice(0, 2)}, {"lost"}),
+    "one in the middle is gone": (
+        {"updates": [0, 1, 2, 6, 7, 8], "files": [0, 2], "models": [0, 2]},
+        {"lost", "gaps"},
+    ),
+    "an update is gone": ({"updates": slice(0, 8)}, {"partial"}),
+    "a file is gone": ({"files": slice(0, 2)}, {"partial"}),
+    "a model is gone": ({"models": slice(1, 3)}, {"partial"}),
+    "a save is there twice": ({"updates": [*range(9), 6, 7, 8], "models": [0, 1, 2, 2]}, {"doubled", "gaps"}),
+    "a model is there twice": ({"models": [0, 1, 2, 2]}, {"doubled"}),
+    "two saves changed places": ({"updates": [3, 4, 5, 0, 1, 2, 6, 7, 8]}, {"gaps"}),
+    "a save is torn apart": ({"updates": [0, 1, 3, 2, 4, 5, 6, 7, 8]}, {"gaps"}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_the_checker_sees_damage(tmp_path: Path, damage: str) -> None:
+    loaded, acknowledged = await _three_saves(tmp_path)
+    changes, expected = DAMAGE[damage]
+    damaged: dict[str, Any] = {}
+    for name, places in changes.items():
+        old = list(getattr(loaded, name))
+        damaged[name] = old[places] if isinstance(places, slice) else [old[place] for place in places]
+    loaded = replace(loaded, **damaged)
+    assert set(_found(compare(loaded, acknowledged, trackers=True))) == expected
+
+
+def test_the_command_prints_a_table_writes_figures_and_fails_if_any_is_bad(tmp_path: Path) -> None:
+    runner = CliRunner()
+    figures = tmp_path / "figures.json"
+    good = runner.invoke(main, ["json-kill", "--cycles", "2", "--json", str(figures)])
+    assert good.exit_code == 0, good.output
+    assert '"verdict": "ok"' in figures.read_text()
+    bad = runner.invoke(main, ["json-kill", "--cycles", "10", "--break", "ack-first"])
+    assert bad.exit_code == 1
+    assert "was acknowledged" in bad.output
+    listed = runner.invoke(main, ["--list"])
+    assert all(trial.name in listed.output for trial in TRIALS)
+    assert runner.invoke(main, ["no such test"]).exit_code == 2
