@@ -6,13 +6,11 @@ import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from taskctx_sql import open_store
-from tests.chaos.marks import Findings, examine, read_journal
+from tests.chaos.ledger import Ledger
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
@@ -21,34 +19,6 @@ from tests.chaos.zygote import Zygote
 CYCLES_A_CONTEXT = 10
 CONTEXTS_A_FILE = 10
 SHORTEST, LONGEST = 0.04, 0.15
-
-
-class Ledger:
-    """The contexts of one store, with a journal each; compared as often as wanted, and counted at the end."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self._folder = folder
-        self._found: dict[str, Findings] = {}
-
-    def journal(self, chat: str) -> Path:
-        self._found.setdefault(chat, Findings())
-        return self._folder / f"{chat}.journal"
-
-    async def check(self, chats: Sequence[str] | None = None) -> None:
-        """Compare these contexts, or all, with what was acknowledged until now."""
-        async with open_store(self.url) as store:
-            for chat in self._found if chats is None else chats:
-                entries = read_journal(self.journal(chat))
-                self._found[chat] = await examine(store, chat, entries.saved)
-
-    async def close(self, result: Result) -> None:
-        """Compare all once more, since a later fault must not harm what an earlier one left, and count."""
-        await self.check()
-        for chat, findings in self._found.items():
-            result.findings.add(findings)
-            result.take(read_journal(self.journal(chat)))
-            self.journal(chat).unlink(missing_ok=True)
 
 
 async def kill_on_sqlite(setup: Setup, *, writers: int) -> Result:

@@ -40,11 +40,12 @@ class Result:
     limit: float | None = None
     problems: list[str] = field(default_factory=list)
 
-    def take(self, entries: Entries) -> None:
+    def take(self, entries: Entries, *, waits: bool = True) -> None:
         """Count what a journal holds; an error that reached a caller is a problem."""
         self.acknowledged += len(entries.saved)
         self.problems += entries.failed
-        self.longest = max(self.longest, entries.longest)
+        if waits:
+            self.longest = max(self.longest, entries.longest)
 
     @property
     def complaints(self) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.chaos import kills
+from tests.chaos import kills, outages
 from tests.chaos.trial import Trial
 
 TRIALS: list[Trial] = [
     *kills.TRIALS,
+    *outages.TRIALS,
 ]

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -85,6 +86,8 @@ _RUNNING = 1000
 
 
 def _serve() -> None:
+    # Outages are what happens here all the time.
+    logging.getLogger("taskctx_sql").setLevel(logging.CRITICAL)
     for name in PRELOADED:
         importlib.import_module(name)
     running: set[int] = set()

@@ -1,0 +1,43 @@
+"""Several contexts of one store, and what was acknowledged of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from taskctx_sql import open_store
+from tests.chaos.marks import Findings, examine, read_journal
+from tests.chaos.trial import Result
+
+
+class Ledger:
+    """The contexts of one store, with a journal each; compared as often as wanted, and counted at the end."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self._folder = folder
+        self._found: dict[str, Findings] = {}
+
+    def journal(self, chat: str) -> Path:
+        self._found.setdefault(chat, Findings())
+        return self._folder / f"{chat}.journal"
+
+    async def check(self, chats: Sequence[str] | None = None) -> None:
+        """Compare these contexts, or all, with what was acknowledged until now."""
+        async with open_store(self.url) as store:
+            for chat in self._found if chats is None else chats:
+                entries = read_journal(self.journal(chat))
+                self._found[chat] = await examine(store, chat, entries.saved)
+
+    async def close(self, result: Result, *, waits: bool = True) -> None:
+        """Compare all once more, since a later fault must not harm what an earlier one left, and count.
+
+        Args:
+            result: Where to count.
+            waits: Whether the longest time that a save took is an outage.
+        """
+        await self.check()
+        for chat, findings in self._found.items():
+            result.findings.add(findings)
+            result.take(read_journal(self.journal(chat)), waits=waits)
+            self.journal(chat).unlink(missing_ok=True)

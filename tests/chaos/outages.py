@@ -1,0 +1,90 @@
+"""A Postgres server that is killed and started again under six writers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import asyncpg
+
+from tests.chaos.ledger import Ledger
+from tests.chaos.marks import read_journal
+from tests.chaos.server import Server, ask, new_database
+from tests.chaos.trial import Result, Setup, Trial
+from tests.chaos.writer import Job
+from tests.chaos.zygote import Zygote
+
+WRITERS = 6
+CHATS = 3
+# A check costs as much as its contexts are long.
+KILLS_A_CONTEXT = 10
+SHORTEST, LONGEST = 0.1, 0.4
+# Writers go on by themselves this soon after the server is back.
+LIMIT = 3.0
+PATIENCE = 20.0
+
+
+async def kill_the_server(setup: Setup) -> Result:
+    result = Result(limit=LIMIT)
+    with Server() as server, Zygote() as zygote:
+        async with new_database(server.url) as url:
+            while result.cycles < setup.cycles:
+                await _some_kills(setup, server, zygote, url, result)
+    return result
+
+
+async def _some_kills(setup: Setup, server: Server, zygote: Zygote, url: str, result: Result) -> None:
+    ledger = Ledger(url, setup.folder)
+    chats = [f"chat-{result.cycles}-{number}" for number in range(CHATS)]
+    journals = {chat: ledger.journal(chat) for chat in chats}
+    writers = [
+        zygote.start(Job(url, chat, f"c{result.cycles}w{number}", str(journals[chat]), breaks=setup.breaks))
+        for number, chat in enumerate(chats * (WRITERS // CHATS))
+    ]
+    outage = await _until_all_go_on(list(journals.values()), 0.0)
+    for _ in range(min(KILLS_A_CONTEXT, setup.cycles - result.cycles)):
+        await asyncio.sleep(random.uniform(SHORTEST, LONGEST))
+        server.crash()
+        outage = await _until_all_go_on(list(journals.values()), await _start(server))
+        result.longest = max(result.longest, outage)
+        result.cycles += 1
+        setup.tell(f"kill {result.cycles:,} of {setup.cycles:,}, the writers went on after {outage:.2f} s")
+        if outage >= PATIENCE:
+            result.problems.append(f"after {PATIENCE:g} s a writer had not gone on")
+            break
+    zygote.kill(*writers)
+    await ledger.close(result, waits=False)
+
+
+async def _start(server: Server) -> float:
+    """Start the server, and return the moment at which it answered."""
+    starting = asyncio.create_task(asyncio.to_thread(server.start))
+    while True:
+        try:
+            await ask(server.url, "SELECT 1")
+            break
+        except (OSError, asyncpg.PostgresError):
+            await asyncio.sleep(0.01)
+    answered = time.monotonic()
+    await starting
+    return answered
+
+
+async def _until_all_go_on(journals: list[Path], since: float) -> float:
+    """Wait until each writer has a save acknowledged that ended after ``since``; return how long the last one took."""
+    began = time.monotonic()
+    while time.monotonic() < began + PATIENCE:
+        first: dict[str, float] = {}
+        for journal in journals:
+            for entry in read_journal(journal).saved:
+                if entry.at > since:
+                    first.setdefault(entry.writer, entry.at)
+        if len(first) == WRITERS:
+            return max(first.values()) - since
+        await asyncio.sleep(0.05)
+    return PATIENCE
+
+
+TRIALS = [Trial("postgres-kill", "a Postgres server killed under six writers", 100, 3, kill_the_server)]
