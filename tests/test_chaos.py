@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +18,8 @@ from taskctx_sql import ContextKey, open_store
 from taskctx_sql.records import Loaded
 from tests.chaos.__main__ import main
 from tests.chaos.marks import USER, Acknowledged, Findings, add_step, compare, context_of
+from tests.chaos.proxy import HOLD_SECONDS, Cut, Proxy
+from tests.chaos.server import ask, new_database
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
 
@@ -54,6 +58,10 @@ async def test_nothing_acknowledged_is_lost(request: pytest.FixtureRequest, chao
 BROKEN = [
     ("sqlite-kill-1", "ack-first", "lost", 6),
     ("json-kill", "ack-first", "lost", 10),
+    ("commit-cut", "retry-blindly", "doubled", 12),
+    ("cancel-storm-sqlite", "no-waiting", "problems", 60),
+    ("cancel-storm-postgres", "no-waiting", "problems", 60),
+    ("cancel-storm-sqlite", "hold-lock", "longest", 10),
 ]
 
 
@@ -63,7 +71,42 @@ async def test_code_that_is_broken_on_purpose_is_caught(
 ) -> None:
     result = await run(request, chaos_folder, named(name), cycles=cycles, breaks=breaks)
     assert result.complaints
-    assert getattr(result.findings, kind) > 0
+    if kind == "longest":
+        assert result.limit is not None
+        assert result.longest > result.limit
+    else:
+        assert result.problems if kind == "problems" else getattr(result.findings, kind)
+
+
+@pytest.mark.parametrize("transaction", [True, False], ids=["transaction", "autocommit"])
+@pytest.mark.parametrize("cut", [None, *Cut])
+async def test_the_proxy_cuts_where_a_write_becomes_durable(
+    postgres_server: str, cut: Cut | None, transaction: bool
+) -> None:
+    async with new_database(postgres_server, upgraded=False) as url, Proxy(url, lambda: cut) as proxy:
+        await ask(url, "CREATE TABLE rows (number int)")
+        connection = await asyncpg.connect(proxy.url)
+        assert await connection.fetchval("SELECT count(*) FROM rows") == 0
+        assert proxy.decisive == 0
+
+        async def write() -> None:
+            if transaction:
+                async with connection.transaction():
+                    await connection.execute("INSERT INTO rows VALUES ($1)", 1)
+            else:
+                await connection.execute("INSERT INTO rows VALUES ($1)", 1)
+
+        if cut is None:
+            await write()
+        else:
+            with pytest.raises((OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+                await write()
+        assert (proxy.decisive, proxy.cuts) == (1, int(cut is not None))
+        seen = await ask(url, "SELECT count(*) FROM rows")
+        assert seen == (1 if cut in (None, Cut.ANSWER_LOST) else 0)
+        await asyncio.sleep(HOLD_SECONDS + 0.2 if cut is Cut.LATE else 0)
+        assert await ask(url, "SELECT count(*) FROM rows") == (0 if cut is Cut.LOST else 1)
+        await connection.close()
 
 
 async def _three_saves(folder: Path) -> tuple[Loaded, list[Acknowledged]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -83,6 +84,10 @@ def main(
     console = Console(stderr=True)
     rows, complaints = [], []
     with ExitStack() as stack:
+        # Outages are what happens here all the time.
+        logger = logging.getLogger("taskctx_sql")
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
         status = stack.enter_context(console.status("Starting"))
 
         def server() -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sqlite3
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from tests.chaos.databases import integrity, remove_database
 from tests.chaos.ledger import Ledger
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
@@ -34,7 +33,8 @@ async def kill_on_sqlite(setup: Setup, *, writers: int) -> Result:
                     result.cycles += 1
                     await ledger.check([chat])
                     setup.tell(f"kill {result.cycles:,} of {setup.cycles:,}")
-                result.problems += integrity(path)
+                if path.exists():
+                    result.problems += integrity(path)
             await ledger.close(result)
             remove_database(path)
     return result
@@ -65,20 +65,6 @@ async def _write_and_kill(
     processes = [zygote.start(job) for job in jobs]
     await asyncio.sleep(random.uniform(at_least, LONGEST))
     zygote.kill(*processes)
-
-
-def integrity(path: Path) -> list[str]:
-    """What SQLite itself says about a file; empty if all is well."""
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(path)) as connection:
-        found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-    return [] if found == ["ok"] else [f"integrity_check of {path.name}: {line}" for line in found[:3]]
-
-
-def remove_database(path: Path) -> None:
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
 
 
 def _unreadable(folder: Path) -> list[str]:

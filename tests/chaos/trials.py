@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tests.chaos import kills, outages
+from tests.chaos import crowds, cuts, kills, outages, storms
 from tests.chaos.trial import Trial
 
 TRIALS: list[Trial] = [
     *kills.TRIALS,
     *outages.TRIALS,
+    *cuts.TRIALS,
+    *storms.TRIALS,
+    *crowds.TRIALS,
 ]

@@ -22,6 +22,8 @@ BREAKS = {
     "retry-blindly": "send a failed save again under a new identity",
     "no-lock": "let file locks lock nothing",
     "no-fsync": "let fsync keep nothing",
+    "no-waiting": "let a cancelled save go on behind its caller's back",
+    "hold-lock": "keep a SQLite file locked after a cancellation",
 }
 PAUSE_AFTER_FAILURE = 0.02
 
