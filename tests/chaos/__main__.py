@@ -106,7 +106,10 @@ def main(
                     postgres_url=server,
                     breaks=breaks or "",
                 )
-                result = asyncio.run(trial.run(setup))
+                try:
+                    result = asyncio.run(trial.run(setup))
+                except Exception as error:
+                    result = Result(problems=[f"it ended with {type(error).__name__}: {error}"])
             row = figures(trial, result)
             rows.append(row)
             complaints += [(trial.name, complaint) for complaint in result.complaints]

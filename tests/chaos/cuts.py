@@ -147,6 +147,6 @@ async def _by_engine(setup: Setup) -> Result:
 
 
 TRIALS = [
-    Trial("commit-cut", "a connection to Postgres cut at COMMIT, half of the callers cancelled", 1000, 30, _by_address),
-    Trial("commit-cut-engine", "the same through an engine of the caller's", 1000, 20, _by_engine),
+    Trial("commit-cut", "a connection to Postgres cut at COMMIT, half of the callers cancelled", 1000, 15, _by_address),
+    Trial("commit-cut-engine", "the same through an engine of the caller's", 1000, 12, _by_engine),
 ]

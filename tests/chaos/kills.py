@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
+import time
 from functools import partial
 from pathlib import Path
 
 from tests.chaos.databases import integrity, remove_database
 from tests.chaos.ledger import Ledger
+from tests.chaos.shim import locks_broken
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
@@ -17,16 +20,19 @@ from tests.chaos.zygote import Zygote
 # A check costs as much as its context is long, and integrity_check as much as its file is large.
 CYCLES_A_CONTEXT = 10
 CONTEXTS_A_FILE = 10
-SHORTEST, LONGEST = 0.04, 0.15
+# Most faults come while writers save, this long after the first save; some while they are still opening.
+LONGEST = 0.1
+EARLY_SHARE = 0.25
+PATIENCE = 20.0
 
 
 async def kill_on_sqlite(setup: Setup, *, writers: int) -> Result:
     result = Result()
-    with Zygote() as zygote:
+    with Zygote(locks_broken(setup.folder, setup.breaks)) as zygote:
         while result.cycles < setup.cycles:
             path = setup.folder / f"tasks-{result.cycles}.db"
             ledger = Ledger(f"sqlite:///{path}", setup.folder)
-            for _ in range(CONTEXTS_A_FILE):
+            for _ in range(min(CONTEXTS_A_FILE, math.ceil((setup.cycles - result.cycles) / CYCLES_A_CONTEXT))):
                 chat = f"chat-{result.cycles}"
                 for _ in range(min(CYCLES_A_CONTEXT, setup.cycles - result.cycles)):
                     await _write_and_kill(zygote, setup, ledger, chat, f"c{result.cycles}", writers)
@@ -57,14 +63,26 @@ async def kill_on_json(setup: Setup) -> Result:
     return result
 
 
-async def _write_and_kill(
-    zygote: Zygote, setup: Setup, ledger: Ledger, chat: str, name: str, writers: int, *, at_least: float = SHORTEST
-) -> None:
-    journal = str(ledger.journal(chat))
-    jobs = [Job(ledger.url, chat, f"{name}w{n}", journal, breaks=setup.breaks) for n in range(writers)]
+async def _write_and_kill(zygote: Zygote, setup: Setup, ledger: Ledger, chat: str, name: str, writers: int) -> None:
+    journal = ledger.journal(chat)
+    jobs = [Job(ledger.url, chat, f"{name}w{n}", str(journal), breaks=setup.breaks) for n in range(writers)]
     processes = [zygote.start(job) for job in jobs]
-    await asyncio.sleep(random.uniform(at_least, LONGEST))
+    await write_a_while(journal)
     zygote.kill(*processes)
+
+
+async def write_a_while(journal: Path) -> None:
+    """Let writers save until a random moment."""
+    if random.random() >= EARLY_SHARE:
+        size = _size(journal)
+        until = time.monotonic() + PATIENCE
+        while _size(journal) == size and time.monotonic() < until:  # noqa: ASYNC110 - a file tells no event
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(random.uniform(0, LONGEST))
+
+
+def _size(journal: Path) -> int:
+    return journal.stat().st_size if journal.exists() else 0
 
 
 def _unreadable(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from taskctx_sql import open_store
+from taskctx_sql import TaskContextError, open_store
 from tests.chaos.marks import Findings, examine, read_journal
 from tests.chaos.trial import Result
 
@@ -16,6 +16,7 @@ class Ledger:
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self._folder = folder
+        self.problems: list[str] = []
         self._found: dict[str, Findings] = {}
 
     def journal(self, chat: str) -> Path:
@@ -24,10 +25,13 @@ class Ledger:
 
     async def check(self, chats: Sequence[str] | None = None) -> None:
         """Compare these contexts, or all, with what was acknowledged until now."""
-        async with open_store(self.url) as store:
-            for chat in self._found if chats is None else chats:
-                entries = read_journal(self.journal(chat))
-                self._found[chat] = await examine(store, chat, entries.saved)
+        try:
+            async with open_store(self.url) as store:
+                for chat in self._found if chats is None else chats:
+                    entries = read_journal(self.journal(chat))
+                    self._found[chat] = await examine(store, chat, entries.saved)
+        except TaskContextError as error:
+            self.problems.append(f"{type(error).__name__}: {error}")
 
     async def close(self, result: Result, *, waits: bool = True) -> None:
         """Compare all once more, since a later fault must not harm what an earlier one left, and count.
@@ -37,6 +41,7 @@ class Ledger:
             waits: Whether the longest time that a save took is an outage.
         """
         await self.check()
+        result.problems += self.problems
         for chat, findings in self._found.items():
             result.findings.add(findings)
             result.take(read_journal(self.journal(chat)), waits=waits)

@@ -87,4 +87,4 @@ async def _until_all_go_on(journals: list[Path], since: float) -> float:
     return PATIENCE
 
 
-TRIALS = [Trial("postgres-kill", "a Postgres server killed under six writers", 100, 3, kill_the_server)]
+TRIALS = [Trial("postgres-kill", "a Postgres server killed under six writers", 100, 2, kill_the_server)]

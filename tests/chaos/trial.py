@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.chaos.marks import Entries, Findings
+
+MOST_COMPLAINTS: Final = 10
 
 
 @dataclass
@@ -50,7 +52,9 @@ class Result:
     @property
     def complaints(self) -> list[str]:
         """Everything that is wrong; empty if the promise was kept."""
-        found = [*self.findings.examples, *self.problems]
+        found = [*self.findings.examples, *dict.fromkeys(self.problems)]
+        if len(found) > MOST_COMPLAINTS:
+            found = [*found[:MOST_COMPLAINTS], f"and {len(found) - MOST_COMPLAINTS} more"]
         if self.limit is not None and self.longest > self.limit:
             found.append(f"the longest outage was {self.longest:.2f} s, and {self.limit:g} s are allowed")
         if self.acknowledged == 0:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.chaos import crowds, cuts, kills, outages, storms
+from tests.chaos import crowds, cuts, kills, outages, powercut, storms
 from tests.chaos.trial import Trial
 
 TRIALS: list[Trial] = [
     *kills.TRIALS,
+    *powercut.TRIALS,
     *outages.TRIALS,
     *cuts.TRIALS,
     *storms.TRIALS,

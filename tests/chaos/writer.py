@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -20,12 +19,12 @@ from tests.chaos.marks import Journal, add_step, context_of
 BREAKS = {
     "ack-first": "acknowledge before the save",
     "retry-blindly": "send a failed save again under a new identity",
-    "no-lock": "let file locks lock nothing",
+    "no-lock": "let the locks of a SQLite file lock nothing",
     "no-fsync": "let fsync keep nothing",
     "no-waiting": "let a cancelled save go on behind its caller's back",
     "hold-lock": "keep a SQLite file locked after a cancellation",
 }
-PAUSE_AFTER_FAILURE = 0.02
+PAUSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,13 @@ class Job:
 
 async def work(job: Job) -> None:
     """Do a job; an error of a save is written down, and the save tried again."""
-    if job.breaks == "no-lock":
-        fcntl.flock = lambda descriptor, operation: None
     journal = Journal(Path(job.journal))
     await asyncio.sleep(max(0.0, job.begin_at - time.monotonic()))
     try:
         if job.upgrade:
             await upgrade(job.url)
         blindly = job.breaks == "retry-blindly"
-        async with open_store(job.url, retry_seconds=0 if blindly else None) as opened:
+        async with open_store(job.url, retry_seconds=0 if job.breaks else None) as opened:
             store: Store = Careless(opened) if blindly else opened
             names = [job.writer] if job.tasks == 1 else [f"{job.writer}t{task}" for task in range(job.tasks)]
             await asyncio.gather(*(_save_again_and_again(store, job, name, journal) for name in names))
@@ -75,13 +72,17 @@ async def _save_again_and_again(store: Store, job: Job, writer: str, journal: Jo
         started = time.monotonic()
         if job.breaks == "ack-first":
             journal.acknowledge(writer, number, 0.0)
+            await asyncio.sleep(PAUSE)
         while True:
             try:
                 await context.save()
                 break
             except StoreError as error:
                 journal.fail(writer, error)
-                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+                if job.breaks == "no-lock":
+                    # The file is spoiled.
+                    raise
+                await asyncio.sleep(PAUSE)
         if job.breaks != "ack-first":
             journal.acknowledge(writer, number, time.monotonic() - started)
         if job.pause:
@@ -111,7 +112,7 @@ class Careless:
             try:
                 return await self.behind.save(delta)
             except StoreError:
-                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+                await asyncio.sleep(PAUSE)
 
     def updates(self, key: ContextKey, /, **bounds: Any) -> AsyncIterator[StoredUpdate]:
         return self.behind.updates(key, **bounds)

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-import traceback
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -62,11 +62,14 @@ class Zygote:
         for writer in writers:
             self._ask(f"wait {writer}")
 
-    async def wait(self, *writers: int) -> list[int]:
-        """Wait until writers ended by themselves, and return their exit codes."""
+    async def wait(self, *writers: int, patience: float) -> list[int]:
+        """Wait until writers ended by themselves, and return their exit codes; kill those that take longer."""
         codes = []
+        until = time.monotonic() + patience
         for writer in writers:
-            while (code := int(self._ask(f"poll {writer}"))) == _RUNNING:  # noqa: ASYNC110 - another process tells no event
+            while (code := int(self._ask(f"poll {writer}"))) == _RUNNING:
+                if time.monotonic() > until:
+                    os.kill(writer, signal.SIGKILL)
                 await asyncio.sleep(0.02)
             codes.append(code)
         return codes
@@ -125,10 +128,8 @@ def _fork(job: Job) -> int:
     try:
         asyncio.run(work(job))
         code = 0
-    except Exception:
-        traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        # The error is in the journal.
         os._exit(code)
 
 
