@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos import crowds, cuts, kills, outages, powercut, storms
+from tests.chaos import crowds, cuts, kills, models, outages, powercut, storms
 from tests.chaos.trial import Trial
 
 TRIALS: list[Trial] = [
@@ -12,4 +12,5 @@ TRIALS: list[Trial] = [
     *cuts.TRIALS,
     *storms.TRIALS,
     *crowds.TRIALS,
+    *models.TRIALS,
 ]
