@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -88,6 +89,9 @@ def main(
         logger = logging.getLogger("taskctx_sql")
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
+        # Whoever ends this run, its servers, writers and folders go with it.
+        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         status = stack.enter_context(console.status("Starting"))
 
         def server() -> str:

@@ -39,7 +39,7 @@ _CONNECTED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_data
 async def cut_at_commit(setup: Setup, *, own_engine: bool) -> Result:
     result = Result()
     async with new_database(setup.postgres_url()) as url:
-        while result.cycles < setup.cycles:
+        while result.cycles < setup.cycles and not result.is_hopeless:
             await _some_cuts(setup, url, result, own_engine=own_engine)
     return result
 
@@ -58,7 +58,9 @@ async def _some_cuts(setup: Setup, url: str, result: Result, *, own_engine: bool
             callers = [
                 _Caller(store, f"chat-{result.cycles}-{number % CHATS}", number, result) for number in range(CALLERS)
             ]
-            await asyncio.gather(*(caller.save_until(lambda: proxy.cuts >= target) for caller in callers))
+            await asyncio.gather(
+                *(caller.save_until(lambda: proxy.cuts >= target or result.is_hopeless) for caller in callers)
+            )
             for chat in dict.fromkeys(caller.chat for caller in callers):
                 entries = [entry for caller in callers if caller.chat == chat for entry in caller.acknowledged]
                 result.acknowledged += len(entries)

@@ -30,7 +30,7 @@ async def kill_the_server(setup: Setup) -> Result:
     result = Result(limit=LIMIT)
     with Server() as server, Zygote() as zygote:
         async with new_database(server.url) as url:
-            while result.cycles < setup.cycles:
+            while result.cycles < setup.cycles and not result.is_hopeless:
                 await _some_kills(setup, server, zygote, url, result)
     return result
 

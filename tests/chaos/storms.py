@@ -34,7 +34,7 @@ async def cancel_saves(setup: Setup, *, engine: Engine) -> Result:
     result = Result(limit=LIMIT)
     async with database(setup, engine, result) as url:
         with Zygote() as zygote:
-            while result.cycles < setup.cycles:
+            while result.cycles < setup.cycles and not result.is_hopeless:
                 await _some_cancels(setup, url, zygote, result)
     return result
 
@@ -52,7 +52,9 @@ async def _some_cancels(setup: Setup, url: str, zygote: Zygote, result: Result) 
             _Cancelled(store, chats[number % CHATS], number, result, waits=setup.breaks != "no-waiting")
             for number in range(TASKS)
         ]
-        await asyncio.gather(*(one.save_until(lambda: result.cycles >= target, setup) for one in cancelled))
+        await asyncio.gather(
+            *(one.save_until(lambda: result.cycles >= target or result.is_hopeless, setup) for one in cancelled)
+        )
         if setup.breaks == "hold-lock":
             await _hold_lock(url)
         # The neighbours go on a little, so that a lock left behind would be felt.

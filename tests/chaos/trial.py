@@ -10,6 +10,7 @@ from typing import Any, Final
 from tests.chaos.marks import Entries, Findings
 
 MOST_COMPLAINTS: Final = 10
+HOPELESS: Final = 100
 
 
 @dataclass
@@ -48,6 +49,11 @@ class Result:
         self.problems += entries.failed
         if waits:
             self.longest = max(self.longest, entries.longest)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so much went wrong that going on would show nothing more."""
+        return len(self.problems) >= HOPELESS
 
     @property
     def complaints(self) -> list[str]:
