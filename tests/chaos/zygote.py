@@ -21,11 +21,12 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
+import taskctx_sql
 from tests.chaos.writer import Job, work
 
 PROJECT = Path(__file__).parents[2]
 # Everything that a writer would import at its first save.
-PRELOADED = ("taskctx_sql.sql.store", "aiosqlite", "asyncpg", "alembic.command", "sqlalchemy.dialects.sqlite.aiosqlite")
+PRELOADED = ("aiosqlite", "asyncpg", "alembic.command", "sqlalchemy.dialects.sqlite.aiosqlite")
 
 
 class Zygote:
@@ -93,6 +94,8 @@ def _serve() -> None:
     logging.getLogger("taskctx_sql").setLevel(logging.CRITICAL)
     for name in PRELOADED:
         importlib.import_module(name)
+    # It comes when it is asked for.
+    getattr(taskctx_sql, "SqlStore")  # noqa: B009
     running: set[int] = set()
     for line in iter(sys.stdin.readline, ""):
         command, _, rest = line.strip().partition(" ")
