@@ -158,6 +158,9 @@ async def test_the_checker_sees_damage(tmp_path: Path, damage: str) -> None:
     for name, places in changes.items():
         old = list(getattr(loaded, name))
         damaged[name] = old[places] if isinstance(places, slice) else [old[place] for place in places]
+    if "updates" in damaged:
+        rows = damaged.pop("updates")
+        damaged |= {"history": [row.update for row in rows], "seqs": [row.seq for row in rows]}
     loaded = replace(loaded, **damaged)
     assert set(_found(compare(loaded, acknowledged, trackers=True))) == expected
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-if TYPE_CHECKING:
-    import asyncpg
+from taskctx_sql.errors import TaskContextError
 
 
 class PostgresConnection:
     """One connection out of an engine's pool, taken when it is needed first and kept until it breaks.
-
-    Nothing on it may leave a transaction open.
 
     Args:
         engine: Where it comes from; its driver is asyncpg.
@@ -26,14 +25,37 @@ class PostgresConnection:
         self._held: AsyncConnection | None = None
         self._driver: asyncpg.Connection | None = None
 
-    async def get(self) -> asyncpg.Connection:
-        """Return the driver's connection, a new one if there is none that lives.
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        """Yield the driver's connection, a new one if there is none that lives. No transaction may be left open.
 
         Raises:
-            Exception: What the driver raises when it cannot connect.
+            ConnectionError: The connection was lost.
+            Exception: What the driver raises. The connection is thrown away: nobody knows what state it is in.
         """
+        connection = await self._get()
+        try:
+            yield connection
+        except TaskContextError:
+            # Ours, and not the connection's fault.
+            raise
+        except BaseException as error:
+            lost = connection.is_closed()
+            await self._drop()
+            if lost and isinstance(error, asyncpg.InterfaceError):
+                # Used after it broke, the driver blames its user.
+                raise ConnectionError(str(error)) from error
+            raise
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        held, self._held, self._driver = self._held, None, None
+        if held is not None:
+            await held.close()
+
+    async def _get(self) -> asyncpg.Connection:
         if self._driver is not None and self._driver.is_closed():
-            await self.drop()
+            await self._drop()
         if self._driver is None:
             self._held = await self._engine.connect()
             raw = await self._held.get_raw_connection()
@@ -42,16 +64,9 @@ class PostgresConnection:
             self._driver = driver
         return self._driver
 
-    async def drop(self) -> None:
-        """Throw the connection away: after an error nobody knows what state it is in."""
+    async def _drop(self) -> None:
         held, self._held, self._driver = self._held, None, None
         if held is not None:
             with contextlib.suppress(Exception):
                 await held.invalidate()
-            await held.close()
-
-    async def close(self) -> None:
-        """Give the connection back."""
-        held, self._held, self._driver = self._held, None, None
-        if held is not None:
             await held.close()

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.sql.postgres_connection import PostgresConnection
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
+from taskctx_sql.store import finish
 
 T = TypeVar("T")
 
@@ -29,28 +30,24 @@ class PostgresReader:
         self._turn = asyncio.Semaphore(CONNECTIONS)
 
     async def read(self, steps: Steps[T]) -> T:
-        """Carry out steps that only read, and return what they return.
+        """See `Reader.read`."""
+        return await finish(self._read(steps))
 
-        Raises:
-            Exception: What the driver raised.
-            TaskContextError: What the steps raise.
-        """
+    async def _read(self, steps: Steps[T]) -> T:
         async with self._turn:
-            connection = self._idle.pop()
+            held = self._idle.pop()
             try:
-                return await carry_out_on_asyncpg(steps, await connection.get())
-            except BaseException:
-                await connection.drop()
-                raise
+                async with held.use() as connection:
+                    return await carry_out_on_asyncpg(steps, connection)
             finally:
-                self._idle.append(connection)
+                self._idle.append(held)
 
     async def close(self) -> None:
-        """Give the connections back, when those in use are done."""
+        """See `Reader.close`."""
         for _ in range(CONNECTIONS):
             await self._turn.acquire()
         for connection in self._idle:
             await connection.close()
 
     def abandon(self) -> None:
-        """Nothing to do: the loop ends what it runs."""
+        """See `Reader.abandon`: the loop ends what it runs."""

@@ -15,6 +15,7 @@ from collections import deque
 from functools import cache
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.errors import StoreClosedError, TaskContextError
@@ -25,6 +26,7 @@ from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.saving import Head, Job, save
 from taskctx_sql.sql.steps import carry_out_on_asyncpg
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
+from taskctx_sql.store import finish
 
 # More updates than this are written faster by a statement that is for rows alone.
 MOST_UPDATES: Final = 100
@@ -85,6 +87,9 @@ _FILES: Final = {
 }
 _REPLACED: Final = {"ident": "text", "path_id": "text"}
 
+# The answer is None for what must go the plain way.
+_Pending = Pending[Saved | None]
+
 
 class PostgresWriter:
     """Writes saves together. It belongs to one event loop, and holds a connection from the first save on.
@@ -100,71 +105,43 @@ class PostgresWriter:
         self._address = address
         self._loop = asyncio.get_running_loop()
         self._connection = PostgresConnection(engine)
-        self._waiting: deque[Pending] = deque()
+        self._waiting: deque[_Pending] = deque()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def save(self, job: Job) -> Saved | None:
-        """Save, together with whatever else is waiting; return None for what must go the plain way.
+    async def save(self, job: Job) -> Saved:
+        """See `Writer.save`."""
+        saved = await self._save_together(job) if _needs_no_question(job) else None
+        return await finish(self._save_alone(job)) if saved is None else saved
 
-        Raises:
-            InDoubtError: The connection broke, which leaves open if it happened.
-            Exception: What the driver raised; nothing of this save was written.
-        """
-        if not _needs_no_question(job):
-            return None
+    async def _save_together(self, job: Job) -> Saved | None:
         async with self._room:
             if self._closed:
                 raise StoreClosedError(self._address)
-            pending = Pending(job, self._loop)
+            pending = _Pending(job, self._loop)
             self._waiting.append(pending)
             if self._worker is None:
                 self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
             return await pending.wait()
 
-    async def save_alone(self, job: Job) -> Saved:
-        """Save the plain way, in a transaction.
-
-        Raises:
-            InDoubtError: COMMIT failed in a way that leaves open if it happened.
-            Exception: What the driver raised; nothing was written.
-            TaskContextError: As `saving.save`.
-        """
+    async def _save_alone(self, job: Job) -> Saved:
         held = PostgresConnection(self._engine)
         try:
-            connection = await held.get()
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                saved = await carry_out_on_asyncpg(save("postgresql", job), connection)
-            except TaskContextError:
-                await transaction.rollback()
-                raise
-            try:
-                await transaction.commit()
-            except Exception as error:
-                if dialect.is_in_doubt_at_commit(error):
-                    raise InDoubtError from error
-                raise
-        except TaskContextError:
+            async with held.use() as connection:
+                return await _in_transaction(job, connection)
+        finally:
             await held.close()
-            raise
-        except BaseException:
-            await held.drop()
-            raise
-        await held.close()
-        return saved
 
     async def close(self) -> None:
-        """Finish what was accepted, and give the connection back."""
+        """See `Writer.close`."""
         self._closed = True
         if self._worker is not None:
             await self._worker
         await self._connection.close()
 
     def abandon(self) -> None:
-        """Nothing to do: the loop ends what it runs."""
+        """See `Writer.abandon`: the loop ends what it runs."""
 
     async def _work(self) -> None:
         try:
@@ -182,14 +159,18 @@ class PostgresWriter:
         finally:
             self._worker = None
 
-    async def _write(self, together: list[Pending]) -> None:
-        connection = await self._connection.get()
+    async def _write(self, together: list[_Pending]) -> None:
+        jobs = [pending.job for pending in together]
+        trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
+        arrays = _arrays(jobs, trackers=trackers)
+        asked = False
         try:
-            jobs = [pending.job for pending in together]
-            trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
-            found = await connection.fetch(_statement(trackers=trackers), *_arrays(jobs, trackers=trackers))
-        except BaseException as error:
-            await self._connection.drop()
+            async with self._connection.use() as connection:
+                asked = True
+                found = await connection.fetch(_statement(trackers=trackers), *arrays)
+        except Exception as error:
+            if not asked:
+                raise
             if dialect.is_in_doubt_at_commit(error):
                 raise InDoubtError from error
             # Refused as a whole: the plain way finds out whose fault it was.
@@ -198,6 +179,23 @@ class PostgresWriter:
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
             pending.give(None if head is None else pending.job.saved(head))
+
+
+async def _in_transaction(job: Job, connection: asyncpg.Connection) -> Saved:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        saved = await carry_out_on_asyncpg(save("postgresql", job), connection)
+    except TaskContextError:
+        await transaction.rollback()
+        raise
+    try:
+        await transaction.commit()
+    except Exception as error:
+        if dialect.is_in_doubt_at_commit(error):
+            raise InDoubtError from error
+        raise
+    return saved
 
 
 def _needs_no_question(job: Job) -> bool:

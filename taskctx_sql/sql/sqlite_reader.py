@@ -35,12 +35,7 @@ class SqliteReader:
         self._under_way = 0
 
     async def read(self, steps: Steps[T]) -> T:
-        """Carry out steps that only read, in a transaction, and return what they return.
-
-        Raises:
-            sqlite3.Error: SQLite failed.
-            TaskContextError: What the steps raise.
-        """
+        """See `Reader.read`. They are one transaction."""
         self._under_way += 1
         try:
             if len(self._threads) < min(self._under_way, THREADS):
@@ -54,13 +49,13 @@ class SqliteReader:
             self._under_way -= 1
 
     async def close(self) -> None:
-        """End the threads, when what was asked is read."""
+        """See `Reader.close`."""
         self.abandon()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
     def abandon(self) -> None:
-        """Let the threads end by themselves: for a store that nobody closed. Callable from anywhere."""
+        """See `Reader.abandon`."""
         for _ in self._threads:
             self._queue.put(None)
 

@@ -22,6 +22,8 @@ from taskctx_sql.sql.saving import Job, save_together
 from taskctx_sql.sql.steps import carry_out_on_sqlite
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
 
+_Pending = Pending[Saved]
+
 
 class SqliteWriter:
     """The thread that saves. It belongs to one event loop, and starts with the first save.
@@ -35,21 +37,15 @@ class SqliteWriter:
         """Take the file; nothing is opened yet."""
         self._path = path
         self._address = address
-        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._thread: threading.Thread | None = None
-        self._told_later: tuple[list[Pending], Sequence[Saved | BaseException]] | None = None
+        self._told_later: tuple[list[_Pending], Sequence[Saved | BaseException]] | None = None
         self._closed = False
 
-    async def save(self, job: Job) -> Saved | None:
-        """Save, together with whatever else is waiting; return when it is on the disk.
-
-        Raises:
-            InDoubtError: COMMIT failed in a way that leaves open if it happened.
-            sqlite3.Error: SQLite failed; nothing of this save was written.
-            TaskContextError: As `saving.save`.
-        """
+    async def save(self, job: Job) -> Saved:
+        """See `Writer.save`."""
         async with self._room:
             if self._closed:
                 raise StoreClosedError(self._address)
@@ -57,19 +53,19 @@ class SqliteWriter:
                 # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
                 self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
                 self._thread.start()
-            pending = Pending(job, self._loop)
+            pending = _Pending(job, self._loop)
             self._queue.put(pending)
             return await pending.wait()
 
     async def close(self) -> None:
-        """Finish what was accepted, and end the thread."""
+        """See `Writer.close`."""
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
 
     def abandon(self) -> None:
-        """Let the thread end by itself when it is done: for a store that nobody closed. Callable from anywhere."""
+        """See `Writer.abandon`."""
         self._closed = True
         self._queue.put(None)
 
@@ -77,7 +73,7 @@ class SqliteWriter:
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
-        waiting: deque[Pending] = deque()
+        waiting: deque[_Pending] = deque()
         while self._receive(waiting):
             together = take_together(waiting)
             answers: Sequence[Saved | BaseException]
@@ -106,7 +102,7 @@ class SqliteWriter:
                 self._loop.call_soon_threadsafe(_deliver, *self._told_later)
             self._told_later = None
 
-    def _receive(self, waiting: deque[Pending]) -> bool:
+    def _receive(self, waiting: deque[_Pending]) -> bool:
         """Take all that arrived, or wait for it if there is nothing to do; return False at the end."""
         while True:
             try:
@@ -122,7 +118,7 @@ class SqliteWriter:
                 return bool(waiting)
             waiting.append(pending)
 
-    def _save(self, connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
+    def _save(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
         connection.execute("BEGIN IMMEDIATE")
         try:
             return self._commit(connection, together)
@@ -134,7 +130,7 @@ class SqliteWriter:
                 connection.execute("ROLLBACK")
             return [self._save_alone(connection, pending) for pending in together]
 
-    def _save_alone(self, connection: sqlite3.Connection, pending: Pending) -> Saved | BaseException:
+    def _save_alone(self, connection: sqlite3.Connection, pending: _Pending) -> Saved | BaseException:
         try:
             connection.execute("BEGIN IMMEDIATE")
             return self._commit(connection, [pending])[0]
@@ -143,7 +139,7 @@ class SqliteWriter:
                 connection.execute("ROLLBACK")
             return error
 
-    def _commit(self, connection: sqlite3.Connection, together: list[Pending]) -> Sequence[Saved | BaseException]:
+    def _commit(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
         answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)
         # Only now: the loop prepares its next saves while this thread waits for the disk. Sooner, and both would
         # fight for the interpreter's lock, and the disk would wait for both.
@@ -157,6 +153,6 @@ class SqliteWriter:
         return answers
 
 
-def _deliver(together: list[Pending], answers: Sequence[Saved | BaseException]) -> None:
+def _deliver(together: list[_Pending], answers: Sequence[Saved | BaseException]) -> None:
     for pending, answer in zip(together, answers, strict=True):
         pending.give(answer)

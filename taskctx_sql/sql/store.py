@@ -20,8 +20,6 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.sql import dialect, loading, saving
-from taskctx_sql.sql.postgres_reader import PostgresReader
-from taskctx_sql.sql.postgres_writer import PostgresWriter
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -29,6 +27,7 @@ from taskctx_sql.sql.schema import check, has_tables, upgrade
 from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.sql.steps import Steps, carry_out
+from taskctx_sql.sql.together import Reader, Writer
 from taskctx_sql.store import Feature, finish
 
 T = TypeVar("T")
@@ -77,12 +76,16 @@ class SqlStore:
         self._write_turn = asyncio.Lock() if sqlite else None
         self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
         # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
-        self._writer: SqliteWriter | PostgresWriter | None = None
-        self._reader: SqliteReader | PostgresReader | None = None
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
         if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
             path = str(engine.url.database)
             self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
         elif owns_engine and not sqlite and schema is None:
+            # Here, since the driver need not be installed.
+            from taskctx_sql.sql.postgres_reader import PostgresReader
+            from taskctx_sql.sql.postgres_writer import PostgresWriter
+
             self._writer, self._reader = PostgresWriter(engine, self.address), PostgresReader(engine)
 
     @classmethod
@@ -124,10 +127,7 @@ class SqlStore:
         job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
         if self._writer is not None:
             writer = self._writer
-            # What is under way it finishes by itself, whoever is cancelled.
-            saved = await self._retrying.run("save", lambda: writer.save(job))
-            if saved is not None:
-                return saved
+            return await self._retrying.run("save", lambda: writer.save(job))
         return await self._do("save", lambda: self._save(job))
 
     async def updates(
@@ -199,8 +199,6 @@ class SqlStore:
             return await carry_out(steps, connection)
 
     async def _save(self, job: Job) -> Saved:
-        if isinstance(self._writer, PostgresWriter):
-            return await self._writer.save_alone(job)
         async with self._transaction(write=True) as connection:
             return await carry_out(saving.save(self._engine_name, job), connection)
 
@@ -230,8 +228,7 @@ class SqlStore:
         return await finish(self._retrying.run(doing, work))
 
     async def _do_read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
-        if isinstance(self._reader, SqliteReader):
-            # It sees to cancellations by itself.
+        if self._reader is not None:
             self._check_use()
             return await self._retrying.run(doing, lambda: self._read(steps()))
         return await self._do(doing, lambda: self._read(steps()))

@@ -1,13 +1,14 @@
-"""Saves that wait to be written together: what the writers of both engines have in common."""
+"""The short ways past SQLAlchemy, for saves and reads: what both engines have in common."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from taskctx_sql.records import Saved
 from taskctx_sql.sql.saving import Job
+from taskctx_sql.sql.steps import Steps
 from taskctx_sql.store import until_done
 
 T = TypeVar("T")
@@ -17,6 +18,43 @@ MAX_WAITING: Final = 1_000
 # How many share a transaction. Past a few dozen the fsync is paid for, another process wants its turn, and those who
 # wait fall into two groups: the loop prepares the saves of one while the other is on its way to the disk.
 MAX_TOGETHER: Final = 32
+
+
+class Writer(Protocol):
+    """A short way for saves. What is under way it finishes, whoever is cancelled."""
+
+    async def save(self, job: Job) -> Saved:
+        """Save, together with whatever else is waiting; return when it is on the disk.
+
+        Raises:
+            InDoubtError: COMMIT failed in a way that leaves open if it happened.
+            Exception: What the driver raised; nothing of this save was written.
+            TaskContextError: As `saving.save`.
+        """
+
+    async def close(self) -> None:
+        """Finish what was accepted, and give everything back."""
+
+    def abandon(self) -> None:
+        """Let it end by itself: for a store that nobody closed. Callable from anywhere."""
+
+
+class Reader(Protocol):
+    """A short way for reads. What is under way it finishes, whoever is cancelled."""
+
+    async def read(self, steps: Steps[T]) -> T:
+        """Carry out steps that only read, and return what they return.
+
+        Raises:
+            Exception: What the driver raised.
+            TaskContextError: What the steps raise.
+        """
+
+    async def close(self) -> None:
+        """Give everything back, when what was asked is read."""
+
+    def abandon(self) -> None:
+        """Let it end by itself: for a store that nobody closed. Callable from anywhere."""
 
 
 class Answer(Generic[T]):
@@ -55,7 +93,7 @@ class Answer(Generic[T]):
             self._future.set_result(answer)
 
 
-class Pending(Answer[Saved | None]):
+class Pending(Answer[T]):
     """The answer to a save that was accepted."""
 
     __slots__ = ("job",)
@@ -66,10 +104,10 @@ class Pending(Answer[Saved | None]):
         self.job = job
 
 
-def take_together(waiting: deque[Pending]) -> list[Pending]:
+def take_together(waiting: deque[Pending[T]]) -> list[Pending[T]]:
     """Take the first save of each context out of those that wait; the others of a context stay, in their order."""
-    taken: dict[str, Pending] = {}
-    left: deque[Pending] = deque()
+    taken: dict[str, Pending[T]] = {}
+    left: deque[Pending[T]] = deque()
     while waiting and len(taken) < MAX_TOGETHER:
         pending = waiting.popleft()
         if pending.job.encoded.context_id in taken:
