@@ -56,11 +56,13 @@ async def test_a_question_is_answered(code: str, database_url: str, user: str) -
 
 @pytest.mark.parametrize("code", blocks("sh"))
 def test_a_command_exists(code: str) -> None:
-    commands = [line.split("#")[0] for line in code.splitlines() if line.startswith("taskctx ")]
+    lines = [line.split("#")[0] for line in code.splitlines()]
+    commands = [line for line in lines if re.match(r"taskctx |python -m tests\.", line)]
     for command in commands:
-        name = command.split()[1]
+        # The command itself and not what it is given.
+        words = ["-m", "taskctx_sql", command.split()[1]] if command.startswith("taskctx") else command.split()[1:3]
         done = subprocess.run(
-            [sys.executable, "-m", "taskctx_sql", name, "--help"], capture_output=True, text=True, check=True
+            [sys.executable, *words, "--help"], capture_output=True, text=True, check=True, cwd=CHECKOUT
         )
         for option in re.findall(r"--[\w-]+", command):
             assert option in done.stdout
