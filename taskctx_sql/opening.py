@@ -23,6 +23,7 @@ def open_store(
     schema: str | None = None,
     strict: bool = False,
     retry_seconds: float | None = None,
+    transaction_pooling: bool = False,
 ) -> OpeningStore:
     """Open the store that an address names.
 
@@ -35,6 +36,8 @@ def open_store(
         schema: On Postgres, the schema that the tables are in.
         strict: Refuse values that would come back as their text, with `UnstorableValueError`.
         retry_seconds: How long a database that is away or locked is tried again; 15 if not given.
+        transaction_pooling: On Postgres behind a pooler in transaction mode, such as pgbouncer;
+            ``?transaction_pooling=true`` in the address says the same.
 
     Raises:
         InvalidAddressError: On opening: the address names no store.
@@ -42,18 +45,18 @@ def open_store(
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
         StoreError: On opening: the database could not be reached, or refused.
     """
-    return OpeningStore(address, schema=schema, strict=strict, retry_seconds=retry_seconds)
+    options: dict[str, Any] = {"schema": schema, "strict": strict, "transaction_pooling": transaction_pooling}
+    if retry_seconds is not None:
+        options["retry_seconds"] = retry_seconds
+    return OpeningStore(address, options)
 
 
 class OpeningStore:
     """What `open_store` returns: to be entered, with or without ``async``, or awaited."""
 
-    def __init__(
-        self, address: str | AsyncEngine, *, schema: str | None, strict: bool, retry_seconds: float | None
-    ) -> None:
-        """Take the address; nothing is opened yet."""
-        self._address = address
-        self._schema, self._strict, self._retry_seconds = schema, strict, retry_seconds
+    def __init__(self, address: str | AsyncEngine, options: dict[str, Any]) -> None:
+        """Take the address, and what `SqlStore.open` takes beside it; nothing is opened yet."""
+        self._address, self._options = address, options
         self._store: Store | None = None
 
     def __await__(self) -> Generator[Any, None, Store]:
@@ -79,14 +82,13 @@ class OpeningStore:
 
     async def _open(self) -> Store:
         if isinstance(self._address, str) and is_json_address(self._address):
-            return JsonStore(json_folder(self._address), strict=self._strict)
+            return JsonStore(json_folder(self._address), strict=self._options["strict"])
         if not isinstance(self._address, str) and not _is_engine(self._address):
             raise InvalidAddressError(repr(self._address), f"it is a {type(self._address).__name__}")
         # Only now, so that a program without a database never pays for importing one.
-        from taskctx_sql.sql.store import DEFAULT_RETRY_SECONDS, SqlStore
+        from taskctx_sql.sql.store import SqlStore
 
-        seconds = DEFAULT_RETRY_SECONDS if self._retry_seconds is None else self._retry_seconds
-        return await SqlStore.open(self._address, schema=self._schema, strict=self._strict, retry_seconds=seconds)
+        return await SqlStore.open(self._address, **self._options)
 
 
 def is_json_address(address: str) -> bool:

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import SqlStore, Store, open_store, upgrade
 from taskctx_sql.sql import dialect
+from tests import pgbouncer
 
 settings.register_profile(
     "tests",
@@ -29,8 +30,11 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
+# Debian puts it where an ordinary user does not look.
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
 # The plain ones are databases through an engine of the caller's, which cannot take the short ways.
-STORES = ("json", "sqlite", "sqlite plain", "postgres", "postgres plain")
+STORES = ("json", "sqlite", "sqlite plain", "postgres", "postgres plain", *(["pgbouncer"] if PGBOUNCER else []))
 ENGINES = ("sqlite", "postgres")
 
 # The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
@@ -98,6 +102,18 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     assert asyncio.run(leave()) == 0, "the tests left connections open"
 
 
+def pytest_report_header() -> str:
+    return f"pgbouncer: {PGBOUNCER or 'not installed, so nothing is tested behind it'}"
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_url(postgres_url: str) -> Iterator[str]:
+    """The database behind a pgbouncer in transaction mode, with fewer connections than the tests ask for."""
+    assert PGBOUNCER is not None
+    with pgbouncer.running(PGBOUNCER, postgres_url) as url:
+        yield url
+
+
 @pytest.fixture
 async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """A database with nothing in it."""
@@ -131,7 +147,7 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
         return f"json:///{folder}/tasks"
     if kind.startswith("sqlite"):
         return f"sqlite:///{folder}/tasks.db"
-    return str(request.getfixturevalue("postgres_url"))
+    return str(request.getfixturevalue("pgbouncer_url" if kind == "pgbouncer" else "postgres_url"))
 
 
 @pytest.fixture
@@ -143,7 +159,7 @@ async def store(kind: str, address: str) -> AsyncIterator[Store]:
             yield opened
         await engine.dispose()
         return
-    async with open_store(address) as opened:
+    async with open_store(address, transaction_pooling=kind == "pgbouncer") as opened:
         yield opened
 
 

@@ -85,8 +85,13 @@ def mask(address: str) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def create_engine(url: sa.URL) -> AsyncEngine:
+def create_engine(url: sa.URL, *, transaction_pooling: bool = False) -> AsyncEngine:
     """Return an engine of ours, with the settings that the promises rest on.
+
+    Args:
+        url: What to connect to.
+        transaction_pooling: Whether a pooler may give each transaction another connection of the server: then nothing
+            may outlive a transaction, prepared statements least of all. The URL may say it too.
 
     Raises:
         MissingDriverError: Its driver is not installed.
@@ -106,9 +111,21 @@ def create_engine(url: sa.URL) -> AsyncEngine:
             event.listen(engine.sync_engine, "connect", set_up_sqlite)
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
-        return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10)
+        options: dict[str, Any] = {}
+        if transaction_pooling or is_pooled(url):
+            url = url.difference_update_query([_POOLING])
+            options["connect_args"] = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10, **options)
     except (ImportError, NoSuchModuleError) as error:
         raise MissingDriverError("Postgres", "postgres") from error
+
+
+_POOLING: Final = "transaction_pooling"
+
+
+def is_pooled(url: sa.URL) -> bool:
+    """Whether a URL says that a pooler in transaction mode is in between: ``?transaction_pooling=true``."""
+    return url.query.get(_POOLING) == "true"
 
 
 def is_memory(url: sa.URL) -> bool:
@@ -273,6 +290,9 @@ def judge(error: BaseException) -> Verdict:
     return Verdict.FINAL
 
 
+# What Postgres says of prepared statements that it does not know, or knows already.
+_LOST_STATEMENT_STATES: Final = ("26000", "42P05", "08P01")
+
 # What to do about what SQLite says, by its code.
 _REMEDIES: Final = {
     sqlite3.SQLITE_CANTOPEN: "check that the folder exists and that the file may be opened",
@@ -288,6 +308,8 @@ def reason(error: BaseException) -> str:
     orig = (error.orig or error) if isinstance(error, DBAPIError) else error
     said = f"{type(orig).__name__}: {' '.join(str(orig).split())}"
     remedy = _REMEDIES.get(getattr(orig, "sqlite_errorcode", 0) & 0xFF)
+    if sqlstate(error) in _LOST_STATEMENT_STATES:
+        remedy = "behind a pooler in transaction mode, open the store with transaction_pooling=True"
     return f"{said}: {remedy}" if remedy else said
 
 

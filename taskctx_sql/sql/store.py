@@ -51,6 +51,7 @@ class SqlStore:
         strict: bool = False,
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
         owns_engine: bool = False,
+        transaction_pooling: bool = False,
     ) -> None:
         """Take an engine; `open` does this, and checks the database as well.
 
@@ -60,6 +61,7 @@ class SqlStore:
             strict: Refuse values that would come back as their text.
             retry_seconds: How long a database that is away or locked is tried again.
             owns_engine: Whether `close` disposes the engine.
+            transaction_pooling: Whether a connection lasts no longer than a transaction.
         """
         self.address = dialect.mask(str(engine.url))
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
@@ -81,7 +83,7 @@ class SqlStore:
         if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
             path = str(engine.url.database)
             self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
-        elif owns_engine and not sqlite and schema is None:
+        elif owns_engine and not sqlite and schema is None and not transaction_pooling:
             # Here, since the driver need not be installed.
             from taskctx_sql.sql.postgres_reader import PostgresReader
             from taskctx_sql.sql.postgres_writer import PostgresWriter
@@ -96,6 +98,7 @@ class SqlStore:
         schema: str | None = None,
         strict: bool = False,
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
+        transaction_pooling: bool = False,
     ) -> SqlStore:
         """Open a database and see that its schema is the one this version needs; a new SQLite file is set up.
 
@@ -107,8 +110,20 @@ class SqlStore:
             StoreFailedError: It could be reached, and refused.
         """
         owns = isinstance(database, str)
-        engine = dialect.create_engine(dialect.parse_url(database)) if isinstance(database, str) else database
-        store = cls(engine, schema=schema, strict=strict, retry_seconds=retry_seconds, owns_engine=owns)
+        if isinstance(database, str):
+            url = dialect.parse_url(database)
+            transaction_pooling = transaction_pooling or dialect.is_pooled(url)
+            engine = dialect.create_engine(url, transaction_pooling=transaction_pooling)
+        else:
+            engine = database
+        store = cls(
+            engine,
+            schema=schema,
+            strict=strict,
+            retry_seconds=retry_seconds,
+            owns_engine=owns,
+            transaction_pooling=transaction_pooling,
+        )
         try:
             if not await store._do("open", store._check):
                 await upgrade(engine)
