@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from taskctx_sql import codec, settings
+from taskctx_sql import codec, limits, settings
 from taskctx_sql.errors import InvalidContextError
 from taskctx_sql.optimize import updates_to_keep
 from taskctx_sql.records import (
@@ -234,6 +234,7 @@ class MemoryContext:
         """Hand out what is unsaved. `_confirm` or `_abandon` must follow."""
         key = self._follow_key()
         self._note_model_entries()
+        limits.check_save(self._history.unsaved_count + self._models.unsaved_count, len(self._files))
         history, models = self._history.peek(), self._models.peek()
         metadata, metadata_text = _mapping_change(self.metadata, self._metadata_text)
         toggles, toggles_text = _mapping_change(self.metadata_toggles, self._toggles_text)

@@ -85,6 +85,14 @@ class UnstorableValueError(TaskContextError, ValueError):
         self.place, self.type_name, self.reason = place, type(value).__name__, reason
 
 
+class LimitExceededError(TaskContextError, ValueError):
+    """Something is larger than what can be kept. Nothing was written, and the context still has it as unsaved."""
+
+    def __init__(self, what: str, size: int, limit: int, remedy: str) -> None:
+        super().__init__(f"{what}: {size:,}, and the limit is {limit:,}: {remedy}")
+        self.what, self.size, self.limit, self.remedy = what, size, limit, remedy
+
+
 class LossyValueWarning(UserWarning):
     """A value was stored as its text. Said once for each type."""
 

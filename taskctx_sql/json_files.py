@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from taskctx_sql import codec
+from taskctx_sql import codec, limits
 from taskctx_sql.errors import InvalidIdError
 from taskctx_sql.records import ContextKey, ContextUpdate
 
@@ -87,7 +87,8 @@ def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
         "metadata": codec.to_file_tree(update.metadata, f"{place}.metadata", strict=strict),
     }
     # A line break inside a string is always escaped, so each one here belongs to the layout.
-    return "  " + codec.with_fresh_stack(lambda: json.dumps(tree, indent=2)).replace("\n", "\n  ")
+    text = limits.check_text(codec.with_fresh_stack(lambda: json.dumps(tree, indent=2)), place)
+    return "  " + text.replace("\n", "\n  ")
 
 
 def whole_text(entries: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from taskctx_sql import settings
 from taskctx_sql.context import Clock, MemoryContext
 from taskctx_sql.errors import (
     InvalidContextError,
+    LimitExceededError,
     LostContextError,
     StaleContextError,
     StoreError,
@@ -288,7 +289,7 @@ class TaskContext(MemoryContext):
             self._run = None if delta.run.ended_at is not None else self._run.after(delta.run)
 
     def _give_up(self, delta: Delta, error: BaseException) -> None:
-        refused = isinstance(error, StaleContextError | LostContextError | UnstorableValueError)
+        refused = isinstance(error, StaleContextError | LostContextError | UnstorableValueError | LimitExceededError)
         failed = isinstance(error, TaskContextError) and not (isinstance(error, StoreError) and error.outcome_unknown)
         if refused or (failed and self._in_doubt is not delta):
             self._in_doubt = None

@@ -70,6 +70,11 @@ class TrackedList(list[T]):
         return self._saved.rows is not None or bool(self._edited) or len(self) != self._saved.count
 
     @property
+    def unsaved_count(self) -> int:
+        """How many items `peek` would hand out at the least."""
+        return len(self) - self._saved.count if self._saved.rows is None else 0
+
+    @property
     def seqs(self) -> Sequence[int]:
         """The seqs of the saved rows, in order."""
         return self._seqs

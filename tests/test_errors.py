@@ -33,6 +33,10 @@ SAMPLES: dict[str, Any] = {
     "needed": "0002",
     "known": "0002",
     "tables": ["taskctx_runs"],
+    "what": "files tracked",
+    "size": 11,
+    "limit": 10,
+    "remedy": "track fewer",
 }
 
 

@@ -36,6 +36,8 @@ class Retrying:
         """Take what all the work has in common."""
         self._address = address
         self._seconds = seconds
+        # Since when nothing worked, if so: an outage is logged once, whoever finds out about it.
+        self._away_since: float | None = None
 
     async def run(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work, and return what it returns. Its own errors of this library are raised at once.
@@ -50,7 +52,9 @@ class Retrying:
         attempt = 0
         while True:
             try:
-                return await work()
+                result = await work()
+                self._note_success()
+                return result
             except TaskContextError:
                 raise
             except InDoubtError as error:
@@ -72,6 +76,12 @@ class Retrying:
                 raise StoreUnavailableError(
                     doing, self._address, waited, dialect.reason(cause), outcome_unknown=in_doubt
                 ) from cause
-            if attempt == 1:
+            if self._away_since is None:
+                self._away_since = started
                 logger.warning("could not %s in %s, trying again: %s", doing, self._address, dialect.reason(cause))
             await asyncio.sleep(pause)
+
+    def _note_success(self) -> None:
+        if self._away_since is not None:
+            away, self._away_since = time.monotonic() - self._away_since, None
+            logger.warning("%s is back after %.1f s", self._address, away)

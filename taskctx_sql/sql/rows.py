@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
 
-from taskctx_sql import codec
+from taskctx_sql import codec, limits
 from taskctx_sql.errors import CorruptRecordError
 from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange, Source
 
@@ -122,7 +122,7 @@ async def encode(delta: Delta, *, strict: bool) -> Encoded:
 
 
 def _mapping_text(change: Any, place: str, strict: bool) -> str | None:
-    return None if change is None else codec.encode(change.whole, place, strict=strict)
+    return None if change is None else limits.check_text(codec.encode(change.whole, place, strict=strict), place)
 
 
 def _update_row(update: ContextUpdate, place: int, strict: bool) -> UpdateRow:
@@ -131,11 +131,20 @@ def _update_row(update: ContextUpdate, place: int, strict: bool) -> UpdateRow:
     return (
         timestamp if is_exact else _column_float(timestamp),
         kind if is_exact else "None" if kind is None else _column_text(kind),
-        # What to call it is put together only where somebody may be told.
-        codec.encode_plain(data) or codec.encode(data, f"{_where(place, kind)}.data", strict=strict),
-        codec.encode_plain(metadata) or codec.encode(metadata, f"{_where(place, kind)}.metadata", strict=strict),
+        _text(data, place, kind, "data", strict),
+        _text(metadata, place, kind, "metadata", strict),
         None if is_exact else codec.encode([timestamp, kind], _where(place, kind), strict=strict),
     )
+
+
+def _text(value: Any, place: int, kind: Any, field: str, strict: bool) -> str:
+    text = codec.encode_plain(value)
+    # What to call it is put together only where somebody may be told.
+    if text is None:
+        text = codec.encode(value, f"{_where(place, kind)}.{field}", strict=strict)
+    if len(text) > limits.MAX_VALUE_CHARACTERS:
+        limits.check_text(text, f"{_where(place, kind)}.{field}")
+    return text
 
 
 def _where(place: int, kind: Any) -> str:

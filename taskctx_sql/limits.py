@@ -1,0 +1,40 @@
+"""How much of something a store takes. Past these, engines fail in ways that name nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskctx_sql.errors import LimitExceededError
+
+# Of the JSON text of one value. In UTF-8 it may be four times as long, and Postgres stops at a gigabyte.
+MAX_VALUE_CHARACTERS: Final = 200_000_000
+# Of what one save writes: it is in memory several times over meanwhile.
+MAX_SAVE_ROWS: Final = 5_000_000
+# Of the files that a context tracks at a time: a load brings all of them.
+MAX_TRACKED_FILES: Final = 1_000_000
+
+
+def check_text(text: str, place: str) -> str:
+    """Return a value's text.
+
+    Raises:
+        LimitExceededError: It is longer than any store takes.
+    """
+    if len(text) > MAX_VALUE_CHARACTERS:
+        remedy = "keep the content in a file, and its path here"
+        raise LimitExceededError(f"characters of JSON of {place}", len(text), MAX_VALUE_CHARACTERS, remedy)
+    return text
+
+
+def check_save(rows: int, tracked_files: int) -> None:
+    """See that a save is of a size that a store takes.
+
+    Raises:
+        LimitExceededError: It has too many rows, or the context tracks too many files.
+    """
+    if rows > MAX_SAVE_ROWS:
+        remedy = "take entries out of memory, and save them in parts"
+        raise LimitExceededError("new rows in one save", rows, MAX_SAVE_ROWS, remedy)
+    if tracked_files > MAX_TRACKED_FILES:
+        remedy = "take files that no longer matter out of file_tracker"
+        raise LimitExceededError("files tracked in one context", tracked_files, MAX_TRACKED_FILES, remedy)
