@@ -139,8 +139,17 @@ def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
 
 
 def connect_sqlite(path: str) -> sqlite3.Connection:
-    """Return a connection of SQLite's own driver, for one thread at a time, with our settings."""
-    connection = sqlite3.connect(path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    """Return a connection of SQLite's own driver, for one thread at a time, with our settings.
+
+    A file that is not there any more is an error, and not made anew: it would be empty.
+    """
+    connection = sqlite3.connect(
+        f"{Path(path).as_uri()}?mode=rw",
+        uri=True,
+        timeout=SQLITE_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
     try:
         set_up_sqlite(connection, None)
     except BaseException:
@@ -153,6 +162,15 @@ def is_file(url: sa.URL) -> bool:
     """Whether a URL names a SQLite file by its path."""
     named = url.get_backend_name() == "sqlite" and not is_memory(url)
     return named and not str(url.database).startswith("file:")
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from another one that takes its name later; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_missing(url: sa.URL) -> bool:

@@ -63,10 +63,17 @@ class SqliteReader:
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
+        identity: tuple[int, int] | None = None
         while (asked := self._queue.get()) is not None:
             steps, answer = asked
             try:
-                connection = connection or dialect.connect_sqlite(self._path)
+                now = dialect.file_identity(self._path)
+                if connection is not None and now != identity:
+                    # Another file has the name, or none.
+                    connection.close()
+                    connection = None
+                if connection is None:
+                    connection, identity = dialect.connect_sqlite(self._path), now
                 connection.execute("BEGIN")
                 result = carry_out_on_sqlite(steps, connection)
                 connection.execute("COMMIT")

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from taskctx_sql.errors import StoreClosedError
+from taskctx_sql.errors import StoreClosedError, StoreFailedError
 from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.retrying import InDoubtError
@@ -42,6 +42,7 @@ class SqliteWriter:
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._told_later: tuple[list[_Pending], Sequence[Saved | BaseException]] | None = None
+        self._identity: tuple[int, int] | None = None
         self._closed = False
 
     async def save(self, job: Job) -> Saved:
@@ -80,6 +81,7 @@ class SqliteWriter:
             try:
                 if connection is None:
                     connection = dialect.connect_sqlite(self._path)
+                    self._identity = dialect.file_identity(self._path)
                 answers = self._save(connection, together)
             except Exception as error:
                 answers = [error] * len(together)
@@ -123,7 +125,7 @@ class SqliteWriter:
         try:
             return self._commit(connection, together)
         except Exception as error:
-            if len(together) == 1 or isinstance(error, InDoubtError):
+            if len(together) == 1 or isinstance(error, InDoubtError | StoreFailedError):
                 raise
             # One of them may be to blame, and it is to fail alone.
             if connection.in_transaction:
@@ -150,6 +152,10 @@ class SqliteWriter:
             if not dialect.is_in_doubt_at_commit(error):
                 raise
             raise InDoubtError from error
+        if dialect.file_identity(self._path) != self._identity:
+            # It was written to a file that nobody finds any more.
+            reason = "the file was removed or replaced while the store was open: put it back, or open the store again"
+            raise StoreFailedError("save", self._address, reason, outcome_unknown=True)
         return answers
 
 
