@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.records import FileChange
 from taskctx_sql.sql import dialect, rows
+from taskctx_sql.sql.retrying import Retrying
 from tests.contract import expect_reload, loaded, new_delta, new_run, stored
 
 
@@ -372,3 +375,28 @@ def test_the_home_of_a_store_is_a_process(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/x.db") as store:
         assert isinstance(store, SqlStore)
         assert store._home[0] == os.getpid()
+
+
+# Outages.
+
+
+async def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    retrying = Retrying("the database", 30)
+    tries = 0
+
+    async def work() -> str:
+        nonlocal tries
+        tries += 1
+        if tries <= 40:
+            raise ConnectionRefusedError("nobody there")
+        return "done"
+
+    for _ in range(2):
+        tries = 0
+        assert await asyncio.gather(*(retrying.run("save", work) for _ in range(20))) == ["done"] * 20
+    began, ended = caplog.messages[::2], caplog.messages[1::2]
+    assert began == ["could not save in the database, trying again: ConnectionRefusedError: nobody there"] * 2
+    assert [re.sub(r"[\d.]+", "N", message) for message in ended] == ["the database is back after N s"] * 2

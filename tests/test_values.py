@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import os
 import sqlite3
 import threading
 import warnings
@@ -17,6 +18,7 @@ import pydantic
 import pytest
 import sqlalchemy as sa
 from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, codec, encoding, open_store
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
@@ -34,18 +36,21 @@ def warned_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 _seen: dict[str, int] = {}
 
+# To a store. TASKCTX_TEST_VALUES=10000 is the long form.
+HOW_MANY = int(os.environ.get("TASKCTX_TEST_VALUES", "2000"))
 
-@settings(max_examples=2000)
-@given(value=VALUES)
-@example(value={None: {"__set__": []}})
-async def test_an_arbitrary_value_comes_back_as_it_was(store: Store, user: str, kind: str, value: Any) -> None:
+
+@settings(max_examples=HOW_MANY // 10)
+@given(values=st.lists(VALUES, min_size=10, max_size=10))
+@example(values=[{None: {"__set__": []}}])
+async def test_arbitrary_values_come_back_as_they_were(store: Store, user: str, kind: str, values: list[Any]) -> None:
     number = _seen[kind] = _seen.get(kind, 0) + 1
     key = ContextKey(user, f"c{number}")
-    update = ContextUpdate(1.5, "message", value, {"value": value})
-    await store.save(dataclasses.replace(new_delta(key), updates=[update]))
-    (row,) = (await store.load(key)).updates
-    assert picture(row.update.data) == picture(value)
-    assert picture(row.update.metadata) == picture({"value": value})
+    updates = [ContextUpdate(1.5, "message", value, {"value": value}) for value in values]
+    await store.save(dataclasses.replace(new_delta(key), updates=updates))
+    for value, row in zip(values, (await store.load(key)).updates, strict=True):
+        assert picture(row.update.data) == picture(value)
+        assert picture(row.update.metadata) == picture({"value": value})
     await store.delete(key)
 
 
