@@ -4,8 +4,8 @@ It writes what needs no question: appends to contexts that nobody else has locke
 way, statement by statement: a copy of a save that is there already, a context that was deleted or is being written by
 another process, a change of metadata, a removal, a large save. So one way has the answers, and the other the speed.
 
-Written once: the statement moves the counter on the run's row from n - 1 to n, and all else follows from that. It
-needs no transaction of its own. That form was tried with copies sent at once; `tests` do it again.
+Written once: the statement moves the counter on the run's row from n - 1 to n, and all else follows from that. A copy
+that comes second finds the counter moved, whichever of them that is. So it needs no transaction around it.
 """
 
 from __future__ import annotations
