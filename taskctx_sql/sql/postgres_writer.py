@@ -1,8 +1,9 @@
 """Saves to Postgres: one statement for all saves that arrive together, which is one network round trip.
 
 It writes what needs no question: appends to contexts that nobody else has locked. What it leaves alone goes the plain
-way, statement by statement: a copy of a save that is there already, a context that was deleted or is being written by
-another process, a change of metadata, a removal, a large save. So one way has the answers, and the other the speed.
+way, statement by statement: a copy of a save that is there already, a context that was deleted, a change of metadata, a
+removal, a large save. So one way has the answers, and the other the speed. A context that somebody else is writing to
+is left out of the others' statement, and gets one of its own that waits.
 
 Written once: the statement moves the counter on the run's row from n - 1 to n, and all else follows from that. A copy
 that comes second finds the counter moved, whichever of them that is. So it needs no transaction around it.
@@ -129,6 +130,11 @@ class PostgresWriter:
         held = PostgresConnection(self._engine)
         try:
             async with held.use() as connection:
+                if _needs_no_question(job):
+                    # Somebody else may have had the context locked: here nobody but this save waits for them.
+                    heads = await _write_at_once([job], connection, waiting=True)
+                    for head in heads.values():
+                        return job.saved(head)
                 return await _in_transaction(job, connection)
         finally:
             await held.close()
@@ -160,25 +166,32 @@ class PostgresWriter:
             self._worker = None
 
     async def _write(self, together: list[_Pending]) -> None:
-        jobs = [pending.job for pending in together]
-        trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
-        arrays = _arrays(jobs, trackers=trackers)
-        asked = False
-        try:
-            async with self._connection.use() as connection:
-                asked = True
-                found = await connection.fetch(_statement(trackers=trackers), *arrays)
-        except Exception as error:
-            if not asked:
-                raise
-            if dialect.is_in_doubt_at_commit(error):
-                raise InDoubtError from error
-            # Refused as a whole: the plain way finds out whose fault it was.
-            found = []
-        heads = {ident: Head(*head) for ident, *head in found}
+        async with self._connection.use() as connection:
+            heads = await _write_at_once([pending.job for pending in together], connection, waiting=False)
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
             pending.give(None if head is None else pending.job.saved(head))
+
+
+async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, Head]:
+    """Send the one statement, and return the rows of the contexts that it saved.
+
+    Args:
+        jobs: Of different contexts.
+        connection: With no transaction on it.
+        waiting: Wait for contexts that others have locked, rather than leave them alone.
+    """
+    trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
+    try:
+        found = await connection.fetch(
+            _statement(trackers=trackers, waiting=waiting), *_arrays(jobs, trackers=trackers)
+        )
+    except Exception as error:
+        if dialect.is_in_doubt_at_commit(error):
+            raise InDoubtError from error
+        # Refused as a whole: the plain way finds out whose fault it was.
+        return {}
+    return {ident: Head(*head) for ident, *head in found}
 
 
 async def _in_transaction(job: Job, connection: asyncpg.Connection) -> Saved:
@@ -251,7 +264,7 @@ def _given(name: str, columns: dict[str, str], first: int) -> str:
 
 
 @cache
-def _statement(*, trackers: bool) -> str:
+def _statement(*, trackers: bool, waiting: bool) -> str:
     """Return the statement. Its parts see the tables as they were at its beginning, and feed each other."""
     first = len(_JOBS) + 1
     writes = _write_updates(first) + (_write_trackers(first + len(_UPDATES)) if trackers else "")
@@ -260,7 +273,7 @@ WITH job AS MATERIALIZED (SELECT * FROM {_given("job", _JOBS, 1)}),
 held AS MATERIALIZED (
     SELECT c.context_id FROM job, taskctx_contexts c
     WHERE c.context_id = job.ident AND c.created_at = job.base
-    FOR UPDATE OF c SKIP LOCKED
+    FOR UPDATE OF c {"" if waiting else "SKIP LOCKED"}
 ),
 made AS (
     INSERT INTO taskctx_contexts (context_id, user_id, chat_id, metadata, metadata_toggles, revision, next_seq,
