@@ -159,13 +159,13 @@ def test_a_context_that_is_not_there_is_a_sentence(address: str, user: str) -> N
 def test_a_database_is_set_up_and_looked_at(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     done = taskctx("current", url)
-    assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0002)\n")
+    assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0003)\n")
     assert "there is no file" in taskctx("show", "u", "c", "--database-url", url).stderr
     assert list(tmp_path.iterdir()) == []
-    assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0002.\n"
-    assert taskctx("upgrade", url).stdout == "The schema is at 0002 already.\n"
-    assert parsed("current", url) == {"current": "0002", "head": "0002"}
-    assert parsed("upgrade", url) == {"before": "0002", "after": "0002", "head": "0002"}
+    assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0003.\n"
+    assert taskctx("upgrade", url).stdout == "The schema is at 0003 already.\n"
+    assert parsed("current", url) == {"current": "0003", "head": "0003"}
+    assert parsed("upgrade", url) == {"before": "0003", "after": "0003", "head": "0003"}
 
 
 def test_a_diagnosis_is_printed_and_is_an_exit_code(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ async def test_a_question_is_answered(code: str, database_url: str, user: str) -
     with pytest.raises(KeyError):
         async with task_context({"user_id": user, "chat_id": "c"}, database_url=database_url) as context:
             context.track_model_usage("gpt-4", "openai", "chat", input_tokens=3, cost=0.5)
+            context.track_file_operation("input.pdf", "read", "user")
             raise KeyError("made for this test")
     engine = create_async_engine(dialect.parse_url(database_url))
     async with engine.connect() as connection:

@@ -46,6 +46,12 @@ from tests.contract import new_delta, stored
 
 CHECKOUT = Path(__file__).parent.parent
 OURS = {*tables.metadata.tables, tables.VERSION_TABLE}
+# The reports' indexes are by expressions, which SQLAlchemy does not read from SQLite.
+NOT_READ = "ignore:Skipped unsupported reflection of expression-based index taskctx_"
+REPORT_INDEXES = {
+    *(f"taskctx_{name}_day_idx" for name in ("contexts", "updates", "files", "models", "runs")),
+    *("taskctx_updates_error_idx", "taskctx_runs_failed_idx"),
+}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -82,6 +88,7 @@ async def run(engine: AsyncEngine, *statements: str) -> None:
 # What the migrations build.
 
 
+@pytest.mark.filterwarnings(NOT_READ)
 async def test_the_migrations_build_exactly_the_declared_tables(url: str, engine: AsyncEngine) -> None:
     await upgrade(url)
 
@@ -103,11 +110,17 @@ async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(u
 
     def names(connection: sa.Connection) -> set[str | None]:
         inspector = sa.inspect(connection)
-        found = {inspector.get_pk_constraint(name)["name"] for name in tables.metadata.tables}
-        return found | {index["name"] for name in tables.metadata.tables for index in inspector.get_indexes(name)}
+        return {inspector.get_pk_constraint(name)["name"] for name in tables.metadata.tables}
 
-    expected = {f"{name}_pkey" for name in tables.metadata.tables}
-    assert await look(engine, names) == expected | {"taskctx_contexts_user_id_created_at_context_id_idx"}
+    def indexes(connection: sa.Connection) -> set[str]:
+        catalog = {
+            "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+            "postgresql": "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'taskctx%idx'",
+        }
+        return set(connection.exec_driver_sql(catalog[connection.dialect.name]).scalars())
+
+    assert await look(engine, names) == {f"{name}_pkey" for name in tables.metadata.tables}
+    assert await look(engine, indexes) == REPORT_INDEXES | {"taskctx_contexts_user_id_created_at_context_id_idx"}
 
 
 async def test_every_key_begins_with_the_context(url: str, engine: AsyncEngine) -> None:
@@ -120,6 +133,7 @@ async def test_every_key_begins_with_the_context(url: str, engine: AsyncEngine) 
     assert await look(engine, keys) == ["context_id"] * len(tables.metadata.tables)
 
 
+@pytest.mark.filterwarnings(NOT_READ)
 async def test_a_difference_between_tables_and_migrations_would_be_found(url: str, engine: AsyncEngine) -> None:
     await upgrade(url)
     await run(engine, "ALTER TABLE taskctx_updates DROP COLUMN exact")
@@ -350,7 +364,7 @@ async def test_an_outdated_database_says_what_to_run(
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9999"))
     with pytest.raises(SchemaTooOldError, match="run `taskctx upgrade") as caught:
         await open_store(url)
-    assert (caught.value.found, caught.value.needed) == ("0002", "9999")
+    assert (caught.value.found, caught.value.needed) == (schema.REVISIONS[-2], "9999")
 
 
 async def test_a_database_that_is_too_new_says_what_to_run(url: str, engine: AsyncEngine) -> None:

@@ -35,7 +35,7 @@ CONNECT_SECONDS: Final = 15.0
 Database = str | AsyncEngine | AsyncConnection
 
 # The migrations in order, so that opening a database need not read their files; a test compares.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 
 # Alembic's context is one for the process.
 _alembic_lock: Final = threading.Lock()
@@ -143,7 +143,9 @@ def run_migrations(
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Whether a table belongs to the library: the others in a database are none of our business."""
+    """Whether it is one of the declared tables or indexes; those of the reports stand in their migration alone."""
+    if kind == "index":
+        return name in {index.name for table in tables.metadata.tables.values() for index in table.indexes}
     return kind != "table" or (name is not None and name in tables.metadata.tables)
 
 

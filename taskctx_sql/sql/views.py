@@ -1,0 +1,54 @@
+"""The views that the reports read, with their columns in order. They are made by a migration; see docs/reporting.md."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+metadata: Final = sa.MetaData()
+
+_CONTEXT: Final = ("context_id", "user_id", "chat_id")
+_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(("created_at", "updated_at", "started_at", "ended_at", "first_at", "last_at"), sa.Double),
+    **dict.fromkeys(("timestamp", "duration", "cost"), sa.Double),
+    **dict.fromkeys(("updates", "removed", "errors", "runs", "failed_runs", "files", "models", "calls"), sa.BigInteger),
+    **dict.fromkeys(("saves", "revision", "bytes", "largest_update", "contexts", "seq"), sa.BigInteger),
+    **dict.fromkeys(("input_tokens", "output_tokens"), sa.BigInteger),
+    "day": sa.Date,
+}
+
+
+def _view(name: str, *columns: str) -> sa.Table:
+    return sa.Table(
+        f"taskctx_report_{name}", metadata, *(sa.Column(column, _TYPES.get(column, sa.Text)) for column in columns)
+    )
+
+
+_MADE: Final = ("day", "created_at", "created_utc", "updated_at", "updated_utc")
+_USED: Final = ("calls", "input_tokens", "output_tokens", "cost")
+
+tasks: Final = _view(
+    "tasks",
+    *(*_CONTEXT, *_MADE, "saves", "updates", "removed", "errors", "first_at", "first_utc", "last_at", "last_utc"),
+    *("duration", "runs", "failed_runs", "files", "models", *_USED),
+)
+runs: Final = _view(
+    "runs",
+    *(*_CONTEXT, "run_id", "day", "started_at", "started_utc", "ended_at", "ended_utc"),
+    *("duration", "outcome", "error", "saves"),
+)
+models: Final = _view("models", *_CONTEXT, "day", "model_id", "provider_id", "mode", *_USED, "duration")
+files: Final = _view(
+    "files",
+    *(*_CONTEXT, "path", "path_id", "operation", "source", "state", "timestamp", "timestamp_utc", "day"),
+    *("run_id", "revision", "model_id"),
+)
+activity: Final = _view("activity", *_CONTEXT, "day", "update_type", "updates", "removed", "bytes")
+errors: Final = _view(
+    "errors", "kind", *_CONTEXT, "run_id", "seq", "day", "timestamp", "timestamp_utc", "message", "removed"
+)
+sizes: Final = _view(
+    "sizes", *_CONTEXT, *_MADE, "bytes", "largest_update", "updates", "removed", "saves", "files", "runs"
+)
+users: Final = _view("users", "user_id", "contexts", "updates", "removed", "bytes", "updated_at", "updated_utc")
