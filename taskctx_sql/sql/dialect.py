@@ -20,6 +20,8 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from taskctx_sql.errors import InvalidAddressError, MissingDriverError, StoreFailedError
 
@@ -272,6 +274,32 @@ def driver_dialect(engine: str) -> sa.Dialect:
 def as_utf8(engine: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
     """Return a text as bytes, in UTF-8."""
     return sa.cast(text, sa.LargeBinary) if engine == "sqlite" else sa.func.convert_to(text, "UTF8")
+
+
+class contains(sa.ColumnElement[bool]):  # noqa: N801  # it is used like a function
+    """Whether a text has another one in it; the case of ASCII letters need not count, that of others does."""
+
+    inherit_cache = False
+    type = sa.Boolean()
+
+    def __init__(self, text: sa.ColumnElement[str], part: str, *, case_sensitive: bool) -> None:
+        """Take where to look, and what for."""
+        if not case_sensitive:
+            part = "".join(letter.lower() if letter.isascii() else letter for letter in part)
+        self.text, self.part, self.case_sensitive = text, sa.literal(part, sa.Text), case_sensitive
+
+
+@compiles(contains, "sqlite")
+def _contains_on_sqlite(element: contains, compiler: SQLCompiler, **options: Any) -> str:
+    text = element.text if element.case_sensitive else sa.func.lower(element.text)
+    return compiler.process(sa.func.instr(text, element.part) > 0, **options)
+
+
+@compiles(contains, "postgresql")
+def _contains_on_postgres(element: contains, compiler: SQLCompiler, **options: Any) -> str:
+    # In this collation lower() knows ASCII alone, as SQLite's does.
+    text = element.text if element.case_sensitive else sa.func.lower(element.text.collate("C"))
+    return compiler.process(sa.func.strpos(text, element.part) > 0, **options)
 
 
 def insert(engine: str, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
