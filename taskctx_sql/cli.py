@@ -1,36 +1,26 @@
-"""The command ``taskctx``: the demo, the schema, a context's contents, and the health checks."""
+"""The command ``taskctx``: the demo, the schema, a context's contents, the health checks; more in `cli_reports`."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 import taskctx_sql
+from taskctx_sql import cli_reports, display, health, settings
 from taskctx_sql import demo as demo_task
-from taskctx_sql import display, health, settings
+from taskctx_sql.cli_options import asynchronous, database_option, json_option, schema_option
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.opening import missing_file, open_store
 from taskctx_sql.records import ContextKey
 from taskctx_sql.task import TaskContext
 
 DEMO_FOLDER: Final = Path("taskctx-demo")
-
-database_option = click.option(
-    "--database-url",
-    envvar="TASKCTX_DATABASE_URL",
-    metavar="URL",
-    help="sqlite:///tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-schema_option = click.option("--schema", metavar="NAME", help="On Postgres, the schema that the tables are in.")
 
 
 class _Group(click.Group):
@@ -54,7 +44,11 @@ def main(traceback: bool) -> None:
     \b
     taskctx demo                              index this project's files, and see what was recorded
     taskctx upgrade postgresql://me@host/db   set up a database, or bring it up to this version
+    taskctx list                              print which contexts there are
     taskctx show USER CHAT                    print a context
+    taskctx tail USER CHAT                    follow a context as it grows
+    taskctx search TEXT                       find a text in what was recorded
+    taskctx report NAME                       print what happened, cost, failed or grows, or make a page of it
     taskctx diagnose                          find out why something does not load, close or optimize
 
     Exit codes: 0 done, 1 failed or something was found, 2 the command's words are off.
@@ -66,14 +60,7 @@ def main(traceback: bool) -> None:
     logger.handlers = [handler]
 
 
-def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make a click command of an async function."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        asyncio.run(command(*args, **options))
-
-    return run
+cli_reports.register(main)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from rich.table import Table
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.demo import Changes, Result
 
-__all__ = ["escape", "print_context", "print_demo", "print_json", "progress"]
+__all__ = ["escape", "plain", "print_context", "print_demo", "print_json", "print_table", "progress", "when"]
 
 
 def progress() -> Progress:
@@ -36,6 +37,22 @@ def progress() -> Progress:
 def print_json(value: Any) -> None:
     """Print a value as JSON; what JSON has no form for as its fields, or else as its text."""
     click.echo(json.dumps(value, indent=2, default=_jsonable))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose last column is cut where the line ends, and no other."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # Nobody's screen: programs and files take lines of any length.
+        console.width = 1000
+    console.print(_table(title, columns, rows))
+
+
+def plain(text: str) -> str:
+    """Return a text without what would move a terminal's cursor, or change its colors: that is shown escaped."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
@@ -66,12 +83,12 @@ def print_context(context: MemoryContext) -> None:
         console.print(f"metadata: {escape(json.dumps(context.metadata, default=str))}", soft_wrap=True)
     which = "updates" if context.history_complete else "updates, the newest ones"
     updates = [
-        (_when(update.timestamp), str(update.update_type), json.dumps(update.data, default=str))
+        (when(update.timestamp), str(update.update_type), json.dumps(update.data, default=str))
         for update in context.context_history
     ]
     console.print(_table(f"{len(updates)} {which}", ("when (UTC)", "type", "data"), updates))
     for path, entry in list(context.file_tracker.items())[-20:]:
-        console.print(f"file   {escape(str(path))}: {_field(entry, 'operation')}", soft_wrap=True)
+        console.print(f"file   {escape(plain(str(path)))}: {_field(entry, 'operation')}", soft_wrap=True)
     for entry in context.model_tracker[-20:]:
         console.print(f"model  {_field(entry, 'model_id')}: {_field(entry, 'mode')}", soft_wrap=True)
 
@@ -86,10 +103,10 @@ def _print_changes(console: Console, changes: Changes) -> None:
 
 
 def _print_report(console: Console, report: dict[str, Any]) -> None:
-    timeline = [(_when(entry.timestamp), entry.update_type, entry.data) for entry in report["timeline"]]
+    timeline = [(when(entry.timestamp), entry.update_type, entry.data) for entry in report["timeline"]]
     runs = [
         (
-            _when(run.started_at),
+            when(run.started_at),
             run.outcome or "not ended",
             "" if run.duration is None else f"{run.duration:.2f}",
             str(run.saves),
@@ -110,19 +127,20 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     """Return a table whose last column is cut where the line ends, and no other."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for place, column in enumerate(columns[:-1]):
-        widest = max((len(row[place]) for row in rows), default=0)
+        widest = max(len(column), *(len(row[place]) for row in rows), 0)
         table.add_column(column, no_wrap=True, min_width=min(widest, 30))
     table.add_column(columns[-1], no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     return table
 
 
 def _field(entry: Any, name: str) -> str:
-    return escape(str(entry.get(name) if isinstance(entry, dict) else entry))
+    return escape(plain(str(entry.get(name) if isinstance(entry, dict) else entry)))
 
 
-def _when(timestamp: Any) -> str:
+def when(timestamp: Any) -> str:
+    """Return a time for people, in UTC."""
     try:
         return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (TypeError, ValueError, OverflowError, OSError):

@@ -212,7 +212,10 @@ def test_words_that_are_off_are_told() -> None:
     assert taskctx("demo", AIECS_LOG_LEVEL="LOUD").returncode == 1
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["show"], ["upgrade"], ["current"], ["diagnose"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["demo"], ["show"], ["upgrade"], ["current"], ["diagnose"], ["report"], ["list"], ["search"], ["tail"]],
+)
 def test_help_is_worth_reading(command: list[str]) -> None:
     done = taskctx(*command, "--help")
     assert done.returncode == 0

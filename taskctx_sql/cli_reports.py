@@ -1,0 +1,283 @@
+"""The commands that tell what was recorded: ``report``, ``list``, ``search`` and ``tail``."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from taskctx_sql import display, settings
+from taskctx_sql.cli_options import (
+    asynchronous,
+    chat_option,
+    database_option,
+    json_option,
+    limit_option,
+    schema_option,
+    since_option,
+    until_option,
+    user_option,
+)
+from taskctx_sql.opening import missing_file, open_store
+from taskctx_sql.records import ContextKey, ContextUpdate, StoredUpdate
+from taskctx_sql.store import Store
+
+if TYPE_CHECKING:
+    from taskctx_sql.sql.filtering import Filters
+    from taskctx_sql.sql.store import SqlStore
+
+# What each report shows in a table; JSON and CSV have everything.
+REPORTS: Final = {
+    "tasks": "created_at user_id chat_id updates errors files calls cost duration",
+    "runs": "started_at user_id chat_id outcome duration saves error",
+    "models": "day model_id provider_id mode calls input_tokens output_tokens cost",
+    "files": "timestamp user_id chat_id operation source model_id path",
+    "activity": "day update_type updates removed bytes",
+    "errors": "timestamp user_id chat_id kind message",
+    "largest": "user_id chat_id bytes largest_update updates removed saves files runs updated_at",
+    "busiest": "user_id chat_id updates removed saves files runs bytes updated_at",
+    "users": "user_id contexts updates removed bytes updated_at",
+}
+_LISTED: Final = "user_id chat_id revision created_at updated_at"
+_FOUND: Final = "timestamp user_id chat_id seq update_type data"
+
+
+def register(main: click.Group) -> None:
+    """Add the commands."""
+    for command in (report, list_contexts, search, tail):
+        main.add_command(command)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(REPORTS)))
+@database_option
+@schema_option
+@user_option
+@chat_option
+@since_option
+@until_option
+@limit_option
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@json_option
+@asynchronous
+async def report(
+    name: str,
+    database_url: str | None,
+    schema: str | None,
+    form: str,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Print report NAME: what happened, what it cost, what failed, what is growing.
+
+    \b
+    taskctx report models --since 7d
+    taskctx report errors --user u1 --format csv
+    """
+    from taskctx_sql.sql import reports
+
+    async with _database(database_url, schema) as store:
+        ask: Any = getattr(reports, name)
+        rows = await ask(store, **_asked(filters))
+    _print_rows(rows, name, REPORTS[name], "json" if as_json else form)
+
+
+@click.command("list")
+@database_option
+@schema_option
+@user_option
+@since_option
+@until_option
+@limit_option
+@json_option
+@asynchronous
+async def list_contexts(database_url: str | None, schema: str | None, as_json: bool, **filters: Any) -> None:
+    """Print which contexts there are, the newest first.
+
+    In a folder of JSON files a context is the same for every user.
+
+    \b
+    taskctx list --user u1 --database-url sqlite:///tasks.db
+    """
+    from taskctx_sql.sql import reports
+    from taskctx_sql.sql.store import SqlStore
+
+    async with _store(database_url, schema) as store:
+        if isinstance(store, SqlStore):
+            found = await reports.contexts(store, **_asked(filters))
+        else:
+            found = list(await store.contexts(filters["user"] or "anonymous", limit=filters["limit"]))
+    _print_rows(found, "contexts", _LISTED, "json" if as_json else "table")
+
+
+@click.command()
+@click.argument("text")
+@database_option
+@schema_option
+@user_option
+@chat_option
+@since_option
+@until_option
+@limit_option
+@click.option("--type", "update_type", metavar="TYPE", help="Only updates of this type.")
+@click.option("--case-sensitive", is_flag=True, help="Tell a from A.")
+@json_option
+@asynchronous
+async def search(
+    text: str,
+    database_url: str | None,
+    schema: str | None,
+    update_type: str | None,
+    case_sensitive: bool,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Print the updates that have TEXT in their data, the newest first, those that left the history included.
+
+    Exit code 1 says that there are none.
+
+    \b
+    taskctx search "connection refused" --type error --since 7d
+    """
+    from taskctx_sql.sql import reports
+
+    how = {"update_type": update_type, "case_sensitive": case_sensitive}
+    async with _database(database_url, schema) as store:
+        found = await reports.search(store, text, **how, **_asked(filters))  # type: ignore[arg-type]  # two kinds of words
+    _print_rows(found, "found", _FOUND, "json" if as_json else "table")
+    if not found:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("user")
+@click.argument("chat")
+@database_option
+@schema_option
+@click.option("--lines", type=click.IntRange(min=0), default=10, show_default=True, help="Older updates shown first.")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.05), default=0.5, show_default=True, help="Seconds between looks."
+)
+@json_option
+def tail(
+    user: str, chat: str, database_url: str | None, schema: str | None, lines: int, interval: float, as_json: bool
+) -> None:
+    """Follow the context of USER and CHAT as it grows, whichever process writes it, until Ctrl-C.
+
+    A context that is not there yet is waited for. --json prints an object a line.
+
+    \b
+    taskctx tail u1 c1 --database-url sqlite:///tasks.db
+    """
+
+    async def follow() -> None:
+        key = ContextKey(user, chat)
+        async with _store(database_url, schema) as store:
+            newest = [row async for row in _newest(store, key, lines)]
+            last = max((row.seq for row in newest), default=0)
+            if not lines:
+                last = max([row.seq async for row in _newest(store, key, 1)], default=0)
+            for row in reversed(newest):
+                _print_update(row, as_json)
+            while True:
+                async for row in store.updates(key, after=last):
+                    _print_update(row, as_json)
+                    last = row.seq
+                await asyncio.sleep(interval)
+
+    try:
+        asyncio.run(follow())
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # Whoever read it has gone; nothing is left to be told on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[StoredUpdate]:
+    if count:
+        async for row in store.updates(key, newest_first=True):
+            yield row
+            count -= 1
+            if not count:
+                return
+
+
+def _print_update(row: StoredUpdate, as_json: bool) -> None:
+    update: ContextUpdate = row.update
+    if as_json:
+        click.echo(json.dumps({"seq": row.seq, **update.to_dict()}, default=str))
+    else:
+        data = json.dumps(update.data, default=str, ensure_ascii=False)
+        click.echo(display.plain(f"{display.when(update.timestamp)}  {update.update_type!s:16} {data}"))
+
+
+@asynccontextmanager
+async def _store(database_url: str | None, schema: str | None) -> AsyncIterator[Store]:
+    url = database_url or f"json:///{settings.task_dir()}"
+    if (missing := missing_file(url)) is not None:
+        raise click.ClickException(f"there is no file {missing}: check the path")
+    async with open_store(url, schema=schema) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _database(database_url: str | None, schema: str | None) -> AsyncIterator[SqlStore]:
+    from taskctx_sql.sql.store import SqlStore
+
+    async with _store(database_url, schema) as store:
+        if not isinstance(store, SqlStore):
+            raise click.ClickException(
+                f"{store.address} is a folder of JSON files, and SQL answers this: name a database with --database-url"
+            )
+        yield store
+
+
+def _asked(filters: dict[str, Any]) -> Filters:
+    asked: Filters = {**filters}  # type: ignore[typeddict-item]  # the options have its names
+    return asked
+
+
+def _print_rows(rows: Sequence[Any], title: str, shown: str, form: str) -> None:
+    if form == "json":
+        display.print_json([asdict(row) for row in rows])
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        if rows:
+            writer.writerow(field.name for field in fields(rows[0]))
+        writer.writerows([getattr(row, field.name) for field in fields(row)] for row in rows)
+    else:
+        columns = shown.split()
+        cells = [[_cell(name, getattr(row, name)) for name in columns] for row in rows]
+        display.print_table(f"{title}: {len(rows)}", [_heading(name) for name in columns], cells)
+
+
+def _heading(name: str) -> str:
+    times = {
+        "timestamp": "when (UTC)",
+        "created_at": "created (UTC)",
+        "updated_at": "saved (UTC)",
+        "started_at": "began (UTC)",
+        "duration": "seconds",
+    }
+    return times.get(name, name.removesuffix("_id").replace("_", " "))
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name.endswith("_at") or name == "timestamp":
+        return display.when(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}" if name == "duration" else f"{value:,.4f}"
+    return str(value)
