@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -57,7 +58,7 @@ def register(main: click.Group) -> None:
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(REPORTS)))
+@click.argument("name", type=click.Choice(list(REPORTS)), required=False)
 @database_option
 @schema_option
 @user_option
@@ -66,25 +67,40 @@ def register(main: click.Group) -> None:
 @until_option
 @limit_option
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots, for a browser.")
 @json_option
 @asynchronous
 async def report(
-    name: str,
+    name: str | None,
     database_url: str | None,
     schema: str | None,
+    html: Path | None,
     form: str,
     as_json: bool,
     **filters: Any,
 ) -> None:
     """Print report NAME: what happened, what it cost, what failed, what is growing.
 
+    With --html no NAME is needed: the page has them all, and with --user and --chat it is that of one task.
+
     \b
     taskctx report models --since 7d
     taskctx report errors --user u1 --format csv
+    taskctx report --html report.html --since 2026-01-01
     """
     from taskctx_sql.sql import reports
 
+    if (name is None) == (html is None):
+        raise click.UsageError(f"name one report ({', '.join(REPORTS)}), or use --html FILE")
     async with _database(database_url, schema) as store:
+        if html is not None:
+            from taskctx_sql import report_page
+
+            page = report_page.render(await report_page.collect(store, _asked(filters)))
+            await asyncio.to_thread(html.write_text, page, encoding="utf-8")
+            _say({"html": str(html)}, f"Wrote {html}", as_json)
+            return
+        assert name is not None
         ask: Any = getattr(reports, name)
         rows = await ask(store, **_asked(filters))
     _print_rows(rows, name, REPORTS[name], "json" if as_json else form)
@@ -244,6 +260,13 @@ async def _database(database_url: str | None, schema: str | None) -> AsyncIterat
 def _asked(filters: dict[str, Any]) -> Filters:
     asked: Filters = {**filters}  # type: ignore[typeddict-item]  # the options have its names
     return asked
+
+
+def _say(value: Any, text: str, as_json: bool) -> None:
+    if as_json:
+        display.print_json(value)
+    else:
+        click.echo(text)
 
 
 def _print_rows(rows: Sequence[Any], title: str, shown: str, form: str) -> None:

@@ -71,6 +71,14 @@ class MissingDriverError(TaskContextError, ImportError):
         self.database, self.extra = database, extra
 
 
+class MissingPackageError(TaskContextError, ImportError):
+    """A package that only some need is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: run `pip install 'taskctx_sql[{extra}]'`")
+        self.package, self.extra = package, extra
+
+
 class UnstorableValueError(TaskContextError, ValueError):
     """In strict mode: a value that would come back as something else than it was.
 

@@ -21,6 +21,7 @@ SAMPLES: dict[str, Any] = {
     "allowed": "DEBUG or INFO",
     "address": "sqlite:///x.db",
     "database": "Postgres",
+    "package": "jinja2",
     "extra": "postgres",
     "place": "data['a']",
     "doing": "save",

@@ -63,6 +63,15 @@ def day_of(moment: float) -> date:
         return date.max if moment > 0 else date.min
 
 
+def in_period(moment: float | None, filters: Filters) -> bool:
+    """Whether a time is in the period that is asked for; no time is in a period with a beginning or an end."""
+    since, until = filters.get("since"), filters.get("until")
+    if since is None and until is None:
+        return True
+    begins = since is None or (moment is not None and moment >= seconds(since))
+    return begins and (until is None or (moment is not None and moment < seconds(until, end=True)))
+
+
 def whose(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
     """Return the conditions for the user and the chat."""
     asked = {"user_id": filters.get("user"), "chat_id": filters.get("chat")}

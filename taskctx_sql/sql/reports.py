@@ -47,6 +47,14 @@ async def contexts(
     return typed(ContextSummary, await _newest_contexts(store, statement, after, filters))
 
 
+async def count_contexts(store: SqlStore, **filters: Unpack[Filters]) -> int:
+    """Return how many contexts were worked on in the period."""
+    table = contexts_table
+    conditions = (*whose(table, filters), *when(table, filters, "created_at", "updated_at"))
+    counted = await store.query(sa.select(sa.func.count()).select_from(table).where(*conditions))
+    return int(counted[0][0])
+
+
 async def tasks(store: SqlStore, *, after: Task | None = None, **filters: Unpack[Filters]) -> list[Task]:
     """Return the contexts that were worked on in the period, summed up as a whole, the newest first."""
     # Which ones first, so that no others are summed up.
