@@ -43,8 +43,8 @@ class Report:
     address: str
     user: str | None
     chat: str | None
-    since: object
-    until: object
+    since: str | None
+    until: str | None
     made_at: datetime
     contexts: int
     tasks: Sequence[Task]
@@ -69,8 +69,8 @@ async def collect(store: SqlStore, filters: Filters) -> Report:
         address=store.address,
         user=user,
         chat=chat,
-        since=filters.get("since"),
-        until=filters.get("until"),
+        since=_named(filters.get("since")),
+        until=_named(filters.get("until")),
         made_at=datetime.now(UTC),
         contexts=await reports.count_contexts(store, **filters),
         tasks=await reports.tasks(store, **filters),
@@ -163,6 +163,15 @@ def _points(report: Report) -> tuple[charts.Points, charts.Points]:
     return updates, size
 
 
+def _named(moment: date | datetime | float | None) -> str | None:
+    """Return what to call the edge of a period."""
+    if isinstance(moment, datetime):
+        return moment.strftime("%Y-%m-%d %H:%M")
+    if isinstance(moment, date):
+        return str(moment)
+    return None if moment is None else _when(moment)
+
+
 def _when(timestamp: float | None) -> str:
     try:
         return "" if timestamp is None else datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -191,8 +200,8 @@ def _bytes(value: float) -> str:
 
 def _compact(value: float) -> str:
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= 10 * size:
-            return f"{value / size:,.1f} {letter}"
+        if value >= size:
+            return f"{value / size:,.2f} {letter}"
     return _number(value)
 
 
