@@ -48,7 +48,7 @@ def main(traceback: bool) -> None:
     taskctx show USER CHAT                    print a context
     taskctx tail USER CHAT                    follow a context as it grows
     taskctx search TEXT                       find a text in what was recorded
-    taskctx report NAME                       print what happened, cost, failed or grows, or make a page of it
+    taskctx report NAME                       print what happened, failed, grows and costs
     taskctx diagnose                          find out why something does not load, close or optimize
 
     Exit codes: 0 done, 1 failed or something was found, 2 the command's words are off.
