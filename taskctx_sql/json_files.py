@@ -9,7 +9,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,16 +62,42 @@ def parse(text: str) -> list[ContextUpdate]:
     entries = codec.read_file_text(text)
     if not isinstance(entries, list):
         raise ValueError(f"it holds a {type(entries).__name__}, not a list of updates")
-    return [_update(position, entry) for position, entry in enumerate(entries)]
+    return [update_of(entry, f"entry {position}") for position, entry in enumerate(entries)]
 
 
-def _update(position: int, entry: Any) -> ContextUpdate:
+def update_of(entry: Any, place: str) -> ContextUpdate:
+    """Return the update that an entry of a file is; ``metadata`` may be missing.
+
+    Raises:
+        ValueError: It is none; the message calls it ``place``.
+    """
     if not isinstance(entry, dict):
-        raise ValueError(f"entry {position} is a {type(entry).__name__}")
+        raise ValueError(f"{place} is a {type(entry).__name__}")
     missing = [name for name in ("timestamp", "update_type", "data") if name not in entry]
     if missing:
-        raise ValueError(f"entry {position} has no {' and no '.join(missing)}")
+        raise ValueError(f"{place} has no {' and no '.join(missing)}")
     return ContextUpdate(entry["timestamp"], entry["update_type"], entry["data"], entry.get("metadata", {}))
+
+
+def trackers(updates: Iterable[ContextUpdate]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Return both trackers, rebuilt from the updates that tracking leaves in the history."""
+    files: dict[str, dict[str, Any]] = {}
+    models: list[dict[str, Any]] = []
+    for update in updates:
+        data = update.data
+        if not isinstance(data, dict):
+            continue
+        if update.update_type == "file_operation" and isinstance(data.get("path"), str) and "operation" in data:
+            source = update.metadata.get("source", "task") if isinstance(update.metadata, dict) else "task"
+            files[data["path"]] = {
+                "operation": data["operation"],
+                "source": source,
+                "timestamp": update.timestamp,
+                "state": "active",
+            }
+        elif update.update_type == "model_usage" and "model_id" in data:
+            models.append(dict(data))
+    return files, models
 
 
 def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
