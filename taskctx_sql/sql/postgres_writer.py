@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,8 +23,10 @@ from taskctx_sql.sql import dialect
 from taskctx_sql.sql.postgres_connection import PostgresConnection
 from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.saving import Head, Job, save
-from taskctx_sql.sql.steps import carry_out_on_asyncpg
+from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
+
+T = TypeVar("T")
 
 # More updates than this are written faster by a statement that is for rows alone.
 MOST_UPDATES: Final = 100
@@ -127,9 +129,17 @@ class PostgresWriter:
         """Save the plain way, in a transaction.
 
         Raises:
+            As `write`, and as `saving.save`.
+        """
+        return await self.write(save("postgresql", job))
+
+    async def write(self, steps: Steps[T]) -> T:
+        """Carry out any steps in a transaction, on a connection of their own.
+
+        Raises:
             InDoubtError: COMMIT failed in a way that leaves open if it happened.
             Exception: What the driver raised; nothing was written.
-            TaskContextError: As `saving.save`.
+            TaskContextError: What the steps raise; nothing was written.
         """
         held = PostgresConnection(self._engine)
         try:
@@ -137,7 +147,7 @@ class PostgresWriter:
             transaction = connection.transaction()
             await transaction.start()
             try:
-                saved = await carry_out_on_asyncpg(save("postgresql", job), connection)
+                result = await carry_out_on_asyncpg(steps, connection)
             except TaskContextError:
                 await transaction.rollback()
                 raise
@@ -154,7 +164,7 @@ class PostgresWriter:
             await held.drop()
             raise
         await held.close()
-        return saved
+        return result
 
     async def close(self) -> None:
         """Finish what was accepted, and give the connection back."""

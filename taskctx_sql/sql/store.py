@@ -85,6 +85,11 @@ class SqlStore:
         elif owns_engine and not sqlite and schema is None:
             self._writer, self._reader = PostgresWriter(engine, self.address), PostgresReader(engine)
 
+    @property
+    def engine_name(self) -> str:
+        """Whose SQL the database speaks: "sqlite" or "postgresql"."""
+        return self._engine_name
+
     @classmethod
     async def open(
         cls,
@@ -156,7 +161,7 @@ class SqlStore:
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
-        return await self._do("delete", lambda: self._erase(key))
+        return await self.write("delete", lambda: loading.erase(key))
 
     async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
         """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
@@ -166,6 +171,24 @@ class SqlStore:
                 return (await connection.execute(statement)).all()
 
         return await self._do("query", work)
+
+    async def read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        """Carry out steps that only read, on what was committed; again while the database is away.
+
+        Args:
+            doing: What to call it in errors.
+            steps: Makes the steps, for each attempt anew.
+        """
+        return await self._do_read(doing, steps)
+
+    async def write(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        """Carry out steps in one transaction; again while the database is away, so twice must do no harm.
+
+        Args:
+            doing: What to call it in errors.
+            steps: Makes the steps, for each attempt anew.
+        """
+        return await self._do(doing, lambda: self._write(steps()))
 
     async def close(self) -> None:
         """See `Store.close`. An engine that the caller made stays open."""
@@ -199,14 +222,13 @@ class SqlStore:
             return await carry_out(steps, connection)
 
     async def _save(self, job: Job) -> Saved:
-        if isinstance(self._writer, PostgresWriter):
-            return await self._writer.save_alone(job)
-        async with self._transaction(write=True) as connection:
-            return await carry_out(saving.save(self._engine_name, job), connection)
+        return await self._write(saving.save(self._engine_name, job))
 
-    async def _erase(self, key: ContextKey) -> bool:
+    async def _write(self, steps: Steps[T]) -> T:
+        if isinstance(self._writer, PostgresWriter):
+            return await self._writer.write(steps)
         async with self._transaction(write=True) as connection:
-            return await carry_out(loading.erase(key), connection)
+            return await carry_out(steps, connection)
 
     # How work is done.
 
