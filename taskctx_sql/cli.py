@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 import taskctx_sql
+from taskctx_sql import cli_moving, display, health, settings
 from taskctx_sql import demo as demo_task
-from taskctx_sql import display, health, settings
+from taskctx_sql.cli_options import asynchronous, database_option, json_option, schema_option
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.opening import missing_file, open_store
 from taskctx_sql.records import ContextKey
 from taskctx_sql.task import TaskContext
 
 DEMO_FOLDER: Final = Path("taskctx-demo")
-
-database_option = click.option(
-    "--database-url",
-    envvar="TASKCTX_DATABASE_URL",
-    metavar="URL",
-    help="sqlite:///tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-schema_option = click.option("--schema", metavar="NAME", help="On Postgres, the schema that the tables are in.")
 
 
 class _Group(click.Group):
@@ -56,6 +46,7 @@ def main(traceback: bool) -> None:
     taskctx upgrade postgresql://me@host/db   set up a database, or bring it up to this version
     taskctx show USER CHAT                    print a context
     taskctx diagnose                          find out why something does not load, close or optimize
+    taskctx import ./tasks URL --user ME      bring the original's JSON files into a database
 
     Exit codes: 0 done, 1 failed or something was found, 2 the command's words are off.
     """
@@ -64,16 +55,6 @@ def main(traceback: bool) -> None:
     logger = logging.getLogger("taskctx_sql")
     logger.setLevel(settings.log_level())
     logger.handlers = [handler]
-
-
-def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make a click command of an async function."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        asyncio.run(command(*args, **options))
-
-    return run
 
 
 @main.command()
@@ -243,3 +224,7 @@ def _project_folder() -> Path:
 def _program() -> str:
     """What to type for this command, here."""
     return "taskctx" if shutil.which("taskctx") else sys.argv[0]
+
+
+for command in cli_moving.COMMANDS:
+    main.add_command(command)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
 
 from taskctx_sql.records import ContextKey
 from taskctx_sql.salvage import Damage
@@ -66,6 +66,10 @@ class Moved:
     def ok(self) -> bool:
         """Whether all of it came, and was the same when it was compared."""
         return not self.problem_count
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {"ok": self.ok, **asdict(self)}
 
     def tell(self, key: ContextKey | str, reason: str) -> None:
         """Note a problem."""
@@ -136,3 +140,11 @@ class Imported:
     def added(self) -> int:
         """How many of these were new."""
         return sum(chat.added for chat in self.chats)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        chats = [
+            asdict(chat) | {"ok": chat.ok, "damage": [{"file": name, **asdict(part)} for name, part in chat.damage]}
+            for chat in self.chats
+        ]
+        return {"ok": self.ok, "entries": self.entries, "added": self.added, **asdict(self), "chats": chats}

@@ -64,7 +64,7 @@ async def import_folder(
     ContextKey(user_id, "")
     started = time.monotonic()
     folder = Path(folder)
-    chats, ignored = _history_files(folder, chat_id)
+    chats, ignored = history_files(folder, chat_id)
     found = [Files(paths, ImportedChat(chat, [path.name for path in paths])) for chat, paths in chats.items()]
     total = sum(files.size for files in found) * (2 if verify else 1)
     imported = Imported(f"json:///{folder}", store.address, [files.chat for files in found], ignored)
@@ -180,7 +180,7 @@ async def copy(
     """
     started = time.monotonic()
     if source == target:
-        raise InvalidAddressError(source, "it is the source and the target")
+        raise InvalidAddressError(source if is_json_address(source) else _masked(source), "it is both ends of the copy")
     if (missing := missing_file(source)) is not None:
         raise MissingHistoriesError(str(missing), "there is no such file")
     if is_json_address(source):
@@ -188,10 +188,12 @@ async def copy(
             return await _copy_files(json_folder(source), json_folder(target), chat_id, verify, progress)
         if user_id is None:
             raise MissingUserError(source)
+        # Before a database is made for nothing.
+        history_files(json_folder(source), chat_id)
         async with open_store(target) as store:
             return await import_folder(
                 json_folder(source),
-                _database(store),
+                database_of(store),
                 user_id=user_id,
                 chat_id=chat_id,
                 verify=verify,
@@ -200,7 +202,7 @@ async def copy(
     async with open_store(source) as store:
         if is_json_address(target):
             return await export(
-                _database(store),
+                database_of(store),
                 json_folder(target),
                 user_id=user_id,
                 chat_id=chat_id,
@@ -211,7 +213,12 @@ async def copy(
             from taskctx_sql.sql.copying import copy_database
 
             moved = await copy_database(
-                _database(store), _database(other), user_id=user_id, chat_id=chat_id, verify=verify, progress=progress
+                database_of(store),
+                database_of(other),
+                user_id=user_id,
+                chat_id=chat_id,
+                verify=verify,
+                progress=progress,
             )
     moved.seconds = time.monotonic() - started
     return moved
@@ -219,7 +226,7 @@ async def copy(
 
 async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: bool, progress: Progress) -> Moved:
     started = time.monotonic()
-    chats, _ = _history_files(source, chat_id)
+    chats, _ = history_files(source, chat_id)
     moved = Moved(f"json:///{source}", f"json:///{target}", verified=0 if verify else None)
     await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
     paths = [path for paths in chats.values() for path in paths]
@@ -244,10 +251,22 @@ async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: b
     return moved
 
 
-def _database(store: Store) -> SqlStore:
+def _masked(address: str) -> str:
+    from taskctx_sql.sql.dialect import mask
+
+    return mask(address)
+
+
+def database_of(store: Store) -> SqlStore:
+    """Return an open store of a database as what it is.
+
+    Raises:
+        InvalidAddressError: It is a folder of files.
+    """
     from taskctx_sql.sql.store import SqlStore
 
-    assert isinstance(store, SqlStore)
+    if not isinstance(store, SqlStore):
+        raise InvalidAddressError(store.address, "it is no database")
     return store
 
 
@@ -262,8 +281,12 @@ async def _told(batches: Batches, tell: Progress, path: Path) -> Batches:
         tell(path.name, len(batch), None)
 
 
-def _history_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
-    """Return each chat's files, and the names of those that are none."""
+def history_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return each chat's files, the oldest first, and the names of those that are none.
+
+    Raises:
+        MissingHistoriesError: There is no such folder, or no history file in it.
+    """
     if not folder.is_dir():
         raise MissingHistoriesError(str(folder), "there is no such folder")
     chats: dict[str, list[tuple[int, Path]]] = {}

@@ -553,7 +553,7 @@ async def test_what_cannot_be_copied_is_a_sentence(folder: Path, tmp_path: Path)
     url = f"sqlite:///{tmp_path}/tasks.db"
     with pytest.raises(MissingUserError, match="--user"):
         await copy(f"json:///{folder}", url)
-    with pytest.raises(InvalidAddressError, match="the source and the target"):
+    with pytest.raises(InvalidAddressError, match="both ends of the copy"):
         await copy(url, url)
     with pytest.raises(MissingHistoriesError, match="no such file"):
         await copy(url, f"json:///{tmp_path}/out")
