@@ -63,6 +63,14 @@ class InvalidAddressError(TaskContextError, ValueError):
         self.address, self.reason = address, reason
 
 
+class InvalidRetentionError(TaskContextError, ValueError):
+    """What is to be removed is not said, or makes no sense."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this cannot be removed: {reason}. Give a limit such as an age, or name the chat")
+        self.reason = reason
+
+
 class MissingHistoriesError(TaskContextError, ValueError):
     """A folder or a file that histories were to be read from is not there, or has none."""
 
