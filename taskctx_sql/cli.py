@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 import taskctx_sql
-from taskctx_sql import cli_moving, display, health, settings
+from taskctx_sql import cli_housekeeping, cli_moving, display, health, settings
 from taskctx_sql import demo as demo_task
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, schema_option
 from taskctx_sql.errors import TaskContextError
@@ -226,5 +226,5 @@ def _program() -> str:
     return "taskctx" if shutil.which("taskctx") else sys.argv[0]
 
 
-for command in cli_moving.COMMANDS:
+for command in (*cli_moving.COMMANDS, *cli_housekeeping.COMMANDS):
     main.add_command(command)

@@ -90,7 +90,7 @@ async def export(
     """
     if is_json_address(url):
         raise InvalidAddressError(url, "an export comes from a database; for a folder there is `taskctx copy`")
-    _see_that_it_is_there(url)
+    see_that_it_is_there(url)
     _see_the_user(user, chat)
     async with open_store(url, schema=schema) as store:
         with shown_progress("updates") as progress:
@@ -135,8 +135,12 @@ async def copy(source: str, target: str, user: str | None, chat: str | None, ver
 COMMANDS: Final = (import_command, export, copy)
 
 
-def _see_that_it_is_there(url: str) -> None:
-    """Opening would make a SQLite file."""
+def see_that_it_is_there(url: str) -> None:
+    """Refuse a SQLite file that is not there: opening would make it.
+
+    Raises:
+        MissingHistoriesError: It is not there.
+    """
     if (missing := missing_file(url)) is not None:
         raise MissingHistoriesError(str(missing), "there is no such file")
 

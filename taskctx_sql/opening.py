@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
-from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
+from taskctx_sql.housekeeping import keep_house
 from taskctx_sql.json_store import JsonStore
+from taskctx_sql.retention import Retention
 from taskctx_sql.store import Store
 from taskctx_sql.sync import blocking
 
@@ -23,6 +26,8 @@ def open_store(
     schema: str | None = None,
     strict: bool = False,
     retry_seconds: float | None = None,
+    retention: Retention | None = None,
+    cleanup_interval: float = 3600,
 ) -> OpeningStore:
     """Open the store that an address names.
 
@@ -35,14 +40,21 @@ def open_store(
         schema: On Postgres, the schema that the tables are in.
         strict: Refuse values that would come back as their text, with `UnstorableValueError`.
         retry_seconds: How long a database that is away or locked is tried again; 15 if not given.
+        retention: Prune the store in the background while it is open: what a retention does not keep is removed for
+            good. Only with ``async with`` or ``with``, which end the job.
+        cleanup_interval: How often, in seconds; the first time at once.
 
     Raises:
+        InvalidRetentionError: The interval is not above 0, or nobody would end the job.
         InvalidAddressError: On opening: the address names no store.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
         StoreError: On opening: the database could not be reached, or refused.
     """
-    return OpeningStore(address, schema=schema, strict=strict, retry_seconds=retry_seconds)
+    opening = OpeningStore(address, schema=schema, strict=strict, retry_seconds=retry_seconds)
+    if retention is not None:
+        opening.keep(retention, cleanup_interval)
+    return opening
 
 
 class OpeningStore:
@@ -55,17 +67,31 @@ class OpeningStore:
         self._address = address
         self._schema, self._strict, self._retry_seconds = schema, strict, retry_seconds
         self._store: Store | None = None
+        self._retention: tuple[Retention, float] | None = None
+        self._house = AsyncExitStack()
+
+    def keep(self, retention: Retention, interval: float) -> None:
+        """Prune the store while it is open, every ``interval`` seconds."""
+        if interval <= 0:
+            raise InvalidRetentionError(f"the interval is {interval}, and must be more than 0 seconds")
+        self._retention = (retention, interval)
 
     def __await__(self) -> Generator[Any, None, Store]:
+        if self._retention is not None:
+            raise InvalidRetentionError("nobody would end the job: enter the store with `async with` or `with`")
         return self._open().__await__()
 
     async def __aenter__(self) -> Store:
         self._store = await self._open()
+        if self._retention is not None:
+            retention, interval = self._retention
+            await self._house.enter_async_context(keep_house(self._store, retention, interval=interval))
         return self._store
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._house.aclose()
         if self._store is not None:
             await self._store.close()
 

@@ -85,7 +85,46 @@ def test_a_chat_without_its_user_is_no_command() -> None:
     assert taskctx("import", ".", "sqlite:///x.db").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["import", "export", "copy"])
+def test_what_is_old_or_too_much_is_removed_if_one_says_yes(folder: Path, database_url: str, user: str) -> None:
+    taskctx("import", folder, database_url, "--user", user)
+    asked = ("prune", database_url, "--user", user, "--keep", "2")
+    would = parsed(*asked, "--dry-run")
+    assert (would["by_count"], would["dry_run"]) == (9, True)
+    done = taskctx(*asked)
+    assert done.returncode == 1
+    assert "9 because there are too many" in done.stderr
+    assert "Remove it for good?" in done.stderr
+    assert parsed(*asked, "--dry-run")["by_count"] == 9
+    done = taskctx(*asked, "--yes")
+    assert done.returncode == 0
+    assert "0 contexts went because of their age, 9 because there are too many" in done.stdout
+    assert parsed(*asked, "--older-than", "1w", "--removed", "0s", "--yes")["rows"] == {}
+
+
+def test_an_erasure_has_a_receipt(folder: Path, database_url: str, user: str) -> None:
+    taskctx("import", folder, database_url, "--user", user)
+    assert taskctx("erase", database_url, user).returncode == 1
+    receipt = parsed("erase", database_url, user, "long_run", "--yes")
+    assert (receipt["chats"], receipt["rows"]["taskctx_updates"]) == (["long_run"], 2000)
+    done = taskctx("erase", database_url, user, "--yes")
+    assert "10 contexts of user" in done.stdout
+    assert taskctx("erase", database_url, user, "--yes").returncode == 1
+
+
+def test_a_folder_of_files_is_pruned_too(folder: Path) -> None:
+    assert parsed("prune", f"json:///{folder}", "--keep", "3", "--yes")["rows"]["files"] == 8
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_pruning_of_nothing_or_of_no_age_is_no_command() -> None:
+    assert "say what is to go" in taskctx("prune", "sqlite:///x.db").stderr
+    assert "'soon' is no age" in taskctx("prune", "sqlite:///x.db", "--older-than", "soon").stderr
+    assert "there is no such file" in taskctx("prune", "sqlite:///x.db", "--keep", "1").stderr
+    assert "there is no such file" in taskctx("erase", "sqlite:///x.db", "u").stderr
+    assert not Path("x.db").exists()
+
+
+@pytest.mark.parametrize("command", ["import", "export", "copy", "prune", "erase"])
 def test_help_has_an_example(command: str) -> None:
     done = taskctx(command, "--help")
     assert done.returncode == 0

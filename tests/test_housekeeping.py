@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import PRODUCTION_CONFIG, ContextKey, ContextUpdate, JsonStore, SqlStore, Store, open_store
+from taskctx_sql import PRODUCTION_CONFIG, ContextKey, ContextUpdate, JsonStore, SqlStore, Store, blocking, open_store
 from taskctx_sql.errors import InvalidRetentionError, LostContextError, StoreFailedError
 from taskctx_sql.housekeeping import erase, keep_house, prune
 from taskctx_sql.records import Delta
@@ -273,6 +273,36 @@ async def test_a_failure_is_logged_and_the_house_is_kept_again(
                 await asyncio.sleep(0.3)
         assert "made for this test" in caplog.text
         assert await chats(store, "u") == set()
+
+
+async def test_an_open_store_keeps_house_by_itself_if_asked(address: str, kind: str, user: str) -> None:
+    if kind.endswith("plain"):
+        pytest.skip("they have no address of their own")
+    async with open_store(address) as store:
+        await saved(store, user, "c", at=time.time() - 10_000 * DAY)
+    # So old that nothing else in a shared database is.
+    async with open_store(address, retention=Retention(max_age=9_000 * DAY), cleanup_interval=0.01) as store:
+        for _ in range(300):
+            if not await chats(store, user):
+                break
+            await asyncio.sleep(0.01)
+        assert await chats(store, user) == set()
+    with pytest.raises(InvalidRetentionError, match="nobody would end the job"):
+        await open_store(address, retention=Retention(max_age=1))
+    with pytest.raises(InvalidRetentionError, match="interval is 0"):
+        open_store(address, retention=Retention(max_age=1), cleanup_interval=0)
+
+
+def test_the_house_is_kept_without_a_loop_in_sight(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    with open_store(url) as store:
+        blocking(saved(store, "u", "c", at=time.time() - 10 * DAY))
+    with open_store(url, retention=Retention(max_age=DAY), cleanup_interval=60) as store:
+        for _ in range(300):
+            if not blocking(chats(store, "u")):
+                break
+            time.sleep(0.01)
+        assert blocking(chats(store, "u")) == set()
 
 
 def test_a_retention_says_what_is_wrong_with_it() -> None:
