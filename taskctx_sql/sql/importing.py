@@ -32,6 +32,7 @@ from taskctx_sql.sql.saving import UNSEEN, Base
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.tables import files
 from taskctx_sql.sql.transfer import UPDATES
+from taskctx_sql.store import until_done
 
 # A save takes so many entries, or so many bytes of them.
 BATCH: Final = 1_000
@@ -61,11 +62,14 @@ class Files:
         self.chat.entries, self.chat.damage_count, self.chat.damage = 0, 0, []
         for path in self.paths:
             parts = salvage.read_entries(path)
-            while True:
-                found = await asyncio.to_thread(self._batch, path, parts)
-                if found is None:
-                    break
-                yield found
+            ahead = asyncio.create_task(asyncio.to_thread(self._batch, path, parts))
+            try:
+                while (found := await ahead) is not None:
+                    # The next one is read while this one is written.
+                    ahead = asyncio.create_task(asyncio.to_thread(self._batch, path, parts))
+                    yield found
+            finally:
+                await until_done(ahead)
 
     def _batch(self, path: Path, parts: Iterator[Entry | Damage]) -> tuple[list[ContextUpdate], int] | None:
         taken: list[ContextUpdate] = []
