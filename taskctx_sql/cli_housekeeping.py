@@ -1,4 +1,4 @@
-"""The commands that remove for good: prune and erase."""
+"""The commands that keep house: prune, erase and doctor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from taskctx_sql import display, housekeeping
 from taskctx_sql.cli_moving import see_that_it_is_there
 from taskctx_sql.cli_options import asynchronous, json_option, schema_option
+from taskctx_sql.doctor import examine
 from taskctx_sql.opening import open_store
 from taskctx_sql.retention import Pruned, Retention
 
@@ -121,7 +122,31 @@ async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: 
         raise click.exceptions.Exit(1)
 
 
-COMMANDS: Final = (prune, erase)
+@click.command()
+@click.argument("url")
+@schema_option
+@json_option
+@asynchronous
+async def doctor(url: str, schema: str | None, as_json: bool) -> None:
+    """Look the store at URL over, and print what endangers data or time there, each with its remedy.
+
+    Nothing is changed. Exit code 1: there is a warning or an error.
+
+    \b
+    taskctx doctor sqlite:///tasks.db
+    """
+    examination = await examine(url, schema=schema)
+    if as_json:
+        display.print_json({"ok": examination.ok, **asdict(examination)})
+    else:
+        for found in examination.findings:
+            remedy = f": {found.remedy}" if found.remedy else ""
+            click.echo(f"{found.level:8} {found.check}: {found.message}{remedy}")
+    if not examination.ok:
+        raise click.exceptions.Exit(1)
+
+
+COMMANDS: Final = (prune, erase, doctor)
 
 
 def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:

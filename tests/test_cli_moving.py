@@ -124,7 +124,7 @@ def test_a_pruning_of_nothing_or_of_no_age_is_no_command() -> None:
     assert not Path("x.db").exists()
 
 
-@pytest.mark.parametrize("command", ["import", "export", "copy", "prune", "erase"])
+@pytest.mark.parametrize("command", ["import", "export", "copy", "prune", "erase", "doctor"])
 def test_help_has_an_example(command: str) -> None:
     done = taskctx(command, "--help")
     assert done.returncode == 0
