@@ -123,12 +123,10 @@ def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
     Raises:
         UnstorableValueError: In strict mode, naming the place within ``place``.
     """
-    tree = {
-        "timestamp": codec.to_file_tree(update.timestamp, f"{place}.timestamp", strict=strict),
-        "update_type": codec.to_file_tree(update.update_type, f"{place}.update_type", strict=strict),
-        "data": codec.to_file_tree(update.data, f"{place}.data", strict=strict),
-        "metadata": codec.to_file_tree(update.metadata, f"{place}.metadata", strict=strict),
-    }
+    tree = update.to_dict()
+    # Most are what JSON writes as they are, and finding that out costs a tenth of taking them apart.
+    if codec.encode_plain(list(tree.values())) is None:
+        tree = {name: codec.to_file_tree(value, f"{place}.{name}", strict=strict) for name, value in tree.items()}
     # A line break inside a string is always escaped, so each one here belongs to the layout.
     return "  " + codec.with_fresh_stack(lambda: json.dumps(tree, indent=2)).replace("\n", "\n  ")
 
