@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 import taskctx_sql
-from taskctx_sql import cli_reports, display, health, settings
+from taskctx_sql import cli_housekeeping, cli_moving, cli_reports, display, health, settings
 from taskctx_sql import demo as demo_task
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, schema_option
 from taskctx_sql.errors import TaskContextError
@@ -50,6 +50,7 @@ def main(traceback: bool) -> None:
     taskctx search TEXT                       find a text in what was recorded
     taskctx report NAME                       print what happened, failed, grows and costs
     taskctx diagnose                          find out why something does not load, close or optimize
+    taskctx import ./tasks URL --user ME      bring the original's JSON files into a database
 
     Exit codes: 0 done, 1 failed or something was found, 2 the command's words are off.
     """
@@ -230,3 +231,7 @@ def _project_folder() -> Path:
 def _program() -> str:
     """What to type for this command, here."""
     return "taskctx" if shutil.which("taskctx") else sys.argv[0]
+
+
+for command in (*cli_moving.COMMANDS, *cli_housekeeping.COMMANDS):
+    main.add_command(command)

@@ -29,6 +29,7 @@ __all__ = [
     "encode_plain",
     "may_have_tags",
     "read_file_text",
+    "read_file_value",
     "text_of",
     "to_file_tree",
     "with_fresh_stack",
@@ -116,6 +117,22 @@ def read_file_text(text: str) -> Any:
     """
     hook = from_file_tag if '"__' in text else None
     return with_fresh_stack(lambda: json.loads(text, object_hook=hook))
+
+
+def read_file_value(text: str, at: int) -> tuple[Any, int]:
+    """Return the value that begins at a place of a file's text, as `read_file_text` reads it, and where it ends.
+
+    Raises:
+        ValueError: No whole value begins there.
+    """
+    value, end = with_fresh_stack(lambda: _plain_file.raw_decode(text, at))
+    if text.find('"__', at, end) >= 0:
+        value, end = with_fresh_stack(lambda: _tagged_file.raw_decode(text, at))
+    return value, end
+
+
+_plain_file: Final = json.JSONDecoder()
+_tagged_file: Final = json.JSONDecoder(object_hook=from_file_tag)
 
 
 def with_fresh_stack(work: Callable[[], T]) -> T:

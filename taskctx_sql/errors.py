@@ -63,6 +63,30 @@ class InvalidAddressError(TaskContextError, ValueError):
         self.address, self.reason = address, reason
 
 
+class InvalidRetentionError(TaskContextError, ValueError):
+    """What is to be removed is not said, or makes no sense."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this cannot be removed: {reason}. Give a limit such as an age, or name the chat")
+        self.reason = reason
+
+
+class MissingHistoriesError(TaskContextError, ValueError):
+    """A folder or a file that histories were to be read from is not there, or has none."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"there is nothing to read in {place}: {reason}. Check the path")
+        self.place, self.reason = place, reason
+
+
+class MissingUserError(TaskContextError, ValueError):
+    """History files do not know their user, and a database needs one."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"the files of {address} do not say whose they are: name the user with --user or user_id=")
+        self.address = address
+
+
 class MissingDriverError(TaskContextError, ImportError):
     """The driver for a database is not installed."""
 

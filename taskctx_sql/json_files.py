@@ -9,7 +9,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ _UNSAFE: Final = re.compile(
     if sys.platform == "win32"
     else r"[\x00-\x1f\x7f/\\]|%(?=[0-9A-Fa-f]{2})"
 )
+_SET_ASIDE: Final = re.compile(r"(.+)\.unreadable-([0-9]{1,4})", re.DOTALL)
 _ESCAPED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 
 
@@ -37,7 +38,7 @@ def file_name(key: ContextKey) -> str:
     Raises:
         InvalidIdError: The name would be longer than a file system takes.
     """
-    name = f"{PREFIX}{_UNSAFE.sub(lambda match: f'%{ord(match[0]):02X}', key.chat_id)}{SUFFIX}"
+    name = f"{PREFIX}{_escaped(key.chat_id)}{SUFFIX}"
     size = len(name.encode())
     if size > MAX_NAME_BYTES:
         raise InvalidIdError(
@@ -46,11 +47,27 @@ def file_name(key: ContextKey) -> str:
     return name
 
 
+def folder_name(user_id: str) -> str:
+    """Return the name of a folder for a user's files, with unsafe characters escaped as in `file_name`."""
+    # These two and the empty one would be other folders; no escape of another name looks like theirs.
+    return {"": "%", ".": "%2E", "..": "%2E%2E"}.get(user_id, _escaped(user_id))
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", text)
+
+
 def chat_id(name: str) -> str | None:
     """Return the chat_id that a file name stands for, or None if it is not a history file."""
     if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
         return None
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name[len(PREFIX) : -len(SUFFIX)])
+
+
+def set_aside_from(name: str) -> tuple[str, int] | None:
+    """Return the name that a file had before `set_aside`, and its number; None if it was not set aside."""
+    found = _SET_ASIDE.fullmatch(name)
+    return None if found is None or chat_id(found[1]) is None else (found[1], int(found[2]))
 
 
 def parse(text: str) -> list[ContextUpdate]:
@@ -62,16 +79,42 @@ def parse(text: str) -> list[ContextUpdate]:
     entries = codec.read_file_text(text)
     if not isinstance(entries, list):
         raise ValueError(f"it holds a {type(entries).__name__}, not a list of updates")
-    return [_update(position, entry) for position, entry in enumerate(entries)]
+    return [update_of(entry, f"entry {position}") for position, entry in enumerate(entries)]
 
 
-def _update(position: int, entry: Any) -> ContextUpdate:
+def update_of(entry: Any, place: str) -> ContextUpdate:
+    """Return the update that an entry of a file is; ``metadata`` may be missing.
+
+    Raises:
+        ValueError: It is none; the message calls it ``place``.
+    """
     if not isinstance(entry, dict):
-        raise ValueError(f"entry {position} is a {type(entry).__name__}")
+        raise ValueError(f"{place} is a {type(entry).__name__}")
     missing = [name for name in ("timestamp", "update_type", "data") if name not in entry]
     if missing:
-        raise ValueError(f"entry {position} has no {' and no '.join(missing)}")
+        raise ValueError(f"{place} has no {' and no '.join(missing)}")
     return ContextUpdate(entry["timestamp"], entry["update_type"], entry["data"], entry.get("metadata", {}))
+
+
+def trackers(updates: Iterable[ContextUpdate]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Return both trackers, rebuilt from the updates that tracking leaves in the history."""
+    files: dict[str, dict[str, Any]] = {}
+    models: list[dict[str, Any]] = []
+    for update in updates:
+        data = update.data
+        if not isinstance(data, dict):
+            continue
+        if update.update_type == "file_operation" and isinstance(data.get("path"), str) and "operation" in data:
+            source = update.metadata.get("source", "task") if isinstance(update.metadata, dict) else "task"
+            files[data["path"]] = {
+                "operation": data["operation"],
+                "source": source,
+                "timestamp": update.timestamp,
+                "state": "active",
+            }
+        elif update.update_type == "model_usage" and "model_id" in data:
+            models.append(dict(data))
+    return files, models
 
 
 def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
@@ -80,12 +123,10 @@ def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
     Raises:
         UnstorableValueError: In strict mode, naming the place within ``place``.
     """
-    tree = {
-        "timestamp": codec.to_file_tree(update.timestamp, f"{place}.timestamp", strict=strict),
-        "update_type": codec.to_file_tree(update.update_type, f"{place}.update_type", strict=strict),
-        "data": codec.to_file_tree(update.data, f"{place}.data", strict=strict),
-        "metadata": codec.to_file_tree(update.metadata, f"{place}.metadata", strict=strict),
-    }
+    tree = update.to_dict()
+    # Most are what JSON writes as they are, and finding that out costs a tenth of taking them apart.
+    if codec.encode_plain(list(tree.values())) is None:
+        tree = {name: codec.to_file_tree(value, f"{place}.{name}", strict=strict) for name, value in tree.items()}
     # A line break inside a string is always escaped, so each one here belongs to the layout.
     text = limits.check_text(codec.with_fresh_stack(lambda: json.dumps(tree, indent=2)), place)
     return "  " + text.replace("\n", "\n  ")
@@ -108,23 +149,51 @@ def with_appended(text: str, entries: Sequence[str]) -> str | None:
 def replace_file(path: Path, text: str) -> None:
     """Put ``text`` in the place of a file, so that a reader or a crash sees the old one or the new one.
 
-    A new file is its owner's alone; one that was there keeps its permissions. The text is on the disk before it
-    takes the name; the name itself is durable after `sync_folder`.
+    The name is durable after `sync_folder`.
     """
-    temporary = path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+    with NewFile(path) as new:
+        new.write(text)
+        new.finish()
+        new.take_place()
+
+
+class NewFile:
+    """A file beside another one, written a piece at a time, to take its place; it is gone in the end if it did not.
+
+    A new file is its owner's alone; one that was there keeps its permissions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of the file whose place it is to take."""
+        self.path = path
+        self.temporary = path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
+
+    def __enter__(self) -> NewFile:
+        descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+        with contextlib.suppress(FileNotFoundError):
+            self.temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
+        return self
+
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+    def write(self, text: str) -> None:
+        """Write on."""
+        self._file.write(text)
+
+    def finish(self) -> None:
+        """All is written: bring it to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def take_place(self) -> None:
+        """Take the name, after `finish`."""
+        self.temporary.replace(self.path)
 
 
 def sync_folder(folder: Path) -> None:

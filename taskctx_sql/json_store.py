@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from taskctx_sql import json_files
@@ -161,7 +161,7 @@ class JsonStore:
         with self._at_work("load", key) as path, self._lock:
             numbering = self._numbering(path)
             updates, existed, _ = self._read(path, numbering)
-            files, models = _trackers(updates)
+            files, models = json_files.trackers(updates)
             start = 0 if history_limit is None else max(0, len(updates) - history_limit)
             return Loaded(
                 revision=numbering.version if existed else 0,
@@ -326,24 +326,3 @@ def _mark(update: ContextUpdate) -> int:
 
 def _newest_first(summary: ContextSummary) -> tuple[float, str]:
     return (-summary.updated_at, summary.chat_id)
-
-
-def _trackers(updates: Sequence[ContextUpdate]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Rebuild both trackers from the updates that tracking leaves in the history."""
-    files: dict[str, dict[str, Any]] = {}
-    models: list[dict[str, Any]] = []
-    for update in updates:
-        data = update.data
-        if not isinstance(data, dict):
-            continue
-        if update.update_type == "file_operation" and isinstance(data.get("path"), str) and "operation" in data:
-            source = update.metadata.get("source", "task") if isinstance(update.metadata, dict) else "task"
-            files[data["path"]] = {
-                "operation": data["operation"],
-                "source": source,
-                "timestamp": update.timestamp,
-                "state": "active",
-            }
-        elif update.update_type == "model_usage" and "model_id" in data:
-            models.append(dict(data))
-    return files, models

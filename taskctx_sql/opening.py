@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
-from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
+from taskctx_sql.housekeeping import keep_house
 from taskctx_sql.json_store import JsonStore
+from taskctx_sql.retention import Retention
 from taskctx_sql.store import Store
 from taskctx_sql.sync import blocking
 
@@ -24,6 +27,8 @@ def open_store(
     strict: bool = False,
     retry_seconds: float | None = None,
     transaction_pooling: bool = False,
+    retention: Retention | None = None,
+    cleanup_interval: float = 3600,
 ) -> OpeningStore:
     """Open the store that an address names.
 
@@ -38,8 +43,12 @@ def open_store(
         retry_seconds: How long a database that is away or locked is tried again; 15 if not given.
         transaction_pooling: On Postgres behind a pooler in transaction mode, such as pgbouncer;
             ``?transaction_pooling=true`` in the address says the same.
+        retention: Prune the store in the background while it is open: what a retention does not keep is removed for
+            good. Only with ``async with`` or ``with``, which end the job.
+        cleanup_interval: How often, in seconds; the first time at once.
 
     Raises:
+        InvalidRetentionError: The interval is not above 0, or nobody would end the job.
         InvalidAddressError: On opening: the address names no store.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
@@ -48,7 +57,10 @@ def open_store(
     options: dict[str, Any] = {"schema": schema, "strict": strict, "transaction_pooling": transaction_pooling}
     if retry_seconds is not None:
         options["retry_seconds"] = retry_seconds
-    return OpeningStore(address, options)
+    opening = OpeningStore(address, options)
+    if retention is not None:
+        opening.keep(retention, cleanup_interval)
+    return opening
 
 
 class OpeningStore:
@@ -58,17 +70,31 @@ class OpeningStore:
         """Take the address, and what `SqlStore.open` takes beside it; nothing is opened yet."""
         self._address, self._options = address, options
         self._store: Store | None = None
+        self._retention: tuple[Retention, float] | None = None
+        self._house = AsyncExitStack()
+
+    def keep(self, retention: Retention, interval: float) -> None:
+        """Prune the store while it is open, every ``interval`` seconds."""
+        if interval <= 0:
+            raise InvalidRetentionError(f"the interval is {interval}, and must be more than 0 seconds")
+        self._retention = (retention, interval)
 
     def __await__(self) -> Generator[Any, None, Store]:
+        if self._retention is not None:
+            raise InvalidRetentionError("nobody would end the job: enter the store with `async with` or `with`")
         return self._open().__await__()
 
     async def __aenter__(self) -> Store:
         self._store = await self._open()
+        if self._retention is not None:
+            retention, interval = self._retention
+            await self._house.enter_async_context(keep_house(self._store, retention, interval=interval))
         return self._store
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._house.aclose()
         if self._store is not None:
             await self._store.close()
 

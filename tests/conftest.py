@@ -147,7 +147,9 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
         return f"json:///{folder}/tasks"
     if kind.startswith("sqlite"):
         return f"sqlite:///{folder}/tasks.db"
-    return str(request.getfixturevalue("pgbouncer_url" if kind == "pgbouncer" else "postgres_url"))
+    if kind == "pgbouncer":
+        return f"{request.getfixturevalue('pgbouncer_url')}?transaction_pooling=true"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ async def store(kind: str, address: str) -> AsyncIterator[Store]:
             yield opened
         await engine.dispose()
         return
-    async with open_store(address, transaction_pooling=kind == "pgbouncer") as opened:
+    async with open_store(address) as opened:
         yield opened
 
 

@@ -127,7 +127,7 @@ async def application(empty_postgres_url: str) -> AsyncIterator[str]:
     name = f"application_{uuid.uuid4().hex[:8]}"
     await upgrade(empty_postgres_url)
     page = (Path(__file__).parent.parent / "docs" / "guarantees.md").read_text()
-    recipe = re.search(r"```sql\n-- grants\n(.*?)```", page, re.DOTALL)
+    recipe = re.search(r"```pgsql\n-- grants\n(.*?)```", page, re.DOTALL)
     assert recipe is not None
     engine = create_async_engine(dialect.parse_url(empty_postgres_url), isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:

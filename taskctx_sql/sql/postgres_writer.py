@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,9 +25,11 @@ from taskctx_sql.sql import dialect
 from taskctx_sql.sql.postgres_connection import PostgresConnection
 from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.saving import Head, Job, save
-from taskctx_sql.sql.steps import carry_out_on_asyncpg
+from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
 from taskctx_sql.store import finish
+
+T = TypeVar("T")
 
 # More updates than this are written faster by a statement that is for rows alone.
 MOST_UPDATES: Final = 100
@@ -135,7 +137,22 @@ class PostgresWriter:
                     heads = await _write_at_once([job], connection, waiting=True)
                     for head in heads.values():
                         return job.saved(head)
-                return await _in_transaction(job, connection)
+                return await _in_transaction(save("postgresql", job), connection)
+        finally:
+            await held.close()
+
+    async def write(self, steps: Steps[T]) -> T:
+        """Carry out any steps in a transaction, on a connection of their own.
+
+        Raises:
+            InDoubtError: COMMIT failed in a way that leaves open if it happened.
+            Exception: What the driver raised; nothing was written.
+            TaskContextError: What the steps raise; nothing was written.
+        """
+        held = PostgresConnection(self._engine)
+        try:
+            async with held.use() as connection:
+                return await _in_transaction(steps, connection)
         finally:
             await held.close()
 
@@ -194,11 +211,11 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
     return {ident: Head(*head) for ident, *head in found}
 
 
-async def _in_transaction(job: Job, connection: asyncpg.Connection) -> Saved:
+async def _in_transaction(steps: Steps[T], connection: asyncpg.Connection) -> T:
     transaction = connection.transaction()
     await transaction.start()
     try:
-        saved = await carry_out_on_asyncpg(save("postgresql", job), connection)
+        result = await carry_out_on_asyncpg(steps, connection)
     except TaskContextError:
         await transaction.rollback()
         raise
@@ -208,7 +225,7 @@ async def _in_transaction(job: Job, connection: asyncpg.Connection) -> Saved:
         if dialect.is_in_doubt_at_commit(error):
             raise InDoubtError from error
         raise
-    return saved
+    return result
 
 
 def _needs_no_question(job: Job) -> bool:

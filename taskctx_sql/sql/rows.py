@@ -115,9 +115,7 @@ async def encode(delta: Delta, *, strict: bool) -> Encoded:
     for start in range(0, len(delta.updates), SLICE):
         if start:
             await asyncio.sleep(0)
-        new += [
-            _update_row(update, at, strict) for at, update in enumerate(delta.updates[start : start + SLICE], start)
-        ]
+        new += [update_row(update, at, strict) for at, update in enumerate(delta.updates[start : start + SLICE], start)]
     return Encoded(delta, new, strict=strict)
 
 
@@ -125,7 +123,12 @@ def _mapping_text(change: Any, place: str, strict: bool) -> str | None:
     return None if change is None else limits.check_text(codec.encode(change.whole, place, strict=strict), place)
 
 
-def _update_row(update: ContextUpdate, place: int, strict: bool) -> UpdateRow:
+def update_row(update: ContextUpdate, place: int, strict: bool) -> UpdateRow:
+    """Return an update's columns; ``place`` is what errors call it.
+
+    Raises:
+        UnstorableValueError: In strict mode.
+    """
     timestamp, kind, data, metadata = update.timestamp, update.update_type, update.data, update.metadata
     is_exact = _is_column_float(timestamp) and _is_column_text(kind)
     return (
@@ -233,6 +236,22 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
                     raise _corrupt_update(key, seq, error) from error
         edits.clear()
     return History(updates, seqs, edits)
+
+
+def update_of_row(
+    key: ContextKey, seq: int, timestamp: Any, update_type: Any, data: str, metadata: str, exact: str | None
+) -> ContextUpdate:
+    """Return the update of one row, read at once.
+
+    Raises:
+        CorruptRecordError: It cannot be read back; it names the seq.
+    """
+    try:
+        if exact is not None:
+            timestamp, update_type = codec.decode(exact)
+        return ContextUpdate(timestamp, update_type, codec.decode(data), codec.decode(metadata))
+    except _DECODING_ERRORS as error:
+        raise _corrupt_update(key, seq, error) from error
 
 
 def _read_text(key: ContextKey, seq: int, text: bytes) -> tuple[Any, Any]:

@@ -80,6 +80,8 @@ class SqlStore:
         # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        # Any steps past SQLAlchemy's layers.
+        self._write_on_postgres: Callable[[Steps[Any]], Awaitable[Any]] | None = None
         if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
             path = str(engine.url.database)
             self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
@@ -88,7 +90,13 @@ class SqlStore:
             from taskctx_sql.sql.postgres_reader import PostgresReader
             from taskctx_sql.sql.postgres_writer import PostgresWriter
 
-            self._writer, self._reader = PostgresWriter(engine, self.address), PostgresReader(engine)
+            writer = PostgresWriter(engine, self.address)
+            self._writer, self._reader, self._write_on_postgres = writer, PostgresReader(engine), writer.write
+
+    @property
+    def engine_name(self) -> str:
+        """Whose SQL the database speaks: "sqlite" or "postgresql"."""
+        return self._engine_name
 
     @classmethod
     async def open(
@@ -171,7 +179,7 @@ class SqlStore:
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
-        return await self._do("delete", lambda: self._erase(key))
+        return await self.write("delete", lambda: loading.erase(key))
 
     async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
         """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
@@ -181,6 +189,24 @@ class SqlStore:
                 return (await connection.execute(statement)).all()
 
         return await self._do("query", work)
+
+    async def read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        """Carry out steps that only read, on what was committed; again while the database is away.
+
+        Args:
+            doing: What to call it in errors.
+            steps: Makes the steps, for each attempt anew.
+        """
+        return await self._do_read(doing, steps)
+
+    async def write(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        """Carry out steps in one transaction; again while the database is away, so twice must do no harm.
+
+        Args:
+            doing: What to call it in errors.
+            steps: Makes the steps, for each attempt anew.
+        """
+        return await self._do(doing, lambda: self._write(steps()))
 
     async def close(self) -> None:
         """See `Store.close`. An engine that the caller made stays open."""
@@ -214,12 +240,14 @@ class SqlStore:
             return await carry_out(steps, connection)
 
     async def _save(self, job: Job) -> Saved:
-        async with self._transaction(write=True) as connection:
-            return await carry_out(saving.save(self._engine_name, job), connection)
+        return await self._write(saving.save(self._engine_name, job))
 
-    async def _erase(self, key: ContextKey) -> bool:
+    async def _write(self, steps: Steps[T]) -> T:
+        if self._write_on_postgres is not None:
+            result: T = await self._write_on_postgres(steps)
+            return result
         async with self._transaction(write=True) as connection:
-            return await carry_out(loading.erase(key), connection)
+            return await carry_out(steps, connection)
 
     # How work is done.
 

@@ -1,0 +1,223 @@
+"""The commands that move contexts: import, export and copy."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from taskctx_sql import display, moving
+from taskctx_sql.cli_options import asynchronous, json_option, schema_option
+from taskctx_sql.errors import InvalidAddressError, MissingHistoriesError
+from taskctx_sql.moved import Imported, Moved, Progress
+from taskctx_sql.opening import is_json_address, missing_file, open_store
+
+_FOLDER: Final = click.Path(path_type=Path)
+
+user_option = click.option("--user", metavar="ID", help="Only this user's contexts.")
+chat_option = click.option("--chat", metavar="ID", help="Only this chat.")
+verify_option = click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare both sides afterwards, entry by entry."
+)
+
+
+@click.command("import")
+@click.argument("folder", type=_FOLDER)
+@click.argument("url")
+@click.option("--user", metavar="ID", required=True, help="Whose contexts they are: the files do not say.")
+@chat_option
+@schema_option
+@verify_option
+@json_option
+@asynchronous
+async def import_command(
+    folder: Path, url: str, user: str, chat: str | None, schema: str | None, verify: bool, as_json: bool
+) -> None:
+    """Bring the original's history files in FOLDER into the database at URL.
+
+    The folder is not changed. What is in the database already is not written again, so an import can be interrupted
+    and repeated. From a damaged file every whole entry comes; the rest is printed by file and byte. Exit code 1: not
+    all of it came.
+
+    \b
+    taskctx import ./tasks sqlite:///tasks.db --user u1
+    """
+    if is_json_address(url):
+        raise InvalidAddressError(url, "an import goes into a database; for a folder there is `taskctx copy`")
+    # Before a database is made for nothing.
+    moving.history_files(folder, chat)
+    async with open_store(url, schema=schema) as store:
+        with shown_progress("bytes") as progress:
+            imported = await moving.import_folder(
+                folder, moving.database_of(store), user_id=user, chat_id=chat, verify=verify, progress=progress
+            )
+    _print(imported, as_json)
+
+
+@click.command()
+@click.argument("url")
+@click.argument("folder", type=_FOLDER)
+@user_option
+@chat_option
+@schema_option
+@click.option("--replace", is_flag=True, help="Replace files that have something else, too.")
+@verify_option
+@json_option
+@asynchronous
+async def export(
+    url: str,
+    folder: Path,
+    user: str | None,
+    chat: str | None,
+    schema: str | None,
+    replace: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Write the contexts of the database at URL to FOLDER, in the original's format.
+
+    With --user the files go into FOLDER itself; without, each user's into a folder of its own in it, as the original
+    knows no users. What its format has no place for is counted. Exit code 1: not all of it was written.
+
+    \b
+    taskctx export sqlite:///tasks.db ./tasks --user u1
+    """
+    if is_json_address(url):
+        raise InvalidAddressError(url, "an export comes from a database; for a folder there is `taskctx copy`")
+    see_that_it_is_there(url)
+    _see_the_user(user, chat)
+    async with open_store(url, schema=schema) as store:
+        with shown_progress("updates") as progress:
+            moved = await moving.export(
+                moving.database_of(store),
+                folder,
+                user_id=user,
+                chat_id=chat,
+                replace=replace,
+                verify=verify,
+                progress=progress,
+            )
+    _print(moved, as_json)
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@user_option
+@chat_option
+@verify_option
+@json_option
+@asynchronous
+async def copy(source: str, target: str, user: str | None, chat: str | None, verify: bool, as_json: bool) -> None:
+    """Copy contexts from the store at FROM to the one at TO.
+
+    Between databases all goes along: removed updates, runs and revisions too. A context that fell behind in TO is
+    brought up to date; one that has changed there is left alone, and printed. So a copy can be interrupted and
+    repeated. Exit code 1: not all of it came, or something is not the same.
+
+    \b
+    taskctx copy sqlite:///tasks.db postgresql://me@host/db
+    taskctx copy json:///tasks sqlite:///tasks.db --user u1
+    """
+    if not is_json_address(source):
+        _see_the_user(user, chat)
+    with shown_progress("") as progress:
+        moved = await moving.copy(source, target, user_id=user, chat_id=chat, verify=verify, progress=progress)
+    _print(moved, as_json)
+
+
+COMMANDS: Final = (import_command, export, copy)
+
+
+def see_that_it_is_there(url: str) -> None:
+    """Refuse a SQLite file that is not there: opening would make it.
+
+    Raises:
+        MissingHistoriesError: It is not there.
+    """
+    if (missing := missing_file(url)) is not None:
+        raise MissingHistoriesError(str(missing), "there is no such file")
+
+
+def _see_the_user(user: str | None, chat: str | None) -> None:
+    if chat is not None and user is None:
+        raise click.UsageError("--chat needs --user: several users may have a chat of that name")
+
+
+@contextmanager
+def shown_progress(unit: str) -> Iterator[Progress]:
+    """Show how far it is, at most some times a second; nothing where standard error is no terminal."""
+    with display.progress() as bars:
+        bar = bars.add_task("Looking", total=None)
+        last = 0.0
+
+        def show(doing: str, done: int, total: int | None) -> None:
+            nonlocal last
+            if time.monotonic() - last > 0.1:
+                last = time.monotonic()
+                bars.update(bar, completed=done, total=total, description=f"{display.escape(doing[-50:])} {unit}")
+
+        yield show
+
+
+def _print(result: Imported | Moved, as_json: bool) -> None:
+    if as_json:
+        display.print_json(result.as_dict())
+    elif isinstance(result, Imported):
+        _print_imported(result)
+    else:
+        _print_moved(result)
+    if not result.ok:
+        sys.exit(1)
+
+
+def _print_imported(result: Imported) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    came = sum(1 for chat in result.chats if chat.ok)
+    console.print(
+        f"[bold]{result.entries:,} entries of {len(result.chats):,} chats[/], {result.added:,} of them new, "
+        f"from {display.escape(result.source)} to {display.escape(result.target)} in {result.seconds:.1f} s"
+    )
+    checked = [chat for chat in result.chats if chat.verified is not None]
+    if checked:
+        good = sum(chat.entries for chat in checked if chat.verified)
+        console.print(f"{good:,} entries were found in the database afterwards.")
+    for chat in result.chats:
+        for name, damage in chat.damage:
+            console.print(f"did not come: {display.escape(name)}, {display.escape(str(damage))}")
+        if chat.damage_count > len(chat.damage):
+            console.print(f"did not come: {chat.damage_count - len(chat.damage):,} more parts of the same chat")
+        if chat.error is not None:
+            console.print(f"did not come: {display.escape(', '.join(chat.files))}: {display.escape(chat.error)}")
+        if chat.verified is False:
+            console.print(f"not the same: {display.escape(', '.join(chat.files))}: import it again")
+    if result.ignored:
+        console.print(
+            f"No history files: {display.escape(', '.join(result.ignored[:5]))}"
+            f"{' and others' if len(result.ignored) > 5 else ''}"
+        )
+    if came < len(result.chats):
+        console.print(f"{came:,} chats came whole, {len(result.chats) - came:,} did not.")
+
+
+def _print_moved(result: Moved) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    told = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items() if count) or "none"
+    console.print(
+        f"[bold]{result.contexts:,} contexts[/] ({told}), {result.added:,} updates written "
+        f"from {display.escape(result.source)} to {display.escape(result.target)} in {result.seconds:.1f} s"
+    )
+    if result.verified is not None:
+        console.print(f"{result.verified:,} updates were compared afterwards, and are the same.")
+    for what, count in result.left_behind.items():
+        console.print(f"left behind: {count:,} {what}")
+    for problem in result.problems:
+        console.print(f"problem: {display.escape(problem.where)}: {display.escape(problem.reason)}")
+    if result.problem_count > len(result.problems):
+        console.print(f"problem: {result.problem_count - len(result.problems):,} more")

@@ -1,0 +1,85 @@
+"""Looking a store over: what endangers data or time there, and what to do about it. Nothing is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskctx_sql import json_files, salvage
+from taskctx_sql.findings import Examination, Found
+from taskctx_sql.health import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
+from taskctx_sql.opening import is_json_address, json_folder
+from taskctx_sql.salvage import Damage
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+# A file is written as a whole at each save.
+LARGE_FILE = 10_000_000
+
+
+async def examine(address: str | AsyncEngine, *, schema: str | None = None) -> Examination:
+    """Look a store over: its schema, the settings that endanger data, indexes, orphans, the largest contexts.
+
+    Args:
+        address: What `open_store` takes; an engine is examined as it is set.
+        schema: On Postgres, the schema that the tables are in.
+
+    Raises:
+        InvalidAddressError: The address names no store.
+        StoreUnavailableError: The database could not be reached.
+    """
+    if isinstance(address, str) and is_json_address(address):
+        folder = json_folder(address)
+        findings = await asyncio.to_thread(lambda: list(_look_at_folder(folder)))
+        shown = f"json:///{folder}"
+    else:
+        from taskctx_sql.sql import dialect, examining
+
+        findings = await examining.examine(address, schema)
+        shown = dialect.mask(address if isinstance(address, str) else str(address.url))
+    return Examination(shown, (*findings, *await asyncio.to_thread(lambda: list(_library()))))
+
+
+def _look_at_folder(folder: Path) -> Iterator[Found]:
+    if not folder.is_dir():
+        yield Found("folder", "error", f"there is no folder {folder}", "check the path; the first save makes it")
+        return
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Found("folder", "error", f"{folder} may not be read and written", "give its owner the permission")
+        return
+    histories = [path for path in sorted(folder.iterdir()) if json_files.chat_id(path.name) is not None]
+    yield Found("folder", "ok", f"{folder} has {len(histories):,} histories")
+    for path in sorted(folder.iterdir()):
+        if json_files.set_aside_from(path.name) is not None:
+            remedy = "bring what is whole in it into a database with `taskctx import`, and move it away"
+            yield Found("set aside", "warning", f"{path.name} was not readable", remedy)
+        elif path.name.startswith(".taskctx-"):
+            yield Found("left over", "note", f"{path.name} is of a save that broke off", "remove it")
+    for path in histories:
+        yield from _look_at_file(path)
+
+
+def _look_at_file(path: Path) -> Iterator[Found]:
+    try:
+        damage = next((part for part in salvage.read_entries(path) if isinstance(part, Damage)), None)
+    except OSError as error:
+        yield Found("histories", "error", f"{path.name} cannot be read: {error.strerror}", "check its permissions")
+        return
+    if damage is not None:
+        remedy = "bring what is whole in it into a database with `taskctx import`: the next load sets it aside"
+        yield Found("histories", "error", f"{path.name}, {damage}", remedy)
+    elif path.stat().st_size > LARGE_FILE:
+        size = f"{path.name} has {path.stat().st_size / 1e6:,.0f} MB"
+        yield Found("histories", "note", size, "each save writes all of it: move to a database with `taskctx import`")
+
+
+def _library() -> Iterator[Found]:
+    """The reference's own checks of closing and optimizing."""
+    checks = {"closing": diagnose_resource_cleanup_issue, "optimizing": diagnose_context_optimization_issue}
+    for name, diagnose in checks.items():
+        for finding in diagnose().findings:
+            yield Found(name, finding.level, finding.message)

@@ -1,0 +1,320 @@
+"""Moving contexts: the original's JSON folders into a database, back into its format, and between databases.
+
+Nothing that is there is ever overwritten, each can be interrupted and done again, and each compares at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskctx_sql import json_files, salvage
+from taskctx_sql.errors import (
+    CorruptRecordError,
+    InvalidAddressError,
+    InvalidIdError,
+    MissingHistoriesError,
+    MissingUserError,
+    StaleContextError,
+)
+from taskctx_sql.json_export import Batches, first_difference, read_history, write_history
+from taskctx_sql.moved import Imported, ImportedChat, Moved, Progress, no_progress
+from taskctx_sql.opening import is_json_address, json_folder, missing_file, open_store
+from taskctx_sql.records import ContextKey
+from taskctx_sql.store import Store
+
+if TYPE_CHECKING:
+    from taskctx_sql.sql.store import SqlStore
+
+
+async def import_folder(
+    folder: str | Path,
+    store: SqlStore,
+    *,
+    user_id: str,
+    chat_id: str | None = None,
+    verify: bool = True,
+    progress: Progress = no_progress,
+) -> Imported:
+    """Bring the original's history files into a database; the folder is not changed.
+
+    An entry that is there already is not written again. From a damaged file every whole entry comes, and the rest is
+    told by its bytes. Files that were set aside as unreadable come before the one that took their place.
+
+    Args:
+        folder: Where the files are.
+        store: An open database.
+        user_id: Whose they are: the files do not know.
+        chat_id: Which chat's; all if not given.
+        verify: Read the files again afterwards, and see that each of their entries is in the database.
+        progress: Told of each step, in bytes.
+
+    Returns:
+        What came of each chat, in the order of the files' last changes, which is that of their contexts' making.
+
+    Raises:
+        MissingHistoriesError: There is no such folder, or no history file in it.
+        InvalidIdError: The user_id cannot be one.
+        StoreError: The database failed; what came before is there.
+    """
+    from taskctx_sql.sql.importing import Files, import_chat, verify_chat
+
+    ContextKey(user_id, "")
+    started = time.monotonic()
+    folder = Path(folder)
+    chats, ignored = history_files(folder, chat_id)
+    found = [Files(paths, ImportedChat(chat, [path.name for path in paths])) for chat, paths in chats.items()]
+    total = sum(files.size for files in found) * (2 if verify else 1)
+    imported = Imported(f"json:///{folder}", store.address, [files.chat for files in found], ignored)
+    tell = _adding_up(progress, total)
+    for files in found:
+        try:
+            key = ContextKey(user_id, files.chat.chat_id)
+            await import_chat(store, key, files, tell)
+            if verify:
+                files.chat.verified = await verify_chat(store, key, files, tell)
+        except (OSError, InvalidIdError, StaleContextError) as error:
+            files.chat.error = " ".join(str(error).split())
+    imported.seconds = time.monotonic() - started
+    return imported
+
+
+async def export(
+    store: SqlStore,
+    folder: str | Path,
+    *,
+    user_id: str | None = None,
+    chat_id: str | None = None,
+    replace: bool = False,
+    verify: bool = True,
+    progress: Progress = no_progress,
+) -> Moved:
+    """Write contexts of a database as the original's history files, and compare them entry by entry.
+
+    The original knows no users. So one user's files go into the folder itself, and without ``user_id`` each user's
+    go into a folder of its own in it. A file that is there already is replaced only if the new one goes on after it.
+
+    Args:
+        store: An open database; it is only read.
+        folder: Where the files go; made if it is missing.
+        user_id: Whose contexts; all users' if not given.
+        chat_id: Which of that user's; all if not given.
+        replace: Replace files that have something else, too.
+        verify: Read the files afterwards, and compare each entry.
+        progress: Told of each step, in updates.
+
+    Raises:
+        StoreError: The database failed; files that were written are whole.
+        OSError: The folder cannot be made.
+    """
+    from taskctx_sql.sql.copying import contexts
+    from taskctx_sql.sql.exporting import count_left_behind, history
+
+    started = time.monotonic()
+    folder = Path(folder)
+    moved = Moved(store.address, f"json:///{folder}", verified=0 if verify else None)
+    total = 0
+    async for context in contexts(store, user_id, chat_id):
+        total += context.next_seq - 1
+    tell = _adding_up(progress, total * (2 if verify else 1))
+    async for context in contexts(store, user_id, chat_id):
+        moved.contexts += 1
+        try:
+            into = folder if user_id is not None else folder / json_files.folder_name(context.key.user_id)
+            await asyncio.to_thread(into.mkdir, parents=True, exist_ok=True)
+            path = into / json_files.file_name(context.key)
+            left: dict[str, int] = {}
+            outcome, count = await write_history(
+                path, _told(history(store, context, left), tell, path), replace=replace
+            )
+            await count_left_behind(store, context, left)
+        except (OSError, InvalidIdError, CorruptRecordError) as error:
+            _refuse(moved, context.key, " ".join(str(error).split()))
+            continue
+        if outcome == "refused":
+            _refuse(moved, context.key, f"{path} has something else: move it away, or ask for it to be replaced")
+            continue
+        moved.outcomes[outcome] += 1
+        moved.updates += count
+        moved.added += count if outcome != "unchanged" else 0
+        for what, number in left.items():
+            moved.left_behind[what] = moved.left_behind.get(what, 0) + number
+        if moved.verified is not None:
+            same, difference = await first_difference(path, _told(history(store, context, {}), tell, path))
+            moved.verified += same
+            if difference is not None:
+                moved.tell(context.key, difference)
+    moved.seconds = time.monotonic() - started
+    return moved
+
+
+async def copy(
+    source: str,
+    target: str,
+    *,
+    user_id: str | None = None,
+    chat_id: str | None = None,
+    verify: bool = True,
+    progress: Progress = no_progress,
+) -> Moved | Imported:
+    """Copy contexts between any two stores, and compare both sides afterwards, entry by entry.
+
+    Between databases rows go as they are, removed ones, runs and revisions too. A context that is in the target
+    already is brought up to date if it only fell behind, and refused if it has changed there.
+
+    Args:
+        source: Where from: an address that `open_store` takes.
+        target: Where to.
+        user_id: Whose contexts. Needed where the source is a folder of JSON files and the target is none.
+        chat_id: Which of that user's; all if not given.
+        verify: Compare both sides afterwards.
+        progress: Told of each step.
+
+    Raises:
+        InvalidAddressError: An address names no store, or both name the same one.
+        MissingUserError: The files' user is needed.
+        MissingHistoriesError: The folder of the source has no history files.
+        StoreError: A store failed; what came before is there, and copying again goes on.
+    """
+    started = time.monotonic()
+    if source == target:
+        raise InvalidAddressError(source if is_json_address(source) else _masked(source), "it is both ends of the copy")
+    if (missing := missing_file(source)) is not None:
+        raise MissingHistoriesError(str(missing), "there is no such file")
+    if is_json_address(source):
+        if is_json_address(target):
+            return await _copy_files(json_folder(source), json_folder(target), chat_id, verify, progress)
+        if user_id is None:
+            raise MissingUserError(source)
+        # Before a database is made for nothing.
+        history_files(json_folder(source), chat_id)
+        async with open_store(target) as store:
+            return await import_folder(
+                json_folder(source),
+                database_of(store),
+                user_id=user_id,
+                chat_id=chat_id,
+                verify=verify,
+                progress=progress,
+            )
+    async with open_store(source) as store:
+        if is_json_address(target):
+            return await export(
+                database_of(store),
+                json_folder(target),
+                user_id=user_id,
+                chat_id=chat_id,
+                verify=verify,
+                progress=progress,
+            )
+        async with open_store(target) as other:
+            from taskctx_sql.sql.copying import copy_database
+
+            moved = await copy_database(
+                database_of(store),
+                database_of(other),
+                user_id=user_id,
+                chat_id=chat_id,
+                verify=verify,
+                progress=progress,
+            )
+    moved.seconds = time.monotonic() - started
+    return moved
+
+
+async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: bool, progress: Progress) -> Moved:
+    started = time.monotonic()
+    chats, _ = history_files(source, chat_id)
+    moved = Moved(f"json:///{source}", f"json:///{target}", verified=0 if verify else None)
+    await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+    paths = [path for paths in chats.values() for path in paths]
+    for at, path in enumerate(paths):
+        progress(f"copying {path.name}", at, len(paths))
+        moved.contexts += 1
+        damage = [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)]
+        outcome, count = await write_history(target / path.name, read_history(path), replace=False)
+        moved.outcomes[outcome] += 1
+        moved.updates += count
+        moved.added += count if outcome in ("added", "extended") else 0
+        for part in damage:
+            moved.tell(path.name, str(part))
+        if outcome == "refused":
+            moved.tell(path.name, f"{target / path.name} has something else: move it away")
+        elif moved.verified is not None:
+            same, difference = await first_difference(target / path.name, read_history(path))
+            moved.verified += same
+            if difference is not None:
+                moved.tell(path.name, difference)
+    moved.seconds = time.monotonic() - started
+    return moved
+
+
+def _masked(address: str) -> str:
+    from taskctx_sql.sql.dialect import mask
+
+    return mask(address)
+
+
+def database_of(store: Store) -> SqlStore:
+    """Return an open store of a database as what it is.
+
+    Raises:
+        InvalidAddressError: It is a folder of files.
+    """
+    from taskctx_sql.sql.store import SqlStore
+
+    if not isinstance(store, SqlStore):
+        raise InvalidAddressError(store.address, "it is no database")
+    return store
+
+
+def _refuse(moved: Moved, key: ContextKey, reason: str) -> None:
+    moved.outcomes["refused"] += 1
+    moved.tell(key, reason)
+
+
+async def _told(batches: Batches, tell: Progress, path: Path) -> Batches:
+    async for batch in batches:
+        yield batch
+        tell(path.name, len(batch), None)
+
+
+def history_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return each chat's files, the oldest first, and the names of those that are none.
+
+    Raises:
+        MissingHistoriesError: There is no such folder, or no history file in it.
+    """
+    if not folder.is_dir():
+        raise MissingHistoriesError(str(folder), "there is no such folder")
+    chats: dict[str, list[tuple[int, Path]]] = {}
+    ignored = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() or path.name.startswith(".taskctx-"):
+            continue
+        name, number = json_files.set_aside_from(path.name) or (path.name, 10_000)
+        chat = json_files.chat_id(name)
+        if chat_id is not None and chat != chat_id:
+            continue
+        if chat is None:
+            ignored.append(path.name)
+        else:
+            chats.setdefault(chat, []).append((number, path))
+    if not chats:
+        wanted = "context_history_*.json" if chat_id is None else f"file of chat {chat_id!r}"
+        raise MissingHistoriesError(str(folder), f"it has no {wanted}")
+    ordered = {chat: [path for _, path in sorted(numbered)] for chat, numbered in chats.items()}
+    return dict(sorted(ordered.items(), key=lambda item: item[1][-1].stat().st_mtime)), ignored
+
+
+def _adding_up(progress: Progress, total: int) -> Progress:
+    done = 0
+
+    def tell(doing: str, more: int, _: int | None) -> None:
+        nonlocal done
+        done += more
+        progress(doing, done, total)
+
+    return tell

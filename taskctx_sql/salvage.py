@@ -1,0 +1,177 @@
+"""Reading a history file entry by entry: in little memory, and past what is damaged.
+
+A file that the original cut short has whole entries, and a rest. One that was damaged otherwise (a bad disk, an edit by
+hand) may go on after it: in the original's layout each entry begins on a line of its own, and there reading goes on.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from taskctx_sql import codec, json_files
+from taskctx_sql.records import ContextUpdate
+
+CHUNK: Final = 1 << 20
+
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+# Where an entry begins in the original's layout. A line break inside a string is always escaped, and the lines
+# within an entry are indented further, so nothing else looks like it.
+_NEXT_ENTRY: Final = re.compile(r"\n  (?=\{)")
+# How a byte that is no UTF-8 is read here; in a proper file no text has one of these.
+_BAD_BYTE: Final = re.compile("[\udc80-\udcff]")
+
+
+class Entry(NamedTuple):
+    """A whole entry of a file, and where it stands: from byte ``start`` up to byte ``end``."""
+
+    update: ContextUpdate
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A part of a file that is no whole entry: from byte ``start`` up to byte ``end``, counted from 0."""
+
+    start: int
+    end: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"bytes {self.start:,} to {self.end:,}: {self.reason}"
+
+
+def read_entries(path: Path, *, chunk: int = CHUNK) -> Iterator[Entry | Damage]:
+    """Read a history file, a piece at a time, and return its entries and what else is in it, in order.
+
+    The file is not changed. In memory there is never more than an entry and a chunk, unless the file is damaged and
+    not in the original's layout.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        yield from _Reader(file, chunk).read()
+
+
+class _Reader:
+    """The text from where reading is, as far as it was needed."""
+
+    def __init__(self, file: BinaryIO, chunk: int) -> None:
+        self._file = file
+        self._chunk = chunk
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text = ""
+        self._at = 0
+        # A place in the text and its byte in the file: others are counted from there.
+        self._known = (0, 0)
+        self._ended = False
+        # Whether a comma comes first.
+        self._after_entry = False
+        self._after_rest = False
+
+    def read(self) -> Iterator[Entry | Damage]:
+        """Return what is in the file."""
+        if self._next() == "\ufeff":
+            self._at += 1
+        if self._next() != "[":
+            yield self._rest("it is not a list of updates" if self._next() else "it is empty")
+            return
+        self._at += 1
+        while (letter := self._next()) not in ("", "]"):
+            if self._after_entry and letter == ",":
+                self._at += 1
+                if not self._next():
+                    break
+            elif self._after_entry:
+                here = self._byte(self._at)
+                yield Damage(here, here, "a comma is missing")
+            yield self._entry()
+        if self._after_rest:
+            return
+        if not self._next():
+            here = self._byte(self._at)
+            yield Damage(here, here, "the file ends here, and the list does not")
+            return
+        self._at += 1
+        if self._next():
+            yield self._rest("it comes after the end of the list")
+
+    def _entry(self) -> Entry | Damage:
+        while True:
+            try:
+                value, end = codec.read_file_value(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                if self._ended or _NEXT_ENTRY.search(self._text, self._at):
+                    return self._skip(_told(error))
+                self._read_more()
+                continue
+            if end < len(self._text) or self._ended:
+                break
+            # A number may go on.
+            self._read_more()
+        begin, self._at, self._after_entry = self._at, end, True
+        start, stop = self._byte(begin), self._byte(end)
+        if not self._text.isascii() and _BAD_BYTE.search(self._text, begin, end):
+            return Damage(start, stop, "it has bytes that are not UTF-8")
+        try:
+            return Entry(json_files.update_of(value, "the entry"), start, stop)
+        except ValueError as error:
+            return Damage(start, stop, str(error))
+
+    def _skip(self, reason: str) -> Damage:
+        """Go on where the next entry begins, or else at the end, and return what is left out."""
+        start = self._byte(self._at)
+        while (found := _NEXT_ENTRY.search(self._text, self._at)) is None:
+            if self._ended:
+                return self._rest(reason)
+            self._read_more()
+        self._at, self._after_entry = found.end(), False
+        return Damage(start, self._byte(self._at), reason)
+
+    def _rest(self, reason: str) -> Damage:
+        """Go to the end, and return all that is left out."""
+        start, self._after_rest = self._byte(self._at), True
+        while not self._ended:
+            self._at = len(self._text)
+            self._read_more()
+        self._at = len(self._text)
+        return Damage(start, self._byte(self._at), reason)
+
+    def _next(self) -> str:
+        """Go past white space, and return the character that follows; at the end an empty text."""
+        while True:
+            found = _SPACE.match(self._text, self._at)
+            assert found is not None
+            self._at = found.end()
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read_more()
+
+    def _read_more(self) -> None:
+        """Let go of what was read, and read as much as waits already: so a long entry is tried again seldom."""
+        self._known = (0, self._byte(self._at))
+        rest, self._at = self._text[self._at :], 0
+        data = self._file.read(max(self._chunk, len(rest)))
+        self._ended = not data
+        self._text = rest + self._decoder.decode(data, final=self._ended)
+
+    def _byte(self, at: int) -> int:
+        known, byte = self._known
+        if self._text.isascii():
+            return byte + at - known
+        low, high = min(known, at), max(known, at)
+        between = len(self._text[low:high].encode("utf-8", "surrogateescape"))
+        self._known = (at, byte + between if at >= known else byte - between)
+        return self._known[1]
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return f"it is not a whole entry: {getattr(error, 'msg', None) or error}"

@@ -1,0 +1,210 @@
+"""Looking a database over, without changing anything in it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateIndex
+
+from taskctx_sql.errors import SchemaError, StoreFailedError
+from taskctx_sql.findings import Found, Level
+from taskctx_sql.sql import dialect, schema, tables
+from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
+
+# Before it, two connections that commit and checkpoint at once could corrupt a file in WAL mode.
+SAFE_SQLITE: Final = (3, 51, 3)
+CLOCK_SECONDS: Final = 2.0
+LARGE_CONTEXT: Final = 100_000
+LARGEST: Final = 5
+SHORT_BUSY_TIMEOUT: Final = 5_000
+
+_SYNCHRONOUS: Final = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+
+
+async def examine(database: str | AsyncEngine, schema_name: str | None) -> list[Found]:
+    """Return what is to be said of a database.
+
+    An engine of the caller's is examined as it is set; for an address, a SQLite file is opened for reading only, and
+    its connection's settings are those that the library would make.
+
+    Raises:
+        InvalidAddressError: The address names no database.
+        StoreError: It could not be read at all.
+    """
+    engine = _reading_engine(database) if isinstance(database, str) else database
+    if isinstance(engine, Found):
+        return [engine]
+    try:
+        return await schema.on_connection(engine, "examine", lambda connection: list(_look(connection, schema_name)))
+    except (SchemaError, StoreFailedError) as error:
+        return [Found("open", "error", str(error))]
+    finally:
+        if isinstance(database, str):
+            await engine.dispose()
+
+
+def _reading_engine(address: str) -> AsyncEngine | Found:
+    url = dialect.parse_url(address)
+    if not dialect.is_file(url):
+        return dialect.create_engine(url)
+    path = Path(str(url.database)).absolute()
+    if not path.is_file():
+        return Found("open", "error", f"there is no file {path}", "check the path, or run `taskctx upgrade URL`")
+    reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={"mode": "ro", "uri": "true"})
+    engine = create_async_engine(reading, connect_args={"isolation_level": None})
+
+    def set_up(connection: Any, record: Any) -> None:
+        # What lasts for the connection only; the journal's mode is the file's own.
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(dialect.SQLITE_BUSY_SECONDS * 1000)}")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", set_up)
+    return engine
+
+
+def _look(connection: sa.Connection, name: str | None) -> Iterator[Found]:
+    yield from _settings_of_sqlite(connection) if dialect.is_sqlite(connection) else _settings_of_postgres(connection)
+    address = dialect.mask(str(connection.engine.url))
+    try:
+        schema.check(connection, name, address)
+    except SchemaError as error:
+        yield Found("schema", "error", *str(error).rpartition(": ")[::2])
+        return
+    yield Found("schema", "ok", f"it is at {schema.head()}")
+    # SQLAlchemy puts it before each table's name.
+    connection = connection.execution_options(schema_translate_map={None: name}) if name else connection
+    yield from _indexes(connection, name)
+    yield from _orphans(connection)
+    yield from _unfinished(connection)
+    yield from _largest(connection)
+
+
+def _settings_of_sqlite(connection: sa.Connection) -> Iterator[Found]:
+    version = sqlite3.sqlite_version_info
+    yield _found(
+        "sqlite",
+        version >= SAFE_SQLITE,
+        f"SQLite is {sqlite3.sqlite_version}",
+        "before 3.51.3 two connections that commit and checkpoint at once can, very rarely, corrupt a file: "
+        "use a Python with a newer SQLite",
+    )
+    journal = str(_pragma(connection, "journal_mode"))
+    yield _found(
+        "journal",
+        journal in ("wal", "memory"),
+        f"the journal is {journal}",
+        "readers and writers stop each other: open it once with this library, or run `PRAGMA journal_mode = WAL`",
+    )
+    synchronous = int(_pragma(connection, "synchronous"))
+    yield _found(
+        "synchronous",
+        synchronous >= 2,
+        f"synchronous is {_SYNCHRONOUS.get(synchronous, synchronous)}",
+        "a power cut loses saves that were acknowledged: run `PRAGMA synchronous = FULL` on each connection",
+    )
+    timeout = int(_pragma(connection, "busy_timeout"))
+    yield _found(
+        "busy timeout",
+        timeout >= SHORT_BUSY_TIMEOUT,
+        f"the busy timeout is {timeout / 1000:g} s",
+        "with several writers saves fail as locked: run `PRAGMA busy_timeout = 60000` on each connection",
+    )
+    pages, free = int(_pragma(connection, "page_count")), int(_pragma(connection, "freelist_count"))
+    if free > 1000 and free * 2 > pages:
+        yield Found("space", "note", f"{free / pages:.0%} of the file is free", "run `VACUUM` to give it back")
+
+
+def _settings_of_postgres(connection: sa.Connection) -> Iterator[Found]:
+    for name, danger in (
+        ("fsync", "a crash of the machine can corrupt the database"),
+        ("full_page_writes", "a crash of the machine can corrupt the database"),
+        ("synchronous_commit", "a crash of the server loses saves that were acknowledged"),
+    ):
+        value = str(connection.scalar(sa.text(f"SHOW {name}")))
+        yield _found(name, value != "off", f"{name} is {value}", f"{danger}: set {name} = on")
+    before = time.time()
+    there = float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")) or 0)
+    difference = there - (before + time.time()) / 2
+    yield _found(
+        "clock",
+        abs(difference) <= CLOCK_SECONDS,
+        f"the server's clock differs by {difference:+.1f} s",
+        "times of several machines do not compare: let both follow one time server",
+    )
+
+
+def _indexes(connection: sa.Connection, name: str | None) -> Iterator[Found]:
+    inspector = sa.inspect(connection)
+    missing = 0
+    for table in tables.metadata.sorted_tables:
+        key = inspector.get_pk_constraint(table.name, schema=name)["constrained_columns"]
+        wanted = [column.name for column in table.primary_key.columns]
+        if key != wanted:
+            missing += 1
+            remedy = "restore the table from a backup, or copy the database into a new one with `taskctx copy`"
+            yield Found("indexes", "error", f"the key of {table.name} is not ({', '.join(wanted)})", remedy)
+        there = [tuple(index["column_names"]) for index in inspector.get_indexes(table.name, schema=name)]
+        for index in table.indexes:
+            if tuple(column.name for column in index.columns) not in there:
+                missing += 1
+                statement = " ".join(str(CreateIndex(index).compile(dialect=connection.dialect)).split())
+                yield Found("indexes", "warning", f"the index {index.name} is missing", f"run `{statement}`")
+    if not missing:
+        yield Found("indexes", "ok", "all indexes are there")
+
+
+def _orphans(connection: sa.Connection) -> Iterator[Found]:
+    orphans = 0
+    for table in (updates, models, files, runs, revisions):
+        # Each id once: a history has many rows.
+        ids = sa.select(table.c.context_id).distinct().subquery()
+        both = ids.outerjoin(contexts, contexts.c.context_id == ids.c.context_id)
+        alone = sa.select(sa.func.count()).select_from(both).where(contexts.c.context_id.is_(None))
+        count = connection.scalar(alone) or 0
+        if count:
+            orphans += 1
+            message = f"{table.name} has rows of {count:,} contexts that are not there"
+            there = sa.select(contexts.c.context_id).scalar_subquery()
+            statement = str(sa.delete(table).where(table.c.context_id.not_in(there)))
+            yield Found("orphans", "warning", message, f"run `{' '.join(statement.split())}`")
+    if not orphans:
+        yield Found("orphans", "ok", "every row has its context")
+
+
+def _unfinished(connection: sa.Connection) -> Iterator[Found]:
+    count = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision == 0)) or 0
+    if count:
+        message = f"{count:,} contexts were not copied to their end, and show nothing"
+        yield Found("unfinished", "warning", message, "run the same `taskctx copy` again, or `taskctx erase` them")
+    beyond = sa.exists().where(updates.c.context_id == contexts.c.context_id, updates.c.seq >= contexts.c.next_seq)
+    wrong = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0, beyond)) or 0
+    if wrong:
+        message = f"{wrong:,} contexts have updates beyond their next number: saves to them fail"
+        yield Found("numbers", "error", message, "finish the `taskctx copy` that broke off, or restore a backup")
+
+
+def _largest(connection: sa.Connection) -> Iterator[Found]:
+    statement = sa.select(contexts.c.user_id, contexts.c.chat_id, contexts.c.next_seq - 1)
+    total = connection.scalar(sa.select(sa.func.count()).select_from(contexts)) or 0
+    yield Found("contexts", "ok", f"there are {total:,}")
+    for user, chat, count in connection.execute(statement.order_by(contexts.c.next_seq.desc()).limit(LARGEST)):
+        level: Level = "note"
+        remedy = "load it with history_limit, or run `taskctx prune --removed`" if count > LARGE_CONTEXT else ""
+        yield Found("largest", level, f"context ({user!r}, {chat!r}) has {count:,} updates", remedy)
+
+
+def _pragma(connection: sa.Connection, name: str) -> Any:
+    return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+def _found(check: str, good: bool, message: str, remedy: str) -> Found:
+    return Found(check, "ok", message) if good else Found(check, "warning", message, remedy)
