@@ -38,7 +38,7 @@ def usable(user: str, chat: str) -> ContextKey | None:
         return None
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(ids, ids), min_size=2, max_size=5, unique=True))
 async def test_a_context_is_reached_by_its_user_and_chat_alone(
     store: Store, tmp_path: Path, pairs: list[tuple[str, str]]
