@@ -275,9 +275,7 @@ async def test_a_failure_is_logged_and_the_house_is_kept_again(
         assert await chats(store, "u") == set()
 
 
-async def test_an_open_store_keeps_house_by_itself_if_asked(address: str, kind: str, user: str) -> None:
-    if kind.endswith("plain"):
-        pytest.skip("they have no address of their own")
+async def test_an_open_store_keeps_house_by_itself_if_asked(address: str, user: str) -> None:
     async with open_store(address) as store:
         await saved(store, user, "c", at=time.time() - 10_000 * DAY)
     # So old that nothing else in a shared database is.

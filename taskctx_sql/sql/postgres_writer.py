@@ -135,8 +135,8 @@ class PostgresWriter:
                 if _needs_no_question(job):
                     # Somebody else may have had the context locked: here nobody but this save waits for them.
                     heads = await _write_at_once([job], connection, waiting=True)
-                    for head in heads.values():
-                        return job.saved(head)
+                    if heads:
+                        return job.saved(heads[job.encoded.context_id])
                 return await _in_transaction(save("postgresql", job), connection)
         finally:
             await held.close()
