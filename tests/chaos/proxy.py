@@ -11,8 +11,8 @@ import contextlib
 import re
 from collections.abc import Callable
 from enum import Enum
-from types import TracebackType
-from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.loopback import Loopback, Streams
 
 _WRITES = re.compile(rb"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 _BEGINS = re.compile(rb"^\s*(begin|start)\b", re.IGNORECASE)
@@ -30,8 +30,8 @@ class Cut(Enum):
     LATE = "it is delivered after the connection is gone, while the save is tried again"
 
 
-class Proxy:
-    """Listens on a port of this machine, and passes everything on to the server.
+class Proxy(Loopback):
+    """Passes everything on, until it cuts.
 
     Args:
         server_url: The server.
@@ -39,45 +39,13 @@ class Proxy:
     """
 
     def __init__(self, server_url: str, choose: Callable[[], Cut | None]) -> None:
-        self._parts = urlsplit(server_url)
+        super().__init__(server_url)
         self._choose = choose
-        self._tasks: set[asyncio.Task[None]] = set()
         self.decisive = 0
         self.cuts = 0
 
-    async def __aenter__(self) -> Proxy:
-        self._listening = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._listening.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def url(self) -> str:
-        """The URL of the same database through the proxy."""
-        port = self._listening.sockets[0].getsockname()[1]
-        user = self._parts.netloc.rpartition("@")[0] or "postgres"
-        return f"postgresql://{user}@127.0.0.1:{port}{self._parts.path}"
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        socket_folder = parse_qs(self._parts.query).get("host", [""])[0]
-        port = self._parts.port or 5432
-        if socket_folder.startswith("/"):
-            return await asyncio.open_unix_connection(f"{socket_folder}/.s.PGSQL.{port}")
-        return await asyncio.open_connection(unquote(socket_folder or self._parts.hostname or "127.0.0.1"), port)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        server_reader, server_writer = await self._connect()
-        session = _Session(self, reader, writer, server_reader, server_writer)
+    async def serve(self, client: Streams, server: Streams) -> None:
+        session = _Session(self, *client, *server)
         answers = asyncio.create_task(session.pass_answers())
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -85,8 +53,6 @@ class Proxy:
         finally:
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)
-            for end in (writer, server_writer):
-                end.transport.abort()
 
     def cut_here(self) -> Cut | None:
         """Decide at a message that commits a write."""

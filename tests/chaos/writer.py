@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from taskctx_sql import ContextKey, Feature, Store, open_store, upgrade
+from taskctx_sql import Store, open_store, upgrade
 from taskctx_sql.errors import StoreError
-from taskctx_sql.records import ContextSummary, Delta, Loaded, Saved, StoredUpdate
+from taskctx_sql.records import Delta, Saved
 from tests.chaos.marks import Journal, add_step, context_of
+from tests.faults import FaultyStore
 
 # What can be broken on purpose, to see that the checker notices.
 BREAKS = {
@@ -89,22 +88,8 @@ async def _save_again_and_again(store: Store, job: Job, writer: str, journal: Jo
             await asyncio.sleep(job.pause)
 
 
-class Careless:
+class Careless(FaultyStore):
     """A store that sends a save that failed again as if it were another one: what the library must never do."""
-
-    def __init__(self, behind: Store) -> None:
-        self.behind = behind
-
-    @property
-    def address(self) -> str:
-        return self.behind.address
-
-    @property
-    def features(self) -> frozenset[Feature]:
-        return self.behind.features
-
-    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
-        return await self.behind.load(key, history_limit=history_limit)
 
     async def save(self, delta: Delta, /) -> Saved:
         while True:
@@ -113,17 +98,3 @@ class Careless:
                 return await self.behind.save(delta)
             except StoreError:
                 await asyncio.sleep(PAUSE)
-
-    def updates(self, key: ContextKey, /, **bounds: Any) -> AsyncIterator[StoredUpdate]:
-        return self.behind.updates(key, **bounds)
-
-    async def contexts(
-        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
-    ) -> Sequence[ContextSummary]:
-        return await self.behind.contexts(user_id, after=after, limit=limit)
-
-    async def delete(self, key: ContextKey, /) -> bool:
-        return await self.behind.delete(key)
-
-    async def close(self) -> None:
-        await self.behind.close()
