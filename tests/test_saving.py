@@ -532,3 +532,22 @@ async def test_what_was_tried_and_changed_nothing_is_not_unsaved(store: Store, u
     assert context.has_unsaved_changes
     del context.file_tracker["a"]
     assert not context.has_unsaved_changes
+
+
+async def test_the_newest_that_are_left_are_found_behind_many_that_were_removed(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    fill(context, 3000)
+    await context.save()
+    left = context.context_history[5:105:2]
+    context.context_history = left
+    await context.save()
+    for limit in (0, 1, 10, 49, 50, 51):
+        part = await loaded(store, user, history_limit=limit)
+        assert [update.data for update in part.context_history] == [
+            update.data for update in left[50 - min(limit, 50) :]
+        ]
+        assert part.history_complete == (limit >= 50)
+        assert len([update async for update in part.earlier_updates()]) == max(0, 50 - limit)
+    for newest_first in (False, True):
+        rows = [row async for row in store.updates(context.key, newest_first=newest_first)]
+        assert [row.update.data for row in rows] == [update.data for update in left[:: -1 if newest_first else 1]]
