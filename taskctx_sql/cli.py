@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 import taskctx_sql
-from taskctx_sql import cli_housekeeping, cli_moving, cli_reports, display, health, settings
+from taskctx_sql import cli_history, cli_housekeeping, cli_moving, cli_reports, display, health, settings
 from taskctx_sql import demo as demo_task
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, schema_option
 from taskctx_sql.errors import TaskContextError
@@ -47,6 +47,7 @@ def main(traceback: bool) -> None:
     taskctx list                              print which contexts there are
     taskctx show USER CHAT                    print a context
     taskctx tail USER CHAT                    follow a context as it grows
+    taskctx log USER CHAT                     print its revisions; also diff, restore, undo, fork
     taskctx search TEXT                       find a text in what was recorded
     taskctx report NAME                       print what happened, failed, grows and costs
     taskctx diagnose                          find out why something does not load, close or optimize
@@ -233,5 +234,5 @@ def _program() -> str:
     return "taskctx" if shutil.which("taskctx") else sys.argv[0]
 
 
-for command in (*cli_moving.COMMANDS, *cli_housekeeping.COMMANDS):
+for command in (*cli_moving.COMMANDS, *cli_housekeeping.COMMANDS, *cli_history.COMMANDS):
     main.add_command(command)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from taskctx_sql import codec, limits, settings
 from taskctx_sql.errors import InvalidContextError
-from taskctx_sql.optimize import updates_to_keep
+from taskctx_sql.optimize import OptimizePlan, plan
 from taskctx_sql.records import (
     ContextKey,
     ContextUpdate,
@@ -17,12 +17,13 @@ from taskctx_sql.records import (
     FileChange,
     Loaded,
     MappingChange,
+    Operation,
     Run,
     Saved,
 )
 from taskctx_sql.resources import Resources
 from taskctx_sql.settings import DEFAULT_MAX_CONTEXT_SIZE, DEFAULT_TASK_DIR
-from taskctx_sql.tracking import NotedDict, TrackedDict, TrackedList
+from taskctx_sql.tracking import ListDifference, NotedDict, TrackedDict, TrackedList
 
 Clock = Callable[[], float]
 
@@ -45,6 +46,7 @@ class MemoryContext:
         model_tracker: The model uses, oldest first.
         revision: The store's revision that this memory last saw; 0 if none.
         history_complete: Whether memory has the whole history, and not only the newest part of it.
+        is_past: Whether memory shows an earlier revision, which cannot be saved.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class MemoryContext:
         self.start_time: float | None = None
         self.revision = 0
         self.history_complete = True
+        self.is_past = False
         self._clock = clock
         self._resources = Resources()
         self._history: TrackedList[ContextUpdate] = TrackedList()
@@ -72,6 +75,10 @@ class MemoryContext:
         self._key_of_base: ContextKey | None = None
         self._ids_of_base: tuple[Any, Any] = (None, None)
         self._loaded_from: int | None = None
+        # What optimize or truncate took out, by identity, and the last of the two; and what is handed out of it.
+        self._dropped: dict[int, ContextUpdate] = {}
+        self._dropped_by: Operation = "optimize"
+        self._dropped_handed_out: dict[int, ContextUpdate] = {}
         # What the store has of both, and what it has once the delta under way is saved.
         self._metadata_text = self._toggles_text = _EMPTY
         self._texts_handed_out = (_EMPTY, _EMPTY)
@@ -172,20 +179,33 @@ class MemoryContext:
             self._models.append(NotedDict(entry))
             self.add_context_update("model_usage", entry)
 
-    def optimize_context(self, max_size: int = DEFAULT_MAX_CONTEXT_SIZE) -> bool:
+    @overload
+    def optimize_context(self, max_size: int = ..., *, dry_run: Literal[False] = ...) -> bool: ...
+
+    @overload
+    def optimize_context(self, max_size: int = ..., *, dry_run: Literal[True]) -> OptimizePlan: ...
+
+    def optimize_context(
+        self, max_size: int = DEFAULT_MAX_CONTEXT_SIZE, *, dry_run: bool = False
+    ) -> bool | OptimizePlan:
         """Keep the newest of equal updates, as many as fit into ``max_size`` characters of their data.
 
         Without ``max_size``, ``AIECS_MAX_CONTEXT_SIZE`` decides. The record in a database keeps what leaves.
 
+        Args:
+            max_size: How many characters may stay.
+            dry_run: Change nothing, and return what would go, and why.
+
         Returns:
-            Whether anything was removed.
+            Whether anything was removed; with ``dry_run`` a plan, which is true if anything would be, and prints well.
         """
         size = settings.max_context_size() if max_size is DEFAULT_MAX_CONTEXT_SIZE else max_size
-        kept = updates_to_keep(self._history, size)
-        if len(kept) == len(self._history):
-            return False
-        self.context_history = kept
-        return True
+        planned = plan(self._history, size)
+        if dry_run:
+            return planned
+        if planned:
+            self._drop([dropped.update for dropped in planned.dropped], planned.kept, "optimize")
+        return bool(planned)
 
     def get_active_metadata(self) -> dict[str, Any]:
         """Return the metadata without the keys whose toggle is False."""
@@ -236,6 +256,8 @@ class MemoryContext:
         self._note_model_entries()
         limits.check_save(self._history.unsaved_count + self._models.unsaved_count, len(self._files))
         history, models = self._history.peek(), self._models.peek()
+        self._dropped_handed_out, self._dropped = self._dropped, {}
+        dropped = _seqs_of(self._dropped_handed_out, history)
         metadata, metadata_text = _mapping_change(self.metadata, self._metadata_text)
         toggles, toggles_text = _mapping_change(self.metadata_toggles, self._toggles_text)
         self._texts_handed_out = (metadata_text, toggles_text)
@@ -251,8 +273,16 @@ class MemoryContext:
             files=[FileChange(*change) for change in self._files.peek()],
             metadata=metadata,
             toggles=toggles,
+            operation=self._dropped_by if dropped else None,
+            dropped=dropped,
             if_unchanged=if_unchanged,
         )
+
+    def _drop(self, dropped: Iterable[ContextUpdate], kept: Iterable[ContextUpdate], operation: Operation) -> None:
+        """Take updates out of the history; the record will say by what."""
+        self._dropped |= {id(update): update for update in dropped}
+        self._dropped_by = operation
+        self.context_history = list(kept)
 
     def _confirm(self, saved: Saved) -> None:
         """The delta is saved."""
@@ -260,8 +290,10 @@ class MemoryContext:
         self._models.confirm(saved.first_model)
         self._files.confirm(saved.first_position)
         self._metadata_text, self._toggles_text = self._texts_handed_out
+        self._dropped_handed_out = {}
         self._base = saved.base
-        self.revision = saved.revision
+        if not self.is_past:
+            self.revision = saved.revision
         if self._loaded_from is None and self._history.seqs:
             self._loaded_from = self._history.seqs[0]
 
@@ -270,11 +302,23 @@ class MemoryContext:
         self._history.abandon()
         self._models.abandon()
         self._files.abandon()
+        self._dropped, self._dropped_handed_out = {**self._dropped_handed_out, **self._dropped}, {}
 
-    def _adopt(self, loaded: Loaded) -> None:
-        """Take what a store holds, and keep what is unsaved here on top of it."""
+    def _adopt(self, loaded: Loaded, *, is_past: bool = False, contiguous: bool = True) -> None:
+        """Take what a store holds, and keep what is unsaved here on top of it.
+
+        Args:
+            loaded: What it holds.
+            is_past: Whether it is an earlier revision.
+            contiguous: Whether all that is missing is older than the first update.
+        """
         self._follow_key()
         self._note_model_entries()
+        dropped = set(_seqs_of(self._dropped, self._history.peek())) if self._dropped else set()
+        # They are other objects now.
+        self._dropped = {
+            id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
+        }
         self._history = _merged(self._history, TrackedList(loaded.history, loaded.seqs, loaded.edits))
         self._models = _merged(
             self._models, TrackedList((NotedDict(e) for _, e in loaded.models), (seq for seq, _ in loaded.models))
@@ -292,8 +336,9 @@ class MemoryContext:
         )
         self._base = loaded.base
         self.revision = loaded.revision
-        self._loaded_from = loaded.seqs[0] if loaded.seqs else None
+        self._loaded_from = loaded.seqs[0] if loaded.seqs and contiguous else None
         self.history_complete = not loaded.earlier
+        self.is_past = is_past
 
     def _follow_key(self) -> ContextKey:
         """Return the key. With another id it is another context, and there all that is in memory is unsaved."""
@@ -331,6 +376,14 @@ def _merged(here: TrackedList[Any], stored: TrackedList[Any]) -> TrackedList[Any
         stored = stored.replaced_by(kept)
     stored.extend(unsaved.appended)
     return stored
+
+
+def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:
+    """Return the seqs of those that are gone, out of items by identity."""
+    if not items:
+        return []
+    gone = zip(difference.removed, difference.removed_items, strict=True)
+    return [seq for seq, item in gone if id(item) in items]
 
 
 def _mapping(field: str, value: Any) -> dict[str, Any]:

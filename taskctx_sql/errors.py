@@ -71,6 +71,14 @@ class InvalidRetentionError(TaskContextError, ValueError):
         self.reason = reason
 
 
+class InvalidSelectionError(TaskContextError, ValueError):
+    """What is to be loaded is not said in a way that makes sense."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        super().__init__(f"{field} must be {expected}, and is {value!r}")
+        self.field, self.value, self.expected = field, value, expected
+
+
 class MissingHistoriesError(TaskContextError, ValueError):
     """A folder or a file that histories were to be read from is not there, or has none."""
 
@@ -180,6 +188,79 @@ class WrongEventLoopError(StoreError):
             "(after a fork, in the child), or use `with open_store(...)` and blocking() from any thread"
         )
         self.address = address
+
+
+class UnsupportedByStoreError(StoreError):
+    """A store cannot do what another kind of store can."""
+
+    def __init__(self, feature: str, address: str) -> None:
+        super().__init__(f"{address} does not keep {feature}: use a database, such as sqlite:///tasks.db")
+        self.feature, self.address = feature, address
+
+
+class ContextNotFoundError(StoreError):
+    """The store has no such context."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"there is no context {key}: check user and chat; `taskctx list` shows which there are")
+        self.key = key
+
+
+class ContextExistsError(StoreError):
+    """A context that was to be made is there already. Nothing was changed."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"context {key} is there already: choose another chat, or delete it first")
+        self.key = key
+
+
+class RevisionNotFoundError(StoreError):
+    """A context has no such revision, or no longer has all of it. Nothing was changed.
+
+    ``asked`` is the revision, or the time as a float; ``newest`` and ``pruned_until`` say which there are.
+    """
+
+    def __init__(self, key: object, asked: int | float, newest: int, pruned_until: int = 0) -> None:
+        if isinstance(asked, float):
+            what, why = f"state at {asked}", "it began later"
+        else:
+            what = f"revision {asked}"
+            why = "what was removed before was pruned" if 0 < asked < pruned_until else "there is none of that number"
+        first = max(pruned_until, 1)
+        super().__init__(
+            f"context {key} has no {what} to show: {why}. "
+            f"It has revisions {first} to {newest}; `taskctx log` lists them"
+        )
+        self.key, self.asked, self.newest, self.pruned_until = key, asked, newest, pruned_until
+
+
+class NothingToUndoError(StoreError):
+    """Nothing was optimized, truncated or restored that is not taken back already. Nothing was changed."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(
+            f"context {key} has no optimize, truncate or restore to take back; `taskctx log` lists what was done"
+        )
+        self.key = key
+
+
+class PastContextError(StoreError):
+    """A context that shows an earlier revision cannot do this. Nothing was changed, in memory or in the store."""
+
+    def __init__(self, key: object, revision: int, doing: str) -> None:
+        super().__init__(
+            f"context {key} shows its revision {revision}, and cannot {doing} there: load() the present "
+            "(changes are kept), or restore() or fork() that revision"
+        )
+        self.key, self.revision, self.doing = key, revision, doing
+
+
+class UnsavedChangesError(StoreError):
+    """A context has unsaved changes that would be mixed up with another state. Nothing was changed."""
+
+    def __init__(self, key: object, doing: str) -> None:
+        super().__init__(f"context {key} has unsaved changes, and cannot {doing}: save() first, then do it again")
+        self.key, self.doing = key, doing
 
 
 class StaleContextError(StoreError):

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
-from taskctx_sql import json_files
+from taskctx_sql import codec, json_files
 from taskctx_sql.errors import (
     LostContextError,
     StaleContextError,
     StoreClosedError,
     StoreFailedError,
     UnreadableFileError,
+    UnsupportedByStoreError,
 )
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
+from taskctx_sql.revisions import Difference, Revision
+from taskctx_sql.selection import Head, Selection, choose_from
 from taskctx_sql.store import Feature, finish
 
 T = TypeVar("T")
@@ -118,12 +121,28 @@ class JsonStore:
     def __repr__(self) -> str:
         return f"JsonStore({str(self.folder)!r})"
 
-    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
+    async def load(
+        self,
+        key: ContextKey,
+        /,
+        *,
+        history_limit: int | None = None,
+        revision: int | None = None,
+        at: float | None = None,
+        max_chars: int | None = None,
+        types: Sequence[str] | None = None,
+        keep_types: Sequence[str] = (),
+    ) -> Loaded:
         """See `Store.load`. Both trackers are rebuilt from the history."""
-        return await self._in_thread(lambda: self.load_now(key, history_limit=history_limit))
+        selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
+        if selection.is_past:
+            raise self._no_revisions()
+        return await self._in_thread(lambda: self.load_now(key, selection))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`. Only the history is kept."""
+        if delta.operation in ("restore", "undo"):
+            raise self._no_revisions()
         return await self._in_thread(lambda: self._save_now(delta))
 
     async def updates(
@@ -138,6 +157,21 @@ class JsonStore:
         chosen = rows[start:end]
         for row in reversed(chosen) if newest_first else chosen:
             yield row
+
+    async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
+        """See `Store.revisions`: a file has none."""
+        raise self._no_revisions()
+
+    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
+        """See `Store.difference`: a file has no revisions."""
+        raise self._no_revisions()
+
+    async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
+        """See `Store.fork`: a file has no revisions."""
+        raise self._no_revisions()
+
+    def _no_revisions(self) -> UnsupportedByStoreError:
+        return UnsupportedByStoreError("earlier states", self.address)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -156,19 +190,19 @@ class JsonStore:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await finish(asyncio.to_thread(work))
 
-    def load_now(self, key: ContextKey, *, history_limit: int | None = None) -> Loaded:
+    def load_now(self, key: ContextKey, selection: Selection) -> Loaded:
         """Do what `load` does, on the calling thread: for the constructor of a context, which cannot wait."""
         with self._at_work("load", key) as path, self._lock:
             numbering = self._numbering(path)
             updates, existed, _ = self._read(path, numbering)
             files, models = json_files.trackers(updates)
-            start = 0 if history_limit is None else max(0, len(updates) - history_limit)
+            places, earlier = _chosen(updates, selection)
             return Loaded(
                 revision=numbering.version if existed else 0,
                 base=_Base(numbering, numbering.version, existed),
-                history=updates[start:],
-                seqs=numbering.seqs[start:],
-                earlier=start > 0,
+                history=[updates[place] for place in places],
+                seqs=[numbering.seqs[place] for place in places],
+                earlier=earlier,
                 models=list(enumerate(models, 1)),
                 files=[(place, path, entry) for place, (path, entry) in enumerate(files.items(), 1)],
                 metadata=None,
@@ -314,6 +348,23 @@ class JsonStore:
             yield path
         except OSError as error:
             raise StoreFailedError(doing, self.address, str(error)) from error
+
+
+def _chosen(updates: Sequence[ContextUpdate], selection: Selection) -> tuple[Sequence[int], bool]:
+    """Return the places of the updates that are asked for, and whether there are earlier ones."""
+    if not selection.chooses:
+        limit = selection.history_limit
+        start = 0 if limit is None else max(0, len(updates) - limit)
+        return range(start, len(updates)), start > 0
+    heads = [(_head(place, update), update.update_type) for place, update in enumerate(updates, 1)]
+    chosen = choose_from(selection, heads)
+    return [place - 1 for place in chosen.seqs], chosen.earlier
+
+
+def _head(place: int, update: ContextUpdate) -> Head:
+    group = update.metadata.get("group") if isinstance(update.metadata, dict) else None
+    chars = len(codec.encode(update.data, warn=False))
+    return Head(place, chars, None if group is None else codec.text_of(group))
 
 
 def _signature(status: os.stat_result) -> _Signature:

@@ -3,33 +3,94 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from taskctx_sql import codec
 from taskctx_sql.records import ContextUpdate
 
+Reason = Literal["duplicate", "over size"]
 
-def updates_to_keep(history: Sequence[ContextUpdate], max_size: int) -> list[ContextUpdate]:
-    """Return the updates that the reference's ``optimize_context`` keeps, in their order.
+# Of a value that is printed.
+_SHOWN: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An update that an optimize takes out.
+
+    Attributes:
+        place: Its place in the history, from 0.
+        update: The update.
+        size: The characters of ``str(data)``.
+        reason: "duplicate": a newer one has the same type and data; "over size": it does not fit.
+    """
+
+    place: int
+    update: ContextUpdate
+    size: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizePlan:
+    """What an optimize would do. It is true if anything would go, and prints well.
+
+    Attributes:
+        max_size: How many characters may stay.
+        size: How many would.
+        kept: The updates that would stay, oldest first.
+        dropped: Those that would go, oldest first.
+    """
+
+    max_size: int
+    size: int
+    kept: list[ContextUpdate]
+    dropped: list[Dropped]
+
+    def __bool__(self) -> bool:
+        """Whether anything would go."""
+        return bool(self.dropped)
+
+    def __str__(self) -> str:
+        reasons = Counter(dropped.reason for dropped in self.dropped)
+        why = " and ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "nothing"
+        lines = [f"{len(self.kept):,} updates stay, {self.size:,} of {self.max_size:,} characters; {why} would go"]
+        for dropped in self.dropped:
+            text = " ".join(_text(dropped.update.data).split())
+            shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+            lines.append(
+                f"  {dropped.place:>6}  {dropped.reason:9}  {dropped.size:>8,}  {dropped.update.update_type}: {shown}"
+            )
+        return "\n".join(lines)
+
+
+def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
+    """Return what the reference's ``optimize_context`` keeps, and what goes.
 
     From the newest to the oldest: of those with equal type and data the newest is kept, and each that still fits
     into ``max_size`` characters of ``str(data)`` in all. One too large is passed over; smaller, older ones may fit.
     """
     seen: set[str] = set()
     kept: list[ContextUpdate] = []
+    dropped: list[Dropped] = []
     size = 0
-    for update in reversed(history):
+    for place in range(len(history) - 1, -1, -1):
+        update = history[place]
         key = f"{update.update_type}:{_data_key(update.data)}"
+        data_size = len(_text(update.data))
         if key in seen:
+            dropped.append(Dropped(place, update, data_size, "duplicate"))
             continue
         seen.add(key)
-        data_size = len(_text(update.data))
         if size + data_size <= max_size:
             kept.append(update)
             size += data_size
-    kept.reverse()
-    return kept
+        else:
+            dropped.append(Dropped(place, update, data_size, "over size"))
+    return OptimizePlan(max_size, size, kept[::-1], dropped[::-1])
 
 
 def updates_until(history: Iterable[ContextUpdate], timestamp: float) -> list[ContextUpdate]:

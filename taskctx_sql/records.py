@@ -19,6 +19,8 @@ from taskctx_sql.errors import InvalidIdError
 MAX_ID_LENGTH: Final = 255
 
 Outcome = Literal["completed", "failed", "cancelled"]
+# What makes a revision that is no ordinary save.
+Operation = Literal["optimize", "truncate", "restore", "undo", "fork"]
 
 _set, _delete = object.__setattr__, object.__delattr__
 
@@ -256,6 +258,9 @@ class Delta:
         files: Changed files, in the tracker's order.
         metadata: The metadata, if it changed.
         toggles: The metadata toggles, if they changed.
+        operation: What it was made by, if it is no ordinary save. A restore or an undo has no other content.
+        dropped: Those of ``removed_updates`` that an optimize or truncate took out: a revision of their own.
+        source_revision: The revision that a restore makes current.
         if_unchanged: Refuse when another writer saved since this context was last loaded.
         at: When the save was made, seconds since the epoch, UTC.
     """
@@ -271,14 +276,27 @@ class Delta:
     files: Sequence[FileChange] = ()
     metadata: MappingChange | None = None
     toggles: MappingChange | None = None
+    operation: Operation | None = None
+    dropped: Sequence[int] = ()
+    source_revision: int | None = None
     if_unchanged: bool = False
 
     @property
     def has_content(self) -> bool:
         """Whether it changes the context itself, and not only its run."""
+        return self.is_operation or self.has_changes
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether a revision of it is made by its operation."""
+        return bool(self.dropped) or self.operation in ("restore", "undo")
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether it has anything beside what its operation does."""
         return bool(
             self.updates
-            or self.removed_updates
+            or len(self.removed_updates) > len(self.dropped)
             or self.models
             or self.removed_models
             or self.files

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
+from taskctx_sql.revisions import Difference, Revision
 
 T = TypeVar("T")
 
@@ -47,17 +48,40 @@ class Store(Protocol):
     def features(self) -> frozenset[Feature]:
         """What the store keeps."""
 
-    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
-        """Return a context as it is now, at one moment.
+    async def load(
+        self,
+        key: ContextKey,
+        /,
+        *,
+        history_limit: int | None = None,
+        revision: int | None = None,
+        at: float | None = None,
+        max_chars: int | None = None,
+        types: Sequence[str] | None = None,
+        keep_types: Sequence[str] = (),
+    ) -> Loaded:
+        """Return a context as it is now, at one moment, or as it was.
+
+        Updates that share a ``group`` in their metadata are chosen together or not at all, in the place of the newest
+        of them. The first that does not fit ends the choice.
 
         Args:
             key: Whose context.
             history_limit: Return only the newest updates, this many. ``updates`` has the others.
+            revision: Return it as it was in this revision.
+            at: Return it as it was at this time, seconds since the epoch, UTC, by the clocks of who saved.
+            max_chars: Return only the newest updates whose data fits into so many characters, as JSON text.
+            types: Return only updates of these types.
+            keep_types: Return updates of these types in any case, however old; they are paid for first.
 
         Returns:
             The context; with revision 0 and nothing in it if the store does not have it.
 
         Raises:
+            InvalidSelectionError: A value is not what it must be, or two contradict each other.
+            ContextNotFoundError: An earlier state is asked for, and the store does not have the context.
+            RevisionNotFoundError: It has no such state, or what was removed since was pruned.
+            UnsupportedByStoreError: An earlier state is asked for, and the store keeps none.
             CorruptRecordError: A row cannot be read back.
             UnreadableFileError: A history file is not one; it was set aside.
             StoreError: The store failed.
@@ -90,6 +114,38 @@ class Store(Protocol):
         Raises:
             CorruptRecordError: A row cannot be read back.
             StoreError: The store failed.
+        """
+
+    async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
+        """Return a context's revisions, the newest first.
+
+        Args:
+            key: Whose.
+            before: Only those with a lower number: the last one of the page before.
+            limit: How many at the most.
+
+        Raises:
+            ContextNotFoundError: The store does not have the context.
+            UnsupportedByStoreError: The store keeps none.
+        """
+
+    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
+        """Return how two revisions of a context differ.
+
+        Raises:
+            ContextNotFoundError: The store does not have the context.
+            RevisionNotFoundError: It has no such revision, or no longer all of it.
+            UnsupportedByStoreError: The store keeps none.
+        """
+
+    async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
+        """Make a new context of the same user that starts from one, and return its key.
+
+        Raises:
+            ContextNotFoundError: The store does not have the context.
+            ContextExistsError: There is a context of the new chat already.
+            RevisionNotFoundError: The context has no such revision, or no longer all of it.
+            UnsupportedByStoreError: The store keeps no revisions.
         """
 
     async def contexts(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,20 +17,26 @@ from typing import Any
 from taskctx_sql import settings
 from taskctx_sql.context import Clock, MemoryContext
 from taskctx_sql.errors import (
+    ContextNotFoundError,
     InvalidContextError,
     LimitExceededError,
     LostContextError,
+    PastContextError,
     StaleContextError,
     StoreError,
     TaskContextError,
     UnreadableFileError,
+    UnsavedChangesError,
     UnstorableValueError,
+    UnsupportedByStoreError,
     add_note,
 )
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.opening import open_store
 from taskctx_sql.optimize import updates_until
-from taskctx_sql.records import ContextUpdate, Delta, Outcome, Run
+from taskctx_sql.records import ContextUpdate, Delta, Operation, Outcome, Run
+from taskctx_sql.revisions import Revision
+from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
 from taskctx_sql.store import Store
 from taskctx_sql.sync import blocking
@@ -83,6 +89,8 @@ class TaskContext(MemoryContext):
         self._depth = 0
         self._run: Run | None = None
         self._in_doubt: Delta | None = None
+        # A restore was written, and what it made current is not in memory yet.
+        self._must_load = False
         # The constructor read the file already; what it could only log, load() raises.
         self._was_read = False
         self._load_error: TaskContextError | None = None
@@ -96,20 +104,49 @@ class TaskContext(MemoryContext):
 
     # Loading and saving.
 
-    async def load(self) -> None:
+    async def load(
+        self,
+        *,
+        revision: int | None = None,
+        at: float | None = None,
+        max_chars: int | None = None,
+        types: Sequence[str] | None = None,
+        keep_types: Sequence[str] = (),
+    ) -> None:
         """Take what the store holds; what is unsaved here is kept on top of it.
 
+        An earlier state is shown as it was, and cannot be saved: `restore` and `fork` go on from it, and another
+        `load` comes back to the present.
+
+        Args:
+            revision: Show the state in this revision.
+            at: Show the state at this time, seconds since the epoch, UTC.
+            max_chars: Only the newest updates whose data fits into so many characters, as JSON text.
+            types: Only updates of these types.
+            keep_types: Updates of these types in any case, however old; they are paid for first. What the rest is, and
+                how groups stay together, is said at `Store.load`.
+
         Raises:
+            InvalidSelectionError: A value is not what it must be, or two contradict each other.
+            UnsavedChangesError: An earlier state is asked for, and there are unsaved changes here.
+            ContextNotFoundError: An earlier state is asked for, and the store does not have the context.
+            RevisionNotFoundError: It has no such state, or what was removed since was pruned.
+            UnsupportedByStoreError: An earlier state is asked for, and the store keeps none.
             UnreadableFileError: The history file is not one; it was set aside, and nothing changed here.
             StoreError: The store failed.
         """
         if self._load_error is not None:
             error, self._load_error = self._load_error, None
             raise error
+        selection = Selection(self._history_limit, revision, at, max_chars, types, keep_types)
         async with self._used_store() as store:
             if store is not None:
                 async with self._in_turn():
-                    await self._load(store)
+                    if selection.is_past:
+                        self._refuse_unsaved("show an earlier state")
+                    await self._load(store, selection)
+            elif selection.is_past:
+                raise UnsupportedByStoreError("earlier states", "a context without a store")
 
     async def save(self, *, if_unchanged: bool = False) -> int:
         """Write what is unsaved, and return the revision that it made.
@@ -122,6 +159,7 @@ class TaskContext(MemoryContext):
         Raises:
             StaleContextError: ``if_unchanged`` was asked for, and another writer had saved.
             LostContextError: Somebody deleted the context from the store.
+            PastContextError: The context shows an earlier revision, and was changed.
             UnstorableValueError: In strict mode, a value would come back as something else.
             StoreError: The store failed.
         """
@@ -142,17 +180,102 @@ class TaskContext(MemoryContext):
         """Remove the updates made after ``timestamp`` (seconds since the epoch, UTC), and save if there were any."""
         kept = updates_until(self._history, timestamp)
         if len(kept) < len(self._history):
-            self.context_history = kept
+            staying = set(map(id, kept))
+            self._drop((update for update in self._history if id(update) not in staying), kept, "truncate")
             await self.save()
 
     async def earlier_updates(self) -> AsyncIterator[ContextUpdate]:
-        """Return the stored updates that ``history_limit`` kept out of memory, the newest first, page by page."""
+        """Return the stored updates that `load` left out of memory, the newest first, page by page.
+
+        Raises:
+            PastContextError: The context shows an earlier revision.
+        """
         if self.history_complete:
             return
+        if self.is_past:
+            raise PastContextError(self.key, self.revision, "read more")
+        here = set() if self._loaded_from is not None else set(self._history.seqs)
         async with self._used_store() as store:
             if store is not None:
                 async for row in store.updates(self.key, before=self._loaded_from, newest_first=True):
-                    yield row.update
+                    if row.seq not in here:
+                        yield row.update
+
+    # Earlier states.
+
+    async def revisions(self, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
+        """Return the context's revisions, the newest first: when, by which run, what came and went.
+
+        Args:
+            before: Only those with a lower number: the last one of the page before.
+            limit: How many at the most.
+
+        Raises:
+            ContextNotFoundError: The store does not have the context.
+            UnsupportedByStoreError: The store keeps none.
+        """
+        async with self._revisions_of() as store:
+            return await store.revisions(self.key, before=before, limit=limit)
+
+    async def restore(self, revision: int) -> int:
+        """Make an earlier state current, as a new revision, and return its number.
+
+        History, both trackers, metadata and toggles become what they were. Nothing is erased: all that was saved since
+        stays in the record, and `undo` takes the restore back.
+
+        Raises:
+            UnsavedChangesError: There are unsaved changes here.
+            ContextNotFoundError: The store does not have the context.
+            RevisionNotFoundError: It has no such revision, or what was removed since was pruned.
+            UnsupportedByStoreError: The store keeps no revisions.
+        """
+        Selection(revision=revision)
+        return await self._operate("restore", revision)
+
+    async def undo(self) -> int:
+        """Take back the last optimize, truncate or restore that is not taken back yet, and return the new revision.
+
+        What it took out comes back in its old place, and what was added since stays.
+
+        Raises:
+            NothingToUndoError: There is none.
+            UnsavedChangesError: There are unsaved changes here.
+            ContextNotFoundError: The store does not have the context.
+            UnsupportedByStoreError: The store keeps no revisions.
+        """
+        return await self._operate("undo", None)
+
+    async def fork(self, new_chat_id: str, revision: int | None = None) -> TaskContext:
+        """Make a new context that starts from this one, in the same store, and return it, loaded.
+
+        The rows are copied within the database. What was paid for models stays with this one in the reports.
+
+        Args:
+            new_chat_id: Its chat; the user is the same.
+            revision: Which state; the one that is shown if not given.
+
+        Raises:
+            ContextExistsError: There is a context of that chat already.
+            UnsavedChangesError: There are unsaved changes here.
+            ContextNotFoundError: The store does not have the context.
+            RevisionNotFoundError: It has no such revision, or what was removed since was pruned.
+            UnsupportedByStoreError: The store keeps no revisions.
+        """
+        async with self._revisions_of() as store, self._in_turn():
+            self._refuse_unsaved("be forked")
+            shown = self.revision if self.is_past else None
+            key = await store.fork(self.key, new_chat_id, revision=shown if revision is None else revision)
+        data = {"user_id": key.user_id, "chat_id": key.chat_id}
+        forked = TaskContext(
+            data,
+            self.task_dir,
+            store=self._store,
+            database_url=self._url,
+            history_limit=self._history_limit,
+            clock=self._clock,
+        )
+        await forked.load()
+        return forked
 
     # Entering and leaving.
 
@@ -253,23 +376,69 @@ class TaskContext(MemoryContext):
             self._turn, self._turn_loop = asyncio.Lock(), loop
         return self._turn
 
-    async def _load(self, store: Store) -> None:
+    @asynccontextmanager
+    async def _revisions_of(self) -> AsyncIterator[Store]:
+        """Yield the store, for what is about the states that it keeps."""
+        async with self._used_store() as store:
+            if store is None:
+                raise UnsupportedByStoreError("earlier states", "a context without a store")
+            yield store
+
+    def _refuse_unsaved(self, doing: str) -> None:
+        """See that nothing is unsaved, which would be mixed up with another state."""
+        has_content = self._next_delta().has_content
+        self._abandon()
+        if has_content or self._in_doubt is not None:
+            raise UnsavedChangesError(self.key, doing)
+
+    async def _operate(self, operation: Operation, revision: int | None) -> int:
+        async with self._revisions_of() as store, self._in_turn():
+            self._refuse_unsaved(operation)
+            if self.is_new:
+                await self._load(store)
+            if self.is_new:
+                raise ContextNotFoundError(self.key)
+            delta = replace(self._next_delta(), operation=operation, source_revision=revision)
+            await self._send(store, delta)
+            await self._load(store)
+        return self.revision
+
+    async def _load(self, store: Store, selection: Selection | None = None) -> None:
+        selection = selection or Selection(self._history_limit)
         with contextlib.suppress(StaleContextError, LostContextError):
             # Both say that it was not written: what it held is unsaved again, and loading is the remedy.
             await self._settle_doubt(store)
-        self._adopt(await store.load(self.key, history_limit=self._history_limit))
+        loaded = await store.load(
+            self.key,
+            history_limit=selection.history_limit,
+            revision=selection.revision,
+            at=selection.at,
+            max_chars=selection.max_chars,
+            types=selection.types,
+            keep_types=selection.keep_types,
+        )
+        self._adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
+        self._must_load = False
 
     async def _save(self, store: Store, if_unchanged: bool) -> None:
         await self._settle_doubt(store)
-        if self._run is None:
-            self._run = _new_run(datetime.now(UTC).timestamp())
-        run = self._run.next_save()
-        # Not the context's clock: the original asks it for updates only, and a clock of your own may count.
-        delta = self._take_delta(run, datetime.now(UTC).timestamp(), if_unchanged=if_unchanged)
-        if delta.has_content or run.ended_at is not None or self.is_new:
+        if self._must_load:
+            await self._load(store)
+        delta = self._next_delta(if_unchanged=if_unchanged)
+        if self.is_past and delta.has_content:
+            self._abandon()
+            raise PastContextError(self.key, self.revision, "be saved")
+        if delta.has_content or delta.run.ended_at is not None or self.is_new:
             await self._send(store, delta)
         else:
             self._abandon()
+
+    def _next_delta(self, *, if_unchanged: bool = False) -> Delta:
+        """Hand out what is unsaved, as this run's next save."""
+        if self._run is None:
+            self._run = _new_run(datetime.now(UTC).timestamp())
+        # Not the context's clock: the original asks it for updates only, and a clock of your own may count.
+        return self._take_delta(self._run.next_save(), datetime.now(UTC).timestamp(), if_unchanged=if_unchanged)
 
     async def _settle_doubt(self, store: Store) -> None:
         """A save whose outcome nobody knows is sent again as it was: it is written now, or was written then."""
@@ -284,6 +453,7 @@ class TaskContext(MemoryContext):
             raise
         self._in_doubt = None
         self._confirm(saved)
+        self._must_load = self._must_load or delta.operation in ("restore", "undo")
         # A save in doubt may be settled when the next run has begun.
         if self._run is not None and self._run.run_id == delta.run.run_id:
             self._run = None if delta.run.ended_at is not None else self._run.after(delta.run)
@@ -300,7 +470,7 @@ class TaskContext(MemoryContext):
     def _read_json(self, store: JsonStore) -> None:
         self._was_read = True
         try:
-            self._adopt(store.load_now(self.key, history_limit=self._history_limit))
+            self._adopt(store.load_now(self.key, Selection(self._history_limit)))
         except TaskContextError as error:
             # The original's constructor raises nothing; load() will.
             self._load_error = error

@@ -28,10 +28,11 @@ class _Image(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ListDifference(Generic[T]):
-    """What a list needs to be saved: items to append, and the seqs of rows that are gone."""
+    """What a list needs to be saved: items to append, and the seqs of rows that are gone, with what they held."""
 
     appended: list[T]
     removed: list[int]
+    removed_items: list[T]
 
 
 class TrackedList(list[T]):
@@ -88,7 +89,7 @@ class TrackedList(list[T]):
         rows = self._saved.rows
         if rows is None and not self._edited_before:
             self._kept = None
-            difference = ListDifference(list(self[self._saved.count :]), [])
+            difference = ListDifference(list(self[self._saved.count :]), [], [])
         else:
             difference = self._compare(self[: self._saved.count] if rows is None else rows)
         self._pending = _Image(len(self))
@@ -123,8 +124,8 @@ class TrackedList(list[T]):
             kept.append(at)
             at += 1
         self._kept = kept
-        gone = set(range(len(rows))).difference(kept)
-        return ListDifference(list(self[len(kept) :]), [self._seqs[at] for at in sorted(gone)])
+        gone = sorted(set(range(len(rows))).difference(kept))
+        return ListDifference(list(self[len(kept) :]), [self._seqs[at] for at in gone], [rows[at] for at in gone])
 
     def _keep_rows(self) -> None:
         """Before the items move: the images get rows of their own."""

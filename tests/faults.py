@@ -9,6 +9,7 @@ from typing import Any
 from taskctx_sql import ContextKey, Feature, Store
 from taskctx_sql.errors import StoreFailedError
 from taskctx_sql.records import ContextSummary, Delta, Loaded, Saved, StoredUpdate
+from taskctx_sql.revisions import Difference, Revision
 
 
 class FaultyStore:
@@ -28,8 +29,8 @@ class FaultyStore:
     def features(self) -> frozenset[Feature]:
         return self.behind.features
 
-    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
-        return await self.behind.load(key, history_limit=history_limit)
+    async def load(self, key: ContextKey, /, **how: Any) -> Loaded:
+        return await self.behind.load(key, **how)
 
     async def save(self, delta: Delta, /) -> Saved:
         self.deltas.append(delta)
@@ -46,6 +47,15 @@ class FaultyStore:
 
     def updates(self, key: ContextKey, /, **bounds: Any) -> AsyncIterator[StoredUpdate]:
         return self.behind.updates(key, **bounds)
+
+    async def revisions(self, key: ContextKey, /, **which: Any) -> Sequence[Revision]:
+        return await self.behind.revisions(key, **which)
+
+    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
+        return await self.behind.difference(key, old, new)
+
+    async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
+        return await self.behind.fork(key, chat_id, revision=revision)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

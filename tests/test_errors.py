@@ -38,6 +38,11 @@ SAMPLES: dict[str, Any] = {
     "size": 11,
     "limit": 10,
     "remedy": "track fewer",
+    "feature": "earlier states",
+    "asked": 7,
+    "newest": 5,
+    "pruned_until": 2,
+    "revision": 3,
 }
 
 

@@ -112,7 +112,7 @@ async def test_what_left_the_history_goes_and_nothing_else(database: SqlStore, u
     del context.model_tracker[:5]
     await context.save()
     # A second removal, later than the time that is asked for.
-    moment = (await rows_of(database, tables.contexts, user))[0][-1]
+    moment = (await database.contexts(user))[0].updated_at
     await asyncio.sleep(0.01)
     del context.context_history[0]
     await context.save()

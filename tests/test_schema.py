@@ -120,7 +120,11 @@ async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(u
         return set(connection.exec_driver_sql(catalog[connection.dialect.name]).scalars())
 
     assert await look(engine, names) == {f"{name}_pkey" for name in tables.metadata.tables}
-    assert await look(engine, indexes) == REPORT_INDEXES | {"taskctx_contexts_user_id_created_at_context_id_idx"}
+    assert await look(engine, indexes) == REPORT_INDEXES | {
+        "taskctx_contexts_user_id_created_at_context_id_idx",
+        "taskctx_updates_context_id_removed_in_idx",
+        "taskctx_updates_group_idx",
+    }
 
 
 async def test_every_key_begins_with_the_context(url: str, engine: AsyncEngine) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store
 from taskctx_sql.records import Loaded
+from taskctx_sql.selection import Selection
 from taskctx_sql.sql import dialect, loading, reports, rows, tables
 from taskctx_sql.sql.steps import Steps, carry_out
 from tests.contract import expect_reload, loaded, new_delta
@@ -228,7 +229,7 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
         context.add_context_update("message", number)
     context.track_file_operation("a", "read")
     await context.save()
-    loading_steps = loading.load(engine.dialect.name, context.key, None)
+    loading_steps = loading.load(engine.dialect.name, context.key, Selection())
     step = next(loading_steps)
 
     def first() -> Steps[Sequence[Any] | None]:

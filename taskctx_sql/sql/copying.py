@@ -168,7 +168,7 @@ async def verify_context(source: SqlStore, target: SqlStore, context: Context, m
     if there is None or there.revision < context.revision:
         moved.tell(context.key, "it is not in the target")
         return
-    if there.revision == context.revision and there.row != context.row:
+    if there.revision == context.revision and not there.is_same(context):
         moved.tell(context.key, "the context's own row is not the same in the target")
     for part in PARTS:
         async for page in pages(source, part, context):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from pathlib import Path
@@ -274,6 +275,31 @@ def driver_dialect(engine: str) -> sa.Dialect:
 def as_utf8(engine: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
     """Return a text as bytes, in UTF-8."""
     return sa.cast(text, sa.LargeBinary) if engine == "sqlite" else sa.func.convert_to(text, "UTF8")
+
+
+def is_in_list(engine: str, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    """Return whether a column is one of a parameter's values, however many: `list_value` makes the parameter."""
+    if engine == "sqlite":
+        each = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+    return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(column.type)))
+
+
+def list_value(engine: str, values: Sequence[Any]) -> Any:
+    """Return a list as the engine's driver takes it for one parameter."""
+    return json.dumps(list(values)) if engine == "sqlite" else list(values)
+
+
+# As the index on it has it: see the migration that makes it.
+_GROUP_OF_UPDATE: Final = {
+    "sqlite": "CASE WHEN instr(metadata, '\"group\"') > 0 THEN CAST(json_extract(metadata, '$.group') AS TEXT) END",
+    "postgresql": "CASE WHEN strpos(metadata, '\"group\"') > 0 THEN md5(CAST(metadata AS jsonb) ->> 'group') END",
+}
+
+
+def group_of_update(engine: str) -> sa.ColumnElement[str | None]:
+    """Return what stands for the group that an update's metadata names; NULL if it names none."""
+    return sa.literal_column(_GROUP_OF_UPDATE[engine], sa.Text)
 
 
 class contains(sa.ColumnElement[bool]):  # noqa: N801  # it is used like a function

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, ContextSummary, Loaded, StoredUpdate
-from taskctx_sql.sql import dialect, rows
+from taskctx_sql.selection import Selection
+from taskctx_sql.sql import choosing, dialect, rows, states
 from taskctx_sql.sql.saving import UNSEEN, Base
+from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 PAGE_SIZE: Final = 500
-# No context gets there.
-_LAST_REVISION: Final = 2**63 - 1
 
 
 @cache
-def _update_columns(engine: str) -> tuple[sa.ColumnElement[Any], ...]:
+def update_columns(engine: str) -> tuple[sa.ColumnElement[Any], ...]:
     """Return what `rows.read_updates` takes."""
     between = sa.literal_column(f"'{rows.BETWEEN}'", sa.Text)
     # In one column, as UTF-8: in memory it is smaller than two texts.
@@ -28,25 +29,50 @@ def _update_columns(engine: str) -> tuple[sa.ColumnElement[Any], ...]:
     return updates.c.seq, updates.c.timestamp, updates.c.update_type, joined, updates.c.exact
 
 
-def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loaded]:
-    """Return the steps that load a context as it is at one moment.
+class _State(NamedTuple):
+    """A context in one of its revisions, without its rows."""
 
-    The first one reads the revision, and the others read that revision, whatever is saved meanwhile: so they agree
+    revision: int
+    next_seq: int
+    next_model: int
+    next_position: int
+    metadata: str
+    toggles: str
+
+
+def load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded]:
+    """Return the steps that load a context as it is at one moment, or was in an earlier revision.
+
+    The first ones find the revision, and the others read that revision, whatever is saved meanwhile: so they agree
     without a transaction that holds the moment for them.
 
     Raises:
+        ContextNotFoundError: An earlier state of no context.
+        RevisionNotFoundError: It has no such state, or what was removed since was pruned.
         CorruptRecordError: A row cannot be read back.
     """
-    ident = {"ident": rows.context_id(key)}
-    head = yield Step(_context(), ident, reads=True)
-    if not head:
+    ident = rows.context_id(key)
+    found_head = yield Step(_context(), {"ident": ident}, reads=True)
+    if not found_head:
+        if selection.is_past:
+            raise ContextNotFoundError(key)
         return Loaded(revision=0, base=UNSEEN)
-    revision, created_at, next_seq, next_model, next_position, metadata, toggles = head[0]
-    then = {**ident, "revision": revision}
-    found, earlier = yield from _newest(engine, then, next_seq, history_limit)
+    created_at, *state = found_head[0]
+    now = _State(*state)
+    revision, next_seq, next_model, next_position, metadata, toggles = (
+        (yield from _earlier(key, selection, now)) if selection.is_past else now
+    )
+    then = {"ident": ident, "revision": revision}
+    if selection.chooses:
+        found, earlier = yield from choosing.chosen(engine, then, next_seq, selection, update_columns(engine))
+    else:
+        found, earlier = yield from _newest(engine, then, next_seq, selection.history_limit)
     # Who never tracked anything is not asked for it.
     found_files = (yield Step(_files(), then, reads=True)) if next_position > 1 else ()
     found_models = (yield Step(_models(), then, reads=True)) if next_model > 1 else ()
+    if revision < now.revision:
+        # Somebody may have pruned it while it was read.
+        yield from states.check_whole(key, revision, now.revision)
     history = rows.read_updates(key, found)
     return Loaded(
         revision=revision,
@@ -60,6 +86,26 @@ def load(engine: str, key: ContextKey, history_limit: int | None) -> Steps[Loade
         metadata=rows.read_mapping(key, "metadata", metadata),
         toggles=rows.read_mapping(key, "metadata_toggles", toggles),
     )
+
+
+def _earlier(key: ContextKey, selection: Selection, now: _State) -> Steps[_State]:
+    """Return the steps that find the state that is asked for."""
+    ident = rows.context_id(key)
+    revision = selection.revision
+    if revision is None:
+        assert selection.at is not None
+        revision = yield from states.newest_at(ident, selection.at)
+        if revision is None:
+            raise RevisionNotFoundError(key, float(selection.at), now.revision)
+    yield from states.check_whole(key, revision, now.revision)
+    if revision == now.revision:
+        return now
+    place = yield from states.find(ident, revision)
+    if place is None:
+        raise RevisionNotFoundError(key, revision, now.revision)
+    metadata = yield from states.mapping_at(ident, revision, "metadata")
+    toggles = yield from states.mapping_at(ident, revision, "metadata_toggles")
+    return _State(revision, *place, metadata, toggles)
 
 
 def _newest(
@@ -88,7 +134,7 @@ def page(engine: str, key: ContextKey, low: int, high: int, newest_first: bool) 
     Raises:
         CorruptRecordError: A row cannot be read back.
     """
-    bounds = {"ident": rows.context_id(key), "revision": _LAST_REVISION, "low": low, "high": high}
+    bounds = {"ident": rows.context_id(key), "revision": states.LAST_REVISION, "low": low, "high": high}
     found = (yield Step(_updates(engine), bounds, reads=True)) or []
     history = rows.read_updates(key, found)
     page = list(map(StoredUpdate, history.seqs, history.updates))
@@ -98,7 +144,7 @@ def page(engine: str, key: ContextKey, low: int, high: int, newest_first: bool) 
 def next_seq(key: ContextKey) -> Steps[int]:
     """Return the steps that read which seq the next update will have: 1 if there is no such context."""
     head = yield Step(_context(), {"ident": rows.context_id(key)}, reads=True)
-    return head[0][2] if head else 1
+    return _State(*head[0][1:]).next_seq if head else 1
 
 
 def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Steps[list[ContextSummary]]:
@@ -122,17 +168,11 @@ def erase(key: ContextKey) -> Steps[bool]:
     return bool(deleted)
 
 
-def _as_of(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
-    """The condition for what a context holds in a revision."""
-    gone = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("revision"))
-    return table.c.context_id == text("ident"), table.c.added_in <= number("revision"), gone
-
-
 @cache
 def _context() -> Statement:
     return sa.select(
-        contexts.c.revision,
         contexts.c.created_at,
+        contexts.c.revision,
         contexts.c.next_seq,
         contexts.c.next_model,
         contexts.c.next_position,
@@ -144,19 +184,19 @@ def _context() -> Statement:
 @cache
 def _updates(engine: str) -> Statement:
     between = (updates.c.seq >= number("low"), updates.c.seq < number("high"))
-    return sa.select(*_update_columns(engine)).where(*_as_of(updates), *between).order_by(updates.c.seq)
+    return sa.select(*update_columns(engine)).where(*as_of(updates), *between).order_by(updates.c.seq)
 
 
 @cache
 def _files() -> Statement:
     columns = [files.c[name] for name in rows.FILE_COLUMNS]
-    return sa.select(*columns).where(*_as_of(files)).order_by(files.c.position)
+    return sa.select(*columns).where(*as_of(files)).order_by(files.c.position)
 
 
 @cache
 def _models() -> Statement:
     columns = [models.c[name] for name in rows.MODEL_COLUMNS]
-    return sa.select(*columns).where(*_as_of(models)).order_by(models.c.seq)
+    return sa.select(*columns).where(*as_of(models)).order_by(models.c.seq)
 
 
 @cache

@@ -237,6 +237,7 @@ def _needs_no_question(job: Job) -> bool:
         and not delta.if_unchanged
         and not delta.removed_updates
         and not delta.removed_models
+        and delta.operation is None
         and (is_new or (delta.metadata is None and delta.toggles is None))
     )
 

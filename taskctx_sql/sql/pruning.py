@@ -120,6 +120,8 @@ def count_removed(table: str, ident: str, low: Any, high: Any, revision: int) ->
 def delete_removed(table: str, ident: str, low: Any, high: Any, revision: int) -> Steps[int]:
     """Return the steps that delete what `count_removed` counts."""
     bounds = {"ident": ident, "low": low, "high": high, "revision": revision}
+    # Earlier states can no longer be told in full, and say so.
+    yield Step(_note_pruned(), {"ident": ident, "until": revision})
     gone = yield Step(_delete_removed(table), bounds, reads=True)
     return len(gone or ())
 
@@ -211,6 +213,13 @@ def _removed(name: str) -> tuple[sa.Column[Any], tuple[sa.ColumnElement[bool], .
 def _count_removed(name: str) -> Statement:
     _, condition = _removed(name)
     return sa.select(sa.func.count()).where(*condition)
+
+
+@cache
+def _note_pruned() -> Statement:
+    earlier = sa.or_(contexts.c.pruned_until.is_(None), contexts.c.pruned_until < number("until"))
+    note = sa.update(contexts).where(contexts.c.context_id == text("ident"), earlier)
+    return note.values(pruned_until=number("until"))
 
 
 @cache

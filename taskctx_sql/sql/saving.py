@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextError
 from taskctx_sql.records import Delta, MappingChange, Saved
-from taskctx_sql.sql import dialect, rows
+from taskctx_sql.sql import dialect, restoring, rows
 from taskctx_sql.sql.rows import Encoded
 from taskctx_sql.sql.steps import Rows, Statement, Step, Steps, columns, insertion, number, parameters, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
@@ -43,10 +43,11 @@ class Job:
         encoded: The same, as it goes into columns.
         strict: Refuse values that would come back as their text.
         base: What the context has seen of its row.
+        makes_revision: Whether it makes one of what changed; what its operation does is another one, after it.
         step: How many revisions it makes: none if it only tells of its run.
     """
 
-    __slots__ = ("base", "delta", "encoded", "step", "strict")
+    __slots__ = ("base", "delta", "encoded", "makes_revision", "step", "strict")
 
     def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool) -> None:
         """Take what is to be saved."""
@@ -54,7 +55,8 @@ class Job:
         self.encoded = encoded
         self.strict = strict
         self.base: Base = delta.base or UNSEEN
-        self.step = 1 if self.base.revision == 0 or delta.has_content else 0
+        self.makes_revision = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
+        self.step = self.makes_revision + delta.is_operation
 
     def saved(self, head: Head) -> Saved:
         """Return the answer, from the context's row as it is after the save."""
@@ -130,6 +132,12 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
             return (yield from _answer_again(job, head))
         if delta.if_unchanged:
             return StaleContextError(delta.key, base.revision, head.revision)
+    if delta.operation in ("restore", "undo"):
+        numbers = (head.revision + 1, head.next_seq, head.next_model)
+        restored = yield from restoring.restore(job.encoded.context_id, delta, *numbers)
+        moved = Head(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
+        batch.add(job, moved, restored.metadata, restored.toggles, source=restored.source)
+        return job.saved(moved)
     moved = Head(
         head.created_at,
         head.revision + job.step,
@@ -138,12 +146,40 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
         head.next_position + job.encoded.unplaced_files,
     )
     saved = job.saved(moved)
-    metadata, toggles = job.encoded.metadata, job.encoded.toggles
+    metadata, toggles, removed = job.encoded.metadata, job.encoded.toggles, _removed(delta)
     if not saved.complete:
         metadata = yield from _merged(job, "metadata", delta.metadata)
         toggles = yield from _merged(job, "metadata_toggles", delta.toggles)
-    batch.add(job, moved, metadata, toggles, is_new=not found)
+        removed = yield from _with_copies(engine, job, removed)
+    batch.add(job, moved, metadata, toggles, removed, is_new=not found)
     return saved
+
+
+class _Removed(NamedTuple):
+    """The seqs of rows that leave."""
+
+    updates: Sequence[int] = ()
+    dropped: Sequence[int] = ()
+    models: Sequence[int] = ()
+
+
+def _removed(delta: Delta) -> _Removed:
+    if not delta.dropped:
+        return _Removed(delta.removed_updates, (), delta.removed_models)
+    dropped = set(delta.dropped)
+    others = [seq for seq in delta.removed_updates if seq not in dropped]
+    return _Removed(others, delta.dropped, delta.removed_models)
+
+
+def _with_copies(engine: str, job: Job, removed: _Removed) -> Steps[_Removed]:
+    """Return the steps that add the rows that a restore, meanwhile, wrote anew of those that leave."""
+    if not any(removed) or not (yield from restoring.restored_since(job.encoded.context_id, job.base.revision)):
+        return removed
+    found = []
+    for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
+        copies = yield from restoring.copies(engine, table, job.encoded.context_id, seqs)
+        found.append([*seqs, *copies])
+    return _Removed(*found)
 
 
 def _answer_again(job: Job, head: Head) -> Steps[Saved | TaskContextError]:
@@ -168,6 +204,9 @@ def _merged(job: Job, name: str, change: MappingChange | None) -> Steps[str | No
     return rows.merged_text(job.delta.key, name, before, change, strict=job.strict)
 
 
+_NOTHING: Final = _Removed()
+
+
 class _Batch:
     """The rows that saves write, by the name of the write."""
 
@@ -176,8 +215,18 @@ class _Batch:
         self._engine = engine
         self._rows: dict[str, list[Row]] = defaultdict(list)
 
-    def add(self, job: Job, head: Head, metadata: str | None, toggles: str | None, *, is_new: bool) -> None:
-        """Add a save that was given ``head``."""
+    def add(
+        self,
+        job: Job,
+        head: Head,
+        metadata: str | None,
+        toggles: str | None,
+        removed: _Removed = _NOTHING,
+        *,
+        is_new: bool = False,
+        source: int | None = None,
+    ) -> None:
+        """Add a save that was given ``head``; ``source`` is the revision that its operation was about."""
         delta, encoded, run, rows = job.delta, job.encoded, job.delta.run, self._rows
         ident, at, run_id = encoded.context_id, delta.at, run.run_id
         created_at, now, next_seq, next_model, next_position = head
@@ -186,19 +235,28 @@ class _Batch:
             named = (ident, delta.key.user_id, delta.key.chat_id, metadata or _EMPTY, toggles or _EMPTY)
             rows["contexts"].append((*named, now, *place, created_at, at))
         else:
-            rows["moved"].append((now, *place, at, ident))
+            rows["moved"].append((head.revision, *place, at, ident))
             if metadata is not None:
                 rows["metadata"].append((metadata, ident))
             if toggles is not None:
                 rows["metadata_toggles"].append((toggles, ident))
         rows["runs"].append((ident, run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves))
-        if job.step:
-            rows["revisions"].append((ident, now, at, run_id, run.saves, *place, metadata, toggles))
-        if delta.removed_updates:
-            # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
-            rows["removed updates"] += [(now, ident, *span) for span in _ranges(delta.removed_updates)]
-        if delta.removed_models:
-            rows["removed models"] += [(now, ident, *span) for span in _ranges(delta.removed_models)]
+        made = (at, run_id, run.saves, *place)
+        last = now
+        if delta.is_operation:
+            # The last one, so that what changed beside it is there already when it is taken back.
+            now -= job.makes_revision
+            mine = (None, None) if job.makes_revision else (metadata, toggles)
+            rows["operations"].append((ident, last, *made, *mine, delta.operation, source, None))
+        if job.makes_revision:
+            rows["revisions"].append((ident, now, *made, metadata, toggles))
+        # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
+        if removed.updates:
+            rows["removed updates"] += [(now, ident, *span) for span in _ranges(removed.updates)]
+        if removed.dropped:
+            rows["removed updates"] += [(last, ident, *span) for span in _ranges(removed.dropped)]
+        if removed.models:
+            rows["removed models"] += [(now, ident, *span) for span in _ranges(removed.models)]
         if encoded.changed_paths:
             rows["replaced files"] += [(now, ident, path_id) for path_id in encoded.changed_paths]
         if encoded.updates:
@@ -242,6 +300,7 @@ def _writes(engine: str) -> dict[str, _Write]:
         "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "ident")),
         "runs": _Write(_upsert_run(engine), columns(runs)),
         "revisions": _insertion(revisions),
+        "operations": _Write(insertion(revisions), columns(revisions), revisions),
         "removed updates": _Write(_remove(updates), removed),
         "removed models": _Write(_remove(models), removed),
         "replaced files": _Write(_replace_file(), ("now", "ident", "tracked")),
@@ -251,9 +310,18 @@ def _writes(engine: str) -> dict[str, _Write]:
     }
 
 
+# What a save leaves NULL: it only adds, and copies nothing.
+_LATER: Final = {
+    contexts: ("pruned_until",),
+    updates: ("removed_in", "copy_of"),
+    models: ("removed_in", "copy_of"),
+    files: ("removed_in",),
+    revisions: ("operation", "source_revision", "source_chat_id"),
+}
+
+
 def _insertion(table: sa.Table) -> _Write:
-    # What is written now is not removed.
-    without = ("removed_in",) if "removed_in" in table.c else ()
+    without = _LATER[table]
     return _Write(insertion(table, *without), columns(table, *without), table)
 
 
@@ -261,7 +329,7 @@ def _new_context(job: Job) -> dict[str, Any]:
     head = Head(job.delta.at)
     place = (head.revision, head.next_seq, head.next_model, head.next_position)
     values = (job.encoded.context_id, job.delta.key.user_id, job.delta.key.chat_id, _EMPTY, _EMPTY, *place)
-    return dict(zip(columns(contexts), (*values, job.delta.at, job.delta.at), strict=True))
+    return dict(zip(columns(contexts, "pruned_until"), (*values, job.delta.at, job.delta.at), strict=True))
 
 
 _HEAD: Final = (
@@ -281,7 +349,7 @@ def _select_head() -> Statement:
 @cache
 def _lock_head() -> Statement:
     # An insert, or an update of nothing where the row is there: two first writers come one after the other, too.
-    statement = dialect.insert("postgresql", contexts).values(parameters(contexts))
+    statement = dialect.insert("postgresql", contexts).values(parameters(contexts, "pruned_until"))
     return statement.on_conflict_do_update(
         index_elements=[contexts.c.context_id], set_={"updated_at": contexts.c.updated_at}
     ).returning(*_HEAD)
@@ -327,12 +395,14 @@ def _select_saves() -> Statement:
 @cache
 def _select_revision() -> Statement:
     place = (revisions.c.revision, revisions.c.next_seq, revisions.c.next_model, revisions.c.next_position)
-    return sa.select(*place).where(
+    statement = sa.select(*place).where(
         revisions.c.context_id == text("ident"),
         revisions.c.revision > number("seen"),
         revisions.c.run_id == text("run"),
         revisions.c.save_number == number("number"),
     )
+    # A save with an operation made two.
+    return statement.order_by(revisions.c.revision.desc())
 
 
 def _remove(table: sa.Table) -> Statement:

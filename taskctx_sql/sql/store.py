@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -18,8 +20,10 @@ from taskctx_sql.errors import (
     StoreClosedError,
     WrongEventLoopError,
 )
-from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
-from taskctx_sql.sql import dialect, loading, saving
+from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
+from taskctx_sql.revisions import Difference, Revision
+from taskctx_sql.selection import Selection
+from taskctx_sql.sql import dialect, forking, loading, saving, telling
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -140,9 +144,21 @@ class SqlStore:
             raise
         return store
 
-    async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
+    async def load(
+        self,
+        key: ContextKey,
+        /,
+        *,
+        history_limit: int | None = None,
+        revision: int | None = None,
+        at: float | None = None,
+        max_chars: int | None = None,
+        types: Sequence[str] | None = None,
+        keep_types: Sequence[str] = (),
+    ) -> Loaded:
         """See `Store.load`."""
-        return await self._do_read("load", lambda: loading.load(self._engine_name, key, history_limit))
+        selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
+        return await self._do_read("load", lambda: loading.load(self._engine_name, key, selection))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
@@ -169,6 +185,22 @@ class SqlStore:
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
             # Where all was removed, larger pages are soon through.
             size = loading.PAGE_SIZE if page else size * 4
+
+    async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
+        """See `Store.revisions`."""
+        return await self._do_read("list the revisions", lambda: telling.list_revisions(key, before, limit))
+
+    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
+        """See `Store.difference`."""
+        return await self._do_read("compare", lambda: telling.compare(self._engine_name, key, old, new))
+
+    async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
+        """See `Store.fork`."""
+        new, at = ContextKey(key.user_id, chat_id), time.time()
+        selection = Selection(revision=revision)
+        run = Run(str(uuid.uuid4()), 1, at)
+        await self.write("fork", lambda: forking.fork(self._engine_name, key, new, selection.revision, run, at))
+        return new
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

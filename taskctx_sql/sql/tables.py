@@ -50,6 +50,8 @@ contexts: Final = sa.Table(
     _number("next_position"),
     _float("created_at"),
     _float("updated_at"),
+    # Earlier revisions than this cannot be told in full any more: rows of theirs were pruned.
+    _number("pruned_until", nullable=True),
     # A user's contexts in the order of their making, which never changes, so a save does not touch the index.
     sa.Index(None, "user_id", "created_at", "context_id"),
 )
@@ -67,6 +69,16 @@ updates: Final = sa.Table(
     _number("added_in"),
     _number("removed_in", nullable=True),
     _text("run_id"),
+    # The seq under which it was written first, if a restore wrote it again, or a fork from elsewhere.
+    _number("copy_of", nullable=True),
+    # What left in a revision; a row that is only added costs it nothing.
+    sa.Index(
+        None,
+        "context_id",
+        "removed_in",
+        sqlite_where=sa.text("removed_in IS NOT NULL"),
+        postgresql_where=sa.text("removed_in IS NOT NULL"),
+    ),
 )
 
 files: Final = sa.Table(
@@ -104,6 +116,7 @@ models: Final = sa.Table(
     _number("added_in"),
     _number("removed_in", nullable=True),
     _text("run_id"),
+    _number("copy_of", nullable=True),
 )
 
 runs: Final = sa.Table(
@@ -134,6 +147,10 @@ revisions: Final = sa.Table(
     # What they became in it, if they changed.
     _text("metadata", nullable=True),
     _text("metadata_toggles", nullable=True),
+    # What made it, if it was no ordinary save, and which revision of which chat that was about.
+    _text("operation", nullable=True),
+    _number("source_revision", nullable=True),
+    _text("source_chat_id", nullable=True),
     # The rows are small, and come in the order of their key.
     sqlite_with_rowid=False,
 )

@@ -33,6 +33,8 @@ class Change:
     models: list[Any] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     metadata_removed: set[Any] = field(default_factory=set)
+    # Those of the removed ones that an optimize or truncate took out.
+    dropped: set[float] = field(default_factory=set)
 
     @property
     def has_content(self) -> bool:
@@ -54,6 +56,7 @@ class Memory:
     def __init__(self) -> None:
         self.now = Database()
         self.known = Database()
+        self.dropped: set[float] = set()
 
     def follow(self, context: TaskContext) -> None:
         """Take what the program did to the context in memory."""
@@ -78,11 +81,13 @@ class Memory:
             models=now.models[len(known.models) :],
             metadata=metadata,
             metadata_removed=metadata_removed,
+            dropped={timestamp for timestamp in self.dropped if timestamp in known.history},
         )
 
     def confirm(self) -> None:
         """What is in memory is saved."""
         self.known = copy.deepcopy(self.now)
+        self.dropped = set()
 
     def load(self, database: Database) -> None:
         """Take what is stored, with what is unsaved on top."""
@@ -90,6 +95,25 @@ class Memory:
         self.known = copy.deepcopy(database)
         self.now = copy.deepcopy(database)
         unsaved.apply(self.now)
+
+
+def without(now: Database, before: Database, after: Database, order: dict[float, int]) -> Database:
+    """A state with an operation taken back, which turned ``before`` into ``after`` at some time."""
+    undone = copy.deepcopy(now)
+    kept = {
+        stamp: entry for stamp, entry in now.history.items() if stamp in before.history or stamp not in after.history
+    }
+    back = {stamp: entry for stamp, entry in before.history.items() if stamp not in after.history}
+    undone.history = dict(sorted({**kept, **back}.items(), key=lambda item: order[item[0]]))
+    for path in {*before.files, *after.files}:
+        was, became = before.files.get(path), after.files.get(path)
+        if was != became and now.files.get(path) == became:
+            _overlay(undone.files, {} if was is None else {path: was}, {path})
+    # The programs only ever append here.
+    models = [entry for entry in now.models if entry in before.models or entry not in after.models]
+    models += [entry for entry in before.models if entry not in after.models]
+    undone.models = sorted(models, key=lambda entry: order[entry["timestamp"]])
+    return undone
 
 
 def contents(context: TaskContext) -> Database:

@@ -8,16 +8,23 @@ import copy
 import gc
 import itertools
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from taskctx_sql import Feature, Store, TaskContext
-from taskctx_sql.errors import StaleContextError, StoreFailedError
+from taskctx_sql import ContextUpdate, Feature, Store, TaskContext
+from taskctx_sql.errors import (
+    ContextExistsError,
+    NothingToUndoError,
+    StaleContextError,
+    StoreFailedError,
+    UnsupportedByStoreError,
+)
 from taskctx_sql.records import Delta, Saved
 from tests.chaos.marks import USER
-from tests.chaos.model import Change, Database, contents, same
+from tests.chaos.model import Change, Database, Memory, contents, same, without
 from tests.chaos.world import World, Writer
 
 T = TypeVar("T")
@@ -38,6 +45,12 @@ class Programs(RuleBasedStateMachine):
         self.changes = 0
         self.history_only = Feature.TRACKERS not in self.world.stores[0].features
         self.exists = False
+        # What the context was in its revisions, as far as the model saw them, and the order in which entries came.
+        self.past: dict[int, Database] = {}
+        self.order: dict[float, int] = {}
+        # What can be taken back: the states before and after.
+        self.operations: list[tuple[Database, Database]] = []
+        self.looks = 0
         self.start()
 
     def start(self) -> None:
@@ -92,7 +105,13 @@ class Programs(RuleBasedStateMachine):
         removed = context.optimize_context(size)
         assert removed == (len(context.context_history) < len(before))
         assert [update for update in before if update in context.context_history] == context.context_history
+        self.dropped(which, before)
         self.follow(which)
+
+    def dropped(self, which: int, before: list[ContextUpdate]) -> None:
+        writer = self.writers[which]
+        kept = {update.timestamp for update in writer.context.context_history}
+        writer.memory.dropped |= {update.timestamp for update in before} - kept
 
     def follow(self, which: int) -> None:
         writer = self.writers[which]
@@ -124,6 +143,7 @@ class Programs(RuleBasedStateMachine):
         kept = [update for update in history if update.timestamp <= last]
         self.run(writer.context.truncate_context_history(last))
         assert writer.context.context_history == kept
+        self.dropped(which, history)
         self.follow(which)
         if len(kept) < len(history):
             self.saved(which)
@@ -196,6 +216,71 @@ class Programs(RuleBasedStateMachine):
         self.writers[which].seen = None
         self.check()
 
+    @rule(which=WRITERS, place=st.integers(0, 50))
+    def restore(self, which: int, place: int) -> None:
+        """An earlier state becomes current, and nothing that was saved since is lost."""
+        context = self.settled(which)
+        if self.history_only:
+            self.refused(context.restore(1), UnsupportedByStoreError)
+            return
+        revision = sorted(self.past)[place % len(self.past)]
+        before = copy.deepcopy(self.expected)
+        self.run(context.restore(revision))
+        self.expected = copy.deepcopy(self.past[revision])
+        self.operations.append((before, copy.deepcopy(self.expected)))
+        self.reloaded(which)
+
+    @rule(which=WRITERS)
+    def undo(self, which: int) -> None:
+        context = self.settled(which)
+        if self.history_only or not self.operations:
+            self.refused(context.undo(), UnsupportedByStoreError if self.history_only else NothingToUndoError)
+            return
+        self.run(context.undo())
+        before, after = self.operations.pop()
+        metadata = self.stored().metadata
+        # Which of the two: whether a save changed it since, the model cannot tell.
+        assert metadata in (before.metadata, self.expected.metadata)
+        self.expected = without(self.expected, before, after, self.order)
+        self.expected.metadata = metadata
+        self.reloaded(which)
+
+    @rule(which=WRITERS, place=st.integers(0, 50))
+    def fork(self, which: int, place: int) -> None:
+        """A new context starts from a state of this one."""
+        context = self.settled(which)
+        chat = f"{self.chat}-fork-{next(self.world.chats)}"
+        if self.history_only:
+            self.refused(context.fork(chat), UnsupportedByStoreError)
+            return
+        revision = sorted(self.past)[place % len(self.past)]
+        forked = self.run(context.fork(chat, revision))
+        assert same(contents(forked), self.past[revision], history_only=False)
+        self.refused(context.fork(self.chat), ContextExistsError)
+
+    def settled(self, which: int) -> TaskContext:
+        """A writer with nothing unsaved, and nothing in doubt."""
+        self.save(which)
+        return self.writers[which].context
+
+    def reloaded(self, which: int) -> None:
+        """A writer has in memory what is stored."""
+        writer = self.writers[which]
+        writer.memory = Memory()
+        writer.memory.load(self.expected)
+        writer.last = writer.store.deltas[-1]
+        self.changes = self.run(self.world.stores[0].load(writer.context.key)).revision
+        writer.seen = self.changes
+        self.check()
+
+    def refused(self, work: Coroutine[Any, Any, Any], expected: type[Exception]) -> None:
+        try:
+            self.run(work)
+        except expected:
+            self.check()
+        else:
+            raise AssertionError(f"it did not raise {expected.__name__}")
+
     @rule()
     def save_at_once(self) -> None:
         """Both writers save at the same time: one comes after the other."""
@@ -226,6 +311,8 @@ class Programs(RuleBasedStateMachine):
             for which in (0, 1):
                 self.save(which)
                 self.load(which)
+            for revision in self.past:
+                self.look_back(revision)
 
     # What the model makes of it.
 
@@ -258,8 +345,15 @@ class Programs(RuleBasedStateMachine):
         else:
             # It also counts saves that only tell that the context is there.
             self.changes = self.run(self.world.stores[0].load(self.writers[0].context.key)).revision
+        before = copy.deepcopy(self.expected)
         change.apply(self.expected)
         self.exists = True
+        for timestamp in (*self.expected.history, *(entry["timestamp"] for entry in self.expected.models)):
+            self.order.setdefault(timestamp, len(self.order))
+        if change.dropped:
+            # The rest of the save is another revision, before that of the optimize.
+            rest = replace(change, removed=change.removed - change.dropped)
+            self.operations.append((_applied(before, rest), copy.deepcopy(self.expected)))
 
     def has_content(self, writer: Writer) -> bool:
         """Whether a save would write something, as far as the model can tell."""
@@ -271,12 +365,24 @@ class Programs(RuleBasedStateMachine):
 
     def check(self) -> None:
         """What is stored, and what is in memory, is what the model says."""
-        stored = self.stored()
+        context = self.run(_fresh(self.world.stores[0], self.chat))
+        stored = contents(context)
         assert same(stored, self.expected, history_only=self.history_only), (stored, self.expected)
+        if not self.history_only and context.revision:
+            self.past[context.revision] = copy.deepcopy(self.expected)
+            self.looks += 1
+            self.look_back(sorted(self.past)[self.looks * 7 % len(self.past)])
         for writer in self.writers:
             writer.sent = len(writer.store.deltas)
             found = contents(writer.context)
             assert same(found, writer.memory.now, history_only=self.history_only), (found, writer.memory.now)
+
+    def look_back(self, revision: int) -> None:
+        """An earlier revision is what it was."""
+        context = TaskContext({"user_id": USER, "chat_id": self.chat}, store=self.world.stores[1])
+        self.run(context.load(revision=revision))
+        found = contents(context)
+        assert same(found, self.past[revision], history_only=False), (revision, found, self.past[revision])
 
 
 def _applied(database: Database, change: Change) -> Database:

@@ -1,0 +1,183 @@
+"""Which state of a context is loaded, and how much of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from taskctx_sql.errors import InvalidSelectionError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What `Store.load` is asked for.
+
+    Attributes:
+        history_limit: At most so many updates, the newest.
+        revision: The state in this revision.
+        at: The state at this time, seconds since the epoch, UTC.
+        max_chars: At most so many characters of data, as JSON text; the newest updates that fit.
+        types: Only updates of these types, and of ``keep_types``.
+        keep_types: Updates of these types come in any case, however old, and are paid for first.
+
+    Raises:
+        InvalidSelectionError: A value is not what it must be, or two contradict each other.
+    """
+
+    history_limit: int | None = None
+    revision: int | None = None
+    at: float | None = None
+    max_chars: int | None = None
+    types: Sequence[str] | None = None
+    keep_types: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("history_limit", 0), ("max_chars", 0), ("revision", 1)):
+            value = getattr(self, name)
+            if value is not None and (not _is_whole(value) or value < least):
+                raise InvalidSelectionError(name, value, f"None or a whole number, {least} or more")
+        at = self.at
+        if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at)):
+            raise InvalidSelectionError("at", at, "None or a time in seconds since the epoch")
+        if at is not None and self.revision is not None:
+            raise InvalidSelectionError("at", at, "None when a revision is given")
+        for name in ("types", "keep_types"):
+            names = getattr(self, name)
+            # A string is a sequence of strings, too, and never what was meant.
+            if names is not None and (isinstance(names, str) or not all(isinstance(item, str) for item in names)):
+                raise InvalidSelectionError(name, names, "a list of update types")
+            if names is not None:
+                object.__setattr__(self, name, tuple(names))
+
+    @property
+    def is_past(self) -> bool:
+        """Whether an earlier state is asked for."""
+        return self.revision is not None or self.at is not None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether updates are chosen one by one, and not by their number alone."""
+        return self.max_chars is not None or self.types is not None or bool(self.keep_types)
+
+
+class Head(NamedTuple):
+    """What is known of an update before it is read: its seq, the characters of its data, and its group or None."""
+
+    seq: int
+    chars: int
+    group: str | None
+
+
+class Window(NamedTuple):
+    """The heads with ``low <= seq < high`` are asked for, oldest first."""
+
+    low: int
+    high: int
+
+
+class Members(NamedTuple):
+    """The heads of a group are asked for, in any order."""
+
+    group: str
+
+
+class Kept(NamedTuple):
+    """The heads of the types that come in any case are asked for, in any order."""
+
+
+class Chosen(NamedTuple):
+    """The seqs of the updates that were chosen, in order, and whether older ones exist."""
+
+    seqs: list[int]
+    earlier: bool
+
+
+Ask = Window | Members | Kept
+
+# How many heads are looked at first; each time there are not enough, four times as many.
+FIRST_WINDOW = 200
+LARGEST_WINDOW = 20_000
+
+
+def choose(selection: Selection, next_seq: int) -> Generator[Ask, Sequence[Head], Chosen]:
+    """Choose the newest updates that fit.
+
+    It asks for heads, and is sent them; so it does not matter where they are. Updates of one group come together or
+    not at all, in the place of the newest of them. The first that does not fit is the last that is looked at.
+
+    Args:
+        selection: What is asked for; heads are of its types alone.
+        next_seq: Beyond the newest update.
+    """
+    budget = _Budget(selection.max_chars, selection.history_limit)
+    groups: set[str] = set()
+    if selection.keep_types:
+        for head in sorted((yield Kept()), reverse=True):
+            if head.group not in groups:
+                budget.pay((yield from _together(head, groups)))
+    low, high, size = next_seq, next_seq, FIRST_WINDOW
+    while low > 1:
+        low, high, size = max(1, low - size), low, min(size * 4, LARGEST_WINDOW)
+        for head in reversed((yield Window(low, high))):
+            if head.seq in budget.taken or head.group in groups:
+                continue
+            unit = yield from _together(head, groups)
+            if not budget.fits(unit):
+                return Chosen(sorted(budget.taken), True)
+            budget.pay(unit)
+    return Chosen(sorted(budget.taken), selection.types is not None)
+
+
+def choose_from(selection: Selection, heads: Sequence[tuple[Head, str]]) -> Chosen:
+    """Choose from heads that are all at hand, each with its update's type."""
+    allowed = None if selection.types is None else {*selection.types, *selection.keep_types}
+    wanted = [(head, kind) for head, kind in heads if allowed is None or kind in allowed]
+    steps = choose(selection, heads[-1][0].seq + 1 if heads else 1)
+    answer: Sequence[Head] | None = None
+    while True:
+        try:
+            ask = steps.send(answer)  # type: ignore[arg-type]  # the first one is None, as generators want it
+        except StopIteration as end:
+            chosen: Chosen = end.value
+            return chosen
+        match ask:
+            case Window(low, high):
+                answer = [head for head, _ in wanted if low <= head.seq < high]
+            case Members(group):
+                answer = [head for head, _ in wanted if head.group == group]
+            case Kept():
+                answer = [head for head, kind in wanted if kind in selection.keep_types]
+
+
+def _together(head: Head, groups: set[str]) -> Generator[Ask, Sequence[Head], Sequence[Head]]:
+    if head.group is None:
+        return [head]
+    groups.add(head.group)
+    return (yield Members(head.group))
+
+
+class _Budget:
+    """What may still be taken, and what was."""
+
+    def __init__(self, chars: int | None, count: int | None) -> None:
+        self._chars: float = math.inf if chars is None else chars
+        self._count: float = math.inf if count is None else count
+        self.taken: set[int] = set()
+
+    def fits(self, unit: Iterable[Head]) -> bool:
+        heads = list(unit)
+        return sum(head.chars for head in heads) <= self._chars and len(heads) <= self._count
+
+    def pay(self, unit: Iterable[Head]) -> None:
+        for head in unit:
+            self.taken.add(head.seq)
+            self._chars -= head.chars
+            self._count -= 1
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

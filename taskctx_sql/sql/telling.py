@@ -1,0 +1,172 @@
+"""What is told of a context's revisions, statement by statement: which there are, and how two of them differ."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
+from taskctx_sql.records import ContextKey, StoredUpdate
+from taskctx_sql.revisions import MISSING, Difference, Revision
+from taskctx_sql.sql import loading, rows, states
+from taskctx_sql.sql.states import as_of
+from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
+from taskctx_sql.sql.tables import files, models, revisions, updates
+
+
+def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision]]:
+    """Return the steps that list revisions, the newest first.
+
+    Raises:
+        ContextNotFoundError: There is no such context.
+    """
+    ident = rows.context_id(key)
+    newest = yield from _newest(key)
+    high = newest + 1 if before is None else min(before, newest + 1)
+    # One more than asked for tells what the oldest of them added.
+    bounds = {"ident": ident, "low": high - limit - 1, "high": high}
+    found = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
+    removed = {row[0]: row[1] for row in (yield Step(_count_removed(), bounds, reads=True)) or ()}
+    told = []
+    for place, (revision, saved_at, run_id, next_seq, *more) in enumerate(found[:limit]):
+        if place + 1 < len(found):
+            added = next_seq - found[place + 1][3]
+        elif revision == 1:
+            added = next_seq - 1
+        else:
+            # The one before is not known: the database is older than the table.
+            counted = yield Step(_count_added(), {"ident": ident, "revision": revision}, reads=True)
+            added = counted[0][0] if counted else 0
+        gone = removed.get(revision, 0)
+        if more[1] in ("restore", "undo"):
+            # What it only wrote anew, to keep the order, neither came nor went.
+            span = {"ident": ident, "revision": revision, "low": next_seq - added, "high": next_seq}
+            counted = yield Step(_count_rewritten(), span, reads=True)
+            rewritten = counted[0][0] if counted else 0
+            added, gone = added - rewritten, gone - rewritten
+        told.append(Revision(revision, saved_at, run_id, added, gone, bool(more[0]), *more[1:]))
+    return told
+
+
+def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Difference]:
+    """Return the steps that tell how two revisions differ; of the history only what differs is read.
+
+    Raises:
+        ContextNotFoundError: There is no such context.
+        RevisionNotFoundError: There is no such revision, or it is no longer whole.
+        CorruptRecordError: A row cannot be read back.
+    """
+    ident = rows.context_id(key)
+    newest = yield from _newest(key)
+    for revision in (old, new):
+        yield from states.check_whole(key, revision, newest)
+        if (yield from states.find(ident, revision)) is None:
+            raise RevisionNotFoundError(key, revision, newest)
+    changes: dict[str, list[Any]] = {}
+    for name, one, other in (("added", new, old), ("removed", old, new)):
+        which = {"ident": ident, "revision": one, "other": other}
+        history = rows.read_updates(key, (yield Step(_only_updates(engine), which, reads=True)) or ())
+        changes[name] = list(map(StoredUpdate, history.seqs, history.updates))
+        found = (yield Step(_only_models(), which, reads=True)) or ()
+        changes[f"{name}_models"] = [entry for _, entry in rows.read_models(key, found)]
+    tracked = []
+    mappings: dict[str, list[Any]] = {"metadata": [], "metadata_toggles": []}
+    for revision in (old, new):
+        which = {"ident": ident, "revision": revision}
+        found = (yield Step(_files(), which, reads=True)) or ()
+        tracked.append({path: entry for _, path, entry in rows.read_files(key, found)})
+        for column, both in mappings.items():
+            both.append(rows.read_mapping(key, column, (yield from states.mapping_at(ident, revision, column))))
+    yield from states.check_whole(key, min(old, new), newest)
+    return Difference(
+        old,
+        new,
+        **changes,
+        files=_changed(*tracked, missing=None),
+        metadata=_changed(*mappings["metadata"], missing=MISSING),
+        toggles=_changed(*mappings["metadata_toggles"], missing=MISSING),
+    )
+
+
+def _newest(key: ContextKey) -> Steps[int]:
+    found = yield Step(_select_newest(), {"ident": rows.context_id(key)}, reads=True)
+    if not found or found[0][0] is None:
+        raise ContextNotFoundError(key)
+    return int(found[0][0])
+
+
+def _changed(old: Any, new: Any, *, missing: Any) -> dict[Any, tuple[Any, Any]]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return {} if old == new else {None: (old, new)}
+    both = {key: (old.get(key, missing), new.get(key, missing)) for key in {**old, **new}}
+    return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
+
+
+# The statements.
+
+
+@cache
+def _select_newest() -> Statement:
+    return sa.select(sa.func.max(revisions.c.revision)).where(revisions.c.context_id == text("ident"))
+
+
+@cache
+def _select_revisions() -> Statement:
+    told = (revisions.c.revision, revisions.c.saved_at, revisions.c.run_id, revisions.c.next_seq)
+    changed = sa.or_(revisions.c.metadata.is_not(None), revisions.c.metadata_toggles.is_not(None))
+    about = (revisions.c.operation, revisions.c.source_revision, revisions.c.source_chat_id)
+    between = (revisions.c.revision >= number("low"), revisions.c.revision < number("high"))
+    statement = sa.select(*told, changed.label("changed"), *about)
+    return statement.where(revisions.c.context_id == text("ident"), *between).order_by(revisions.c.revision.desc())
+
+
+@cache
+def _count_removed() -> Statement:
+    between = (updates.c.removed_in >= number("low"), updates.c.removed_in < number("high"))
+    statement = sa.select(updates.c.removed_in, sa.func.count()).where(updates.c.context_id == text("ident"), *between)
+    return statement.group_by(updates.c.removed_in)
+
+
+@cache
+def _count_added() -> Statement:
+    mine = (updates.c.context_id == text("ident"), updates.c.added_in == number("revision"))
+    return sa.select(sa.func.count()).select_from(updates).where(*mine)
+
+
+@cache
+def _count_rewritten() -> Statement:
+    root = sa.func.coalesce(updates.c.copy_of, updates.c.seq)
+    mine = updates.c.context_id == text("ident")
+    came = sa.select(root.label("root")).where(
+        mine, updates.c.added_in == number("revision"), updates.c.seq >= number("low"), updates.c.seq < number("high")
+    )
+    went = sa.select(root).where(mine, updates.c.removed_in == number("revision"))
+    return sa.select(sa.func.count()).select_from(sa.intersect(came, went).subquery())
+
+
+def _only(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a row's entry is in "revision" and not in "other"; as which copy does not matter."""
+    root = sa.func.coalesce(table.c.copy_of, table.c.seq)
+    here = sa.select(root.label("root")).where(*as_of(table))
+    gone = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("other"))
+    there = sa.select(root).where(table.c.context_id == text("ident"), table.c.added_in <= number("other"), gone)
+    return root.in_(sa.select(sa.except_(here, there).subquery().c.root))
+
+
+@cache
+def _only_updates(engine: str) -> Statement:
+    return sa.select(*loading.update_columns(engine)).where(*as_of(updates), _only(updates)).order_by(updates.c.seq)
+
+
+@cache
+def _only_models() -> Statement:
+    columns = [models.c[name] for name in rows.MODEL_COLUMNS]
+    return sa.select(*columns).where(*as_of(models), _only(models)).order_by(models.c.seq)
+
+
+@cache
+def _files() -> Statement:
+    columns = [files.c[name] for name in rows.FILE_COLUMNS]
+    return sa.select(*columns).where(*as_of(files)).order_by(files.c.position)

@@ -1,0 +1,436 @@
+"""Earlier states: to look at, to go back to, and to go on from. Random programs are in `tests.chaos.programs`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from taskctx_sql import ContextKey, SqlStore, Store, TaskContext
+from taskctx_sql.errors import (
+    ContextExistsError,
+    ContextNotFoundError,
+    InvalidSelectionError,
+    NothingToUndoError,
+    PastContextError,
+    RevisionNotFoundError,
+    StoreFailedError,
+    UnsavedChangesError,
+    UnsupportedByStoreError,
+)
+from taskctx_sql.housekeeping import prune
+from taskctx_sql.retention import Retention
+from taskctx_sql.revisions import MISSING
+from taskctx_sql.sql import reports
+from tests.conftest import STORES
+from tests.contract import loaded, new_delta, stored
+from tests.faults import FaultyStore
+
+
+@pytest.fixture(params=[kind for kind in STORES if kind != "json"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of store that store earlier states; a folder of files has a test of its own."""
+    return str(request.param)
+
+
+async def grown(store: Store, user: str, saves: int = 4) -> TaskContext:
+    """A context with an update, a file and a model use in each of its revisions, and changing metadata."""
+    context = await loaded(store, user)
+    for number in range(1, saves + 1):
+        context.add_context_update("message", number)
+        context.track_file_operation(f"f{number % 2}", f"op{number}")
+        context.track_model_usage(f"m{number}", "p", "x", cost=1.0)
+        context.metadata["number"] = number
+        context.metadata_toggles[f"t{number}"] = False
+        await context.save()
+    return context
+
+
+def state(context: TaskContext) -> Any:
+    return context.to_dict(), list(context.file_tracker), context.metadata, context.metadata_toggles
+
+
+def messages(context: TaskContext) -> list[Any]:
+    return [update.data for update in context.context_history if update.update_type == "message"]
+
+
+async def unchanged(store: Store, key: ContextKey, refused: Awaitable[Any], error: type[Exception]) -> Exception:
+    """The call is refused with this error, and what is stored is as it was."""
+    before = [row.seq for row in (await store.load(key)).updates], (await store.load(key)).revision
+    with pytest.raises(error) as caught:
+        await refused
+    assert ([row.seq for row in (await store.load(key)).updates], (await store.load(key)).revision) == before
+    return caught.value
+
+
+# Looking back.
+
+
+async def test_every_revision_comes_back_exactly(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    states = {}
+    for number in range(1, 6):
+        context.add_context_update("message", {"n": number})
+        context.track_file_operation(f"f{number % 3}", f"op{number}")
+        context.track_model_usage(f"m{number}", "p", "x")
+        context.metadata = {"number": number} if number % 2 else context.metadata
+        context.metadata_toggles = {"number": number % 2 == 0}
+        if number == 3:
+            del context.context_history[1], context.file_tracker["f1"], context.model_tracker[0]
+        if number == 4:
+            context.context_history[0].data = "edited"
+        states[await context.save()] = state(context)
+    assert sorted(states) == [1, 2, 3, 4, 5]
+    for revision, was in states.items():
+        past = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+        await past.load(revision=revision)
+        assert state(past) == was
+        assert past.is_past
+        assert past.revision == revision
+    await past.load()
+    assert state(past) == states[5]
+    assert not past.is_past
+
+
+async def test_a_time_finds_the_state_that_was_then(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    times = []
+    for number in range(3):
+        await asyncio.sleep(0.002)
+        await store.save(new_delta(key, number))
+        times.append((await store.contexts(user))[0].updated_at)
+    for place, at in enumerate(times):
+        assert [row.update.data for row in (await store.load(key, at=at)).updates] == list(range(place + 1))
+    between = (times[1] + times[2]) / 2
+    assert (await store.load(key, at=between)).revision == 2
+    assert (await store.load(key, at=time.time() + 1000)).revision == 3
+    error = await unchanged(store, key, store.load(key, at=times[0] - 1), RevisionNotFoundError)
+    assert "it began later" in str(error)
+
+
+async def test_a_past_state_is_limited_and_chosen_like_a_present_one(store: Store, user: str) -> None:
+    context = await grown(store, user, 6)
+    key = context.key
+    newest = await store.load(key, revision=4, history_limit=2)
+    assert [row.seq for row in newest.updates] == [11, 12]
+    assert newest.earlier
+    chosen = await store.load(key, revision=4, types=["message"], max_chars=2)
+    assert [row.update.data for row in chosen.updates] == [3, 4]
+    assert chosen.earlier
+
+
+async def test_the_past_cannot_be_saved(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    await context.load(revision=2)
+    context.add_context_update("message", "too late")
+    await unchanged(store, context.key, context.save(), PastContextError)
+    assert messages(context) == [1, 2, "too late"]
+    # The present takes what was to be said.
+    await context.load()
+    await context.save()
+    assert messages(context) == [1, 2, 3, 4, "too late"]
+
+
+async def test_leaving_a_context_that_shows_the_past_changes_nothing(store: Store, user: str) -> None:
+    await grown(store, user)
+    async with TaskContext({"user_id": user, "chat_id": "c1"}, store=store) as context:
+        await context.load(revision=2)
+        assert messages(context) == [1, 2]
+    assert (await store.load(ContextKey(user, "c1"))).revision == 4
+
+
+async def test_a_past_state_needs_no_unsaved_changes(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    context.add_context_update("message", "unsaved")
+    for refused in (context.load(revision=2), context.restore(2), context.undo(), context.fork("other")):
+        await unchanged(store, context.key, refused, UnsavedChangesError)
+    assert messages(context)[-1] == "unsaved"
+    assert await context.save() == 5
+
+
+@pytest.mark.parametrize("revision", [5, 99, 2**62])
+async def test_a_revision_that_is_not_there_is_named(store: Store, user: str, revision: int) -> None:
+    context = await grown(store, user)
+    for refused in (context.load(revision=revision), context.restore(revision), context.fork("new", revision)):
+        error = await unchanged(store, context.key, refused, RevisionNotFoundError)
+        assert str(revision) in str(error)
+        assert "revisions 1 to 4" in str(error)
+    await unchanged(store, context.key, store.difference(context.key, 1, revision), RevisionNotFoundError)
+    assert not (await store.load(ContextKey(user, "new"))).revision
+
+
+async def test_what_is_no_revision_is_refused(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    for bad in (0, -1, True, 1.5, "2"):
+        with pytest.raises(InvalidSelectionError):
+            await context.load(revision=bad)  # type: ignore[arg-type]
+        with pytest.raises(InvalidSelectionError):
+            await context.restore(bad)  # type: ignore[arg-type]
+    for wrong in ({"revision": 1, "at": 5.0}, {"at": float("nan")}, {"types": "message"}, {"max_chars": -1}):
+        with pytest.raises(InvalidSelectionError):
+            await store.load(context.key, **wrong)
+
+
+async def test_a_context_that_is_not_there_has_no_past(store: Store, user: str) -> None:
+    key = ContextKey(user, "nowhere")
+    context = TaskContext({"user_id": user, "chat_id": "nowhere"}, store=store)
+    for refused in (
+        context.load(revision=1),
+        context.restore(1),
+        context.undo(),
+        context.fork("new"),
+        context.revisions(),
+        store.difference(key, 1, 2),
+    ):
+        error = await unchanged(store, key, refused, ContextNotFoundError)
+        assert "nowhere" in str(error)
+    assert not await store.contexts(user)
+
+
+async def test_a_folder_of_files_says_that_it_keeps_no_past(user: str, tmp_path: Any) -> None:
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, tmp_path)
+    context.add_context_update("message", 1)
+    await context.save()
+    for refused in (
+        context.load(revision=1),
+        context.restore(1),
+        context.undo(),
+        context.fork("x"),
+        context.revisions(),
+    ):
+        with pytest.raises(UnsupportedByStoreError, match="use a database"):
+            await refused
+    assert messages(context) == [1]
+
+
+# What is told of revisions.
+
+
+async def test_revisions_tell_when_who_and_what(store: Store, user: str) -> None:
+    before = time.time()
+    context = await grown(store, user, 3)
+    del context.context_history[0:2]
+    context.context_history[0].metadata = {"edited": True}
+    await context.save()
+    told = await context.revisions()
+    assert [(one.revision, one.added, one.removed) for one in told] == [(4, 7, 9), (3, 3, 0), (2, 3, 0), (1, 3, 0)]
+    assert len({one.run_id for one in told}) == 1
+    assert [one.changed_metadata for one in told] == [False, True, True, True]
+    assert all(before - 1 < one.saved_at < time.time() + 1 for one in told)
+    pages = [await store.revisions(context.key, before=before, limit=2) for before in (None, 3, 1)]
+    assert [[one.revision for one in page] for page in pages] == [[4, 3], [2, 1], []]
+    assert pages[0] + pages[1] == told  # type: ignore[operator]
+
+
+async def test_a_difference_names_what_came_and_went(store: Store, user: str) -> None:
+    context = await grown(store, user, 2)
+    context.context_history = [update for update in context.context_history if update.data != 1]
+    del context.file_tracker["f1"]
+    del context.metadata["number"]
+    context.add_context_update("message", 3)
+    await context.save()
+    found = await store.difference(context.key, 1, 3)
+    assert [row.update.data for row in found.removed] == [1]
+    assert [row.update.data for row in found.added if row.update.update_type == "message"] == [2, 3]
+    assert set(found.files) == {"f0", "f1"}
+    assert found.files["f1"][1] is None
+    assert found.files["f0"][0] is None
+    assert [entry["model_id"] for entry in found.added_models] == ["m2"]
+    assert not found.removed_models
+    assert found.metadata == {"number": (1, MISSING)}
+    assert found.toggles == {"t2": (MISSING, False)}
+    assert not await store.difference(context.key, 2, 2)
+    # A restore writes rows anew, and that is no difference.
+    await context.restore(1)
+    assert not await store.difference(context.key, 1, 4)
+
+
+# Going back.
+
+
+async def test_a_restore_is_a_new_revision_and_loses_nothing(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    await context.load(revision=2)
+    was = state(context)
+    await context.load()
+    assert await context.restore(2) == 5
+    assert state(context) == was
+    assert state(await loaded(store, user)) == was
+    for revision, expected in ((4, [1, 2, 3, 4]), (5, [1, 2])):
+        await context.load(revision=revision)
+        assert messages(context) == expected
+    newest = (await context.revisions())[0]
+    assert (newest.operation, newest.source_revision, newest.added, newest.removed) == ("restore", 2, 0, 6)
+    # Forward again, which brings rows back, in their old order.
+    await context.load()
+    await context.restore(4)
+    context.add_context_update("message", 5)
+    await context.save()
+    assert messages(context) == [1, 2, 3, 4, 5]
+    assert [row.seq for row in (await store.load(context.key)).updates] == list(range(1, 7)) + list(range(13, 20))
+
+
+async def test_a_restore_from_the_past_that_is_shown(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    await context.load(revision=3)
+    await context.restore(3)
+    context.add_context_update("message", "on")
+    await context.save()
+    assert messages(context) == [1, 2, 3, "on"]
+
+
+async def test_others_who_save_meanwhile_lose_nothing(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    other = await loaded(store, user)
+    other.add_context_update("message", "other")
+    await context.restore(2)
+    await other.save()
+    await other.load()
+    assert messages(other) == [1, 2, "other"]
+
+
+async def test_what_somebody_else_removes_goes_though_a_restore_wrote_it_anew(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    del context.context_history[0]
+    await context.save()
+    other = await loaded(store, user)
+    # All that follows the first entry gets new seqs.
+    await context.restore(4)
+    other.context_history = [update for update in other.context_history if update.data != 2]
+    del other.model_tracker[0]
+    next(update for update in other.context_history if update.data == 4).data = "edited"
+    await other.save()
+    await context.load()
+    assert messages(context) == [1, 3, "edited"]
+    assert [entry["model_id"] for entry in context.model_tracker] == ["m2", "m3", "m4"]
+
+
+async def test_an_optimize_is_a_revision_of_its_own_and_can_be_taken_back(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    for number in (1, 2, 2, 3):
+        context.add_context_update("message", number)
+    await context.save()
+    context.add_context_update("message", 4)
+    plan = context.optimize_context(3, dry_run=True)
+    assert [(dropped.update.data, dropped.reason) for dropped in plan.dropped] == [(1, "over size"), (2, "duplicate")]
+    assert len(context.context_history) == 5
+    assert bool(plan)
+    assert context.optimize_context(3)
+    await context.save()
+    told = await context.revisions()
+    assert [(one.operation, one.added, one.removed) for one in told] == [("optimize", 0, 2), (None, 1, 0), (None, 4, 0)]
+    await context.load(revision=2)
+    assert messages(context) == [1, 2, 2, 3, 4]
+    await context.load()
+    assert messages(context) == [2, 3, 4]
+    context.add_context_update("message", 5)
+    await context.save()
+    await context.undo()
+    assert messages(context) == [1, 2, 2, 3, 4, 5]
+    await unchanged(store, context.key, context.undo(), NothingToUndoError)
+
+
+async def test_undo_goes_back_step_by_step(store: Store, user: str) -> None:
+    context = await grown(store, user, 4)
+    states = [state(context)]
+    await context.restore(3)
+    states.append(state(context))
+    await context.truncate_context_history(context.context_history[3].timestamp)
+    states.append(state(context))
+    await context.restore(1)
+    for expected in reversed(states):
+        await context.undo()
+        assert state(context) == expected == state(await loaded(store, user))
+    await unchanged(store, context.key, context.undo(), NothingToUndoError)
+
+
+async def test_a_restore_whose_answer_is_lost_happens_once(store: Store, user: str) -> None:
+    await grown(store, user)
+    faulty = FaultyStore(store)
+    context = await loaded(faulty, user)
+    for fault, revision in (("lost after", 5), ("lost before", 6)):
+        faulty.faults = [fault]
+        with pytest.raises(StoreFailedError):
+            await context.restore(2)
+        # What it made current is in memory, too, when a save has settled it.
+        context.add_context_update("message", "after")
+        await context.save()
+        assert messages(context)[:2] == [1, 2]
+        assert messages(context)[-1] == "after"
+        restores = [one for one in await context.revisions() if one.operation == "restore"]
+        assert len(restores) == revision - 4
+        assert state(await loaded(store, user)) == state(context)
+
+
+# Going on from there.
+
+
+async def test_a_fork_starts_from_a_state_and_goes_its_own_way(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    await context.load(revision=2)
+    was = state(context)
+    forked = await context.fork("other")
+    assert state(forked)[1:] == was[1:]
+    assert forked.to_dict() == was[0] | {"chat_id": "other"}
+    forked.add_context_update("message", "mine")
+    await forked.save()
+    await context.load()
+    assert messages(context) == [1, 2, 3, 4]
+    assert messages(await loaded(store, user, "other")) == [1, 2, "mine"]
+    first = (await forked.revisions())[-1]
+    assert (first.operation, first.source_revision, first.source_chat_id) == ("fork", 2, "c1")
+    assert messages(await context.fork("newest")) == [1, 2, 3, 4]
+
+
+async def test_a_fork_onto_a_chat_that_is_there_is_refused(store: Store, user: str) -> None:
+    context = await grown(store, user)
+    other = await loaded(store, user, "other")
+    other.add_context_update("message", "theirs")
+    await other.save()
+    for chat in ("other", "c1"):
+        error = await unchanged(store, other.key, context.fork(chat), ContextExistsError)
+        assert repr(chat) in str(error)
+    assert await stored(store, other.key) == ["theirs"]
+
+
+async def test_what_was_paid_is_counted_once(store: Store, user: str) -> None:
+    assert isinstance(store, SqlStore)
+    context = await grown(store, user)
+    await context.restore(1)
+    await context.restore(4)
+    await context.undo()
+    await context.fork("other")
+    models = await reports.models(store, user=user)
+    assert sum(one.calls for one in models) == 4
+    assert sum(one.cost for one in models) == 4.0
+    costs = {one.chat_id: one.cost for one in await reports.tasks(store, user=user)}
+    assert costs == {"c1": 4.0, "other": 0.0}
+
+
+# What was pruned.
+
+
+async def test_a_state_that_was_pruned_is_refused_and_the_others_are_whole(store: Store, user: str) -> None:
+    context = await grown(store, user, 2)
+    del context.context_history[0]
+    await context.save()
+    await context.restore(1)
+    moment = (await store.contexts(user))[0].updated_at
+    await asyncio.sleep(0.002)
+    del context.context_history[0]
+    await context.save()
+    pruned = await prune(store, Retention(removed_age=0), user_id=user, now=moment)
+    assert pruned.rows["taskctx_updates"] > 0
+    for revision in (1, 2, 3):
+        for refused in (context.load(revision=revision), context.restore(revision)):
+            error = await unchanged(store, context.key, refused, RevisionNotFoundError)
+            assert "pruned" in str(error)
+            assert "revisions 4 to 5" in str(error)
+    await unchanged(store, context.key, context.fork("new", 3), RevisionNotFoundError)
+    assert await store.contexts(user)
+    assert not (await store.load(ContextKey(user, "new"))).revision
+    await context.load(revision=4)
+    assert messages(context) == [1]
