@@ -18,7 +18,7 @@ class Revision:
         saved_at: When, seconds since the epoch, UTC, by the clock of who saved.
         run_id: The run that saved; a context that came by ``taskctx import`` has none, "".
         added: How many updates came.
-        removed: How many left the history; those that were pruned since are not counted.
+        removed: How many left the history.
         changed_metadata: Whether metadata or toggles changed.
         operation: "optimize", "truncate", "restore", "undo", "fork", or None for an ordinary save.
         source_revision: The revision that was restored, taken back, or forked from.

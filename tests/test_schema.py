@@ -122,7 +122,6 @@ async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(u
     assert await look(engine, names) == {f"{name}_pkey" for name in tables.metadata.tables}
     assert await look(engine, indexes) == REPORT_INDEXES | {
         "taskctx_contexts_user_id_created_at_context_id_idx",
-        "taskctx_updates_context_id_removed_in_idx",
         "taskctx_updates_group_idx",
     }
 

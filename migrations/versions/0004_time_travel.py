@@ -15,9 +15,14 @@ _COLUMNS = {
     "taskctx_contexts": {"pruned_until": sa.BigInteger},
     "taskctx_updates": {"copy_of": sa.BigInteger},
     "taskctx_models": {"copy_of": sa.BigInteger},
-    "taskctx_revisions": {"operation": sa.Text, "source_revision": sa.BigInteger, "source_chat_id": sa.Text},
+    "taskctx_revisions": {
+        "added": sa.BigInteger,
+        "removed": sa.BigInteger,
+        "operation": sa.Text,
+        "source_revision": sa.BigInteger,
+        "source_chat_id": sa.Text,
+    },
 }
-_REMOVED_INDEX = "taskctx_updates_context_id_removed_in_idx"
 _GROUP_INDEX = "taskctx_updates_group_idx"
 
 # The group that an update's metadata names. On Postgres its digest: an index entry has a limit, and a name has none.
@@ -44,13 +49,13 @@ def upgrade() -> None:
     for table, columns in _COLUMNS.items():
         for name, kind in columns.items():
             op.add_column(table, sa.Column(name, kind, nullable=True))
-    present = sa.text("removed_in IS NOT NULL")
-    op.create_index(
-        _REMOVED_INDEX,
-        "taskctx_updates",
-        ["context_id", "removed_in"],
-        sqlite_where=present,
-        postgresql_where=present,
+    op.execute(
+        """
+        UPDATE taskctx_revisions SET removed = gone.updates
+        FROM (SELECT context_id, removed_in, count(*) AS updates FROM taskctx_updates
+              WHERE removed_in IS NOT NULL GROUP BY context_id, removed_in) AS gone
+        WHERE gone.context_id = taskctx_revisions.context_id AND gone.removed_in = taskctx_revisions.revision
+        """
     )
     group = _GROUP[connection.dialect.name]
     connection.exec_driver_sql(
@@ -63,7 +68,6 @@ def downgrade() -> None:
     connection = op.get_bind()
     _replace_views(connection, _Engine(connection.dialect.name), before=True)
     op.execute(f"DROP INDEX {_GROUP_INDEX}")
-    op.drop_index(_REMOVED_INDEX, "taskctx_updates")
     for table, columns in _COLUMNS.items():
         for name in columns:
             op.drop_column(table, name)

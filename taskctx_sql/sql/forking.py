@@ -63,7 +63,7 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     yield Step(_copy_files(), {**then, "target": ident, "run": run.run_id})
     ended = (ident, run.run_id, run.started_at, at, "completed", None, 1)
     yield Step(insertion(runs), dict(zip(columns(runs), ended, strict=True)))
-    first = (ident, 1, at, run.run_id, 1, *numbers, *texts, "fork", revision, key.chat_id)
+    first = (ident, 1, at, run.run_id, 1, *numbers, *texts, None, None, "fork", revision, key.chat_id)
     yield Step(insertion(revisions), dict(zip(columns(revisions), first, strict=True)))
     # Last: what was pruned while it was copied is missing in the copy.
     yield from states.check_whole(key, revision, newest)

@@ -22,8 +22,6 @@ from taskctx_sql.sql.tables import files, models, revisions, updates
 
 # What can be taken back.
 _UNDOABLE: Final = ("optimize", "truncate", "restore")
-# Beyond every root.
-_NONE: Final = states.LAST_REVISION
 
 
 class Restored(NamedTuple):
@@ -35,6 +33,8 @@ class Restored(NamedTuple):
         metadata: Its metadata, if they changed.
         toggles: Its metadata toggles, if they changed.
         source: The revision that became current, or that was taken back.
+        added: How many updates came; those that were only written anew do not count.
+        removed: How many left.
     """
 
     next_seq: int
@@ -42,6 +42,8 @@ class Restored(NamedTuple):
     metadata: str | None
     toggles: str | None
     source: int
+    added: int
+    removed: int
 
 
 def restore(ident: str, delta: Delta, revision: int, next_seq: int, next_model: int) -> Steps[Restored]:
@@ -69,27 +71,21 @@ def restore(ident: str, delta: Delta, revision: int, next_seq: int, next_model: 
         if (yield from _nothing_but_operations_since(ident, source)):
             how, then = _RESTORE, source - 1
     known = {"ident": ident, "then": then, "now": revision, "run": delta.run.run_id}
-    seq = yield from _restore_rows(how, updates, known, next_seq)
-    model = yield from _restore_rows(how, models, known, next_model)
+    seq, added, removed = yield from _restore_rows(how, updates, known, next_seq)
+    model, _, _ = yield from _restore_rows(how, models, known, next_model)
     for change_files in how.files:
         yield Step(change_files(), known)
     metadata = yield from how.mapping(ident, then, "metadata")
     toggles = yield from how.mapping(ident, then, "metadata_toggles")
-    return Restored(seq, model, metadata, toggles, source)
+    return Restored(seq, model, metadata, toggles, source, added, removed)
 
 
-def restored_since(ident: str, revision: int) -> Steps[bool]:
-    """Return the steps that tell if anything was restored after a revision."""
-    found = yield Step(_count_restores_since(), {"ident": ident, "then": revision}, reads=True)
-    return bool(found and found[0][0])
-
-
-def copies(engine: str, table: sa.Table, ident: str, seqs: Sequence[int]) -> Steps[list[int]]:
-    """Return the steps that find the rows that are there now in the place of others, by their seqs."""
+def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int]) -> Steps[list[int]]:
+    """Return the steps that find under which seqs rows are there now, if they are; a restore gives them new ones."""
     if not seqs:
         return []
     asked = {"ident": ident, "seqs": dialect.list_value(engine, seqs)}
-    found = yield Step(_select_copies(engine, table), asked, reads=True)
+    found = yield Step(_select_rows_now(engine, table), asked, reads=True)
     return [int(row[0]) for row in found or ()]
 
 
@@ -121,19 +117,28 @@ def _nothing_but_operations_since(ident: str, source: int) -> Steps[bool]:
     return pruned < source and not (found and found[0][0])
 
 
-def _restore_rows(how: _How, table: sa.Table, known: dict[str, Any], following: int) -> Steps[int]:
-    """Write what is to be there again, take out what is not, and return the seq that follows."""
-    missing = yield Step(_select_first_missing(how, table), known, reads=True)
-    first = missing[0][0] if missing and missing[0][0] is not None else _NONE
-    bounds = {**known, "first": first}
+def _restore_rows(how: _How, table: sa.Table, known: dict[str, Any], following: int) -> Steps[tuple[int, int, int]]:
+    """Write what is to be there again, and take out what is not.
+
+    Returns:
+        The seq that follows, how many entries came, and how many left.
+    """
+    first, added = (yield from _row(Step(_select_missing(how, table), known, reads=True))) or (None, 0)
+    _, removed = (yield from _row(Step(_select_others(how, table), known, reads=True))) or (None, 0)
     copies = 0
-    if first != _NONE:
-        found = yield Step(_count_from(how, table), bounds, reads=True)
-        copies = int(found[0][0]) if found else 0
+    if first is not None:
+        bounds = {**known, "first": first}
+        (copies,) = (yield from _row(Step(_count_from(how, table), bounds, reads=True))) or (0,)
         yield Step(_copy_from(how, table), {**bounds, "following": following})
         yield Step(_remove_from(table), bounds)
-    yield Step(_remove_others(how, table), bounds)
-    return following + copies
+    if removed:
+        yield Step(_remove_others(how, table), known)
+    return following + copies, added, removed
+
+
+def _row(step: Step) -> Steps[tuple[Any, ...] | None]:
+    found = yield step
+    return tuple(found[0]) if found else None
 
 
 # What the state that is to be current holds, as conditions and sets of roots.
@@ -185,9 +190,15 @@ def _difference(one: Roots, other: Roots) -> sa.CompoundSelect[Any]:
 
 
 @cache
-def _select_first_missing(how: _How, table: sa.Table) -> Statement:
+def _select_missing(how: _How, table: sa.Table) -> Statement:
     missing = _difference(how.roots(table), _roots(table, *_live(table))).subquery()
-    return sa.select(sa.func.min(missing.c.root))
+    return sa.select(sa.func.min(missing.c.root), sa.func.count())
+
+
+@cache
+def _select_others(how: _How, table: sa.Table) -> Statement:
+    others = _difference(_roots(table, *_live(table)), how.roots(table)).subquery()
+    return sa.select(sa.func.min(others.c.root), sa.func.count())
 
 
 @cache
@@ -296,16 +307,9 @@ def _select_operations() -> Statement:
 
 
 @cache
-def _count_restores_since() -> Statement:
-    restores = sa.or_(*(revisions.c.operation == sa.literal_column(f"'{name}'") for name in ("restore", "undo")))
-    since = revisions.c.revision > number("then")
-    return sa.select(sa.func.count()).where(revisions.c.context_id == text("ident"), since, restores)
-
-
-@cache
-def _select_copies(engine: str, table: sa.Table) -> Statement:
+def _select_rows_now(engine: str, table: sa.Table) -> Statement:
     given = _roots(table, dialect.is_in_list(engine, table.c.seq, "seqs"))
-    here = (table.c.context_id == text("ident"), table.c.removed_in.is_(None), table.c.copy_of.is_not(None))
+    here = (table.c.context_id == text("ident"), table.c.removed_in.is_(None))
     return sa.select(table.c.seq).where(*here, _root(table).in_(given))
 
 
@@ -317,7 +321,7 @@ def _count_saves_since() -> Statement:
 
 def _mapping_then(ident: str, then: int, column: str) -> Steps[str | None]:
     before = yield from states.mapping_at(ident, then, column)
-    now = yield from states.mapping_at(ident, _NONE, column)
+    now = yield from states.mapping_at(ident, states.LAST_REVISION, column)
     return None if before == now else before
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextError
 from taskctx_sql.records import Delta, MappingChange, Saved
 from taskctx_sql.sql import dialect, restoring, rows
+from taskctx_sql.sql.restoring import Restored
 from taskctx_sql.sql.rows import Encoded
 from taskctx_sql.sql.steps import Rows, Statement, Step, Steps, columns, insertion, number, parameters, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
@@ -136,7 +137,7 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
         numbers = (head.revision + 1, head.next_seq, head.next_model)
         restored = yield from restoring.restore(job.encoded.context_id, delta, *numbers)
         moved = Head(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
-        batch.add(job, moved, restored.metadata, restored.toggles, source=restored.source)
+        batch.add_restore(job, moved, restored)
         return job.saved(moved)
     moved = Head(
         head.created_at,
@@ -150,13 +151,13 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
     if not saved.complete:
         metadata = yield from _merged(job, "metadata", delta.metadata)
         toggles = yield from _merged(job, "metadata_toggles", delta.toggles)
-        removed = yield from _with_copies(engine, job, removed)
+        removed = yield from _still_there(engine, job, removed)
     batch.add(job, moved, metadata, toggles, removed, is_new=not found)
     return saved
 
 
 class _Removed(NamedTuple):
-    """The seqs of rows that leave."""
+    """The seqs of rows that leave: of updates, of those that an optimize or truncate took out, and of model uses."""
 
     updates: Sequence[int] = ()
     dropped: Sequence[int] = ()
@@ -171,14 +172,14 @@ def _removed(delta: Delta) -> _Removed:
     return _Removed(others, delta.dropped, delta.removed_models)
 
 
-def _with_copies(engine: str, job: Job, removed: _Removed) -> Steps[_Removed]:
-    """Return the steps that add the rows that a restore, meanwhile, wrote anew of those that leave."""
-    if not any(removed) or not (yield from restoring.restored_since(job.encoded.context_id, job.base.revision)):
-        return removed
+def _still_there(engine: str, job: Job, removed: _Removed) -> Steps[_Removed]:
+    """Return the steps that find what is there of the rows that leave.
+
+    Others may have removed them meanwhile, or a restore may have written them anew.
+    """
     found = []
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
-        copies = yield from restoring.copies(engine, table, job.encoded.context_id, seqs)
-        found.append([*seqs, *copies])
+        found.append((yield from restoring.rows_now(engine, table, job.encoded.context_id, seqs)))
     return _Removed(*found)
 
 
@@ -204,9 +205,6 @@ def _merged(job: Job, name: str, change: MappingChange | None) -> Steps[str | No
     return rows.merged_text(job.delta.key, name, before, change, strict=job.strict)
 
 
-_NOTHING: Final = _Removed()
-
-
 class _Batch:
     """The rows that saves write, by the name of the write."""
 
@@ -221,35 +219,29 @@ class _Batch:
         head: Head,
         metadata: str | None,
         toggles: str | None,
-        removed: _Removed = _NOTHING,
+        removed: _Removed,
         *,
-        is_new: bool = False,
-        source: int | None = None,
+        is_new: bool,
     ) -> None:
-        """Add a save that was given ``head``; ``source`` is the revision that its operation was about."""
+        """Add a save that was given ``head``."""
         delta, encoded, run, rows = job.delta, job.encoded, job.delta.run, self._rows
-        ident, at, run_id = encoded.context_id, delta.at, run.run_id
-        created_at, now, next_seq, next_model, next_position = head
-        place = (next_seq, next_model, next_position)
+        ident, run_id = encoded.context_id, run.run_id
+        _, last, next_seq, next_model, next_position = head
         if is_new:
             named = (ident, delta.key.user_id, delta.key.chat_id, metadata or _EMPTY, toggles or _EMPTY)
-            rows["contexts"].append((*named, now, *place, created_at, at))
+            rows["contexts"].append((*named, *head[1:], head.created_at, delta.at))
         else:
-            rows["moved"].append((head.revision, *place, at, ident))
-            if metadata is not None:
-                rows["metadata"].append((metadata, ident))
-            if toggles is not None:
-                rows["metadata_toggles"].append((toggles, ident))
-        rows["runs"].append((ident, run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves))
-        made = (at, run_id, run.saves, *place)
-        last = now
+            self._move(job, head, metadata, toggles)
+        self._tell_of_run(job)
+        made = (delta.at, run_id, run.saves, *head[2:])
+        now = last
         if delta.is_operation:
             # The last one, so that what changed beside it is there already when it is taken back.
             now -= job.makes_revision
-            mine = (None, None) if job.makes_revision else (metadata, toggles)
-            rows["operations"].append((ident, last, *made, *mine, delta.operation, source, None))
+            told = (None, None, None, len(removed.dropped), delta.operation, None, None)
+            rows["operations"].append((ident, last, *made, *told))
         if job.makes_revision:
-            rows["revisions"].append((ident, now, *made, metadata, toggles))
+            rows["revisions"].append((ident, now, *made, metadata, toggles, len(removed.updates) or None))
         # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
         if removed.updates:
             rows["removed updates"] += [(now, ident, *span) for span in _ranges(removed.updates)]
@@ -270,6 +262,28 @@ class _Batch:
             for (path_id, *row), position in zip(encoded.files, encoded.positions, strict=True):
                 place_now = next(free) if position is None else position
                 rows["files"].append((ident, path_id, now, place_now, *row, run_id))
+
+    def add_restore(self, job: Job, head: Head, restored: Restored) -> None:
+        """Add what a restore or an undo, which was given ``head``, has not written yet."""
+        run, metadata, toggles = job.delta.run, restored.metadata, restored.toggles
+        self._move(job, head, metadata, toggles)
+        self._tell_of_run(job)
+        made = (job.encoded.context_id, head.revision, job.delta.at, run.run_id, run.saves, *head[2:])
+        told = (metadata, toggles, restored.added, restored.removed, job.delta.operation, restored.source, None)
+        self._rows["operations"].append((*made, *told))
+
+    def _move(self, job: Job, head: Head, metadata: str | None, toggles: str | None) -> None:
+        ident = job.encoded.context_id
+        self._rows["moved"].append((*head[1:], job.delta.at, ident))
+        if metadata is not None:
+            self._rows["metadata"].append((metadata, ident))
+        if toggles is not None:
+            self._rows["metadata_toggles"].append((toggles, ident))
+
+    def _tell_of_run(self, job: Job) -> None:
+        run = job.delta.run
+        ended = (run.started_at, run.ended_at, run.outcome, job.encoded.error, run.saves)
+        self._rows["runs"].append((job.encoded.context_id, run.run_id, *ended))
 
     def steps(self) -> Iterator[Step]:
         """Return the statements."""
@@ -316,7 +330,7 @@ _LATER: Final = {
     updates: ("removed_in", "copy_of"),
     models: ("removed_in", "copy_of"),
     files: ("removed_in",),
-    revisions: ("operation", "source_revision", "source_chat_id"),
+    revisions: ("added", "operation", "source_revision", "source_chat_id"),
 }
 
 

@@ -71,14 +71,6 @@ updates: Final = sa.Table(
     _text("run_id"),
     # The seq under which it was written first, if a restore wrote it again, or a fork from elsewhere.
     _number("copy_of", nullable=True),
-    # What left in a revision; a row that is only added costs it nothing.
-    sa.Index(
-        None,
-        "context_id",
-        "removed_in",
-        sqlite_where=sa.text("removed_in IS NOT NULL"),
-        postgresql_where=sa.text("removed_in IS NOT NULL"),
-    ),
 )
 
 files: Final = sa.Table(
@@ -147,6 +139,9 @@ revisions: Final = sa.Table(
     # What they became in it, if they changed.
     _text("metadata", nullable=True),
     _text("metadata_toggles", nullable=True),
+    # How many updates came and left. NULL: as many as next_seq tells, and none.
+    _number("added", nullable=True),
+    _number("removed", nullable=True),
     # What made it, if it was no ordinary save, and which revision of which chat that was about.
     _text("operation", nullable=True),
     _number("source_revision", nullable=True),

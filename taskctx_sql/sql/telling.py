@@ -28,25 +28,15 @@ def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[lis
     # One more than asked for tells what the oldest of them added.
     bounds = {"ident": ident, "low": high - limit - 1, "high": high}
     found = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
-    removed = {row[0]: row[1] for row in (yield Step(_count_removed(), bounds, reads=True)) or ()}
     told = []
-    for place, (revision, saved_at, run_id, next_seq, *more) in enumerate(found[:limit]):
-        if place + 1 < len(found):
-            added = next_seq - found[place + 1][3]
-        elif revision == 1:
-            added = next_seq - 1
-        else:
+    for place, (revision, saved_at, run_id, next_seq, added, removed, *more) in enumerate(found[:limit]):
+        before = found[place + 1][3] if place + 1 < len(found) else 1
+        if added is None and revision > 1 and place + 1 == len(found):
             # The one before is not known: the database is older than the table.
             counted = yield Step(_count_added(), {"ident": ident, "revision": revision}, reads=True)
             added = counted[0][0] if counted else 0
-        gone = removed.get(revision, 0)
-        if more[1] in ("restore", "undo"):
-            # What it only wrote anew, to keep the order, neither came nor went.
-            span = {"ident": ident, "revision": revision, "low": next_seq - added, "high": next_seq}
-            counted = yield Step(_count_rewritten(), span, reads=True)
-            rewritten = counted[0][0] if counted else 0
-            added, gone = added - rewritten, gone - rewritten
-        told.append(Revision(revision, saved_at, run_id, added, gone, bool(more[0]), *more[1:]))
+        come = next_seq - before if added is None else added
+        told.append(Revision(revision, saved_at, run_id, come, removed or 0, bool(more[0]), *more[1:]))
     return told
 
 
@@ -114,7 +104,7 @@ def _select_newest() -> Statement:
 
 @cache
 def _select_revisions() -> Statement:
-    told = (revisions.c.revision, revisions.c.saved_at, revisions.c.run_id, revisions.c.next_seq)
+    told = [revisions.c[name] for name in ("revision", "saved_at", "run_id", "next_seq", "added", "removed")]
     changed = sa.or_(revisions.c.metadata.is_not(None), revisions.c.metadata_toggles.is_not(None))
     about = (revisions.c.operation, revisions.c.source_revision, revisions.c.source_chat_id)
     between = (revisions.c.revision >= number("low"), revisions.c.revision < number("high"))
@@ -123,27 +113,9 @@ def _select_revisions() -> Statement:
 
 
 @cache
-def _count_removed() -> Statement:
-    between = (updates.c.removed_in >= number("low"), updates.c.removed_in < number("high"))
-    statement = sa.select(updates.c.removed_in, sa.func.count()).where(updates.c.context_id == text("ident"), *between)
-    return statement.group_by(updates.c.removed_in)
-
-
-@cache
 def _count_added() -> Statement:
     mine = (updates.c.context_id == text("ident"), updates.c.added_in == number("revision"))
     return sa.select(sa.func.count()).select_from(updates).where(*mine)
-
-
-@cache
-def _count_rewritten() -> Statement:
-    root = sa.func.coalesce(updates.c.copy_of, updates.c.seq)
-    mine = updates.c.context_id == text("ident")
-    came = sa.select(root.label("root")).where(
-        mine, updates.c.added_in == number("revision"), updates.c.seq >= number("low"), updates.c.seq < number("high")
-    )
-    went = sa.select(root).where(mine, updates.c.removed_in == number("revision"))
-    return sa.select(sa.func.count()).select_from(sa.intersect(came, went).subquery())
 
 
 def _only(table: sa.Table) -> sa.ColumnElement[bool]:
