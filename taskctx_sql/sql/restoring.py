@@ -46,10 +46,11 @@ class Restored(NamedTuple):
     removed: int
 
 
-def restore(ident: str, delta: Delta, revision: int, next_seq: int, next_model: int) -> Steps[Restored]:
+def restore(engine: str, ident: str, delta: Delta, revision: int, next_seq: int, next_model: int) -> Steps[Restored]:
     """Return the steps of a restore or an undo, in the transaction of a save that holds the context's lock.
 
     Args:
+        engine: Whose SQL.
         ident: Whose.
         delta: What is asked for.
         revision: The one that it makes.
@@ -71,8 +72,8 @@ def restore(ident: str, delta: Delta, revision: int, next_seq: int, next_model: 
         if (yield from _nothing_but_operations_since(ident, source)):
             how, then = _RESTORE, source - 1
     known = {"ident": ident, "then": then, "now": revision, "run": delta.run.run_id}
-    seq, added, removed = yield from _restore_rows(how, updates, known, next_seq)
-    model, _, _ = yield from _restore_rows(how, models, known, next_model)
+    seq, added, removed = yield from _restore_rows(engine, how, updates, known, next_seq)
+    model, _, _ = yield from _restore_rows(engine, how, models, known, next_model)
     for change_files in how.files:
         yield Step(change_files(), known)
     metadata = yield from how.mapping(ident, then, "metadata")
@@ -80,13 +81,33 @@ def restore(ident: str, delta: Delta, revision: int, next_seq: int, next_model: 
     return Restored(seq, model, metadata, toggles, source, added, removed)
 
 
-def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int]) -> Steps[list[int]]:
-    """Return the steps that find under which seqs rows are there now, if they are; a restore gives them new ones."""
+def restored_since(ident: str, revision: int) -> Steps[bool]:
+    """Return the steps that tell if anything was restored after a revision."""
+    found = yield Step(_count_restores_since(), {"ident": ident, "then": revision}, reads=True)
+    return bool(found and found[0][0])
+
+
+def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int], *, copied: bool) -> Steps[list[int]]:
+    """Return the steps that find under which seqs rows are there now, if they are.
+
+    Args:
+        engine: Whose SQL.
+        table: Which rows.
+        ident: Whose.
+        seqs: Under which seqs they were known.
+        copied: Whether a restore may have given them new ones.
+    """
     if not seqs:
         return []
     asked = {"ident": ident, "seqs": dialect.list_value(engine, seqs)}
-    found = yield Step(_select_rows_now(engine, table), asked, reads=True)
-    return [int(row[0]) for row in found or ()]
+    found = (yield Step(_select_given(engine, table), asked, reads=True)) or ()
+    here = [int(seq) for seq, _, removed_in in found if removed_in is None]
+    gone = [int(root) for _, root, removed_in in found if removed_in is not None]
+    if copied and gone:
+        asked = {"ident": ident, "roots": dialect.list_value(engine, gone)}
+        found = (yield Step(_select_copies(engine, table), asked, reads=True)) or ()
+        here += [int(row[0]) for row in found]
+    return here
 
 
 def _check_revision(ident: str, delta: Delta, newest: int) -> Steps[None]:
@@ -117,39 +138,44 @@ def _nothing_but_operations_since(ident: str, source: int) -> Steps[bool]:
     return pruned < source and not (found and found[0][0])
 
 
-def _restore_rows(how: _How, table: sa.Table, known: dict[str, Any], following: int) -> Steps[tuple[int, int, int]]:
+def _restore_rows(
+    engine: str, how: _How, table: sa.Table, known: dict[str, Any], following: int
+) -> Steps[tuple[int, int, int]]:
     """Write what is to be there again, and take out what is not.
 
     Returns:
         The seq that follows, how many entries came, and how many left.
     """
-    first, added = (yield from _row(Step(_select_missing(how, table), known, reads=True))) or (None, 0)
-    _, removed = (yield from _row(Step(_select_others(how, table), known, reads=True))) or (None, 0)
-    copies = 0
-    if first is not None:
-        bounds = {**known, "first": first}
-        (copies,) = (yield from _row(Step(_count_from(how, table), bounds, reads=True))) or (0,)
-        yield Step(_copy_from(how, table), {**bounds, "following": following})
-        yield Step(_remove_from(table), bounds)
-    if removed:
-        yield Step(_remove_others(how, table), known)
-    return following + copies, added, removed
+    differing = (yield Step(_select_differing(how, table), known, reads=True)) or ()
+    missing = [int(root) for root, seq in differing if seq is None]
+    others = [int(seq) for _, seq in differing if seq is not None]
+    if others:
+        yield Step(_remove_rows(engine, table), {**known, "seqs": dialect.list_value(engine, others)})
+    if not missing:
+        return following, 0, len(others)
+    # What comes after the first one that is missing gets a new seq as well, so that the order stays.
+    bounds = {**known, "first": min(missing)}
+    found = yield Step(_count_from(how, table), bounds, reads=True)
+    copies = int(found[0][0]) if found else 0
+    yield Step(_copy_from(how, table), {**bounds, "following": following})
+    yield Step(_remove_from(table), bounds)
+    return following + copies, len(missing), len(others)
 
 
-def _row(step: Step) -> Steps[tuple[Any, ...] | None]:
-    found = yield step
-    return tuple(found[0]) if found else None
+# What the state that is to be current holds. Rows of one root are looked at together, in one pass over the context:
+# with a join a planner that knows too little of the table would compare each row with each.
 
-
-# What the state that is to be current holds, as conditions and sets of roots.
-
-Roots = sa.Select[Any] | sa.CompoundSelect[Any]
+Flag = sa.ColumnElement[Any]
+Flags = Callable[[sa.Table, Callable[[Flag], Flag]], Flag]
 
 
 class _How(NamedTuple):
-    """The difference between making a revision current, and taking one back."""
+    """The difference between making a revision current, and taking one back.
 
-    roots: Callable[[sa.Table], Roots]
+    ``wanted`` says whether a root is to be there, given what tells if any of its rows is one that a condition names.
+    """
+
+    wanted: Flags
     files: tuple[Callable[[], Statement], ...]
     mapping: Callable[[str, int, str], Steps[str | None]]
 
@@ -158,93 +184,81 @@ def _root(table: sa.Table) -> sa.ColumnElement[int]:
     return sa.func.coalesce(table.c.copy_of, table.c.seq)
 
 
-def _roots(table: sa.Table, *condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    return sa.select(_root(table).label("root")).where(table.c.context_id == text("ident"), *condition)
+def _live(table: sa.Table) -> Flag:
+    # Neither what this very restore has written, nor without what it has taken out already.
+    taken_out_now = table.c.removed_in == number("now")
+    return sa.and_(sa.or_(table.c.removed_in.is_(None), taken_out_now), table.c.added_in < number("now"))
 
 
-def _live(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
-    # Not what this very restore has written.
-    return table.c.removed_in.is_(None), table.c.added_in < number("now")
-
-
-def _roots_then(table: sa.Table) -> Roots:
-    """What was there in the source revision."""
+def _was_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
     gone = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("then"))
-    return _roots(table, table.c.added_in <= number("then"), gone)
+    return any_row(sa.and_(table.c.added_in <= number("then"), gone))
 
 
-def _roots_without(table: sa.Table) -> Roots:
-    """What would be there without the source revision: what it brought goes, and what it took out comes back."""
-    brought = _roots(table, table.c.added_in == number("then"))
-    kept = sa.except_(_roots(table, *_live(table)), brought).subquery()
-    return sa.union(_roots(table, table.c.removed_in == number("then")), sa.select(kept.c.root))
+def _would_be_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
+    """What the revision brought goes, and what it took out comes back."""
+    kept = sa.and_(any_row(_live(table)), sa.not_(any_row(table.c.added_in == number("then"))))
+    return sa.or_(any_row(table.c.removed_in == number("then")), kept)
 
 
-def _difference(one: Roots, other: Roots) -> sa.CompoundSelect[Any]:
-    # As selects of subqueries, since SQLite takes no brackets.
-    sides = [sa.select(side.subquery().c.root) for side in (one, other)]
-    return sa.except_(*sides)
+def _in_group(condition: Flag) -> Flag:
+    return sa.func.max(sa.case((condition, 1), else_=0)) == 1
 
 
 # The statements.
 
 
 @cache
-def _select_missing(how: _How, table: sa.Table) -> Statement:
-    missing = _difference(how.roots(table), _roots(table, *_live(table))).subquery()
-    return sa.select(sa.func.min(missing.c.root), sa.func.count())
+def _select_differing(how: _How, table: sa.Table) -> Statement:
+    """The roots that are to be there and are not, without a seq, and the seqs of what is there and is not to be."""
+    live, wanted = _in_group(_live(table)), how.wanted(table, _in_group)
+    seq = sa.func.max(sa.case((_live(table), table.c.seq)))
+    statement = sa.select(_root(table), seq).where(table.c.context_id == text("ident")).group_by(_root(table))
+    return statement.having(sa.or_(sa.and_(wanted, sa.not_(live)), sa.and_(live, sa.not_(wanted))))
 
 
-@cache
-def _select_others(how: _How, table: sa.Table) -> Statement:
-    others = _difference(_roots(table, *_live(table)), how.roots(table)).subquery()
-    return sa.select(sa.func.min(others.c.root), sa.func.count())
+def _from_first(table: sa.Table) -> tuple[Flag, ...]:
+    return table.c.context_id == text("ident"), table.c.seq >= number("first"), _root(table) >= number("first")
 
 
 @cache
 def _count_from(how: _How, table: sa.Table) -> Statement:
-    wanted = how.roots(table).subquery()
-    return sa.select(sa.func.count(sa.distinct(wanted.c.root))).where(wanted.c.root >= number("first"))
+    wanted = sa.select(_root(table)).where(*_from_first(table)).group_by(_root(table))
+    return sa.select(sa.func.count()).select_from(wanted.having(how.wanted(table, _in_group)).subquery())
 
 
 @cache
 def _copy_from(how: _How, table: sa.Table) -> Statement:
-    wanted = how.roots(table).subquery()
+    def in_partition(condition: Flag) -> Flag:
+        return sa.func.max(sa.case((condition, 1), else_=0)).over(partition_by=_root(table)) == 1
+
     # Copies of one entry are the same, so any of them will do.
-    newest = (
-        sa.select(sa.func.max(table.c.seq))
-        .where(
-            table.c.context_id == text("ident"),
-            table.c.seq >= number("first"),
-            _root(table) >= number("first"),
-            _root(table).in_(sa.select(wanted.c.root)),
-        )
-        .group_by(_root(table))
-    )
-    place = sa.func.row_number().over(partition_by=table.c.context_id, order_by=_root(table))
+    newest = sa.func.row_number().over(partition_by=_root(table), order_by=table.c.seq.desc())
+    flags = (sa.case((how.wanted(table, in_partition), 1), else_=0).label("wanted"), newest.label("place"))
+    rows = sa.select(table, _root(table).label("root"), *flags).where(*_from_first(table)).subquery()
+    place = sa.func.row_number().over(order_by=rows.c.root)
     new = {
         "seq": number("following") - 1 + place,
         "added_in": number("now"),
         "removed_in": sa.null(),
         "run_id": text("run"),
-        "copy_of": _root(table),
+        "copy_of": rows.c.root,
     }
-    values = [new.get(column.name, column) for column in table.c]
-    chosen = sa.select(*values).where(table.c.context_id == text("ident"), table.c.seq.in_(newest))
+    values = [new.get(column.name, rows.c[column.name]) for column in table.c]
+    chosen = sa.select(*values).where(rows.c.wanted == 1, rows.c.place == 1)
     return sa.insert(table).from_select([column.name for column in table.c], chosen, include_defaults=False)
 
 
 @cache
 def _remove_from(table: sa.Table) -> Statement:
-    condition = (table.c.context_id == text("ident"), *_live(table), _root(table) >= number("first"))
-    return sa.update(table).where(*condition).values(removed_in=number("now"))
+    live = (table.c.removed_in.is_(None), table.c.added_in < number("now"))
+    return sa.update(table).where(*_from_first(table), *live).values(removed_in=number("now"))
 
 
 @cache
-def _remove_others(how: _How, table: sa.Table) -> Statement:
-    others = _difference(_roots(table, *_live(table)), how.roots(table)).subquery()
-    condition = (table.c.context_id == text("ident"), *_live(table), _root(table).in_(sa.select(others.c.root)))
-    return sa.update(table).where(*condition).values(removed_in=number("now"))
+def _remove_rows(engine: str, table: sa.Table) -> Statement:
+    given = (table.c.context_id == text("ident"), dialect.is_in_list(engine, table.c.seq, "seqs"))
+    return sa.update(table).where(*given, table.c.removed_in.is_(None)).values(removed_in=number("now"))
 
 
 def _copy_files(*condition: sa.ColumnElement[bool]) -> Statement:
@@ -307,10 +321,22 @@ def _select_operations() -> Statement:
 
 
 @cache
-def _select_rows_now(engine: str, table: sa.Table) -> Statement:
-    given = _roots(table, dialect.is_in_list(engine, table.c.seq, "seqs"))
-    here = (table.c.context_id == text("ident"), table.c.removed_in.is_(None))
-    return sa.select(table.c.seq).where(*here, _root(table).in_(given))
+def _count_restores_since() -> Statement:
+    restores = sa.or_(*(revisions.c.operation == sa.literal_column(f"'{name}'") for name in ("restore", "undo")))
+    since = revisions.c.revision > number("then")
+    return sa.select(sa.func.count()).where(revisions.c.context_id == text("ident"), since, restores)
+
+
+@cache
+def _select_given(engine: str, table: sa.Table) -> Statement:
+    given = (table.c.context_id == text("ident"), dialect.is_in_list(engine, table.c.seq, "seqs"))
+    return sa.select(table.c.seq, _root(table), table.c.removed_in).where(*given)
+
+
+@cache
+def _select_copies(engine: str, table: sa.Table) -> Statement:
+    copies = (table.c.removed_in.is_(None), dialect.is_in_list(engine, table.c.copy_of, "roots"))
+    return sa.select(table.c.seq).where(table.c.context_id == text("ident"), *copies)
 
 
 @cache
@@ -333,6 +359,6 @@ def _mapping_without(ident: str, then: int, column: str) -> Steps[str | None]:
     return (yield from states.mapping_at(ident, then - 1, column))
 
 
-_RESTORE: Final = _How(_roots_then, (_remove_files_since, _copy_files_then), _mapping_then)
+_RESTORE: Final = _How(_was_there, (_remove_files_since, _copy_files_then), _mapping_then)
 # What comes back first: what was brought is not there any more afterwards.
-_UNDO: Final = _How(_roots_without, (_copy_files_taken, _remove_files_brought), _mapping_without)
+_UNDO: Final = _How(_would_be_there, (_copy_files_taken, _remove_files_brought), _mapping_without)

@@ -135,7 +135,7 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
             return StaleContextError(delta.key, base.revision, head.revision)
     if delta.operation in ("restore", "undo"):
         numbers = (head.revision + 1, head.next_seq, head.next_model)
-        restored = yield from restoring.restore(job.encoded.context_id, delta, *numbers)
+        restored = yield from restoring.restore(engine, job.encoded.context_id, delta, *numbers)
         moved = Head(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
         batch.add_restore(job, moved, restored)
         return job.saved(moved)
@@ -177,9 +177,12 @@ def _still_there(engine: str, job: Job, removed: _Removed) -> Steps[_Removed]:
 
     Others may have removed them meanwhile, or a restore may have written them anew.
     """
-    found = []
+    if not any(removed):
+        return removed
+    ident, found = job.encoded.context_id, []
+    copied = yield from restoring.restored_since(ident, job.base.revision)
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
-        found.append((yield from restoring.rows_now(engine, table, job.encoded.context_id, seqs)))
+        found.append((yield from restoring.rows_now(engine, table, ident, seqs, copied=copied)))
     return _Removed(*found)
 
 
