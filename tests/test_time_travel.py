@@ -434,3 +434,13 @@ async def test_a_state_that_was_pruned_is_refused_and_the_others_are_whole(store
     assert not (await store.load(ContextKey(user, "new"))).revision
     await context.load(revision=4)
     assert messages(context) == [1]
+
+
+async def test_what_was_pruned_is_not_brought_back_by_half(store: Store, user: str) -> None:
+    context = await grown(store, user, 3)
+    await context.truncate_context_history(context.context_history[3].timestamp)
+    moment = (await store.contexts(user))[0].updated_at
+    await prune(store, Retention(removed_age=0), user_id=user, now=moment)
+    await unchanged(store, context.key, context.undo(), NothingToUndoError)
+    await context.load()
+    assert messages(context) == [1, 2]

@@ -125,7 +125,8 @@ def _last_operation(ident: str, delta: Delta) -> Steps[int]:
         if operation == "undo":
             undone.add(source)
         elif operation in _UNDOABLE and revision not in undone:
-            if (yield from states.pruned_until(ident)) > revision:
+            if (yield from states.pruned_until(ident)) >= revision:
+                # What it took out is not there any more.
                 break
             return int(revision)
     raise NothingToUndoError(delta.key)
