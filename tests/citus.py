@@ -44,21 +44,29 @@ async def nodes(url: str) -> list[Node]:
     return machines
 
 
-@asynccontextmanager
-async def new_database(cluster_url: str) -> AsyncIterator[str]:
-    """Make an empty database of a cluster, and drop it at the end."""
-    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+async def install(cluster_url: str, url: str) -> None:
+    """Make a database, which is there on each machine of a cluster, a Citus."""
     coordinator, *workers = await nodes(cluster_url)
+    for node in (coordinator, *workers):
+        await ask(node.url(url), "CREATE EXTENSION citus")
+    await ask(url, "SELECT citus_set_coordinator_host($1, $2)", coordinator.host, coordinator.port)
+    for node in workers:
+        await ask(url, "SELECT citus_add_node($1, $2)", node.host, node.port)
+    await ask(url, f"ALTER DATABASE {sa.make_url(url).database} SET citus.shard_count = {SHARDS}")
+
+
+@asynccontextmanager
+async def new_database(cluster_url: str, *, installed: bool = True) -> AsyncIterator[str]:
+    """Make an empty database on each machine of a cluster, and drop it at the end."""
+    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+    machines = await nodes(cluster_url)
     url = sa.make_url(cluster_url).set(database=name).render_as_string(hide_password=False)
     try:
-        for node in (coordinator, *workers):
+        for node in machines:
             await ask(node.url(cluster_url), f"CREATE DATABASE {name}")
-            await ask(node.url(url), "CREATE EXTENSION citus")
-        await ask(url, "SELECT citus_set_coordinator_host($1, $2)", coordinator.host, coordinator.port)
-        for node in workers:
-            await ask(url, "SELECT citus_add_node($1, $2)", node.host, node.port)
-        await ask(url, f"ALTER DATABASE {name} SET citus.shard_count = {SHARDS}")
+        if installed:
+            await install(cluster_url, url)
         yield url
     finally:
-        for node in (coordinator, *workers):
+        for node in machines:
             await ask(node.url(cluster_url), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
