@@ -95,11 +95,15 @@ def refused_forms(sql: str, *, migrates: bool = False) -> Iterator[str]:
         yield "an advisory lock outside of migrations"
 
 
+def tables_of(sql: str) -> set[str]:
+    """Those of our tables and views that a statement names."""
+    return {name for name, _ in _tables(normal(sql))} & OURS
+
+
 def is_ours(sql: str) -> bool:
     """Whether a statement reads or writes rows of our tables."""
-    return bool(
-        re.match(r"(SELECT|INSERT|UPDATE|DELETE|MERGE|WITH|COPY|TRUNCATE)\b", normal(sql), re.IGNORECASE)
-    ) and any(name in OURS for name, _ in _tables(normal(sql)))
+    verb = r"(SELECT|INSERT|UPDATE|DELETE|MERGE|WITH|COPY|TRUNCATE)\b"
+    return bool(re.match(verb, normal(sql), re.IGNORECASE) and tables_of(sql))
 
 
 def only_reads(sql: str) -> bool:

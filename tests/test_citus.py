@@ -51,6 +51,8 @@ async def test_an_upgrade_distributes_all_tables_and_keeps_a_contexts_rows_toget
 
 async def test_each_revision_is_taken_up_and_down_with_rows_in_the_tables(empty_citus_url: str, user: str) -> None:
     url = empty_citus_url
+    # As it does by itself where there are many rows.
+    await ask(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET citus.force_max_query_parallelization = on")
     await upgrade(url)
     async with open_store(url) as store:
         for number in range(5):

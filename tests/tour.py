@@ -48,16 +48,19 @@ Stop = Callable[[Guide], Awaitable[None]]
 
 # What they send goes to one machine, save for SELECTs of what is in CROSSING.
 STOPS: dict[str, Stop] = {}
-# Stops that also read across contexts, and why.
-CROSSING: dict[str, str] = {}
+# Stops that also read across contexts: why, and the one table that they read so, if it is one.
+CROSSING: dict[str, tuple[str, str]] = {}
 
 
-def stop(name: str, *, crosses: str = "") -> Callable[[Callable[[SqlStore, Guide], Awaitable[None]]], None]:
+def stop(
+    name: str, *, crosses: str = "", table: str = "taskctx_contexts"
+) -> Callable[[Callable[[SqlStore, Guide], Awaitable[None]]], None]:
     """Add a stop of the tour, with a store of its own.
 
     Args:
         name: What to call it.
         crosses: Why it may read across contexts.
+        table: Which table it reads so; empty for any.
     """
 
     def add(visit: Callable[[SqlStore, Guide], Awaitable[None]]) -> None:
@@ -68,7 +71,7 @@ def stop(name: str, *, crosses: str = "") -> Callable[[Callable[[SqlStore, Guide
 
         STOPS[name] = with_a_store
         if crosses:
-            CROSSING[name] = crosses
+            CROSSING[name] = (crosses, table)
 
     return add
 
@@ -152,7 +155,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     assert await store.contexts(USER, after=first[0])
 
 
-@stop("report", crosses="reports are about many contexts")
+@stop("report", crosses="reports are about many contexts", table="")
 async def _(store: SqlStore, guide: Guide) -> None:
     filters: Any = {"user": USER, "since": 0, "until": 2_000_000_000.0, "limit": 1}
     several: list[Any] = [
@@ -231,7 +234,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     assert (await export(store, guide.folder / "exported")).contexts
 
 
-@stop("doctor", crosses="it looks at all there is")
+@stop("doctor", crosses="it looks at all there is", table="")
 async def _(store: SqlStore, guide: Guide) -> None:
     # An orphan, of which it tells how to remove it.
     await store.save(new_delta(ContextKey(USER, "orphan"), 1))

@@ -27,13 +27,6 @@ def is_distributed(connection: sa.Connection, schema: str | None = None) -> bool
     return is_installed(connection) and _method(connection, name) == "h"
 
 
-def begin(connection: sa.Connection) -> None:
-    """At the beginning of a transaction that changes the schema, make it possible where tables are distributed."""
-    if is_installed(connection):
-        # After a statement that ran on several connections of a machine, it would refuse to change a table.
-        connection.exec_driver_sql("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
-
-
 def distribute(connection: sa.Connection) -> None:
     """Distribute by context those tables of ours in the search path that are not yet, with what is in them.
 

@@ -117,7 +117,6 @@ def run_migrations(
             run_migrations(connection, schema, configure, run)
         return
     dialect.begin_write(connection)
-    citus.begin(connection)
     path_before = None
     if schema is not None:
         quoted = connection.dialect.identifier_preparer.quote(schema)
