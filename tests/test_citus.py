@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from taskctx_sql import ContextKey, SqlStore, downgrade, open_store, upgrade
+from taskctx_sql.doctor import examine
 from taskctx_sql.sql import rows, schema, tables, views
 from tests.citus import ask, install, new_database, nodes
 from tests.conftest import CITUS_URL
@@ -34,6 +35,11 @@ async def left_at_the_coordinator(url: str, table: str) -> int:
     """How many bytes of a distributed table are not with the workers."""
     found = await ask(url, f"SELECT pg_relation_size('{table}')")
     return int(found[0][0])
+
+
+async def machines_found(url: str) -> list[str]:
+    """What the doctor says of where the tables are."""
+    return [found.level for found in (await examine(url)).findings if found.check == "machines"]
 
 
 # Distributing.
@@ -78,6 +84,7 @@ async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is
                 fill(context)
                 await context.save()
         await install(CITUS_URL, url)
+        assert await machines_found(url) == ["warning"]
         # Until then all is as before.
         async with open_store(url) as store:
             saving = asyncio.Event()
@@ -98,6 +105,7 @@ async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is
             count = await writer
             assert await stored(store, ContextKey(user, "meanwhile")) == list(range(count))
         assert await spread(url) == (NAMES, 1)
+        assert await machines_found(url) == ["ok"]
         assert [await left_at_the_coordinator(url, name) for name in NAMES] == [0] * len(NAMES)
         async with open_store(url) as store:
             assert isinstance(store, SqlStore)
