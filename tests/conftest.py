@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import SqlStore, Store, open_store, upgrade
 from taskctx_sql.sql import dialect
-from tests import pgbouncer
+from tests import citus, pgbouncer
 
 settings.register_profile(
     "tests",
@@ -33,9 +33,18 @@ settings.load_profile("tests")
 # Debian puts it where an ordinary user does not look.
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
+# A Citus does not install with pip, so it is tested where one is named. If that one is away, the tests fail.
+CITUS_URL = os.environ.get("TASKCTX_TEST_CITUS_URL", "")
+ON_CITUS = ["citus"] if CITUS_URL else []
+collect_ignore = [] if CITUS_URL else ["test_citus.py"]
+
 # The plain ones are databases through an engine of the caller's, which cannot take the short ways.
-STORES = ("json", "sqlite", "sqlite plain", "postgres", "postgres plain", *(["pgbouncer"] if PGBOUNCER else []))
-ENGINES = ("sqlite", "postgres")
+STORES = (
+    *("json", "sqlite", "sqlite plain", "postgres", "postgres plain"),
+    *(["pgbouncer"] if PGBOUNCER else []),
+    *ON_CITUS,
+)
+ENGINES = ("sqlite", "postgres", *ON_CITUS)
 
 # The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
 EXPECTED_THREADS = ("MainThread", "taskctx-blocking", "asyncio_")
@@ -78,7 +87,9 @@ async def _open_connections(server: str, name: str) -> int:
     try:
         async with engine.connect() as connection:
             statement = sa.text(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid() "
+                # Its own connections between the machines.
+                "AND backend_type = 'client backend' AND application_name NOT LIKE 'citus%'"
             )
             return int(await connection.scalar(statement, {"name": name}) or 0)
     finally:
@@ -102,8 +113,11 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     assert asyncio.run(leave()) == 0, "the tests left connections open"
 
 
-def pytest_report_header() -> str:
-    return f"pgbouncer: {PGBOUNCER or 'not installed, so nothing is tested behind it'}"
+def pytest_report_header() -> list[str]:
+    return [
+        f"pgbouncer: {PGBOUNCER or 'not installed, so nothing is tested behind it'}",
+        f"citus: {dialect.mask(CITUS_URL) or 'TASKCTX_TEST_CITUS_URL names none, so nothing is tested on it'}",
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +125,26 @@ def pgbouncer_url(postgres_url: str) -> Iterator[str]:
     """The database behind a pgbouncer in transaction mode, with fewer connections than the tests ask for."""
     assert PGBOUNCER is not None
     with pgbouncer.running(PGBOUNCER, postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def citus_url() -> Iterator[str]:
+    """A database of this test run on the Citus that is named, at the newest schema."""
+    with asyncio.Runner() as runner:
+        database = citus.new_database(CITUS_URL)
+        url = runner.run(database.__aenter__())
+        runner.run(upgrade(url))
+        yield url
+        left = runner.run(_open_connections(url, str(sa.make_url(url).database)))
+        runner.run(database.__aexit__(None, None, None))
+    assert left == 0, "the tests left connections open"
+
+
+@pytest.fixture
+async def empty_citus_url() -> AsyncIterator[str]:
+    """A database on the Citus that is named, with nothing in it."""
+    async with citus.new_database(CITUS_URL) as url:
         yield url
 
 
@@ -149,6 +183,8 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
         return f"sqlite:///{folder}/tasks.db"
     if kind == "pgbouncer":
         return f"{request.getfixturevalue('pgbouncer_url')}?transaction_pooling=true"
+    if kind == "citus":
+        return str(request.getfixturevalue("citus_url"))
     return str(request.getfixturevalue("postgres_url"))
 
 
@@ -234,16 +270,21 @@ ELSEWHERE = {
     "postgres plain": {"test_contract", "test_saving", "test_time_travel", "test_values"},
     "pgbouncer": {"test_contract", "test_saving"},
 }
+# There saves share no statement.
+NOT_ON_CITUS = {"test_saving_together"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what would only say the same once more: CI has a quarter of an hour."""
-    left_out = []
-    for item in items:
-        call = getattr(item, "callspec", None)
-        modules = ELSEWHERE.get(call.params.get("kind", "")) if call is not None else None
-        if modules is not None and item.path.stem not in modules:
-            left_out.append(item)
+    left_out = [item for item in items if _says_the_same(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _says_the_same(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    if call is None:
+        return False
+    modules = ELSEWHERE.get(call.params.get("kind", ""), {item.path.stem})
+    return item.path.stem not in modules or ("citus" in call.params.values() and item.path.stem in NOT_ON_CITUS)

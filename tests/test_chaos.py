@@ -25,6 +25,7 @@ from tests.chaos.server import ask, new_database
 from tests.chaos.shim import Step
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
+from tests.conftest import CITUS_URL
 
 
 @pytest.fixture
@@ -42,16 +43,17 @@ async def run(
         return str(request.getfixturevalue("postgres_server"))
 
     told: list[str] = []
-    return await trial.run(Setup(cycles or trial.short, folder, told.append, postgres_url, breaks))
+    return await trial.run(Setup(cycles or trial.short, folder, told.append, postgres_url, breaks, CITUS_URL))
 
 
 def named(name: str) -> Trial:
     return next(trial for trial in TRIALS if trial.name == name)
 
 
-@pytest.mark.parametrize(
-    "trial", [trial for trial in TRIALS if trial not in models.TRIALS], ids=lambda trial: trial.name
-)
+RUN_HERE = [trial for trial in TRIALS if trial not in models.TRIALS and (CITUS_URL or not trial.on_citus)]
+
+
+@pytest.mark.parametrize("trial", RUN_HERE, ids=lambda trial: trial.name)
 async def test_nothing_acknowledged_is_lost(request: pytest.FixtureRequest, chaos_folder: Path, trial: Trial) -> None:
     result = await run(request, chaos_folder, trial)
     assert result.complaints == []
@@ -206,3 +208,6 @@ def test_the_command_prints_a_table_writes_figures_and_fails_if_any_is_bad(tmp_p
     listed = runner.invoke(main, ["--list"])
     assert all(trial.name in listed.output for trial in TRIALS)
     assert runner.invoke(main, ["no such test"]).exit_code == 2
+    without = runner.invoke(main, ["citus-kill"], env={"TASKCTX_TEST_CITUS_URL": ""})
+    assert without.exit_code == 2
+    assert "citus-kill: not run, as neither --citus-url nor TASKCTX_TEST_CITUS_URL names a Citus" in without.output

@@ -42,6 +42,7 @@ from taskctx_sql.errors import (
     StoreFailedError,
 )
 from taskctx_sql.sql import dialect, schema, tables
+from tests.conftest import ENGINES
 from tests.contract import new_delta, stored
 
 CHECKOUT = Path(__file__).parent.parent
@@ -54,12 +55,12 @@ REPORT_INDEXES = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=ENGINES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with nothing in it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/new.db"
-    return str(request.getfixturevalue("empty_postgres_url"))
+    return str(request.getfixturevalue(f"empty_{request.param}_url"))
 
 
 @pytest.fixture

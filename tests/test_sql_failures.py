@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, blocking, current, open_store
+from taskctx_sql import ContextKey, SqlStore, blocking, current, open_store, upgrade
 from taskctx_sql.errors import (
     CorruptRecordError,
     LostContextError,
@@ -178,6 +178,35 @@ async def test_a_commit_that_breaks_leaves_the_save_in_doubt_and_it_is_written_o
     await context.save()
     assert await stored(store, context.key) == ["a", *["later"] * failures]
     await store.close()
+
+
+@pytest.mark.parametrize("when", ["at COMMIT", "before"])
+async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
+    empty_postgres_url: str, user: str, when: str
+) -> None:
+    """As a Citus raises it at COMMIT when one of its machines has gone: nobody knows whether it happened."""
+    await upgrade(empty_postgres_url)
+    engine = create_async_engine(dialect.parse_url(empty_postgres_url))
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE SEQUENCE failures")
+        # A sequence is not rolled back: it fails the first time only.
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF nextval('failures') = 1 THEN RAISE 'a node is away' USING ERRCODE = 'XX000'; END IF; RETURN new; END $$"
+        )
+        kind, deferred = (
+            ("CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED") if when == "at COMMIT" else ("TRIGGER", "")
+        )
+        await connection.exec_driver_sql(
+            f"CREATE {kind} fail AFTER INSERT ON taskctx_updates {deferred} FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+    async with open_store(engine) as store:
+        if when == "before":
+            with pytest.raises(StoreFailedError, match="a node is away"):
+                await store.save(new_delta(ContextKey(user, "c"), "a"))
+        await store.save(new_delta(ContextKey(user, "c"), "a"))
+        assert await stored(store, ContextKey(user, "c")) == ["a"]
+    await engine.dispose()
 
 
 async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store: SqlStore, user: str) -> None:

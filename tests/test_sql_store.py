@@ -116,6 +116,7 @@ async def test_reading_the_newest_uses_the_key(engine: AsyncEngine, store: SqlSt
     async with engine.connect() as connection:
         if not dialect.is_sqlite(engine):
             # Few rows are sorted as fast; whether the key can serve the order is what counts at many.
+            await connection.execute(sa.text("SET LOCAL citus.propagate_set_commands = 'local'"))
             for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
                 await connection.execute(sa.text(f"SET LOCAL {name} = off"))
         found = await connection.execute(

@@ -202,6 +202,7 @@ async def plan_of(engine: AsyncEngine, statement: str) -> str:
             found = await connection.execute(sa.text(f"EXPLAIN QUERY PLAN {statement}"))
             return "\n".join(row[3] for row in found)
         # With a few rows in a table any planner would rather read it all.
+        await connection.execute(sa.text("SET LOCAL citus.propagate_set_commands = 'local'"))
         await connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
         return "\n".join((await connection.execute(sa.text(f"EXPLAIN {statement}"))).scalars())
 

@@ -43,8 +43,8 @@ _DRIVERS: Final = {
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
 _TRANSIENT_STATES: Final = ("55P03",)
-# Classes that say no for sure, even at COMMIT: data, constraint, syntax.
-_DEFINITE_CLASSES: Final = ("22", "23", "42")
+# Classes that say no for sure, even at COMMIT: not supported, data, constraint, syntax.
+_DEFINITE_CLASSES: Final = ("0A", "22", "23", "42")
 
 
 class Verdict(Enum):

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex
 
 from taskctx_sql.errors import SchemaError, StoreFailedError
 from taskctx_sql.findings import Found, Level
-from taskctx_sql.sql import dialect, schema, tables
+from taskctx_sql.sql import citus, dialect, schema, tables
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 # Before it, two connections that commit and checkpoint at once could corrupt a file in WAL mode.
@@ -81,6 +81,12 @@ def _look(connection: sa.Connection, name: str | None) -> Iterator[Found]:
         yield Found("schema", "error", *str(error).rpartition(": ")[::2])
         return
     yield Found("schema", "ok", f"it is at {schema.head()}")
+    if citus.is_installed(connection):
+        there = citus.is_distributed(connection, name)
+        message = (
+            "the tables are distributed" if there else "this is a Citus, and the tables are on the coordinator alone"
+        )
+        yield _found("machines", there, message, "run `taskctx upgrade`, which distributes them")
     # SQLAlchemy puts it before each table's name.
     connection = connection.execution_options(schema_translate_map={None: name}) if name else connection
     yield from _indexes(connection, name)

@@ -22,7 +22,7 @@ from taskctx_sql.errors import (
     StoreFailedError,
     TaskContextError,
 )
-from taskctx_sql.sql import dialect, tables
+from taskctx_sql.sql import citus, dialect, tables
 from taskctx_sql.sql.retrying import Retrying
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def run_migrations(
     if found_revision(connection, schema) is None:
         # Downgraded to nothing: alembic leaves its table behind, empty.
         sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+    citus.distribute(connection)
     if path_before is not None:
         # The transaction may be the caller's, and go on.
         connection.execute(sa.select(sa.func.set_config("search_path", path_before, True)))

@@ -23,7 +23,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import dialect, forking, loading, saving, telling
+from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -318,6 +318,9 @@ class SqlStore:
                 if not dialect.is_sqlite(connection) or await connection.run_sync(has_tables):
                     raise
                 return False
+            if await connection.run_sync(citus.is_distributed, self._schema):
+                # The one statement would lock contexts on several machines, which is refused; so each save has its own.
+                self._writer = None
             return True
 
     def _check_use(self) -> None:

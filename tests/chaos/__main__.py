@@ -23,6 +23,8 @@ from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
 from tests.chaos.writer import BREAKS
 
+CITUS = "TASKCTX_TEST_CITUS_URL"
+
 
 def chosen(names: Sequence[str]) -> list[Trial]:
     """Return the tests whose names begin with one of these; all without any."""
@@ -63,6 +65,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 @click.option("--short", is_flag=True, help="As few cycles as the ordinary suite runs.")
 @click.option("--break", "breaks", type=click.Choice(list(BREAKS)), help="Break the code, to see it caught.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
+@click.option("--citus-url", envvar=CITUS, help="The coordinator of a Citus, for the tests that need one.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
     names: tuple[str, ...],
@@ -71,6 +74,7 @@ def main(
     short: bool,
     breaks: str | None,
     postgres_url: str | None,
+    citus_url: str | None,
     json_path: Path | None,
 ) -> None:
     """Show that nothing acknowledged is lost: run the tests called NAME (the beginning will do), or all.
@@ -80,8 +84,15 @@ def main(
     trials = chosen(names)
     if only_list:
         for trial in trials:
-            click.echo(f"{trial.name:24}{trial.cycles:>7,} cycles: {trial.what}")
+            needs = f" (needs {CITUS})" if trial.on_citus else ""
+            click.echo(f"{trial.name:24}{trial.cycles:>7,} cycles: {trial.what}{needs}")
         return
+    if not citus_url:
+        for trial in (trial for trial in trials if trial.on_citus):
+            click.echo(f"{trial.name}: not run, as neither --citus-url nor {CITUS} names a Citus", err=True)
+        trials = [trial for trial in trials if not trial.on_citus]
+    if not trials:
+        raise click.UsageError("there is nothing to run")
     console = Console(stderr=True)
     rows, complaints = [], []
     with ExitStack() as stack:
@@ -109,6 +120,7 @@ def main(
                     tell=lambda line, name=trial.name: status.update(f"{name}: {line}"),  # type: ignore[misc]
                     postgres_url=server,
                     breaks=breaks or "",
+                    citus_url=citus_url or "",
                 )
                 try:
                     result = asyncio.run(trial.run(setup))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -29,13 +30,36 @@ PATIENCE = 20.0
 async def kill_the_server(setup: Setup) -> Result:
     result = Result(limit=LIMIT)
     with Server() as server, Zygote() as zygote:
+
+        async def fault(chats: list[str]) -> float:
+            server.crash()
+            return await _start(server)
+
         async with new_database(server.url) as url:
             while result.cycles < setup.cycles and not result.is_hopeless:
-                await _some_kills(setup, server, zygote, url, result)
+                await some_faults(setup, fault, zygote, url, result)
     return result
 
 
-async def _some_kills(setup: Setup, server: Server, zygote: Zygote, url: str, result: Result) -> None:
+async def some_faults(
+    setup: Setup,
+    fault: Callable[[list[str]], Awaitable[float]],
+    zygote: Zygote,
+    url: str,
+    result: Result,
+    *,
+    waits: bool = False,
+) -> None:
+    """Let a fault happen again and again under the writers of some chats, and compare what is there afterwards.
+
+    Args:
+        setup: How often.
+        fault: Makes it happen in the database of these chats, and returns the moment at which it was over.
+        zygote: Where writers come from.
+        url: The database.
+        result: Where to count.
+        waits: Whether the longest time that a save took is an outage, too.
+    """
     ledger = Ledger(url, setup.folder)
     chats = [f"chat-{result.cycles}-{number}" for number in range(CHATS)]
     journals = {chat: ledger.journal(chat) for chat in chats}
@@ -46,16 +70,15 @@ async def _some_kills(setup: Setup, server: Server, zygote: Zygote, url: str, re
     outage = await _until_all_go_on(list(journals.values()), 0.0)
     for _ in range(min(KILLS_A_CONTEXT, setup.cycles - result.cycles)):
         await asyncio.sleep(random.uniform(SHORTEST, LONGEST))
-        server.crash()
-        outage = await _until_all_go_on(list(journals.values()), await _start(server))
+        outage = await _until_all_go_on(list(journals.values()), await fault(chats))
         result.longest = max(result.longest, outage)
         result.cycles += 1
-        setup.tell(f"kill {result.cycles:,} of {setup.cycles:,}, the writers went on after {outage:.2f} s")
+        setup.tell(f"fault {result.cycles:,} of {setup.cycles:,}, the writers went on after {outage:.2f} s")
         if outage >= PATIENCE:
             result.problems.append(f"after {PATIENCE:g} s a writer had not gone on")
             break
     zygote.kill(*writers)
-    await ledger.close(result, waits=False)
+    await ledger.close(result, waits=waits)
 
 
 async def _start(server: Server) -> float:

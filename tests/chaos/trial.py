@@ -23,6 +23,7 @@ class Setup:
         tell: Takes a line about how far it is.
         postgres_url: Returns the URL of a Postgres server where databases can be made.
         breaks: What is broken on purpose; one of `writer.BREAKS`, or empty.
+        citus_url: The URL of a Citus's coordinator, for the tests that need one.
     """
 
     cycles: int
@@ -30,6 +31,7 @@ class Setup:
     tell: Callable[[str], None]
     postgres_url: Callable[[], str]
     breaks: str = ""
+    citus_url: str = ""
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Trial:
         cycles: How many cycles prove the promise.
         short: How many the ordinary suite runs.
         run: Runs it.
+        on_citus: Whether it needs a Citus, which is not there by itself.
     """
 
     name: str
@@ -85,3 +88,4 @@ class Trial:
     cycles: int
     short: int
     run: Callable[[Setup], Coroutine[Any, Any, Result]]
+    on_citus: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos import crowds, cuts, kills, models, outages, powercut, storms
+from tests.chaos import clusters, crowds, cuts, kills, models, outages, powercut, storms
 from tests.chaos.trial import Trial
 
 TRIALS: list[Trial] = [
@@ -13,4 +13,5 @@ TRIALS: list[Trial] = [
     *storms.TRIALS,
     *crowds.TRIALS,
     *models.TRIALS,
+    *clusters.TRIALS,
 ]
