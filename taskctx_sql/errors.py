@@ -63,6 +63,14 @@ class InvalidAddressError(TaskContextError, ValueError):
         self.address, self.reason = address, reason
 
 
+class InvalidArgumentError(TaskContextError, ValueError):
+    """An argument has a value that makes no sense."""
+
+    def __init__(self, argument: str, value: object, allowed: str) -> None:
+        super().__init__(f"{argument}={value!r} makes no sense: give {allowed}")
+        self.argument, self.value, self.allowed = argument, value, allowed
+
+
 class InvalidRetentionError(TaskContextError, ValueError):
     """What is to be removed is not said, or makes no sense."""
 
@@ -202,6 +210,25 @@ class LostContextError(StoreError):
             "load() to start it anew (unsaved changes are kept), then save() again"
         )
         self.key = key
+
+
+class ContextNotFoundError(StoreError):
+    """The store does not have the context: it was never saved, or was deleted, perhaps a moment ago."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"there is no context {key} in the store, or no longer: check the user and the chat")
+        self.key = key
+
+
+class UnsupportedByStoreError(StoreError):
+    """This kind of store cannot do it; `Store.features` tells what a store keeps."""
+
+    def __init__(self, doing: str, address: str, feature: str) -> None:
+        super().__init__(
+            f"{address} cannot {doing}, for it does not keep {feature}: "
+            "use a database, such as sqlite:///tasks.db; `taskctx import` brings a folder into one"
+        )
+        self.doing, self.address, self.feature = doing, address, feature
 
 
 class CorruptRecordError(StoreError):

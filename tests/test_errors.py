@@ -19,6 +19,8 @@ SAMPLES: dict[str, Any] = {
     "reason": "a reason",
     "variable": "AIECS_LOG_LEVEL",
     "allowed": "DEBUG or INFO",
+    "argument": "after",
+    "feature": "revisions",
     "address": "sqlite:///x.db",
     "database": "Postgres",
     "package": "jinja2",

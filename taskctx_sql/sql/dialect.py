@@ -160,6 +160,27 @@ def connect_sqlite(path: str) -> sqlite3.Connection:
     return connection
 
 
+def look_at_sqlite(path: str) -> sqlite3.Connection:
+    """Return a connection of SQLite's own driver, for one thread at a time, that changes no setting of the file."""
+    return sqlite3.connect(
+        f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=1, isolation_level=None, check_same_thread=False
+    )
+
+
+def has_data_version(engine: AsyncEngine) -> bool:
+    """Whether another connection can tell that the engine's database was written, by ``PRAGMA data_version``.
+
+    A database in memory has only one. Another driver may bring a SQLite of its own, and two of them in one process
+    drop each other's locks on a file.
+    """
+    return is_file(engine.url) and engine.driver == "aiosqlite"
+
+
+def can_listen(engine: AsyncEngine, *, transaction_pooling: bool) -> bool:
+    """Whether a connection of the engine can LISTEN: what a pooler lends for a transaction hears nothing later."""
+    return engine.driver == "asyncpg" and not transaction_pooling
+
+
 def is_file(url: sa.URL) -> bool:
     """Whether a URL names a SQLite file by its path."""
     named = url.get_backend_name() == "sqlite" and not is_memory(url)

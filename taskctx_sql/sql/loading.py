@@ -20,7 +20,7 @@ _LAST_REVISION: Final = 2**63 - 1
 
 
 @cache
-def _update_columns(engine: str) -> tuple[sa.ColumnElement[Any], ...]:
+def update_columns(engine: str) -> tuple[sa.ColumnElement[Any], ...]:
     """Return what `rows.read_updates` takes."""
     between = sa.literal_column(f"'{rows.BETWEEN}'", sa.Text)
     # In one column, as UTF-8: in memory it is smaller than two texts.
@@ -144,7 +144,7 @@ def _context() -> Statement:
 @cache
 def _updates(engine: str) -> Statement:
     between = (updates.c.seq >= number("low"), updates.c.seq < number("high"))
-    return sa.select(*_update_columns(engine)).where(*_as_of(updates), *between).order_by(updates.c.seq)
+    return sa.select(*update_columns(engine)).where(*_as_of(updates), *between).order_by(updates.c.seq)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -19,7 +19,9 @@ from taskctx_sql.errors import (
     WrongEventLoopError,
 )
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
-from taskctx_sql.sql import dialect, loading, saving
+from taskctx_sql.sql import dialect, loading, saving, watching
+from taskctx_sql.sql.hints import Hints, Telling
+from taskctx_sql.sql.listening import listening, notify
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -28,7 +30,7 @@ from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.sql.steps import Steps, carry_out
 from taskctx_sql.sql.together import Reader, Writer
-from taskctx_sql.store import Feature, finish
+from taskctx_sql.store import Feature, check_watch, finish
 
 T = TypeVar("T")
 
@@ -93,6 +95,10 @@ class SqlStore:
             writer = PostgresWriter(engine, self.address)
             self._writer, self._reader, self._write_on_postgres = writer, PostgresReader(engine), writer.write
 
+        self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
+        # On SQLite the file itself tells.
+        self._telling = None if sqlite else Telling(lambda payload: self._read(notify(payload)))
+
     @property
     def engine_name(self) -> str:
         """Whose SQL the database speaks: "sqlite" or "postgresql"."""
@@ -150,8 +156,12 @@ class SqlStore:
         job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
         if self._writer is not None:
             writer = self._writer
-            return await self._retrying.run("save", lambda: writer.save(job))
-        return await self._do("save", lambda: self._save(job))
+            saved = await self._retrying.run("save", lambda: writer.save(job))
+        else:
+            saved = await self._do("save", lambda: self._save(job))
+        if delta.updates:
+            self._tell(job.encoded.context_id)
+        return saved
 
     async def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
@@ -169,6 +179,15 @@ class SqlStore:
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
             # Where all was removed, larger pages are soon through.
             size = loading.PAGE_SIZE if page else size * 4
+
+    def watch(
+        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
+    ) -> AsyncGenerator[StoredUpdate, None]:
+        """See `Store.watch`."""
+        check_watch(after, poll_interval)
+        key = ContextKey(user_id, chat_id)
+        read = partial(self._do_read, "watch")
+        return watching.watch(read, self._engine_name, key, after, poll_interval, self._hints)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -214,6 +233,9 @@ class SqlStore:
             return
         self._check_home()
         self._closed = True
+        await self._hints.close()
+        if self._telling is not None:
+            await self._telling.close()
         if self._writer is not None:
             await self._writer.close()
         if self._reader is not None:
@@ -248,6 +270,12 @@ class SqlStore:
             return result
         async with self._transaction(write=True) as connection:
             return await carry_out(steps, connection)
+
+    def _tell(self, context_id: str) -> None:
+        """Tell those who watch a context that it has grown, here and elsewhere."""
+        self._hints.give([context_id])
+        if self._telling is not None:
+            self._telling.tell(context_id)
 
     # How work is done.
 
