@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "taskctx"
-# A connection that cannot be had is tried again; until then, those who wait look for themselves.
-PAUSE: Final = 1.0
-# How often a thread asks a SQLite file if it was written: some microseconds each time.
-LOOK_SECONDS: Final = 0.02
+# Before a connection that was lost is tried again; until then, those who wait look for themselves.
+RETRY_PAUSE: Final = 1.0
+# How often a thread asks a SQLite file if it was written. While it is, that is soon; the pause doubles without news,
+# since waking up is what costs.
+FIRST_PAUSE: Final = 0.01
+LONGEST_PAUSE: Final = 0.05
 
 _NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, text("payload")))
 _COUNTER: Final = sa.select(contexts.c.next_seq).where(contexts.c.context_id == text("ident"))
@@ -62,7 +64,7 @@ async def _listen_on_postgres(engine: AsyncEngine, hints: Hints) -> None:
                 address = dialect.mask(str(engine.url))
                 logger.warning("cannot listen on %s, so who watches polls: %s", address, dialect.reason(error))
             told_of = True
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(RETRY_PAUSE)
 
 
 async def _hear(connection: asyncpg.Connection, hints: Hints) -> None:
@@ -103,9 +105,12 @@ async def _listen_on_sqlite(path: str, hints: Hints) -> None:
 
 def _look_often(path: str, hints: Hints, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
     file = _File(path)
-    while not ended.wait(LOOK_SECONDS):
+    pause = FIRST_PAUSE
+    while not ended.wait(pause):
         grown = file.grown(hints.wanted)
+        pause = min(2 * pause, LONGEST_PAUSE)
         if grown:
+            pause = FIRST_PAUSE
             # A loop that is closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(hints.give, grown)
