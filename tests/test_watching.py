@@ -350,6 +350,27 @@ async def test_a_watch_goes_on_when_its_connections_are_killed(postgres_url: str
     await connection.close()
 
 
+async def test_the_listener_comes_back(postgres_url: str, user: str, only_hints: float) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    async with open_store(postgres_url) as store, open_store(postgres_url) as other:
+        context = await saved(other, user, "old")
+        async with aclosing(store.watch(user, "c1", after=1, poll_interval=only_hints)) as updates:
+            coming = await waits(updates)
+            killed = await connection.fetchval(
+                f"SELECT array_agg(pid) FILTER (WHERE pg_terminate_backend(pid)) {listening}"
+            )
+            assert killed
+            for _ in range(PATIENCE * 10):
+                if await connection.fetchval(f"SELECT count(*) {listening} AND pid <> ALL ($1)", killed):
+                    break
+                await asyncio.sleep(0.1)
+            context.add_context_update("message", "new")
+            await context.save()
+            assert (await coming).update.data == "new"
+    await connection.close()
+
+
 async def test_a_watch_outlasts_a_server_that_starts_again_and_not_one_that_stays_away(user: str) -> None:
     with Server() as server:
         async with (
