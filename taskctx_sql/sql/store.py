@@ -22,6 +22,7 @@ from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved
 from taskctx_sql.sql import dialect, loading, saving, watching
 from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.listening import listening, notify
+from taskctx_sql.sql.replica import NEVER, Replica, replica_of
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -54,6 +55,7 @@ class SqlStore:
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
         owns_engine: bool = False,
         transaction_pooling: bool = False,
+        replica: Replica | None = None,
     ) -> None:
         """Take an engine; `open` does this, and checks the database as well.
 
@@ -64,6 +66,7 @@ class SqlStore:
             retry_seconds: How long a database that is away or locked is tried again.
             owns_engine: Whether `close` disposes the engine.
             transaction_pooling: Whether a connection lasts no longer than a transaction.
+            replica: Where to read what may lag; closed with the store.
         """
         self.address = dialect.mask(str(engine.url))
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
@@ -95,6 +98,7 @@ class SqlStore:
             writer = PostgresWriter(engine, self.address)
             self._writer, self._reader, self._write_on_postgres = writer, PostgresReader(engine), writer.write
 
+        self._replica = replica
         self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
         # On SQLite the file itself tells.
         self._telling = None if sqlite else Telling(lambda payload: self._read(notify(payload)))
@@ -113,11 +117,12 @@ class SqlStore:
         strict: bool = False,
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
         transaction_pooling: bool = False,
+        read_url: str | None = None,
     ) -> SqlStore:
         """Open a database and see that its schema is the one this version needs; a new SQLite file is set up.
 
         Raises:
-            InvalidAddressError: The URL is not one of SQLite or Postgres.
+            InvalidAddressError: The URL is not one of SQLite or Postgres, or ``read_url`` names no replica of it.
             MissingDriverError: The driver is not installed.
             SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
             StoreUnavailableError: The database could not be reached.
@@ -130,6 +135,9 @@ class SqlStore:
             engine = dialect.create_engine(url, transaction_pooling=transaction_pooling)
         else:
             engine = database
+        replica = None
+        if read_url is not None:
+            replica = replica_of(engine, read_url, schema=schema, transaction_pooling=transaction_pooling)
         store = cls(
             engine,
             schema=schema,
@@ -137,6 +145,7 @@ class SqlStore:
             retry_seconds=retry_seconds,
             owns_engine=owns,
             transaction_pooling=transaction_pooling,
+            replica=replica,
         )
         try:
             if not await store._do("open", store._check):
@@ -148,17 +157,29 @@ class SqlStore:
 
     async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
         """See `Store.load`."""
-        return await self._do_read("load", lambda: loading.load(self._engine_name, key, history_limit))
+
+        def steps() -> Steps[Loaded]:
+            return loading.load(self._engine_name, key, history_limit)
+
+        if self._replica is None:
+            return await self._do_read("load", steps)
+        self._check_use()
+        return await self._replica.load(key, steps, lambda: self._do_read("load", steps))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
         job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
+        if self._replica is not None:
+            # Even if nobody hears that it was written.
+            self._replica.note(delta.key, job.base.revision + job.step)
         if self._writer is not None:
             writer = self._writer
             saved = await self._retrying.run("save", lambda: writer.save(job))
         else:
             saved = await self._do("save", lambda: self._save(job))
+        if self._replica is not None:
+            self._replica.note(delta.key, saved.revision)
         if delta.updates:
             self._tell(job.encoded.context_id)
         return saved
@@ -168,12 +189,12 @@ class SqlStore:
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
         low = max(after, 0) + 1
-        high = await self._do_read("read", lambda: loading.next_seq(key))
+        high = await self._read_part(key, lambda: loading.next_seq(key))
         high = high if before is None else min(before, high)
         size = loading.PAGE_SIZE
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            page = await self._do_read("read", partial(loading.page, self._engine_name, key, *bounds, newest_first))
+            page = await self._read_part(key, partial(loading.page, self._engine_name, key, *bounds, newest_first))
             for row in page:
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
@@ -198,16 +219,29 @@ class SqlStore:
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
+        if self._replica is not None:
+            self._replica.note(key, NEVER)
         return await self.write("delete", lambda: loading.erase(key))
 
-    async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
-        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
+    async def query(self, statement: sa.Select[*tuple[Any, ...]], *, may_lag: bool = True) -> Sequence[AnyRow]:
+        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns.
+
+        Args:
+            statement: What to ask.
+            may_lag: Ask the read replica, if there is one.
+        """
+
+        async def ask(connection: AsyncConnection) -> Sequence[AnyRow]:
+            return (await connection.execute(statement)).all()
 
         async def work() -> Sequence[AnyRow]:
             async with self._transaction(write=False) as connection:
-                return (await connection.execute(statement)).all()
+                return await ask(connection)
 
-        return await self._do("query", work)
+        if self._replica is None or not may_lag:
+            return await self._do("query", work)
+        self._check_use()
+        return await self._replica.query(ask, lambda: self._do("query", work))
 
     async def read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps that only read, on what was committed; again while the database is away.
@@ -240,6 +274,8 @@ class SqlStore:
             await self._writer.close()
         if self._reader is not None:
             await self._reader.close()
+        if self._replica is not None:
+            await self._replica.close()
         if self._owns_engine:
             await self._engine.dispose()
 
@@ -303,6 +339,12 @@ class SqlStore:
             self._check_use()
             return await self._retrying.run(doing, lambda: self._read(steps()))
         return await self._do(doing, lambda: self._read(steps()))
+
+    async def _read_part(self, key: ContextKey, steps: Callable[[], Steps[T]]) -> T:
+        if self._replica is None:
+            return await self._do_read("read", steps)
+        self._check_use()
+        return await self._replica.part(key, steps, lambda: self._do_read("read", steps))
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
