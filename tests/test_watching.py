@@ -174,6 +174,18 @@ async def test_an_update_is_seen_at_once_by_a_watch_of_the_same_store(
         assert (await coming).update.data == "new"
 
 
+async def test_a_hint_that_comes_while_somebody_looks_counts(store: Store, user: str, only_hints: float) -> None:
+    context = await saved(store, user, "old")
+    async with aclosing(store.watch(user, "c1", after=1, poll_interval=only_hints)) as updates:
+        for _ in range(20):
+            coming = asyncio.create_task(take(updates, 3))
+            await asyncio.sleep(0)
+            for number in range(3):
+                context.add_context_update("message", number)
+                await context.save()
+            assert [row.update.data for row in await coming] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "sqlite plain", "postgres", "postgres plain"])
 async def test_a_hint_of_another_program_is_enough(
     store: Store, address: str, kind: str, user: str, only_hints: float
@@ -207,6 +219,37 @@ async def test_an_update_that_nobody_told_of_is_found(postgres_url: str, user: s
             )
             await connection.close()
             assert (await coming).update.data == "by hand"
+
+
+async def test_a_database_in_memory_can_be_watched(user: str) -> None:
+    async with open_store("sqlite:///:memory:") as store:
+        context = await saved(store, user, "old")
+        async with aclosing(store.watch(user, "c1")) as updates:
+            await take(updates, 1)
+            coming = await waits(updates)
+            context.add_context_update("message", "new")
+            await context.save()
+            assert (await coming).update.data == "new"
+            coming = await waits(updates)
+            await store.delete(context.key)
+            with pytest.raises(ContextNotFoundError):
+                await coming
+
+
+async def test_a_file_that_was_replaced_under_a_watch_is_looked_at_anew(tmp_path: Path, user: str) -> None:
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    async with open_store(url) as store:
+        await saved(store, user, "old")
+    async with open_store(f"sqlite:///{tmp_path}/new.db") as other:
+        await saved(other, user, "of the new file")
+    async with open_store(url) as store:
+        coming = await waits(store.watch(user, "c1", after=1))
+        for end in ("", "-wal", "-shm"):
+            (tmp_path / f"tasks.db{end}").unlink(missing_ok=True)
+        (tmp_path / "new.db").rename(tmp_path / "tasks.db")
+        # Another context of the same name: its seqs mean something else.
+        with pytest.raises(ContextNotFoundError):
+            await coming
 
 
 async def test_all_watches_of_a_store_share_one_listener(postgres_url: str, user: str) -> None:

@@ -136,12 +136,13 @@ class _File:
         """Return which of them have changed since they were looked at last, or were not looked at yet."""
         try:
             connection = self._connect()
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            # To the end each time: a statement that is under way would hold back checkpoints.
+            ((version,),) = connection.execute("PRAGMA data_version").fetchall()
             if version == self._version:
                 return []
             before = self._counters
             counter = compiled("sqlite", _COUNTER).sql
-            self._counters = {ident: connection.execute(counter, (ident,)).fetchone() for ident in context_ids}
+            self._counters = {ident: connection.execute(counter, (ident,)).fetchall() for ident in context_ids}
         except sqlite3.Error:
             # Locked, or gone: those who wait look for themselves, and tell what is the matter.
             self.close()
