@@ -143,7 +143,7 @@ def check_watch(after: int, poll_interval: float) -> None:
     """
     if type(after) is not int or after < 0:
         raise InvalidArgumentError("after", after, "the seq of an update, or 0 for all of them")
-    if not poll_interval > 0:
+    if not isinstance(poll_interval, int | float) or not poll_interval > 0:
         raise InvalidArgumentError("poll_interval", poll_interval, "a number of seconds above 0")
 
 

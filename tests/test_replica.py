@@ -191,6 +191,25 @@ async def test_without_the_replica_all_goes_on_and_with_it_too(
     assert [record.message for record in caplog.records if "is read again" in record.message]
 
 
+async def test_a_replica_that_failed_is_left_alone_for_a_while(postgres_url: str, user: str) -> None:
+    asked = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    read_url = f"postgresql://me@127.0.0.1:{server.sockets[0].getsockname()[1]}/db"
+    async with server, open_store(postgres_url, read_url=read_url) as store:
+        await stored(store, ContextKey(user, "c1"))
+        first = asked
+        assert first > 0
+        for _ in range(10):
+            await stored(store, ContextKey(user, "c1"))
+        assert asked == first
+
+
 async def test_a_replica_at_another_schema_is_left_alone(
     pair: Pair, servers: Servers, user: str, caplog: pytest.LogCaptureFixture
 ) -> None:

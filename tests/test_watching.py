@@ -322,7 +322,8 @@ async def test_a_context_that_was_made_anew_is_another_one(store: Store, user: s
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"after": -1}, {"after": "3"}, {"after": True}, {"after": 1.0}, {"poll_interval": 0}]
+    "wrong",
+    [{"after": -1}, {"after": "3"}, {"after": True}, {"after": 1.0}, {"poll_interval": 0}, {"poll_interval": "1"}],
 )
 async def test_what_makes_no_sense_is_named_at_the_call(sql_store: SqlStore, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(wrong))):
