@@ -7,8 +7,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,9 +27,10 @@ from taskctx_sql.cli_options import (
     until_option,
     user_option,
 )
+from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.opening import missing_file, open_store
 from taskctx_sql.records import ContextKey, ContextUpdate, StoredUpdate
-from taskctx_sql.store import Store
+from taskctx_sql.store import Feature, Store
 
 if TYPE_CHECKING:
     from taskctx_sql.sql.filtering import Filters
@@ -180,7 +181,11 @@ async def search(
 @schema_option
 @click.option("--lines", type=click.IntRange(min=0), default=10, show_default=True, help="Older updates shown first.")
 @click.option(
-    "--interval", type=click.FloatRange(min=0.05), default=0.5, show_default=True, help="Seconds between looks."
+    "--interval",
+    type=click.FloatRange(min=0.05),
+    default=0.5,
+    show_default=True,
+    help="Seconds between looks, at most.",
 )
 @json_option
 def tail(
@@ -203,11 +208,9 @@ def tail(
                 last = max([row.seq async for row in _newest(store, key, 1)], default=0)
             for row in reversed(newest):
                 _print_update(row, as_json)
-            while True:
-                async for row in store.updates(key, after=last):
+            async with aclosing(_follow(store, key, last, interval)) as coming:
+                async for row in coming:
                     _print_update(row, as_json)
-                    last = row.seq
-                await asyncio.sleep(interval)
 
     try:
         asyncio.run(follow())
@@ -216,6 +219,24 @@ def tail(
     except BrokenPipeError:
         # Whoever read it has gone; nothing is left to be told on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> AsyncGenerator[StoredUpdate, None]:
+    """Yield what comes after a seq; wait for the context if it is not there."""
+    while Feature.REVISIONS not in store.features:
+        async for row in store.updates(key, after=last):
+            yield row
+            last = row.seq
+        await asyncio.sleep(interval)
+    while True:
+        try:
+            async with aclosing(store.watch(key.user_id, key.chat_id, after=last, poll_interval=interval)) as coming:
+                async for row in coming:
+                    yield row
+        except ContextNotFoundError:
+            # Not yet, or deleted; if it comes again, it begins anew.
+            last = 0
+        await asyncio.sleep(interval)
 
 
 async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[StoredUpdate]:

@@ -63,20 +63,20 @@ class InvalidAddressError(TaskContextError, ValueError):
         self.address, self.reason = address, reason
 
 
+class InvalidArgumentError(TaskContextError, ValueError):
+    """An argument has a value that makes no sense."""
+
+    def __init__(self, argument: str, value: object, allowed: str) -> None:
+        super().__init__(f"{argument}={value!r} makes no sense: give {allowed}")
+        self.argument, self.value, self.allowed = argument, value, allowed
+
+
 class InvalidRetentionError(TaskContextError, ValueError):
     """What is to be removed is not said, or makes no sense."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"this cannot be removed: {reason}. Give a limit such as an age, or name the chat")
         self.reason = reason
-
-
-class InvalidSelectionError(TaskContextError, ValueError):
-    """What is to be loaded is not said in a way that makes sense."""
-
-    def __init__(self, field: str, value: object, expected: str) -> None:
-        super().__init__(f"{field} must be {expected}, and is {value!r}")
-        self.field, self.value, self.expected = field, value, expected
 
 
 class MissingHistoriesError(TaskContextError, ValueError):
@@ -190,22 +190,6 @@ class WrongEventLoopError(StoreError):
         self.address = address
 
 
-class UnsupportedByStoreError(StoreError):
-    """A store cannot do what another kind of store can."""
-
-    def __init__(self, feature: str, address: str) -> None:
-        super().__init__(f"{address} does not keep {feature}: use a database, such as sqlite:///tasks.db")
-        self.feature, self.address = feature, address
-
-
-class ContextNotFoundError(StoreError):
-    """The store has no such context."""
-
-    def __init__(self, key: object) -> None:
-        super().__init__(f"there is no context {key}: check user and chat; `taskctx list` shows which there are")
-        self.key = key
-
-
 class ContextExistsError(StoreError):
     """A context that was to be made is there already. Nothing was changed."""
 
@@ -283,6 +267,28 @@ class LostContextError(StoreError):
             "load() to start it anew (unsaved changes are kept), then save() again"
         )
         self.key = key
+
+
+class ContextNotFoundError(StoreError):
+    """The store does not have the context: it was never saved, or was deleted, perhaps a moment ago."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(
+            f"there is no context {key} in the store, or no longer: check the user and the chat; "
+            "`taskctx list` shows which there are"
+        )
+        self.key = key
+
+
+class UnsupportedByStoreError(StoreError):
+    """This kind of store cannot do it; `Store.features` tells what a store keeps."""
+
+    def __init__(self, doing: str, address: str, feature: str) -> None:
+        super().__init__(
+            f"{address} cannot {doing}, for it does not keep {feature}: "
+            "use a database, such as sqlite:///tasks.db; `taskctx import` brings a folder into one"
+        )
+        self.doing, self.address, self.feature = doing, address, feature
 
 
 class CorruptRecordError(StoreError):

@@ -9,7 +9,7 @@ import os
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -171,7 +171,13 @@ class JsonStore:
         raise self._no_revisions()
 
     def _no_revisions(self) -> UnsupportedByStoreError:
-        return UnsupportedByStoreError("earlier states", self.address)
+        return UnsupportedByStoreError("show earlier states", self.address, Feature.REVISIONS.value)
+
+    def watch(
+        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
+    ) -> AsyncGenerator[StoredUpdate, None]:
+        """See `Store.watch`. A file has no seqs of its own, so it cannot be told what is new."""
+        raise UnsupportedByStoreError("watch a context", self.address, Feature.REVISIONS.value)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

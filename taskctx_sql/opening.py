@@ -27,6 +27,7 @@ def open_store(
     strict: bool = False,
     retry_seconds: float | None = None,
     transaction_pooling: bool = False,
+    read_url: str | None = None,
     retention: Retention | None = None,
     cleanup_interval: float = 3600,
 ) -> OpeningStore:
@@ -43,18 +44,22 @@ def open_store(
         retry_seconds: How long a database that is away or locked is tried again; 15 if not given.
         transaction_pooling: On Postgres behind a pooler in transaction mode, such as pgbouncer;
             ``?transaction_pooling=true`` in the address says the same.
+        read_url: On Postgres, a replica of the database: loads and reports are read from there, except what this
+            store knows to be newer on the primary.
         retention: Prune the store in the background while it is open: what a retention does not keep is removed for
             good. Only with ``async with`` or ``with``, which end the job.
         cleanup_interval: How often, in seconds; the first time at once.
 
     Raises:
         InvalidRetentionError: The interval is not above 0, or nobody would end the job.
-        InvalidAddressError: On opening: the address names no store.
+        InvalidAddressError: On opening: the address names no store, or ``read_url`` no replica of it.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
         StoreError: On opening: the database could not be reached, or refused.
     """
     options: dict[str, Any] = {"schema": schema, "strict": strict, "transaction_pooling": transaction_pooling}
+    if read_url is not None:
+        options["read_url"] = read_url
     if retry_seconds is not None:
         options["retry_seconds"] = retry_seconds
     opening = OpeningStore(address, options)
@@ -108,6 +113,8 @@ class OpeningStore:
 
     async def _open(self) -> Store:
         if isinstance(self._address, str) and is_json_address(self._address):
+            if "read_url" in self._options:
+                raise InvalidAddressError(self._address, "a folder of files has no replica for read_url=")
             return JsonStore(json_folder(self._address), strict=self._options["strict"])
         if not isinstance(self._address, str) and not _is_engine(self._address):
             raise InvalidAddressError(repr(self._address), f"it is a {type(self._address).__name__}")

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from taskctx_sql.errors import InvalidSelectionError
+from taskctx_sql.errors import InvalidArgumentError
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Selection:
         keep_types: Updates of these types come in any case, however old, and are paid for first.
 
     Raises:
-        InvalidSelectionError: A value is not what it must be, or two contradict each other.
+        InvalidArgumentError: A value is not what it must be, or two contradict each other.
     """
 
     history_limit: int | None = None
@@ -39,17 +39,17 @@ class Selection:
         for name, least in (("history_limit", 0), ("max_chars", 0), ("revision", 1)):
             value = getattr(self, name)
             if value is not None and (not _is_whole(value) or value < least):
-                raise InvalidSelectionError(name, value, f"None or a whole number, {least} or more")
+                raise InvalidArgumentError(name, value, f"None or a whole number, {least} or more")
         at = self.at
         if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at)):
-            raise InvalidSelectionError("at", at, "None or a time in seconds since the epoch")
+            raise InvalidArgumentError("at", at, "None or a time in seconds since the epoch")
         if at is not None and self.revision is not None:
-            raise InvalidSelectionError("at", at, "None when a revision is given")
+            raise InvalidArgumentError("at", at, "None when a revision is given")
         for name in ("types", "keep_types"):
             names = getattr(self, name)
             # A string is a sequence of strings, too, and never what was meant.
             if names is not None and (isinstance(names, str) or not all(isinstance(item, str) for item in names)):
-                raise InvalidSelectionError(name, names, "a list of update types")
+                raise InvalidArgumentError(name, names, "a list of update types")
             if names is not None:
                 object.__setattr__(self, name, tuple(names))
 
@@ -114,18 +114,17 @@ def choose(selection: Selection, next_seq: int) -> Generator[Ask, Sequence[Head]
         next_seq: Beyond the newest update.
     """
     budget = _Budget(selection.max_chars, selection.history_limit)
-    groups: set[str] = set()
     if selection.keep_types:
-        for head in sorted((yield Kept()), reverse=True):
-            if head.group not in groups:
-                budget.pay((yield from _together(head, groups)))
+        for head in (yield Kept()):
+            if head.seq not in budget.taken:
+                budget.pay((yield from _together(head)))
     low, high, size = next_seq, next_seq, FIRST_WINDOW
     while low > 1:
         low, high, size = max(1, low - size), low, min(size * 4, LARGEST_WINDOW)
         for head in reversed((yield Window(low, high))):
-            if head.seq in budget.taken or head.group in groups:
+            if head.seq in budget.taken:
                 continue
-            unit = yield from _together(head, groups)
+            unit = yield from _together(head)
             if not budget.fits(unit):
                 return Chosen(sorted(budget.taken), True)
             budget.pay(unit)
@@ -153,10 +152,9 @@ def choose_from(selection: Selection, heads: Sequence[tuple[Head, str]]) -> Chos
                 answer = [head for head, kind in wanted if kind in selection.keep_types]
 
 
-def _together(head: Head, groups: set[str]) -> Generator[Ask, Sequence[Head], Sequence[Head]]:
+def _together(head: Head) -> Generator[Ask, Sequence[Head], Sequence[Head]]:
     if head.group is None:
         return [head]
-    groups.add(head.group)
     return (yield Members(head.group))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
+from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 
@@ -78,7 +79,7 @@ class Store(Protocol):
             The context; with revision 0 and nothing in it if the store does not have it.
 
         Raises:
-            InvalidSelectionError: A value is not what it must be, or two contradict each other.
+            InvalidArgumentError: A value is not what it must be, or two contradict each other.
             ContextNotFoundError: An earlier state is asked for, and the store does not have the context.
             RevisionNotFoundError: It has no such state, or what was removed since was pruned.
             UnsupportedByStoreError: An earlier state is asked for, and the store keeps none.
@@ -148,6 +149,30 @@ class Store(Protocol):
             UnsupportedByStoreError: The store keeps no revisions.
         """
 
+    def watch(
+        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
+    ) -> AsyncGenerator[StoredUpdate, None]:
+        """Return the updates with ``seq > after``, and then each new one when it is committed, whoever saves it.
+
+        Each one comes once, in the order of the seqs, and none is left out: one that left the history before it was
+        seen comes too. It never ends by itself; leave it with ``contextlib.aclosing`` or by cancelling the task. While
+        the database is away it goes on trying, and after an error it can be taken up with the last seq as ``after``.
+
+        Args:
+            user_id: Whose context.
+            chat_id: Which one.
+            after: The seq of the last update that is known; one that is not there yet is waited for.
+            poll_interval: In seconds, how long at most an update stays unseen where nothing tells of it.
+
+        Raises:
+            InvalidArgumentError: At once: the seq or the interval makes no sense.
+            UnsupportedByStoreError: At once: the store has no seqs that last.
+            ContextNotFoundError: The context is not there, or is deleted while it is watched.
+            CorruptRecordError: A row cannot be read back.
+            StoreUnavailableError: The store could not be reached for as long as retrying was allowed.
+            StoreError: The store failed, or was closed.
+        """
+
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
     ) -> Sequence[ContextSummary]:
@@ -164,6 +189,18 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Give back all that the store holds. Closing twice is harmless."""
+
+
+def check_watch(after: int, poll_interval: float) -> None:
+    """See that what `Store.watch` was given makes sense.
+
+    Raises:
+        InvalidArgumentError: It does not.
+    """
+    if type(after) is not int or after < 0:
+        raise InvalidArgumentError("after", after, "the seq of an update, or 0 for all of them")
+    if not isinstance(poll_interval, int | float) or not poll_interval > 0:
+        raise InvalidArgumentError("poll_interval", poll_interval, "a number of seconds above 0")
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:

@@ -38,7 +38,7 @@ from taskctx_sql.records import ContextUpdate, Delta, Operation, Outcome, Run
 from taskctx_sql.revisions import Revision
 from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
-from taskctx_sql.store import Store
+from taskctx_sql.store import Feature, Store
 from taskctx_sql.sync import blocking
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class TaskContext(MemoryContext):
                 how groups stay together, is said at `Store.load`.
 
         Raises:
-            InvalidSelectionError: A value is not what it must be, or two contradict each other.
+            InvalidArgumentError: A value is not what it must be, or two contradict each other.
             UnsavedChangesError: An earlier state is asked for, and there are unsaved changes here.
             ContextNotFoundError: An earlier state is asked for, and the store does not have the context.
             RevisionNotFoundError: It has no such state, or what was removed since was pruned.
@@ -146,7 +146,9 @@ class TaskContext(MemoryContext):
                         self._refuse_unsaved("show an earlier state")
                     await self._load(store, selection)
             elif selection.is_past:
-                raise UnsupportedByStoreError("earlier states", "a context without a store")
+                raise UnsupportedByStoreError(
+                    "show earlier states", "a context without a store", Feature.REVISIONS.value
+                )
 
     async def save(self, *, if_unchanged: bool = False) -> int:
         """Write what is unsaved, and return the revision that it made.
@@ -381,7 +383,9 @@ class TaskContext(MemoryContext):
         """Yield the store, for what is about the states that it keeps."""
         async with self._used_store() as store:
             if store is None:
-                raise UnsupportedByStoreError("earlier states", "a context without a store")
+                raise UnsupportedByStoreError(
+                    "show earlier states", "a context without a store", Feature.REVISIONS.value
+                )
             yield store
 
     def _refuse_unsaved(self, doing: str) -> None:

@@ -266,9 +266,9 @@ Opener = Callable[..., object]
 
 # Beside the contract itself, the ways around our own engine are tried where they differ: in what values become.
 ELSEWHERE = {
-    "sqlite plain": {"test_contract", "test_saving", "test_time_travel", "test_values"},
-    "postgres plain": {"test_contract", "test_saving", "test_time_travel", "test_values"},
-    "pgbouncer": {"test_contract", "test_saving"},
+    "sqlite plain": {"test_contract", "test_saving", "test_time_travel", "test_values", "test_watching"},
+    "postgres plain": {"test_contract", "test_saving", "test_time_travel", "test_values", "test_watching"},
+    "pgbouncer": {"test_contract", "test_saving", "test_watching"},
 }
 # There saves share no statement.
 NOT_ON_CITUS = {"test_saving_together"}

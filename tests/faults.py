@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from taskctx_sql import ContextKey, Feature, Store
@@ -56,6 +56,9 @@ class FaultyStore:
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         return await self.behind.fork(key, chat_id, revision=revision)
+
+    def watch(self, user_id: str, chat_id: str, /, **how: Any) -> AsyncGenerator[StoredUpdate, None]:
+        return self.behind.watch(user_id, chat_id, **how)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from taskctx_sql import blocking, task_context
+from taskctx_sql import ContextKey, blocking, open_store, task_context
 from taskctx_sql.cli_reports import REPORTS
 from tests.test_cli import parsed, taskctx
 
@@ -133,6 +133,18 @@ def test_a_context_is_followed_while_another_process_writes_it(address: str, use
         ctx.add_context_update("message", "later \x1b[31m")
     assert late.line().split("  ")[-1].strip() == '"later \\u001b[31m"'
     late.stop()
+
+
+def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: str) -> None:
+    tail = Tail(user, "c1", "--database-url", database_url, "--json")
+    with open_store(database_url) as store:
+        for life in range(2):
+            with task_context({"user_id": user, "chat_id": "c1"}, store=store) as ctx:
+                ctx.add_context_update("message", f"life {life}")
+            told = json.loads(tail.line())
+            assert (told["seq"], told["data"]) == (1, f"life {life}")
+            assert blocking(store.delete(ContextKey(user, "c1")))
+    tail.stop()
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,15 @@ async def store(sql_store: SqlStore) -> SqlStore:
 
 
 class Statements:
-    """Every statement that an engine sends, in order."""
+    """Every statement that an engine sends, in order, but those that tell who watches, now and then."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.sent: list[str] = []
         sa.event.listen(engine.sync_engine, "before_cursor_execute", self._note)
 
     def _note(self, connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        self.sent.append(statement)
+        if "pg_notify" not in statement:
+            self.sent.append(statement)
 
     def take(self) -> list[str]:
         taken, self.sent = self.sent, []

@@ -43,6 +43,8 @@ ELSEWHERE = {
     "saving.py:_select_head": "SQLite has the lock already",
     "dialect.py:is_in_list": "SQLite reads a list of parameters as a table",
     "postgres_writer.py": "the statement for many contexts is for tables that are not distributed",
+    "listening.py": "a hint names no table, and a database in memory is SQLite's",
+    "replica.py": "a replica is asked what the primary is asked, and how far it is",
     "schema.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
 

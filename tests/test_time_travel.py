@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from taskctx_sql import ContextKey, SqlStore, Store, TaskContext
 from taskctx_sql.errors import (
     ContextExistsError,
     ContextNotFoundError,
-    InvalidSelectionError,
+    InvalidArgumentError,
     NothingToUndoError,
     PastContextError,
     RevisionNotFoundError,
@@ -24,7 +25,9 @@ from taskctx_sql.errors import (
 from taskctx_sql.housekeeping import prune
 from taskctx_sql.retention import Retention
 from taskctx_sql.revisions import MISSING
-from taskctx_sql.sql import reports
+from taskctx_sql.selection import Selection
+from taskctx_sql.sql import loading, reports
+from taskctx_sql.sql.steps import Step, Steps
 from tests.conftest import STORES
 from tests.contract import loaded, new_delta, stored
 from tests.faults import FaultyStore
@@ -139,6 +142,7 @@ async def test_leaving_a_context_that_shows_the_past_changes_nothing(store: Stor
     async with TaskContext({"user_id": user, "chat_id": "c1"}, store=store) as context:
         await context.load(revision=2)
         assert messages(context) == [1, 2]
+    assert context.revision == 2
     assert (await store.load(ContextKey(user, "c1"))).revision == 4
 
 
@@ -165,12 +169,12 @@ async def test_a_revision_that_is_not_there_is_named(store: Store, user: str, re
 async def test_what_is_no_revision_is_refused(store: Store, user: str) -> None:
     context = await grown(store, user)
     for bad in (0, -1, True, 1.5, "2"):
-        with pytest.raises(InvalidSelectionError):
+        with pytest.raises(InvalidArgumentError):
             await context.load(revision=bad)  # type: ignore[arg-type]
-        with pytest.raises(InvalidSelectionError):
+        with pytest.raises(InvalidArgumentError):
             await context.restore(bad)  # type: ignore[arg-type]
     for wrong in ({"revision": 1, "at": 5.0}, {"at": float("nan")}, {"types": "message"}, {"max_chars": -1}):
-        with pytest.raises(InvalidSelectionError):
+        with pytest.raises(InvalidArgumentError):
             await store.load(context.key, **wrong)
 
 
@@ -319,6 +323,8 @@ async def test_an_optimize_is_a_revision_of_its_own_and_can_be_taken_back(store:
     assert len(context.context_history) == 5
     assert bool(plan)
     assert context.optimize_context(3)
+    # What is unsaved is still what it was after a look at the store.
+    await context.load()
     await context.save()
     told = await context.revisions()
     assert [(one.operation, one.added, one.removed) for one in told] == [("optimize", 0, 2), (None, 1, 0), (None, 4, 0)]
@@ -345,6 +351,32 @@ async def test_undo_goes_back_step_by_step(store: Store, user: str) -> None:
         await context.undo()
         assert state(context) == expected == state(await loaded(store, user))
     await unchanged(store, context.key, context.undo(), NothingToUndoError)
+
+
+async def test_undo_keeps_what_was_done_since(store: Store, user: str) -> None:
+    context = await grown(store, user, 4)
+    context.file_tracker["f9"] = {"operation": "gone"}
+    context.metadata["before"] = True
+    await context.save()
+    was = state(context)
+    await context.restore(2)
+    context.add_context_update("message", "since")
+    context.track_file_operation("f0", "since")
+    context.track_model_usage("since", "p", "x")
+    await context.save()
+    await context.undo()
+    assert messages(context) == [1, 2, 3, 4, "since"]
+    files = {path: entry["operation"] for path, entry in context.file_tracker.items()}
+    # Of the two that the restore changed, one was not touched since.
+    assert files == {"f1": "op3", "f0": "since", "f9": "gone"}
+    assert [entry["model_id"] for entry in context.model_tracker] == ["m1", "m2", "m3", "m4", "since"]
+    assert (context.metadata, context.metadata_toggles) == was[2:]
+    # Metadata that were changed since stay.
+    await context.restore(2)
+    context.metadata["mine"] = True
+    await context.save()
+    await context.undo()
+    assert context.metadata == {"number": 2, "mine": True}
 
 
 async def test_a_restore_whose_answer_is_lost_happens_once(store: Store, user: str) -> None:
@@ -434,6 +466,27 @@ async def test_a_state_that_was_pruned_is_refused_and_the_others_are_whole(store
     assert not (await store.load(ContextKey(user, "new"))).revision
     await context.load(revision=4)
     assert messages(context) == [1]
+
+
+async def test_a_state_that_is_pruned_while_it_is_read_is_refused(store: Store, user: str) -> None:
+    assert isinstance(store, SqlStore)
+    context = await grown(store, user, 2)
+    del context.context_history[0]
+    await context.save()
+    now = (await store.contexts(user))[0].updated_at
+    reading = loading.load(store.engine_name, context.key, Selection(revision=1))
+    step, pruned = next(reading), False
+    with pytest.raises(RevisionNotFoundError):
+        while True:
+            found = await store.read("look", partial(_one, step))
+            if not pruned and "taskctx_updates" in str(step.statement):
+                await prune(store, Retention(removed_age=0), user_id=user, now=now)
+                pruned = True
+            step = reading.send(found)
+
+
+def _one(step: Step) -> Steps[Any]:
+    return (yield step)
 
 
 async def test_what_was_pruned_is_not_brought_back_by_half(store: Store, user: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,12 @@ async def _(store: SqlStore, guide: Guide) -> None:
     chosen = await store.load(ContextKey(USER, "grouped"), max_chars=99, keep_types=["system"])
     assert len(chosen.updates) == 2
     assert (await store.load(KEY, types=["message"], history_limit=2)).earlier
+
+
+@stop("watch")
+async def _(store: SqlStore, guide: Guide) -> None:
+    async with aclosing(store.watch(USER, "c")) as updates:
+        assert (await anext(updates)).seq == 1
 
 
 @stop("travel in time")

@@ -88,13 +88,16 @@ def mask(address: str) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def create_engine(url: sa.URL, *, transaction_pooling: bool = False) -> AsyncEngine:
+def create_engine(
+    url: sa.URL, *, transaction_pooling: bool = False, connect_seconds: float | None = None
+) -> AsyncEngine:
     """Return an engine of ours, with the settings that the promises rest on.
 
     Args:
         url: What to connect to.
         transaction_pooling: Whether a pooler may give each transaction another connection of the server: then nothing
             may outlive a transaction, prepared statements least of all. The URL may say it too.
+        connect_seconds: On Postgres, how long at most a connection may take to come about.
 
     Raises:
         MissingDriverError: Its driver is not installed.
@@ -114,11 +117,11 @@ def create_engine(url: sa.URL, *, transaction_pooling: bool = False) -> AsyncEng
             event.listen(engine.sync_engine, "connect", set_up_sqlite)
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
-        options: dict[str, Any] = {}
+        settings: dict[str, Any] = {} if connect_seconds is None else {"timeout": connect_seconds}
         if transaction_pooling or is_pooled(url):
             url = url.difference_update_query([_POOLING])
-            options["connect_args"] = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
-        return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10, **options)
+            settings |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10, connect_args=settings)
     except (ImportError, NoSuchModuleError) as error:
         raise MissingDriverError("Postgres", "postgres") from error
 
@@ -159,6 +162,27 @@ def connect_sqlite(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def look_at_sqlite(path: str) -> sqlite3.Connection:
+    """Return a connection of SQLite's own driver, for one thread at a time, that changes no setting of the file."""
+    return sqlite3.connect(
+        f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=1, isolation_level=None, check_same_thread=False
+    )
+
+
+def has_data_version(engine: AsyncEngine) -> bool:
+    """Whether another connection can tell that the engine's database was written, by ``PRAGMA data_version``.
+
+    A database in memory has only one. Another driver may bring a SQLite of its own, and two of them in one process
+    drop each other's locks on a file.
+    """
+    return is_file(engine.url) and engine.driver == "aiosqlite"
+
+
+def can_listen(engine: AsyncEngine, *, transaction_pooling: bool) -> bool:
+    """Whether a connection of the engine can LISTEN: what a pooler lends for a transaction hears nothing later."""
+    return engine.driver == "asyncpg" and not transaction_pooling
 
 
 def is_file(url: sa.URL) -> bool:

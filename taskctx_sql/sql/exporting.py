@@ -44,7 +44,7 @@ async def count_left_behind(store: SqlStore, context: Context, left_behind: dict
     named = context.named
     has_metadata = (named["metadata"], named["metadata_toggles"]) != ("{}", "{}")
     statement = sa.select(sa.func.count()).where(runs.c.context_id == context.ident)
-    ((run_count,),) = await store.query(statement)
+    ((run_count,),) = await store.query(statement, may_lag=False)
     for name, count in (("metadata", int(has_metadata)), ("runs", run_count)):
         if count:
             left_behind[NOT_KEPT[name]] = left_behind.get(NOT_KEPT[name], 0) + count

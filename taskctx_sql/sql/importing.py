@@ -246,7 +246,7 @@ async def _file_changes(store: SqlStore, key: ContextKey, tracked: dict[str, dic
         statement = sa.select(files.c.path_id, files.c.position, files.c.timestamp).where(
             files.c.context_id == rows.context_id(key), files.c.path_id.in_(some), files.c.removed_in.is_(None)
         )
-        for path_id, position, timestamp in await store.query(statement):
+        for path_id, position, timestamp in await store.query(statement, may_lag=False):
             there[paths[path_id]] = (position, timestamp)
     changes = []
     for path, entry in tracked.items():

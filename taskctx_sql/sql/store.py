@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -23,7 +23,10 @@ from taskctx_sql.errors import (
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling
+from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling, watching
+from taskctx_sql.sql.hints import Hints, Telling
+from taskctx_sql.sql.listening import listening, notify
+from taskctx_sql.sql.replica import NEVER, Replica, replica_of
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -32,7 +35,7 @@ from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.sql.steps import Steps, carry_out
 from taskctx_sql.sql.together import Reader, Writer
-from taskctx_sql.store import Feature, finish
+from taskctx_sql.store import Feature, check_watch, finish
 
 T = TypeVar("T")
 
@@ -56,6 +59,7 @@ class SqlStore:
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
         owns_engine: bool = False,
         transaction_pooling: bool = False,
+        replica: Replica | None = None,
     ) -> None:
         """Take an engine; `open` does this, and checks the database as well.
 
@@ -66,6 +70,7 @@ class SqlStore:
             retry_seconds: How long a database that is away or locked is tried again.
             owns_engine: Whether `close` disposes the engine.
             transaction_pooling: Whether a connection lasts no longer than a transaction.
+            replica: Where to read what may lag; closed with the store.
         """
         self.address = dialect.mask(str(engine.url))
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
@@ -97,6 +102,11 @@ class SqlStore:
             writer = PostgresWriter(engine, self.address)
             self._writer, self._reader, self._write_on_postgres = writer, PostgresReader(engine), writer.write
 
+        self._replica = replica
+        self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
+        # On SQLite the file itself tells.
+        self._telling = None if sqlite else Telling(lambda payload: self._read(notify(payload)))
+
     @property
     def engine_name(self) -> str:
         """Whose SQL the database speaks: "sqlite" or "postgresql"."""
@@ -111,11 +121,12 @@ class SqlStore:
         strict: bool = False,
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
         transaction_pooling: bool = False,
+        read_url: str | None = None,
     ) -> SqlStore:
         """Open a database and see that its schema is the one this version needs; a new SQLite file is set up.
 
         Raises:
-            InvalidAddressError: The URL is not one of SQLite or Postgres.
+            InvalidAddressError: The URL is not one of SQLite or Postgres, or ``read_url`` names no replica of it.
             MissingDriverError: The driver is not installed.
             SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
             StoreUnavailableError: The database could not be reached.
@@ -128,6 +139,9 @@ class SqlStore:
             engine = dialect.create_engine(url, transaction_pooling=transaction_pooling)
         else:
             engine = database
+        replica = None
+        if read_url is not None:
+            replica = replica_of(engine, read_url, schema=schema, transaction_pooling=transaction_pooling)
         store = cls(
             engine,
             schema=schema,
@@ -135,6 +149,7 @@ class SqlStore:
             retry_seconds=retry_seconds,
             owns_engine=owns,
             transaction_pooling=transaction_pooling,
+            replica=replica,
         )
         try:
             if not await store._do("open", store._check):
@@ -158,28 +173,44 @@ class SqlStore:
     ) -> Loaded:
         """See `Store.load`."""
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
-        return await self._do_read("load", lambda: loading.load(self._engine_name, key, selection))
+
+        def steps() -> Steps[Loaded]:
+            return loading.load(self._engine_name, key, selection)
+
+        if self._replica is None or selection.is_past:
+            return await self._do_read("load", steps)
+        self._check_use()
+        return await self._replica.load(key, steps, lambda: self._do_read("load", steps))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
         job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
+        if self._replica is not None:
+            # Even if nobody hears that it was written.
+            self._replica.note(delta.key, job.base.revision + job.step)
         if self._writer is not None:
             writer = self._writer
-            return await self._retrying.run("save", lambda: writer.save(job))
-        return await self._do("save", lambda: self._save(job))
+            saved = await self._retrying.run("save", lambda: writer.save(job))
+        else:
+            saved = await self._do("save", lambda: self._save(job))
+        if self._replica is not None:
+            self._replica.note(delta.key, saved.revision)
+        if delta.updates:
+            self._tell(job.encoded.context_id)
+        return saved
 
     async def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
         low = max(after, 0) + 1
-        high = await self._do_read("read", lambda: loading.next_seq(key))
+        high = await self._read_part(key, lambda: loading.next_seq(key))
         high = high if before is None else min(before, high)
         size = loading.PAGE_SIZE
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            page = await self._do_read("read", partial(loading.page, self._engine_name, key, *bounds, newest_first))
+            page = await self._read_part(key, partial(loading.page, self._engine_name, key, *bounds, newest_first))
             for row in page:
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
@@ -199,8 +230,19 @@ class SqlStore:
         new, at = ContextKey(key.user_id, chat_id), time.time()
         selection = Selection(revision=revision)
         run = Run(str(uuid.uuid4()), 1, at)
+        if self._replica is not None:
+            self._replica.note(new, 1)
         await self.write("fork", lambda: forking.fork(self._engine_name, key, new, selection.revision, run, at))
         return new
+
+    def watch(
+        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
+    ) -> AsyncGenerator[StoredUpdate, None]:
+        """See `Store.watch`."""
+        check_watch(after, poll_interval)
+        key = ContextKey(user_id, chat_id)
+        read = partial(self._do_read, "watch")
+        return watching.watch(read, self._engine_name, key, after, poll_interval, self._hints)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -211,16 +253,29 @@ class SqlStore:
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
+        if self._replica is not None:
+            self._replica.note(key, NEVER)
         return await self.write("delete", lambda: loading.erase(key))
 
-    async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
-        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
+    async def query(self, statement: sa.Select[*tuple[Any, ...]], *, may_lag: bool = True) -> Sequence[AnyRow]:
+        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns.
+
+        Args:
+            statement: What to ask.
+            may_lag: Ask the read replica, if there is one.
+        """
+
+        async def ask(connection: AsyncConnection) -> Sequence[AnyRow]:
+            return (await connection.execute(statement)).all()
 
         async def work() -> Sequence[AnyRow]:
             async with self._transaction(write=False) as connection:
-                return (await connection.execute(statement)).all()
+                return await ask(connection)
 
-        return await self._do("query", work)
+        if self._replica is None or not may_lag:
+            return await self._do("query", work)
+        self._check_use()
+        return await self._replica.query(ask, lambda: self._do("query", work))
 
     async def read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps that only read, on what was committed; again while the database is away.
@@ -246,10 +301,15 @@ class SqlStore:
             return
         self._check_home()
         self._closed = True
+        await self._hints.close()
+        if self._telling is not None:
+            await self._telling.close()
         if self._writer is not None:
             await self._writer.close()
         if self._reader is not None:
             await self._reader.close()
+        if self._replica is not None:
+            await self._replica.close()
         if self._owns_engine:
             await self._engine.dispose()
 
@@ -281,6 +341,12 @@ class SqlStore:
         async with self._transaction(write=True) as connection:
             return await carry_out(steps, connection)
 
+    def _tell(self, context_id: str) -> None:
+        """Tell those who watch a context that it has grown, here and elsewhere."""
+        self._hints.give([context_id])
+        if self._telling is not None:
+            self._telling.tell(context_id)
+
     # How work is done.
 
     @asynccontextmanager
@@ -307,6 +373,12 @@ class SqlStore:
             self._check_use()
             return await self._retrying.run(doing, lambda: self._read(steps()))
         return await self._do(doing, lambda: self._read(steps()))
+
+    async def _read_part(self, key: ContextKey, steps: Callable[[], Steps[T]]) -> T:
+        if self._replica is None:
+            return await self._do_read("read", steps)
+        self._check_use()
+        return await self._replica.part(key, steps, lambda: self._do_read("read", steps))
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""

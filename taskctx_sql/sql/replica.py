@@ -1,0 +1,191 @@
+"""A read replica: a copy of the database that follows it, and may lag.
+
+What this store knows of a context it never forgets: no load goes back behind a revision that it saved or loaded. If the
+replica is behind it, or does not answer, the primary does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Final, TypeVar
+from zlib import crc32
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from taskctx_sql.errors import InvalidAddressError, SchemaError
+from taskctx_sql.records import ContextKey, Loaded
+from taskctx_sql.sql import dialect, rows
+from taskctx_sql.sql.schema import check
+from taskctx_sql.sql.steps import Statement, Step, Steps, carry_out, text
+from taskctx_sql.sql.tables import contexts
+from taskctx_sql.sql.together import Reader
+from taskctx_sql.store import finish
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# How long the replica is left alone after it could not be used.
+PAUSE: Final = 5.0
+# A host that does not answer at all holds up a read for so long.
+CONNECT_SECONDS: Final = 3.0
+# How many contexts can be told apart; 2 MB.
+PLACES: Final = 2**18
+# No context gets there: such a context is always asked of the primary.
+NEVER: Final = 2**63 - 1
+
+
+class _NotAnsweredError(Exception):
+    """The replica is away, or behind what is known."""
+
+
+class Replica:
+    """Reads from a replica what may be read there. It belongs to one event loop.
+
+    Args:
+        engine: What to connect with; disposed at the end.
+        schema: The schema that the tables are in.
+        reader: The short way on that engine, if there is one.
+    """
+
+    def __init__(self, engine: AsyncEngine, schema: str | None, reader: Reader | None) -> None:
+        """Take the engine; nothing is opened yet."""
+        self.address = dialect.mask(str(engine.url))
+        self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
+        self._schema = schema
+        self._reader = reader
+        self._checked = False
+        self._failing = False
+        self._left_alone_until = 0.0
+        # The highest revision known, by a digest of the context's id. Contexts that share a place share the higher
+        # one: then the primary is asked without need, and nothing is ever older than it may be.
+        self._known = array("q", bytes(8 * PLACES))
+
+    def note(self, key: ContextKey, revision: int) -> None:
+        """Know from now on that a context has got to a revision, or may have; `NEVER` if it is to be gone."""
+        place = _place(key)
+        self._known[place] = max(self._known[place], revision)
+
+    async def load(
+        self, key: ContextKey, steps: Callable[[], Steps[Loaded]], primary: Callable[[], Awaitable[Loaded]]
+    ) -> Loaded:
+        """Return a context, from the primary if the replica does not have what is known of it."""
+
+        async def work() -> Loaded:
+            known = self._known[_place(key)]
+            found = await self._read(steps())
+            if found.revision < known:
+                raise _NotAnsweredError
+            return found
+
+        found = await self._or(primary, work)
+        self.note(key, found.revision)
+        return found
+
+    async def part(self, key: ContextKey, steps: Callable[[], Steps[T]], primary: Callable[[], Awaitable[T]]) -> T:
+        """Return what steps read of a context, from the primary if the replica does not have what is known of it."""
+
+        async def work() -> T:
+            known = self._known[_place(key)]
+            revision, found = await self._read(_with_revision(key, steps()))
+            if revision < known:
+                raise _NotAnsweredError
+            # A part that is read after this one may come from another replica.
+            self.note(key, revision)
+            return found
+
+        return await self._or(primary, work)
+
+    async def query(self, work: Callable[[AsyncConnection], Awaitable[T]], primary: Callable[[], Awaitable[T]]) -> T:
+        """Return what work does on a connection to the replica, or on the primary."""
+        return await self._or(primary, lambda: finish(self._on_connection(work)))
+
+    async def close(self) -> None:
+        """Give everything back."""
+        if self._reader is not None:
+            await self._reader.close()
+        await self._engine.dispose()
+
+    async def _or(self, primary: Callable[[], Awaitable[T]], work: Callable[[], Awaitable[T]]) -> T:
+        if time.monotonic() >= self._left_alone_until:
+            try:
+                return await self._work(work)
+            except _NotAnsweredError:
+                pass
+        return await primary()
+
+    async def _work(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            if not self._checked:
+                await finish(self._on_connection(self._check))
+                self._checked = True
+            found = await work()
+        except _NotAnsweredError:
+            raise
+        except Exception as error:
+            if isinstance(error, SchemaError) or dialect.judge(error) is not dialect.Verdict.FINAL:
+                self._left_alone_until = time.monotonic() + PAUSE
+                # It may be another one when it is back.
+                self._checked = False
+            if not self._failing:
+                self._failing = True
+                reason = str(error) if isinstance(error, SchemaError) else dialect.reason(error)
+                logger.warning("%s cannot be read, the primary is: %s", self.address, reason)
+            # If the question was at fault, the primary says so.
+            raise _NotAnsweredError from error
+        if self._failing:
+            self._failing = False
+            logger.warning("%s is read again", self.address)
+        return found
+
+    async def _read(self, steps: Steps[T]) -> T:
+        if self._reader is not None:
+            return await self._reader.read(steps)
+        return await finish(self._on_connection(lambda connection: carry_out(steps, connection)))
+
+    async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with dialect.transaction(self._engine, write=False) as connection:
+            return await work(connection)
+
+    async def _check(self, connection: AsyncConnection) -> None:
+        await connection.run_sync(check, self._schema, self.address)
+
+
+def replica_of(primary: AsyncEngine, address: str, *, schema: str | None, transaction_pooling: bool) -> Replica:
+    """Return the replica that an address names.
+
+    Raises:
+        InvalidAddressError: It is not a Postgres beside a Postgres.
+        MissingDriverError: The driver is not installed.
+    """
+    url = dialect.parse_url(address)
+    if dialect.is_sqlite(primary) or url.get_backend_name() == "sqlite":
+        raise InvalidAddressError(dialect.mask(address), "read_url= is for a replica of a Postgres, beside its primary")
+    pooled = transaction_pooling or dialect.is_pooled(url)
+    engine = dialect.create_engine(url, transaction_pooling=pooled, connect_seconds=CONNECT_SECONDS)
+    if schema is not None or pooled:
+        return Replica(engine, schema, None)
+    # Here, since the driver need not be installed.
+    from taskctx_sql.sql.postgres_reader import PostgresReader
+
+    return Replica(engine, schema, PostgresReader(engine))
+
+
+def _place(key: ContextKey) -> int:
+    return crc32(rows.context_id(key).encode()) % PLACES
+
+
+def _with_revision(key: ContextKey, steps: Steps[T]) -> Steps[tuple[int, T]]:
+    # The revision first: what is read after it on the same connection is no older.
+    found = yield Step(_revision(), {"ident": rows.context_id(key)}, reads=True)
+    return (found[0][0] if found else 0), (yield from steps)
+
+
+@cache
+def _revision() -> Statement:
+    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident"))
