@@ -19,10 +19,10 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql.errors import StoreClosedError, TaskContextError
+from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect
-from taskctx_sql.sql.postgres_connection import PostgresConnection
+from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.saving import Head, Job, save
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
@@ -137,12 +137,16 @@ class PostgresWriter:
                     heads = await _write_at_once([job], connection, waiting=True)
                     if heads:
                         return job.saved(heads[job.encoded.context_id])
-                return await _in_transaction(save("postgresql", job), connection)
+                return await _in_transaction(save("postgresql", job), connection, job.named)
         finally:
             await held.close()
 
-    async def write(self, steps: Steps[T]) -> T:
+    async def write(self, steps: Steps[T], named: str | None) -> T:
         """Carry out any steps in a transaction, on a connection of their own.
+
+        Args:
+            steps: What to do.
+            named: The user that the transaction names; None where nobody has to be named.
 
         Raises:
             InDoubtError: COMMIT failed in a way that leaves open if it happened.
@@ -152,7 +156,7 @@ class PostgresWriter:
         held = PostgresConnection(self._engine)
         try:
             async with held.use() as connection:
-                return await _in_transaction(steps, connection)
+                return await _in_transaction(steps, connection, named)
         finally:
             await held.close()
 
@@ -194,42 +198,43 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
     """Send the one statement, and return the rows of the contexts that it saved.
 
     Args:
-        jobs: Of different contexts.
+        jobs: Of different contexts, and all of one user where a user has to be named.
         connection: With no transaction on it.
         waiting: Wait for contexts that others have locked, rather than leave them alone.
     """
     trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
+    statement, arrays = _statement(trackers=trackers, waiting=waiting), _arrays(jobs, trackers=trackers)
+    named = jobs[0].named
     try:
-        found = await connection.fetch(
-            _statement(trackers=trackers, waiting=waiting), *_arrays(jobs, trackers=trackers)
-        )
+        if named is None:
+            found = await connection.fetch(statement, *arrays)
+        else:
+            async with transaction(connection, named):
+                found = await connection.fetch(statement, *arrays)
+    except InDoubtError:
+        raise
     except Exception as error:
         if dialect.is_in_doubt_at_commit(error):
             raise InDoubtError from error
+        if connection.is_in_transaction():
+            await connection.execute("ROLLBACK;")
         # Refused as a whole: the plain way finds out whose fault it was.
         return {}
     return {ident: Head(*head) for ident, *head in found}
 
 
-async def _in_transaction(steps: Steps[T], connection: asyncpg.Connection) -> T:
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        result = await carry_out_on_asyncpg(steps, connection)
-    except TaskContextError:
-        await transaction.rollback()
-        raise
-    try:
-        await transaction.commit()
-    except Exception as error:
-        if dialect.is_in_doubt_at_commit(error):
-            raise InDoubtError from error
-        raise
-    return result
+async def _in_transaction(steps: Steps[T], connection: asyncpg.Connection, named: str | None) -> T:
+    async with transaction(connection, named):
+        # Under row-level security Postgres refuses COPY.
+        return await carry_out_on_asyncpg(steps, connection, copies=named is None)
 
 
 def _needs_no_question(job: Job) -> bool:
-    """Whether a save only appends."""
+    """Whether a save only appends.
+
+    Where a user is named, a first save is none of these: the policies look for the row of its context, which no other
+    part of the same statement sees.
+    """
     delta = job.delta
     is_new = job.base.created_at is None
     return (
@@ -237,7 +242,7 @@ def _needs_no_question(job: Job) -> bool:
         and not delta.if_unchanged
         and not delta.removed_updates
         and not delta.removed_models
-        and (is_new or (delta.metadata is None and delta.toggles is None))
+        and (job.named is None if is_new else delta.metadata is None and delta.toggles is None)
     )
 
 

@@ -44,15 +44,17 @@ class Job:
         strict: Refuse values that would come back as their text.
         base: What the context has seen of its row.
         step: How many revisions it makes: none if it only tells of its run.
+        named: The user that its transaction names, if it has to.
     """
 
-    __slots__ = ("base", "delta", "encoded", "step", "strict")
+    __slots__ = ("base", "delta", "encoded", "named", "step", "strict")
 
-    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool) -> None:
+    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool, named: str | None = None) -> None:
         """Take what is to be saved."""
         self.delta = delta
         self.encoded = encoded
         self.strict = strict
+        self.named = named
         self.base: Base = delta.base or UNSEEN
         self.step = 1 if self.base.revision == 0 or delta.has_content else 0
 

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import (
+    RowLevelSecurityError,
     SchemaMissingError,
     StoreClosedError,
     WrongEventLoopError,
 )
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
-from taskctx_sql.sql import dialect, loading, saving
+from taskctx_sql.sql import dialect, loading, saving, tenants
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.saving import Job
@@ -72,6 +73,8 @@ class SqlStore:
         self._owns_engine = owns_engine
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closed = False
+        # Whether this account sees only the user that a transaction names. Opening finds out.
+        self._row_level_security = False
         sqlite = dialect.is_sqlite(engine)
         # One writer at a time does more than several that fight for the file. A database in memory has one
         # connection for all, so there its readers wait as well.
@@ -81,7 +84,7 @@ class SqlStore:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         # Any steps past SQLAlchemy's layers.
-        self._write_on_postgres: Callable[[Steps[Any]], Awaitable[Any]] | None = None
+        self._write_on_postgres: Callable[[Steps[Any], str | None], Awaitable[Any]] | None = None
         if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
             path = str(engine.url.database)
             self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
@@ -142,12 +145,13 @@ class SqlStore:
 
     async def load(self, key: ContextKey, /, *, history_limit: int | None = None) -> Loaded:
         """See `Store.load`."""
-        return await self._do_read("load", lambda: loading.load(self._engine_name, key, history_limit))
+        return await self._do_read("load", lambda: loading.load(self._engine_name, key, history_limit), key.user_id)
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
-        job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
+        named = self._named("save", delta.key.user_id)
+        job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict, named=named)
         if self._writer is not None:
             writer = self._writer
             return await self._retrying.run("save", lambda: writer.save(job))
@@ -158,12 +162,13 @@ class SqlStore:
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
         low = max(after, 0) + 1
-        high = await self._do_read("read", lambda: loading.next_seq(key))
+        high = await self._do_read("read", lambda: loading.next_seq(key), key.user_id)
         high = high if before is None else min(before, high)
         size = loading.PAGE_SIZE
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            page = await self._do_read("read", partial(loading.page, self._engine_name, key, *bounds, newest_first))
+            steps = partial(loading.page, self._engine_name, key, *bounds, newest_first)
+            page = await self._do_read("read", steps, key.user_id)
             for row in page:
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
@@ -175,38 +180,56 @@ class SqlStore:
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The order is that of their making."""
         user = ContextKey(user_id, "").user_id
-        return await self._do_read("list", lambda: loading.list_contexts(user, after, limit))
+        return await self._do_read("list", lambda: loading.list_contexts(user, after, limit), user)
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
-        return await self.write("delete", lambda: loading.erase(key))
+        return await self.write("delete", lambda: loading.erase(key), user_id=key.user_id)
 
-    async def query(self, statement: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
-        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns."""
+    async def query(self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None = None) -> Sequence[AnyRow]:
+        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns.
+
+        Args:
+            statement: What to ask.
+            user_id: Whose rows, under row-level security; without it the rows that are asked for are returned.
+
+        Raises:
+            RowLevelSecurityError: This account sees one user at a time, and none is named.
+        """
+        named = self._named("query", user_id)
 
         async def work() -> Sequence[AnyRow]:
-            async with self._transaction(write=False) as connection:
+            async with self._transaction(named, write=False) as connection:
                 return (await connection.execute(statement)).all()
 
         return await self._do("query", work)
 
-    async def read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+    async def read(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
         """Carry out steps that only read, on what was committed; again while the database is away.
 
         Args:
             doing: What to call it in errors.
             steps: Makes the steps, for each attempt anew.
-        """
-        return await self._do_read(doing, steps)
+            user_id: Whose rows; None: of several users.
 
-    async def write(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        Raises:
+            RowLevelSecurityError: This account sees one user at a time, and none is named.
+        """
+        return await self._do_read(doing, steps, user_id)
+
+    async def write(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
         """Carry out steps in one transaction; again while the database is away, so twice must do no harm.
 
         Args:
             doing: What to call it in errors.
             steps: Makes the steps, for each attempt anew.
+            user_id: Whose rows; None: of several users.
+
+        Raises:
+            RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
-        return await self._do(doing, lambda: self._write(steps()))
+        named = self._named(doing, user_id)
+        return await self._do(doing, lambda: self._write(steps(), named))
 
     async def close(self) -> None:
         """See `Store.close`. An engine that the caller made stays open."""
@@ -233,31 +256,41 @@ class SqlStore:
 
     # The work of each call, in one transaction.
 
-    async def _read(self, steps: Steps[T]) -> T:
+    async def _read(self, steps: Steps[T], named: str | None) -> T:
         if self._reader is not None:
-            return await self._reader.read(steps)
-        async with self._transaction(write=False) as connection:
+            return await self._reader.read(steps, named)
+        async with self._transaction(named, write=False) as connection:
             return await carry_out(steps, connection)
 
     async def _save(self, job: Job) -> Saved:
-        return await self._write(saving.save(self._engine_name, job))
+        return await self._write(saving.save(self._engine_name, job), job.named)
 
-    async def _write(self, steps: Steps[T]) -> T:
+    async def _write(self, steps: Steps[T], named: str | None) -> T:
         if self._write_on_postgres is not None:
-            result: T = await self._write_on_postgres(steps)
+            result: T = await self._write_on_postgres(steps, named)
             return result
-        async with self._transaction(write=True) as connection:
+        async with self._transaction(named, write=True) as connection:
             return await carry_out(steps, connection)
 
     # How work is done.
 
+    def _named(self, doing: str, user_id: str | None) -> str | None:
+        """Return whom a transaction has to name: nobody for an account that sees all."""
+        if not self._row_level_security:
+            return None
+        if user_id is None:
+            raise RowLevelSecurityError(doing, self.address)
+        return tenants.check_user(user_id)
+
     @asynccontextmanager
-    async def _transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, named: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
         turn = self._write_turn if write else self._read_turn
         committing = False
         async with turn or nullcontext():
             try:
                 async with dialect.transaction(self._engine, write=write) as connection:
+                    if named is not None:
+                        await tenants.name(connection, named)
                     yield connection
                     committing = write
             except Exception as error:
@@ -270,22 +303,24 @@ class SqlStore:
         self._check_use()
         return await finish(self._retrying.run(doing, work))
 
-    async def _do_read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+    async def _do_read(self, doing: str, steps: Callable[[], Steps[T]], user_id: str | None) -> T:
+        named = self._named(doing, user_id)
         if self._reader is not None:
             self._check_use()
-            return await self._retrying.run(doing, lambda: self._read(steps()))
-        return await self._do(doing, lambda: self._read(steps()))
+            return await self._retrying.run(doing, lambda: self._read(steps(), named))
+        return await self._do(doing, lambda: self._read(steps(), named))
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
         dialect.prepare_file(self._engine.url)
-        async with self._transaction(write=False) as connection:
+        async with self._transaction(None, write=False) as connection:
             try:
                 await connection.run_sync(check, self._schema, self.address)
             except SchemaMissingError:
                 if not dialect.is_sqlite(connection) or await connection.run_sync(has_tables):
                     raise
                 return False
+            self._row_level_security = await connection.run_sync(tenants.is_active, self._schema)
             return True
 
     def _check_use(self) -> None:

@@ -42,8 +42,12 @@ class Writer(Protocol):
 class Reader(Protocol):
     """A short way for reads. What is under way it finishes, whoever is cancelled."""
 
-    async def read(self, steps: Steps[T]) -> T:
+    async def read(self, steps: Steps[T], named: str | None) -> T:
         """Carry out steps that only read, and return what they return.
+
+        Args:
+            steps: What to read.
+            named: The user that the transaction is to name; None where nobody has to be named.
 
         Raises:
             Exception: What the driver raised.
@@ -105,12 +109,16 @@ class Pending(Answer[T]):
 
 
 def take_together(waiting: deque[Pending[T]]) -> list[Pending[T]]:
-    """Take the first save of each context out of those that wait; the others of a context stay, in their order."""
+    """Take the first save of each context out of those that wait; the others of a context stay, in their order.
+
+    A transaction names one user at the most: who has to be named is taken with others of the same name.
+    """
     taken: dict[str, Pending[T]] = {}
     left: deque[Pending[T]] = deque()
     while waiting and len(taken) < MAX_TOGETHER:
         pending = waiting.popleft()
-        if pending.job.encoded.context_id in taken:
+        first = next(iter(taken.values()), pending)
+        if pending.job.encoded.context_id in taken or pending.job.named != first.job.named:
             left.append(pending)
         else:
             taken[pending.job.encoded.context_id] = pending
