@@ -201,6 +201,22 @@ async def test_two_users_work_at_once_on_one_store(tenant_store: SqlStore, user:
     await asyncio.gather(*map(work, users))
 
 
+async def test_closing_finishes_the_saves_of_every_user(tenant_url: str, user: str) -> None:
+    store = await SqlStore.open(tenant_url)
+    keys = [ContextKey(f"{user}-{number}", "c1") for number in range(20)]
+    contexts = [await loaded(store, key.user_id, key.chat_id) for key in keys]
+    for context in contexts:
+        await context.save()
+        context.add_context_update("message", context.user_id)
+    saves = [asyncio.ensure_future(context.save()) for context in contexts]
+    # Each has handed over what it saves.
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(*saves)
+    async with open_store(tenant_url) as again:
+        assert [await stored(again, key) for key in keys] == [[key.user_id] for key in keys]
+
+
 async def leave_nobody_named(store: SqlStore) -> None:
     """See that no connection of the store's pool knows a user after the transaction that named it."""
     engine = store._engine
@@ -235,7 +251,7 @@ async def test_no_user_outlives_a_transaction(way: str, tenant_url: str, user: s
             # What is refused ends its transaction, too.
             with pytest.raises(StoreFailedError):
                 await store.query(sa.select(sa.literal_column("1 / 0")), user_id=key.user_id)
-        held: list[Any] = [store._writer._connection, *store._reader._idle] if store._writer is not None else []  # type: ignore[attr-defined, union-attr]  # of Postgres
+        held: list[Any] = [*store._writer._idle, *store._reader._idle] if store._writer is not None else []  # type: ignore[attr-defined, union-attr]  # of Postgres
         for connection in held:
             if connection._driver is not None:
                 assert not await connection._driver.fetchval("SELECT current_setting('taskctx.user_id', true)")

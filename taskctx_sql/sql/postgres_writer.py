@@ -34,6 +34,9 @@ T = TypeVar("T")
 # More updates than this are written faster by a statement that is for rows alone.
 MOST_UPDATES: Final = 100
 
+# Where users are named, saves of different users cannot share a statement: then so many go at the same time.
+NAMED_AT_ONCE: Final = 4
+
 # What the statement takes: arrays, an element for each save, and for each of their rows.
 _JOBS: Final = {
     "ident": "text",
@@ -95,10 +98,10 @@ _Pending = Pending[Saved | None]
 
 
 class PostgresWriter:
-    """Writes saves together. It belongs to one event loop, and holds a connection from the first save on.
+    """Writes saves together. It belongs to one event loop, and holds its connections from the first save on.
 
     Args:
-        engine: Where the connection comes from; its driver is asyncpg.
+        engine: Where the connections come from; its driver is asyncpg.
         address: What to call the database in errors.
     """
 
@@ -107,10 +110,10 @@ class PostgresWriter:
         self._engine = engine
         self._address = address
         self._loop = asyncio.get_running_loop()
-        self._connection = PostgresConnection(engine)
+        self._idle: list[PostgresConnection] = []
         self._waiting: deque[_Pending] = deque()
         self._room = asyncio.Semaphore(MAX_WAITING)
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def save(self, job: Job) -> Saved:
@@ -124,8 +127,8 @@ class PostgresWriter:
                 raise StoreClosedError(self._address)
             pending = _Pending(job, self._loop)
             self._waiting.append(pending)
-            if self._worker is None:
-                self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
+            if len(self._workers) < (1 if job.named is None else NAMED_AT_ONCE):
+                self._workers.add(self._loop.create_task(self._work(), name="taskctx-writer"))
             return await pending.wait()
 
     async def _save_alone(self, job: Job) -> Saved:
@@ -163,31 +166,34 @@ class PostgresWriter:
     async def close(self) -> None:
         """See `Writer.close`."""
         self._closed = True
-        if self._worker is not None:
-            await self._worker
-        await self._connection.close()
+        await asyncio.gather(*self._workers)
+        for connection in self._idle:
+            await connection.close()
 
     def abandon(self) -> None:
         """See `Writer.abandon`: the loop ends what it runs."""
 
     async def _work(self) -> None:
+        held = self._idle.pop() if self._idle else PostgresConnection(self._engine)
         try:
             while self._waiting:
                 together = take_together(self._waiting)
                 # In one order everywhere, so that two processes never wait for each other.
                 together.sort(key=lambda pending: pending.job.encoded.context_id)
                 try:
-                    await self._write(together)
+                    await self._write(together, held)
                 except BaseException as error:
                     for pending in together:
                         pending.give(error)
                     if not isinstance(error, Exception):
                         raise
         finally:
-            self._worker = None
+            self._idle.append(held)
+            # At once: who comes next must not count on a worker that has looked already.
+            self._workers = {worker for worker in self._workers if worker is not asyncio.current_task()}
 
-    async def _write(self, together: list[_Pending]) -> None:
-        async with self._connection.use() as connection:
+    async def _write(self, together: list[_Pending], held: PostgresConnection) -> None:
+        async with held.use() as connection:
             heads = await _write_at_once([pending.job for pending in together], connection, waiting=False)
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
