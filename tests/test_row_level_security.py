@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from taskctx_sql import ContextKey, SqlStore, current, downgrade, open_store, row_level_security, upgrade
@@ -20,6 +23,7 @@ from taskctx_sql.sql import dialect, reports, schema, tables, tenants, views
 from tests import accounts
 from tests.contract import loaded, new_delta, stored
 
+PAGE = Path(__file__).parent.parent / "docs" / "tenants.md"
 NAMES = {*tables.metadata.tables, *views.metadata.tables}
 CONTEXTS = [ContextKey("u1", "c1"), ContextKey("u2", "c1")]
 
@@ -113,9 +117,31 @@ async def test_it_stands_in_no_ones_way_back(url: str) -> None:
 
 async def test_a_role_that_bypasses_it_sees_all(url: str, application: str) -> None:
     await upgrade(url, row_level_security=True)
-    name = application.split("//")[1].split(":")[0]
-    await run(url, f"ALTER ROLE {name} BYPASSRLS")
+    await run(url, f"ALTER ROLE {sa.make_url(application).username} BYPASSRLS")
     assert await seen(application) == {"u1", "u2"}
+
+
+async def test_the_accounts_of_the_page_see_what_it_says(url: str, application: str) -> None:
+    await upgrade(url, row_level_security=True)
+    roles, by_hand = re.findall(r"```pgsql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    name = f"reporting_{uuid.uuid4().hex[:8]}"
+    # The application's is there already.
+    await run(
+        url, *_statements(roles.replace("reporting LOGIN", "reporting LOGIN PASSWORD 'x'"), "reporting", name)[1:]
+    )
+    reporting = sa.make_url(url).set(username=name, password="x").render_as_string(hide_password=False)
+    assert await seen(reporting) == {"u1", "u2"}
+    assert len(await run(reporting, "SELECT * FROM taskctx_report_tasks")) == 2
+    await accounts.drop(url, reporting)
+    connection = await asyncpg.connect(application)
+    found = [await connection.fetch(statement) for statement in _statements(by_hand)]
+    await connection.close()
+    assert [[tuple(row) for row in rows] for rows in found[2:]] == [[("c1", 1)], [], [(0,)]]
+
+
+def _statements(block: str, old: str = "", new: str = "") -> list[str]:
+    lines = [line.split("--")[0].replace(old, new) if old else line.split("--")[0] for line in block.splitlines()]
+    return [statement for statement in " ".join(lines).split(";") if statement.strip()]
 
 
 async def test_a_store_that_was_open_before_loses_nothing(url: str, application: str) -> None:

@@ -101,6 +101,14 @@ async def test_the_empty_user_is_refused_by_name(tenant_store: SqlStore, call: s
         await (OF_A_KEY | OF_STATEMENTS)[call](tenant_store, ContextKey("", "c1"), "")
 
 
+async def test_a_deleted_context_leaves_no_row_behind(
+    tenant_store: SqlStore, guarded_url: str, mine: ContextKey
+) -> None:
+    assert all((await everything(guarded_url, mine)).values())
+    assert await tenant_store.delete(mine)
+    assert not any((await everything(guarded_url, mine)).values())
+
+
 @pytest.mark.parametrize("name", USERS)
 async def test_users_are_told_apart_whatever_they_are_called(tenant_store: SqlStore, user: str, name: str) -> None:
     own, other = ContextKey(f"{name}{user}"[-255:], "c1"), ContextKey(f"{user}{name}"[:255], "c1")

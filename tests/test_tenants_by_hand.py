@@ -9,10 +9,10 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from taskctx_sql import ContextKey, SqlStore
+from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import StoreFailedError
 from taskctx_sql.sql import rows, tables, views
-from tests.accounts import by_hand, everything, grant_views
+from tests.accounts import by_hand, everything, filled, grant_views
 from tests.contract import loaded, stored
 
 TABLES: Final = tuple(tables.metadata.tables)
@@ -44,6 +44,18 @@ async def test_by_hand_only_the_named_users_rows_are_read(
     for nobody in (None, "", f"{mine.user_id} "):
         async with by_hand(tenant_url, nobody) as connection:
             assert await connection.fetch(f"SELECT * FROM {name}") == []
+
+
+async def test_nobody_is_not_the_empty_user(guarded_url: str, tenant_url: str) -> None:
+    key = ContextKey("", "c1")
+    async with open_store(guarded_url) as owner:
+        assert isinstance(owner, SqlStore)
+        await filled(owner, key)
+        for nobody in (None, ""):
+            async with by_hand(tenant_url, nobody) as connection:
+                for name in TABLES:
+                    assert await connection.fetch(f"SELECT * FROM {name}") == []
+        await owner.delete(key)
 
 
 @pytest.mark.parametrize("name", TABLES)
