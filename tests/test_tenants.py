@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -209,6 +210,24 @@ async def test_two_users_work_at_once_on_one_store(tenant_store: SqlStore, user:
     await asyncio.gather(*map(work, users))
 
 
+async def test_a_save_that_is_refused_takes_no_other_user_with_it(empty_postgres_url: str, user: str) -> None:
+    await upgrade(empty_postgres_url, row_level_security=True)
+    owner = await asyncpg.connect(empty_postgres_url)
+    await owner.execute("ALTER TABLE taskctx_updates ADD CHECK (data <> '\"refused\"')")
+    await owner.close()
+    async with accounts.application(empty_postgres_url) as url, open_store(url) as store:
+        contexts = [await loaded(store, f"{user}-{number}") for number in range(8)]
+        # Those that are there already are saved together.
+        await asyncio.gather(*(context.save() for context in contexts))
+        for number, context in enumerate(contexts):
+            context.add_context_update("message", "refused" if number == 4 else number)
+        answers = await asyncio.gather(*(context.save() for context in contexts), return_exceptions=True)
+        assert [number for number, answer in enumerate(answers) if isinstance(answer, BaseException)] == [4]
+        assert isinstance(answers[4], StoreFailedError)
+        expected = [[number] if number != 4 else [] for number in range(8)]
+        assert [await stored(store, context.key) for context in contexts] == expected
+
+
 async def test_closing_finishes_the_saves_of_every_user(tenant_url: str, user: str) -> None:
     store = await SqlStore.open(tenant_url)
     keys = [ContextKey(f"{user}-{number}", "c1") for number in range(20)]
@@ -259,7 +278,7 @@ async def test_no_user_outlives_a_transaction(way: str, tenant_url: str, user: s
             # What is refused ends its transaction, too.
             with pytest.raises(StoreFailedError):
                 await store.query(sa.select(sa.literal_column("1 / 0")), user_id=key.user_id)
-        held: list[Any] = [*store._writer._idle, *store._reader._idle] if store._writer is not None else []  # type: ignore[attr-defined, union-attr]  # of Postgres
+        held: list[Any] = [store._writer._connection, *store._reader._idle] if store._writer is not None else []  # type: ignore[attr-defined, union-attr]  # of Postgres
         for connection in held:
             if connection._driver is not None:
                 assert not await connection._driver.fetchval("SELECT current_setting('taskctx.user_id', true)")

@@ -23,7 +23,7 @@ async def transaction(connection: asyncpg.Connection, named: str | None) -> Asyn
         Exception: What the driver raises. The transaction is left as it is, so the connection is to be thrown away.
         TaskContextError: What the work raises; it was rolled back.
     """
-    await connection.execute(tenants.beginning(named))
+    await connection.execute("BEGIN;" if named is None else f"BEGIN; {tenants.naming(named)}")
     try:
         yield
     except TaskContextError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import cache
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -21,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.records import Saved
-from taskctx_sql.sql import dialect
+from taskctx_sql.sql import dialect, tenants
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.saving import Head, Job, save
@@ -33,9 +34,6 @@ T = TypeVar("T")
 
 # More updates than this are written faster by a statement that is for rows alone.
 MOST_UPDATES: Final = 100
-
-# Where users are named, saves of different users cannot share a statement: then so many go at the same time.
-NAMED_AT_ONCE: Final = 4
 
 # What the statement takes: arrays, an element for each save, and for each of their rows.
 _JOBS: Final = {
@@ -98,10 +96,10 @@ _Pending = Pending[Saved | None]
 
 
 class PostgresWriter:
-    """Writes saves together. It belongs to one event loop, and holds its connections from the first save on.
+    """Writes saves together. It belongs to one event loop, and holds a connection from the first save on.
 
     Args:
-        engine: Where the connections come from; its driver is asyncpg.
+        engine: Where the connection comes from; its driver is asyncpg.
         address: What to call the database in errors.
     """
 
@@ -110,10 +108,10 @@ class PostgresWriter:
         self._engine = engine
         self._address = address
         self._loop = asyncio.get_running_loop()
-        self._idle: list[PostgresConnection] = []
+        self._connection = PostgresConnection(engine)
         self._waiting: deque[_Pending] = deque()
         self._room = asyncio.Semaphore(MAX_WAITING)
-        self._workers: set[asyncio.Task[None]] = set()
+        self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
     async def save(self, job: Job) -> Saved:
@@ -127,8 +125,8 @@ class PostgresWriter:
                 raise StoreClosedError(self._address)
             pending = _Pending(job, self._loop)
             self._waiting.append(pending)
-            if len(self._workers) < (1 if job.named is None else NAMED_AT_ONCE):
-                self._workers.add(self._loop.create_task(self._work(), name="taskctx-writer"))
+            if self._worker is None:
+                self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
             return await pending.wait()
 
     async def _save_alone(self, job: Job) -> Saved:
@@ -166,34 +164,31 @@ class PostgresWriter:
     async def close(self) -> None:
         """See `Writer.close`."""
         self._closed = True
-        await asyncio.gather(*self._workers)
-        for connection in self._idle:
-            await connection.close()
+        if self._worker is not None:
+            await self._worker
+        await self._connection.close()
 
     def abandon(self) -> None:
         """See `Writer.abandon`: the loop ends what it runs."""
 
     async def _work(self) -> None:
-        held = self._idle.pop() if self._idle else PostgresConnection(self._engine)
         try:
             while self._waiting:
                 together = take_together(self._waiting)
                 # In one order everywhere, so that two processes never wait for each other.
-                together.sort(key=lambda pending: pending.job.encoded.context_id)
+                together.sort(key=lambda pending: (pending.job.named or "", pending.job.encoded.context_id))
                 try:
-                    await self._write(together, held)
+                    await self._write(together)
                 except BaseException as error:
                     for pending in together:
                         pending.give(error)
                     if not isinstance(error, Exception):
                         raise
         finally:
-            self._idle.append(held)
-            # At once: who comes next must not count on a worker that has looked already.
-            self._workers = {worker for worker in self._workers if worker is not asyncio.current_task()}
+            self._worker = None
 
-    async def _write(self, together: list[_Pending], held: PostgresConnection) -> None:
-        async with held.use() as connection:
+    async def _write(self, together: list[_Pending]) -> None:
+        async with self._connection.use() as connection:
             heads = await _write_at_once([pending.job for pending in together], connection, waiting=False)
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
@@ -203,20 +198,24 @@ class PostgresWriter:
 async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, Head]:
     """Send the one statement, and return the rows of the contexts that it saved.
 
+    Where users have to be named, each has a statement of his own, and all of them share a transaction.
+
     Args:
-        jobs: Of different contexts, and all of one user where a user has to be named.
+        jobs: Of different contexts.
         connection: With no transaction on it.
         waiting: Wait for contexts that others have locked, rather than leave them alone.
     """
-    trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
-    statement, arrays = _statement(trackers=trackers, waiting=waiting), _arrays(jobs, trackers=trackers)
-    named = jobs[0].named
     try:
-        if named is None:
-            found = await connection.fetch(statement, *arrays)
-        else:
-            async with transaction(connection, named):
-                found = await connection.fetch(statement, *arrays)
+        first = jobs[0].named
+        if first is None:
+            return await _send(jobs, connection, waiting=waiting)
+        heads: dict[str, Head] = {}
+        async with transaction(connection, first):
+            for named, of_user in groupby(jobs, lambda job: job.named or first):
+                if named != first:
+                    await connection.execute(tenants.naming(named))
+                heads |= await _send(list(of_user), connection, waiting=waiting)
+        return heads
     except InDoubtError:
         raise
     except Exception as error:
@@ -226,6 +225,11 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
             await connection.execute("ROLLBACK;")
         # Refused as a whole: the plain way finds out whose fault it was.
         return {}
+
+
+async def _send(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, Head]:
+    trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
+    found = await connection.fetch(_statement(trackers=trackers, waiting=waiting), *_arrays(jobs, trackers=trackers))
     return {ident: Head(*head) for ident, *head in found}
 
 

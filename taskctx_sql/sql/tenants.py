@@ -48,13 +48,10 @@ async def name(connection: AsyncConnection, user_id: str) -> None:
     await connection.execute(sa.select(sa.func.set_config(SETTING, user_id, True)))
 
 
-def beginning(user_id: str | None) -> str:
-    """Return what begins a transaction and names its user, if there is one, in one round trip."""
-    if user_id is None:
-        return "BEGIN;"
+def naming(user_id: str) -> str:
+    """Return the statement that does it, without parameters, so that it can share a round trip with others."""
     # As hexadecimal digits: there is nothing in them to quote.
-    named = f"convert_from(decode('{user_id.encode().hex()}', 'hex'), 'UTF8')"
-    return f"BEGIN; SELECT set_config('{SETTING}', {named}, true);"
+    return f"SELECT set_config('{SETTING}', convert_from(decode('{user_id.encode().hex()}', 'hex'), 'UTF8'), true);"
 
 
 # Whether it is on.

@@ -109,16 +109,12 @@ class Pending(Answer[T]):
 
 
 def take_together(waiting: deque[Pending[T]]) -> list[Pending[T]]:
-    """Take the first save of each context out of those that wait; the others of a context stay, in their order.
-
-    A transaction names one user at the most: who has to be named is taken with others of the same name.
-    """
+    """Take the first save of each context out of those that wait; the others of a context stay, in their order."""
     taken: dict[str, Pending[T]] = {}
     left: deque[Pending[T]] = deque()
     while waiting and len(taken) < MAX_TOGETHER:
         pending = waiting.popleft()
-        first = next(iter(taken.values()), pending)
-        if pending.job.encoded.context_id in taken or pending.job.named != first.job.named:
+        if pending.job.encoded.context_id in taken:
             left.append(pending)
         else:
             taken[pending.job.encoded.context_id] = pending
