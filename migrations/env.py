@@ -17,7 +17,7 @@ def main() -> None:
     if context.is_offline_mode():
         raise CommandError("these migrations look at the database, so --sql is not offered")
     if "connection" in attributes:
-        run(attributes["connection"], attributes.get("schema"))
+        run(attributes["connection"], attributes.get("schema"), attributes.get("row_level_security"))
         return
     arguments = context.get_x_argument(as_dictionary=True)
     url = arguments.get("url") or os.environ.get("TASKCTX_DATABASE_URL")
@@ -29,9 +29,9 @@ def main() -> None:
         raise CommandError(str(error)) from error
 
 
-def run(connection: sa.Connection, schema_name: str | None) -> None:
+def run(connection: sa.Connection, schema_name: str | None, row_level_security: bool | None = None) -> None:
     """Hand over to the library, which locks, checks and configures."""
-    schema.run_migrations(connection, schema_name, context.configure, context.run_migrations)
+    schema.run_migrations(connection, schema_name, context.configure, context.run_migrations, row_level_security)
 
 
 main()

@@ -37,7 +37,7 @@ from taskctx_sql.sync import blocking
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
-    from taskctx_sql.sql.schema import current, downgrade, head, upgrade
+    from taskctx_sql.sql.schema import current, downgrade, head, row_level_security, upgrade
     from taskctx_sql.sql.store import SqlStore
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "head",
     "monitor_context_performance",
     "open_store",
+    "row_level_security",
     "task_context",
     "upgrade",
     "validate_config",
@@ -78,6 +79,7 @@ _ON_DEMAND = {
     "current": "taskctx_sql.sql.schema",
     "downgrade": "taskctx_sql.sql.schema",
     "head": "taskctx_sql.sql.schema",
+    "row_level_security": "taskctx_sql.sql.schema",
     "upgrade": "taskctx_sql.sql.schema",
 }
 

@@ -136,24 +136,34 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
 @click.argument("url")
 @schema_option
 @click.option("--revision", default="head", show_default=True, help="Which revision to go to.")
+@click.option(
+    "--row-level-security/--no-row-level-security",
+    default=None,
+    help="On Postgres, show accounts other than the owner one user at a time, or again all.",
+)
 @json_option
 @asynchronous
-async def upgrade(url: str, schema: str | None, revision: str, as_json: bool) -> None:
+async def upgrade(url: str, schema: str | None, revision: str, row_level_security: bool | None, as_json: bool) -> None:
     """Set up the database at URL, or bring it up to this version; what is in it stays.
 
     \b
     taskctx upgrade sqlite:///tasks.db
     taskctx upgrade postgresql://me@host/db --schema tasks
+    taskctx upgrade postgresql://me@host/db --row-level-security
     """
     before = await taskctx_sql.current(url, schema=schema)
-    await taskctx_sql.upgrade(url, revision, schema=schema)
+    await taskctx_sql.upgrade(url, revision, schema=schema, row_level_security=row_level_security)
     after = await taskctx_sql.current(url, schema=schema)
+    is_on = await taskctx_sql.row_level_security(url, schema=schema)
     if as_json:
-        display.print_json({"before": before, "after": after, "head": taskctx_sql.head()})
-    elif before == after:
+        display.print_json({"before": before, "after": after, "head": taskctx_sql.head(), "row_level_security": is_on})
+        return
+    if before == after:
         click.echo(f"The schema is at {after} already.")
     else:
         click.echo(f"The schema went from {before or 'nothing'} to {after}.")
+    if is_on or row_level_security is not None:
+        click.echo(f"Row-level security is {'on' if is_on else 'off'}.")
 
 
 @main.command()
@@ -162,16 +172,18 @@ async def upgrade(url: str, schema: str | None, revision: str, as_json: bool) ->
 @json_option
 @asynchronous
 async def current(url: str, schema: str | None, as_json: bool) -> None:
-    """Print the revision that the database at URL is at, and the one this version needs.
+    """Print the revision that the database at URL is at, the one this version needs, and if row-level security is on.
 
     \b
     taskctx current sqlite:///tasks.db
     """
     found = await taskctx_sql.current(url, schema=schema)
+    is_on = await taskctx_sql.row_level_security(url, schema=schema)
     if as_json:
-        display.print_json({"current": found, "head": taskctx_sql.head()})
+        display.print_json({"current": found, "head": taskctx_sql.head(), "row_level_security": is_on})
     else:
-        click.echo(f"{found or 'nothing'} (this version needs {taskctx_sql.head()})")
+        guarded = ", row-level security is on" if is_on else ""
+        click.echo(f"{found or 'nothing'} (this version needs {taskctx_sql.head()}){guarded}")
     if found != taskctx_sql.head():
         sys.exit(1)
 

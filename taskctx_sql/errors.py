@@ -291,6 +291,17 @@ class UnsupportedByStoreError(StoreError):
         self.doing, self.address, self.feature = doing, address, feature
 
 
+class RowLevelSecurityError(StoreError):
+    """An account that sees one user at a time was asked for something of all users."""
+
+    def __init__(self, doing: str, address: str) -> None:
+        super().__init__(
+            f"could not {doing} in {address}: row-level security shows this account one user at a time. "
+            "Name the user, or connect as the owner of the tables or a role with BYPASSRLS"
+        )
+        self.doing, self.address = doing, address
+
+
 class CorruptRecordError(StoreError):
     """A row or an entry that cannot be read back. Nothing was changed."""
 
@@ -361,6 +372,14 @@ class NotADatabaseError(SchemaError):
     def __init__(self, address: str) -> None:
         super().__init__(f"{address} is not a SQLite database: check the path; the file was not changed")
         self.address = address
+
+
+class RowLevelSecurityUnavailableError(SchemaError):
+    """Row-level security cannot be switched on in this database. Nothing was changed."""
+
+    def __init__(self, address: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{address} cannot have row-level security: {reason}: {remedy}")
+        self.address, self.reason, self.remedy = address, reason, remedy
 
 
 def add_note(error: BaseException, failure: BaseException, doing: str) -> None:

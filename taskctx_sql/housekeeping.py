@@ -64,7 +64,7 @@ async def prune(
     else:
         from taskctx_sql.sql.erasing import Pruning
 
-        await Pruning(_database(store), pruned, batch, progress).all(retention, user_id, at)
+        await Pruning(_database(store), pruned, batch, progress, user_id).all(retention, at)
     pruned.seconds = time.monotonic() - started
     return pruned
 
@@ -98,7 +98,7 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
     else:
         from taskctx_sql.sql.erasing import Pruning
 
-        pruning = Pruning(_database(store), pruned, batch, tell_nobody)
+        pruning = Pruning(_database(store), pruned, batch, tell_nobody, key.user_id)
         async for old in pruning.of_user(key, all_chats=chat_id is None):
             await pruning.erase(old, guarded=False)
             chats.append(old.chat_id)

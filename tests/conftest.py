@@ -11,6 +11,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import SqlStore, Store, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, Store, open_store, upgrade
 from taskctx_sql.sql import dialect
-from tests import citus, pgbouncer
+from tests import accounts, citus, pgbouncer
 
 settings.register_profile(
     "tests",
@@ -40,7 +41,7 @@ collect_ignore = [] if CITUS_URL else ["test_citus.py"]
 
 # The plain ones are databases through an engine of the caller's, which cannot take the short ways.
 STORES = (
-    *("json", "sqlite", "sqlite plain", "postgres", "postgres plain"),
+    *("json", "sqlite", "sqlite plain", "postgres", "postgres plain", "row-level security"),
     *(["pgbouncer"] if PGBOUNCER else []),
     *ON_CITUS,
 )
@@ -96,21 +97,63 @@ async def _open_connections(server: str, name: str) -> int:
         await engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A database of this test run, at the newest schema. At the end nobody may be connected to it."""
+@contextmanager
+def _new_database(server: str, *, row_level_security: bool = False) -> Iterator[str]:
+    """Yield a database at the newest schema. At the end nobody may be connected to it."""
     name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
-    url = _database(postgres_server, name)
+    url = _database(server, name)
 
     async def leave() -> int:
-        left = await _open_connections(postgres_server, name)
-        await _command(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        left = await _open_connections(server, name)
+        await _command(server, f"DROP DATABASE {name} WITH (FORCE)")
         return left
 
-    asyncio.run(_command(postgres_server, f"CREATE DATABASE {name}"))
-    asyncio.run(upgrade(url))
+    asyncio.run(_command(server, f"CREATE DATABASE {name}"))
+    asyncio.run(upgrade(url, row_level_security=row_level_security or None))
     yield url
     assert asyncio.run(leave()) == 0, "the tests left connections open"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of this test run."""
+    with _new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def guarded_url(postgres_server: str) -> Iterator[str]:
+    """One under row-level security, as its owner sees it: whole."""
+    with _new_database(postgres_server, row_level_security=True) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def tenant_url(guarded_url: str) -> Iterator[str]:
+    """The same, as the application's account sees it: one user at a time."""
+    url = asyncio.run(accounts.create(guarded_url))
+    yield url
+    asyncio.run(accounts.drop(guarded_url, url))
+
+
+@pytest.fixture
+async def tenant_store(tenant_url: str) -> AsyncIterator[SqlStore]:
+    """A store of the application's account."""
+    opened = await SqlStore.open(tenant_url, retry_seconds=5)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def mine(user: str, tenant_store: SqlStore) -> ContextKey:
+    """A context of the one who asks, with rows in each table."""
+    return await accounts.filled(tenant_store, ContextKey(f"mine-{user}", "c1"))
+
+
+@pytest.fixture
+async def theirs(user: str, tenant_store: SqlStore) -> ContextKey:
+    """A context of somebody else."""
+    return await accounts.filled(tenant_store, ContextKey(f"theirs-{user}", "c1"))
 
 
 def pytest_report_header() -> list[str]:
@@ -185,6 +228,8 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
         return f"{request.getfixturevalue('pgbouncer_url')}?transaction_pooling=true"
     if kind == "citus":
         return str(request.getfixturevalue("citus_url"))
+    if kind == "row-level security":
+        return str(request.getfixturevalue("tenant_url"))
     return str(request.getfixturevalue("postgres_url"))
 
 
@@ -269,6 +314,7 @@ ELSEWHERE = {
     "sqlite plain": {"test_contract", "test_saving", "test_time_travel", "test_values", "test_watching"},
     "postgres plain": {"test_contract", "test_saving", "test_time_travel", "test_values", "test_watching"},
     "pgbouncer": {"test_contract", "test_saving", "test_watching"},
+    "row-level security": {"test_contract", "test_saving", "test_time_travel", "test_watching"},
 }
 # There saves share no statement.
 NOT_ON_CITUS = {"test_saving_together"}

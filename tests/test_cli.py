@@ -164,8 +164,9 @@ def test_a_database_is_set_up_and_looked_at(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0003.\n"
     assert taskctx("upgrade", url).stdout == "The schema is at 0003 already.\n"
-    assert parsed("current", url) == {"current": "0003", "head": "0003"}
-    assert parsed("upgrade", url) == {"before": "0003", "after": "0003", "head": "0003"}
+    assert parsed("current", url) == {"current": "0003", "head": "0003", "row_level_security": False}
+    after = {"before": "0003", "after": "0003", "head": "0003", "row_level_security": False}
+    assert parsed("upgrade", url) == after
 
 
 def test_a_diagnosis_is_printed_and_is_an_exit_code(tmp_path: Path) -> None:

@@ -152,12 +152,12 @@ async def test_a_context_that_is_saved_to_meanwhile_stays(
     write = SqlStore.write
     writes = 0
 
-    async def overtaken(store: SqlStore, doing: str, steps: Any) -> Any:
+    async def overtaken(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
         nonlocal writes
         writes += 1
         if writes == 2:
             await saved(store, user, "c", at=NOW, count=1, base=base)
-        return await write(store, doing, steps)
+        return await write(store, doing, steps, **more)
 
     monkeypatch.setattr(SqlStore, "write", overtaken)
     done = await prune(database, Retention(max_age=1), user_id=user, now=NOW, batch=10)
@@ -260,12 +260,12 @@ async def test_a_failure_is_logged_and_the_house_is_kept_again(
         read = SqlStore.read
         failures = 0
 
-        async def failing(self: SqlStore, doing: str, steps: Any) -> Any:
+        async def failing(self: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
             nonlocal failures
             failures += 1
             if failures == 1:
                 raise StoreFailedError("list", self.address, "made for this test")
-            return await read(self, doing, steps)
+            return await read(self, doing, steps, **more)
 
         monkeypatch.setattr(SqlStore, "read", failing)
         with caplog.at_level(logging.ERROR, "taskctx_sql"):

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "postgres_writer.py": "the statement for many contexts is for tables that are not distributed",
     "listening.py": "a hint names no table, and a database in memory is SQLite's",
     "replica.py": "a replica is asked what the primary is asked, and how far it is",
+    "tenants.py": "row-level security is refused where there is a Citus",
     "schema.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import traceback
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from taskctx_sql import ContextKey, Feature, SqlStore, Store, open_store, upgrade
 from taskctx_sql.errors import InvalidIdError, StoreError, StoreFailedError
 from taskctx_sql.sql import dialect, tables
+from tests import accounts
 from tests.contract import expect_reload, loaded, new_delta, stored
 
 HOSTILE = [
@@ -124,22 +123,9 @@ async def test_what_people_store_is_in_no_message(store: Store, user: str, caplo
 @pytest.fixture
 async def application(empty_postgres_url: str) -> AsyncIterator[str]:
     """The URL of an account that has what docs/guarantees.md grants it, and no more."""
-    name = f"application_{uuid.uuid4().hex[:8]}"
     await upgrade(empty_postgres_url)
-    page = (Path(__file__).parent.parent / "docs" / "guarantees.md").read_text()
-    recipe = re.search(r"```pgsql\n-- grants\n(.*?)```", page, re.DOTALL)
-    assert recipe is not None
-    engine = create_async_engine(dialect.parse_url(empty_postgres_url), isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
-        for statement in recipe[1].replace("application", name).split(";"):
-            if statement.strip():
-                await connection.exec_driver_sql(statement)
-    yield sa.make_url(empty_postgres_url).set(username=name, password="x").render_as_string(hide_password=False)
-    async with engine.connect() as connection:
-        await connection.exec_driver_sql(f"DROP OWNED BY {name}")
-        await connection.exec_driver_sql(f"DROP ROLE {name}")
-    await engine.dispose()
+    async with accounts.application(empty_postgres_url) as url:
+        yield url
 
 
 async def test_the_least_account_can_do_all_that_a_store_does(application: str, user: str) -> None:

@@ -389,6 +389,9 @@ def judge(error: BaseException) -> Verdict:
 # What Postgres says of prepared statements that it does not know, or knows already.
 _LOST_STATEMENT_STATES: Final = ("26000", "42P05", "08P01")
 
+# What Postgres says of a missing privilege, and of row-level security.
+_DENIED_STATE: Final = "42501"
+
 # What to do about what SQLite says, by its code.
 _REMEDIES: Final = {
     sqlite3.SQLITE_CANTOPEN: "check that the folder exists and that the file may be opened",
@@ -406,6 +409,11 @@ def reason(error: BaseException) -> str:
     remedy = _REMEDIES.get(getattr(orig, "sqlite_errorcode", 0) & 0xFF)
     if sqlstate(error) in _LOST_STATEMENT_STATES:
         remedy = "behind a pooler in transaction mode, open the store with transaction_pooling=True"
+    elif sqlstate(error) == _DENIED_STATE:
+        remedy = (
+            "check what is granted to the account, and after row-level security was switched on, open the store again; "
+            "if one context alone is refused, somebody else has its context_id: look for the row as the owner"
+        )
     return f"{said}: {remedy}" if remedy else said
 
 

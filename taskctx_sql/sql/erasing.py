@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from taskctx_sql.records import ContextKey
 from taskctx_sql.retention import Progress, Pruned, Retention
 from taskctx_sql.sql import pruning
 from taskctx_sql.sql.pruning import Old
+from taskctx_sql.sql.steps import Steps
 from taskctx_sql.sql.store import SqlStore
+
+T = TypeVar("T")
 
 # How many contexts are looked at together.
 PAGE: Final = 500
@@ -26,29 +29,33 @@ class Pruning:
         pruned: Where to count.
         batch: How many rows go in a transaction.
         progress: Told how many contexts are done.
+        user_id: Whose contexts; None: everybody's.
     """
 
-    def __init__(self, store: SqlStore, pruned: Pruned, batch: int, progress: Progress) -> None:
+    def __init__(
+        self, store: SqlStore, pruned: Pruned, batch: int, progress: Progress, user_id: str | None = None
+    ) -> None:
         """Take the database; nothing is removed yet."""
         self._store = store
         self._pruned = pruned
         self._batch = batch
         self._progress = progress
+        self._user_id = user_id
         self._done = 0
         # What a dry run has counted as gone.
         self._gone: set[str] = set()
 
-    async def all(self, retention: Retention, user_id: str | None, at: float) -> None:
+    async def all(self, retention: Retention, at: float) -> None:
         """Remove what a retention does not keep; see `housekeeping.prune`."""
         if retention.max_age is not None:
-            async for old in self._before(at - retention.max_age, user_id):
+            async for old in self._before(at - retention.max_age):
                 self._pruned.by_age += await self._remove(old)
         if retention.max_contexts is not None:
-            async for user in self._users(user_id):
+            async for user in self._users():
                 async for old in self._beyond(user, retention.max_contexts):
                     self._pruned.by_count += await self._remove(old)
         if retention.removed_age is not None:
-            async for old in self._before(float("inf"), user_id):
+            async for old in self._before(float("inf")):
                 if old.ident not in self._gone:
                     await self._remove_removed(old.ident, at - retention.removed_age)
                     self._tell()
@@ -60,7 +67,7 @@ class Pruning:
         self._tell()
         if self._pruned.dry_run:
             self._gone.add(old.ident)
-            self._pruned.add(await self._store.read("count", partial(pruning.count, old.ident)))
+            self._pruned.add(await self._read("count", partial(pruning.count, old.ident)))
             return 1
         return await self.erase(old, guarded=True)
 
@@ -77,32 +84,35 @@ class Pruning:
                 return 1
 
     async def _remove_removed(self, ident: str, at: float) -> None:
-        revision = await self._store.read("count", partial(pruning.removed_until, ident, at))
+        revision = await self._read("count", partial(pruning.removed_until, ident, at))
         if not revision:
             return
-        ends = await self._store.read("count", partial(pruning.highest, ident))
+        ends = await self._read("count", partial(pruning.highest, ident))
         for table, end in ends.items():
             for low in range(0, end, self._batch * 5):
                 await self._remove_range(table, ident, low, low + self._batch * 5, revision)
         low_place = ""
         while True:
             place = partial(pruning.file_place, ident, low_place, self._batch)
-            if (high_place := await self._store.read("count", place)) is None:
+            if (high_place := await self._read("count", place)) is None:
                 return
             await self._remove_range("taskctx_files", ident, low_place, high_place, revision)
             low_place = high_place
 
     async def _remove_range(self, table: str, ident: str, low: Any, high: Any, revision: int) -> None:
         """Delete what left in a range: most ranges have nothing, and are not written to."""
-        found = await self._store.read("count", partial(pruning.count_removed, table, ident, low, high, revision))
+        found = await self._read("count", partial(pruning.count_removed, table, ident, low, high, revision))
         if found and not self._pruned.dry_run:
             found = await self._write(partial(pruning.delete_removed, table, ident, low, high, revision))
         if found:
             self._pruned.add({table: found})
 
+    async def _read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        return await self._store.read(doing, steps, user_id=self._user_id)
+
     async def _write(self, steps: Callable[[], Any]) -> Any:
         started = time.monotonic()
-        result = await self._store.write("prune", steps)
+        result = await self._store.write("prune", steps, user_id=self._user_id)
         took = time.monotonic() - started
         self._pruned.batches += 1
         self._pruned.longest = max(self._pruned.longest, took)
@@ -119,31 +129,31 @@ class Pruning:
     async def of_user(self, key: ContextKey, *, all_chats: bool) -> AsyncIterator[Old]:
         """Return one context, or all of its user."""
         if all_chats:
-            async for old in self._before(float("inf"), key.user_id):
+            async for old in self._before(float("inf")):
                 yield old
-        elif (found := await self._store.read("list", partial(pruning.one_context, key))) is not None:
+        elif (found := await self._read("list", partial(pruning.one_context, key))) is not None:
             yield found
 
-    async def _users(self, user_id: str | None) -> AsyncIterator[str]:
-        if user_id is not None:
-            yield user_id
+    async def _users(self) -> AsyncIterator[str]:
+        if self._user_id is not None:
+            yield self._user_id
             return
         after: str | None = None
-        while page := await self._store.read("list", partial(pruning.users_page, after, PAGE)):
+        while page := await self._read("list", partial(pruning.users_page, after, PAGE)):
             for user in page:
                 yield user
             after = page[-1]
 
-    async def _before(self, at: float, user_id: str | None) -> AsyncIterator[Old]:
+    async def _before(self, at: float) -> AsyncIterator[Old]:
         after = ""
-        while page := await self._store.read("list", partial(pruning.contexts_before, at, user_id, after, PAGE)):
+        while page := await self._read("list", partial(pruning.contexts_before, at, self._user_id, after, PAGE)):
             for old in page:
                 yield old
             after = page[-1].ident
 
     async def _beyond(self, user: str, kept: int) -> AsyncIterator[Old]:
         # What was counted as gone by age is among these, or is not one of the user's newest: it is older than they.
-        while page := await self._store.read("list", partial(pruning.contexts_beyond, user, kept, PAGE)):
+        while page := await self._read("list", partial(pruning.contexts_beyond, user, kept, PAGE)):
             before = self._pruned.in_use
             for old in page:
                 yield old

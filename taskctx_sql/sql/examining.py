@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex
 
 from taskctx_sql.errors import SchemaError, StoreFailedError
 from taskctx_sql.findings import Found, Level
-from taskctx_sql.sql import citus, dialect, schema, tables
+from taskctx_sql.sql import citus, dialect, schema, tables, tenants
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 # Before it, two connections that commit and checkpoint at once could corrupt a file in WAL mode.
@@ -87,6 +87,11 @@ def _look(connection: sa.Connection, name: str | None) -> Iterator[Found]:
             "the tables are distributed" if there else "this is a Citus, and the tables are on the coordinator alone"
         )
         yield _found("machines", there, message, "run `taskctx upgrade`, which distributes them")
+    if tenants.is_active(connection, name):
+        message = "row-level security is on, and shows this account one user at a time: nothing else can be told"
+        yield Found("row-level security", "error", message, "connect as the owner of the tables")
+        return
+    yield from _row_level_security(connection, name)
     # SQLAlchemy puts it before each table's name.
     connection = connection.execution_options(schema_translate_map={None: name}) if name else connection
     yield from _indexes(connection, name)
@@ -146,6 +151,18 @@ def _settings_of_postgres(connection: sa.Connection) -> Iterator[Found]:
         abs(difference) <= CLOCK_SECONDS,
         f"the server's clock differs by {difference:+.1f} s",
         "times of several machines do not compare: let both follow one time server",
+    )
+
+
+def _row_level_security(connection: sa.Connection, name: str | None) -> Iterator[Found]:
+    if not tenants.is_on(connection, name):
+        return
+    unguarded = tenants.unguarded(connection, name)
+    yield _found(
+        "row-level security",
+        not unguarded,
+        f"it is on, but not for {', '.join(unguarded)}" if unguarded else "it is on; this account sees all rows",
+        "run `taskctx upgrade --row-level-security`",
     )
 
 

@@ -161,10 +161,12 @@ def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Ste
 def erase(key: ContextKey) -> Steps[bool]:
     """Return the steps that delete a context's rows from every table; the result tells if it was there."""
     ident = {"ident": rows.context_id(key)}
-    # The context first: its lock holds back a save that would add rows meanwhile.
-    deleted = yield Step(_delete_context(), ident, reads=True)
+    # Its lock holds back a save that would add rows meanwhile. The context itself goes last: under row-level security
+    # what is left of a context that is gone is nobody's, and would stay.
+    yield Step(_lock_context(), ident, reads=True)
     for table in (updates, files, models, runs, revisions):
         yield Step(_delete(table), ident)
+    deleted = yield Step(_delete_context(), ident, reads=True)
     return bool(deleted)
 
 
@@ -209,6 +211,11 @@ def _list(*, goes_on: bool) -> Statement:
         statement = statement.where(sa.tuple_(contexts.c.created_at, contexts.c.context_id) < last)
     order = (contexts.c.created_at.desc(), contexts.c.context_id.desc())
     return statement.order_by(*order).limit(number("how_many"))
+
+
+@cache
+def _lock_context() -> Statement:
+    return sa.select(contexts.c.context_id).where(contexts.c.context_id == text("ident")).with_for_update()
 
 
 @cache

@@ -10,6 +10,31 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import TaskContextError
+from taskctx_sql.sql import dialect, tenants
+from taskctx_sql.sql.retrying import InDoubtError
+
+
+@asynccontextmanager
+async def transaction(connection: asyncpg.Connection, named: str | None) -> AsyncIterator[None]:
+    """Begin a transaction, name its user if there is one, and commit at the end.
+
+    Raises:
+        InDoubtError: COMMIT failed in a way that leaves open if it happened.
+        Exception: What the driver raises. The transaction is left as it is, so the connection is to be thrown away.
+        TaskContextError: What the work raises; it was rolled back.
+    """
+    await connection.execute("BEGIN;" if named is None else f"BEGIN; {tenants.naming(named)}")
+    try:
+        yield
+    except TaskContextError:
+        await connection.execute("ROLLBACK;")
+        raise
+    try:
+        await connection.execute("COMMIT;")
+    except Exception as error:
+        if dialect.is_in_doubt_at_commit(error):
+            raise InDoubtError from error
+        raise
 
 
 class PostgresConnection:

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql.sql.postgres_connection import PostgresConnection
+from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
 from taskctx_sql.store import finish
 
@@ -29,16 +29,19 @@ class PostgresReader:
         self._idle = [PostgresConnection(engine) for _ in range(CONNECTIONS)]
         self._turn = asyncio.Semaphore(CONNECTIONS)
 
-    async def read(self, steps: Steps[T]) -> T:
+    async def read(self, steps: Steps[T], named: str | None) -> T:
         """See `Reader.read`."""
-        return await finish(self._read(steps))
+        return await finish(self._read(steps, named))
 
-    async def _read(self, steps: Steps[T]) -> T:
+    async def _read(self, steps: Steps[T], named: str | None) -> T:
         async with self._turn:
             held = self._idle.pop()
             try:
                 async with held.use() as connection:
-                    return await carry_out_on_asyncpg(steps, connection)
+                    if named is None:
+                        return await carry_out_on_asyncpg(steps, connection)
+                    async with transaction(connection, named):
+                        return await carry_out_on_asyncpg(steps, connection)
             finally:
                 self._idle.append(held)
 

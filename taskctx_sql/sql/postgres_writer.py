@@ -14,15 +14,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import cache
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql.errors import StoreClosedError, TaskContextError
+from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.records import Saved
-from taskctx_sql.sql import dialect
-from taskctx_sql.sql.postgres_connection import PostgresConnection
+from taskctx_sql.sql import dialect, tenants
+from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.retrying import InDoubtError
 from taskctx_sql.sql.saving import Head, Job, save
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
@@ -137,12 +138,16 @@ class PostgresWriter:
                     heads = await _write_at_once([job], connection, waiting=True)
                     if heads:
                         return job.saved(heads[job.encoded.context_id])
-                return await _in_transaction(save("postgresql", job), connection)
+                return await _in_transaction(save("postgresql", job), connection, job.named)
         finally:
             await held.close()
 
-    async def write(self, steps: Steps[T]) -> T:
+    async def write(self, steps: Steps[T], named: str | None) -> T:
         """Carry out any steps in a transaction, on a connection of their own.
+
+        Args:
+            steps: What to do.
+            named: The user that the transaction names; None where nobody has to be named.
 
         Raises:
             InDoubtError: COMMIT failed in a way that leaves open if it happened.
@@ -152,7 +157,7 @@ class PostgresWriter:
         held = PostgresConnection(self._engine)
         try:
             async with held.use() as connection:
-                return await _in_transaction(steps, connection)
+                return await _in_transaction(steps, connection, named)
         finally:
             await held.close()
 
@@ -171,7 +176,7 @@ class PostgresWriter:
             while self._waiting:
                 together = take_together(self._waiting)
                 # In one order everywhere, so that two processes never wait for each other.
-                together.sort(key=lambda pending: pending.job.encoded.context_id)
+                together.sort(key=lambda pending: (pending.job.named or "", pending.job.encoded.context_id))
                 try:
                     await self._write(together)
                 except BaseException as error:
@@ -193,43 +198,53 @@ class PostgresWriter:
 async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, Head]:
     """Send the one statement, and return the rows of the contexts that it saved.
 
+    Where users have to be named, each has a statement of his own, and all of them share a transaction.
+
     Args:
         jobs: Of different contexts.
         connection: With no transaction on it.
         waiting: Wait for contexts that others have locked, rather than leave them alone.
     """
-    trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
     try:
-        found = await connection.fetch(
-            _statement(trackers=trackers, waiting=waiting), *_arrays(jobs, trackers=trackers)
-        )
+        first = jobs[0].named
+        if first is None:
+            return await _send(jobs, connection, waiting=waiting)
+        heads: dict[str, Head] = {}
+        async with transaction(connection, first):
+            for named, of_user in groupby(jobs, lambda job: job.named or first):
+                if named != first:
+                    await connection.execute(tenants.naming(named))
+                heads |= await _send(list(of_user), connection, waiting=waiting)
+        return heads
+    except InDoubtError:
+        raise
     except Exception as error:
         if dialect.is_in_doubt_at_commit(error):
             raise InDoubtError from error
+        if connection.is_in_transaction():
+            await connection.execute("ROLLBACK;")
         # Refused as a whole: the plain way finds out whose fault it was.
         return {}
+
+
+async def _send(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, Head]:
+    trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
+    found = await connection.fetch(_statement(trackers=trackers, waiting=waiting), *_arrays(jobs, trackers=trackers))
     return {ident: Head(*head) for ident, *head in found}
 
 
-async def _in_transaction(steps: Steps[T], connection: asyncpg.Connection) -> T:
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        result = await carry_out_on_asyncpg(steps, connection)
-    except TaskContextError:
-        await transaction.rollback()
-        raise
-    try:
-        await transaction.commit()
-    except Exception as error:
-        if dialect.is_in_doubt_at_commit(error):
-            raise InDoubtError from error
-        raise
-    return result
+async def _in_transaction(steps: Steps[T], connection: asyncpg.Connection, named: str | None) -> T:
+    async with transaction(connection, named):
+        # Under row-level security Postgres refuses COPY.
+        return await carry_out_on_asyncpg(steps, connection, copies=named is None)
 
 
 def _needs_no_question(job: Job) -> bool:
-    """Whether a save only appends."""
+    """Whether a save only appends.
+
+    Where a user is named, a first save is none of these: the policies look for the row of its context, which no other
+    part of the same statement sees.
+    """
     delta = job.delta
     is_new = job.base.created_at is None
     return (
@@ -238,7 +253,7 @@ def _needs_no_question(job: Job) -> bool:
         and not delta.removed_updates
         and not delta.removed_models
         and delta.operation is None
-        and (is_new or (delta.metadata is None and delta.toggles is None))
+        and (job.named is None if is_new else delta.metadata is None and delta.toggles is None)
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import InvalidAddressError, SchemaError
 from taskctx_sql.records import ContextKey, Loaded
-from taskctx_sql.sql import dialect, rows
+from taskctx_sql.sql import dialect, rows, tenants
 from taskctx_sql.sql.schema import check
 from taskctx_sql.sql.steps import Statement, Step, Steps, carry_out, text
 from taskctx_sql.sql.tables import contexts
@@ -72,13 +72,24 @@ class Replica:
         self._known[place] = max(self._known[place], revision)
 
     async def load(
-        self, key: ContextKey, steps: Callable[[], Steps[Loaded]], primary: Callable[[], Awaitable[Loaded]]
+        self,
+        key: ContextKey,
+        steps: Callable[[], Steps[Loaded]],
+        named: str | None,
+        primary: Callable[[], Awaitable[Loaded]],
     ) -> Loaded:
-        """Return a context, from the primary if the replica does not have what is known of it."""
+        """Return a context, from the primary if the replica does not have what is known of it.
+
+        Args:
+            key: Whose.
+            steps: What reads it.
+            named: The user that the transaction names, if it has to.
+            primary: What asks the primary.
+        """
 
         async def work() -> Loaded:
             known = self._known[_place(key)]
-            found = await self._read(steps())
+            found = await self._read(steps(), named)
             if found.revision < known:
                 raise _NotAnsweredError
             return found
@@ -87,12 +98,14 @@ class Replica:
         self.note(key, found.revision)
         return found
 
-    async def part(self, key: ContextKey, steps: Callable[[], Steps[T]], primary: Callable[[], Awaitable[T]]) -> T:
-        """Return what steps read of a context, from the primary if the replica does not have what is known of it."""
+    async def part(
+        self, key: ContextKey, steps: Callable[[], Steps[T]], named: str | None, primary: Callable[[], Awaitable[T]]
+    ) -> T:
+        """Return what steps read of a context, as `load` does."""
 
         async def work() -> T:
             known = self._known[_place(key)]
-            revision, found = await self._read(_with_revision(key, steps()))
+            revision, found = await self._read(_with_revision(key, steps()), named)
             if revision < known:
                 raise _NotAnsweredError
             # A part that is read after this one may come from another replica.
@@ -101,9 +114,14 @@ class Replica:
 
         return await self._or(primary, work)
 
-    async def query(self, work: Callable[[AsyncConnection], Awaitable[T]], primary: Callable[[], Awaitable[T]]) -> T:
+    async def query(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        named: str | None,
+        primary: Callable[[], Awaitable[T]],
+    ) -> T:
         """Return what work does on a connection to the replica, or on the primary."""
-        return await self._or(primary, lambda: finish(self._on_connection(work)))
+        return await self._or(primary, lambda: finish(self._on_connection(work, named)))
 
     async def close(self) -> None:
         """Give everything back."""
@@ -122,7 +140,7 @@ class Replica:
     async def _work(self, work: Callable[[], Awaitable[T]]) -> T:
         try:
             if not self._checked:
-                await finish(self._on_connection(self._check))
+                await finish(self._on_connection(self._check, None))
                 self._checked = True
             found = await work()
         except _NotAnsweredError:
@@ -143,13 +161,15 @@ class Replica:
             logger.warning("%s is read again", self.address)
         return found
 
-    async def _read(self, steps: Steps[T]) -> T:
+    async def _read(self, steps: Steps[T], named: str | None) -> T:
         if self._reader is not None:
-            return await self._reader.read(steps)
-        return await finish(self._on_connection(lambda connection: carry_out(steps, connection)))
+            return await self._reader.read(steps, named)
+        return await finish(self._on_connection(lambda connection: carry_out(steps, connection), named))
 
-    async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]], named: str | None) -> T:
         async with dialect.transaction(self._engine, write=False) as connection:
+            if named is not None:
+                await tenants.name(connection, named)
             return await work(connection)
 
     async def _check(self, connection: AsyncConnection) -> None:

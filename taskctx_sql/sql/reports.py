@@ -7,6 +7,7 @@ time: ``after`` takes the last row of the page before. docs/reporting.md explain
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, Unpack
 
@@ -51,7 +52,9 @@ async def count_contexts(store: SqlStore, **filters: Unpack[Filters]) -> int:
     """Return how many contexts were worked on in the period."""
     table = contexts_table
     conditions = (*whose(table, filters), *when(table, filters, "created_at", "updated_at"))
-    counted = await store.query(sa.select(sa.func.count()).select_from(table).where(*conditions))
+    counted = await store.query(
+        sa.select(sa.func.count()).select_from(table).where(*conditions), user_id=filters.get("user")
+    )
     return int(counted[0][0])
 
 
@@ -61,7 +64,7 @@ async def tasks(store: SqlStore, *, after: Task | None = None, **filters: Unpack
     page_of = await _newest_contexts(store, sa.select(contexts_table.c.context_id), after, filters)
     idents = [row[0] for row in page_of]
     statement = sa.select(*columns_of(Task, views.tasks)).where(views.tasks.c.context_id.in_(idents))
-    found = {task.context_id: task for task in typed(Task, await store.query(statement))}
+    found = {task.context_id: task for task in typed(Task, await store.query(statement, user_id=filters.get("user")))}
     return [found[ident] for ident in idents if ident in found]
 
 
@@ -82,7 +85,7 @@ async def models(store: SqlStore, *, after: ModelUsage | None = None, **filters:
         .group_by(*keys)
     )
     order = _order(view, "-day", "model_id", "provider_id", "mode")
-    found = await store.query(page(statement, order, after, filters.get("limit", PAGE)))
+    found = await _page(store, statement, order, after, filters)
     # The engines do not add in the same order.
     return [replace(use, cost=round(use.cost, 9), duration=round(use.duration, 9)) for use in typed(ModelUsage, found)]
 
@@ -105,7 +108,10 @@ async def activity(store: SqlStore, *, after: Activity | None = None, **filters:
         .group_by(*keys)
     )
     order = _order(view, "-day", "update_type")
-    return typed(Activity, await store.query(page(statement, order, after, filters.get("limit", PAGE))))
+    return typed(
+        Activity,
+        await _page(store, statement, order, after, filters),
+    )
 
 
 async def errors(store: SqlStore, *, after: ErrorReport | None = None, **filters: Unpack[Filters]) -> list[ErrorReport]:
@@ -170,7 +176,7 @@ async def search(
     if update_type is not None:
         statement = statement.where(updates.c.update_type == update_type)
     order = _order(updates, "-timestamp", "context_id", "-seq")
-    return typed(Found, await store.query(page(statement, order, after, filters.get("limit", PAGE))))
+    return typed(Found, await _page(store, statement, order, after, filters))
 
 
 async def timeline(store: SqlStore, key: ContextKey, *, limit: int = 20) -> list[TimelineEntry]:
@@ -187,7 +193,7 @@ async def timeline(store: SqlStore, key: ContextKey, *, limit: int = 20) -> list
         .order_by(updates.c.seq.desc())
         .limit(limit)
     )
-    return [TimelineEntry(*_five(row)) for row in reversed(await store.query(statement))]
+    return [TimelineEntry(*_five(row)) for row in reversed(await store.query(statement, user_id=key.user_id))]
 
 
 async def updates_by_type(store: SqlStore, key: ContextKey) -> list[Count]:
@@ -199,7 +205,7 @@ async def updates_by_type(store: SqlStore, key: ContextKey) -> list[Count]:
         .group_by(updates.c.update_type)
         .order_by(number.desc(), updates.c.update_type)
     )
-    return [_count(row) for row in await store.query(statement)]
+    return [_count(row) for row in await store.query(statement, user_id=key.user_id)]
 
 
 async def files_by_operation(store: SqlStore, key: ContextKey) -> list[Count]:
@@ -212,7 +218,7 @@ async def files_by_operation(store: SqlStore, key: ContextKey) -> list[Count]:
         .group_by(operation)
         .order_by(number.desc(), operation)
     )
-    return [_count(row) for row in await store.query(statement)]
+    return [_count(row) for row in await store.query(statement, user_id=key.user_id)]
 
 
 async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> list[RunReport]:
@@ -239,7 +245,14 @@ async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> 
         .order_by(runs_table.c.started_at.desc(), runs_table.c.run_id)
         .limit(limit)
     )
-    return [_run(row) for row in reversed(await store.query(statement))]
+    return [_run(row) for row in reversed(await store.query(statement, user_id=key.user_id))]
+
+
+async def _page(
+    store: SqlStore, statement: sa.Select[Any], order: list[Order], after: Any, filters: Filters
+) -> Sequence[AnyRow]:
+    """Return a page of a statement's rows. An account that sees one user at a time sees the one that is asked for."""
+    return await store.query(page(statement, order, after, filters.get("limit", PAGE)), user_id=filters.get("user"))
 
 
 async def _rows(
@@ -247,7 +260,7 @@ async def _rows(
 ) -> list[T]:
     """Return a page of a view's rows whose time, in that column, is in the period."""
     statement = sa.select(*columns_of(kind, view)).where(*whose(view, filters), *when(view, filters, time, time))
-    return typed(kind, await store.query(page(statement, order, after, filters.get("limit", PAGE))))
+    return typed(kind, await _page(store, statement, order, after, filters))
 
 
 async def _sizes(store: SqlStore, by: str, after: ContextSize | None, filters: Filters) -> list[ContextSize]:
@@ -255,7 +268,10 @@ async def _sizes(store: SqlStore, by: str, after: ContextSize | None, filters: F
     statement = sa.select(*columns_of(ContextSize, view))
     statement = statement.where(*whose(view, filters), *when(view, filters, "created_at", "updated_at"))
     order = _order(view, by, "context_id")
-    return typed(ContextSize, await store.query(page(statement, order, after, filters.get("limit", PAGE))))
+    return typed(
+        ContextSize,
+        await _page(store, statement, order, after, filters),
+    )
 
 
 async def _newest_contexts(
@@ -268,7 +284,7 @@ async def _newest_contexts(
     seen = None
     if after is not None:
         seen = _Seen(after.created_at, rows.context_id(ContextKey(after.user_id, after.chat_id)))
-    return list(await store.query(page(statement, order, seen, filters.get("limit", PAGE))))
+    return list(await _page(store, statement, order, seen, filters))
 
 
 class _Seen(NamedTuple):

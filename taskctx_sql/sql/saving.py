@@ -46,15 +46,17 @@ class Job:
         base: What the context has seen of its row.
         makes_revision: Whether it makes one of what changed; what its operation does is another one, after it.
         step: How many revisions it makes: none if it only tells of its run.
+        named: The user that its transaction names, if it has to.
     """
 
-    __slots__ = ("base", "delta", "encoded", "makes_revision", "step", "strict")
+    __slots__ = ("base", "delta", "encoded", "makes_revision", "named", "step", "strict")
 
-    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool) -> None:
+    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool, named: str | None = None) -> None:
         """Take what is to be saved."""
         self.delta = delta
         self.encoded = encoded
         self.strict = strict
+        self.named = named
         self.base: Base = delta.base or UNSEEN
         self.makes_revision = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
         self.step = self.makes_revision + delta.is_operation

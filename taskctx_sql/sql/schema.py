@@ -22,7 +22,7 @@ from taskctx_sql.errors import (
     StoreFailedError,
     TaskContextError,
 )
-from taskctx_sql.sql import citus, dialect, tables
+from taskctx_sql.sql import citus, dialect, tables, tenants
 from taskctx_sql.sql.retrying import Retrying
 
 if TYPE_CHECKING:
@@ -58,7 +58,21 @@ async def current(database: Database, *, schema: str | None = None) -> str | Non
     return await on_connection(database, "read the schema", lambda connection: found_revision(connection, schema))
 
 
-async def upgrade(database: Database, revision: str = "head", *, schema: str | None = None) -> None:
+async def row_level_security(database: Database, *, schema: str | None = None) -> bool:
+    """Return whether the tables are under row-level security; on SQLite they never are.
+
+    Args:
+        database: A URL, an engine or a connection.
+        schema: On Postgres, the schema that the tables are in.
+    """
+    if isinstance(database, str) and dialect.is_missing(dialect.parse_url(database)):
+        return False
+    return await on_connection(database, "read the schema", lambda connection: tenants.is_on(connection, schema))
+
+
+async def upgrade(
+    database: Database, revision: str = "head", *, schema: str | None = None, row_level_security: bool | None = None
+) -> None:
     """Bring a database's schema to a revision; what is there already stays.
 
     Any number of processes may do this at once: each waits for the one before. With a connection, all happens in
@@ -68,13 +82,16 @@ async def upgrade(database: Database, revision: str = "head", *, schema: str | N
         database: A URL, an engine or a connection. A missing SQLite file is made, a missing folder is not.
         revision: Which one; "head" is the newest.
         schema: On Postgres, the schema to put the tables in; it is made if it is missing.
+        row_level_security: Switch it on or off, on Postgres: then every account but the owner and those with
+            BYPASSRLS sees one user at a time. Left as it is if not given; tables that are new follow the others.
 
     Raises:
+        RowLevelSecurityUnavailableError: The database cannot have it; nothing was changed.
         SchemaTooNewError: The database was upgraded by a newer version of the library.
         ForeignSchemaError: Tables with our names are there that this library did not make.
         StoreFailedError: The database failed, or refused.
     """
-    await _migrate(database, "upgrade", revision, schema)
+    await _migrate(database, "upgrade", revision, schema, row_level_security)
 
 
 async def downgrade(database: Database, revision: str, *, schema: str | None = None) -> None:
@@ -85,12 +102,14 @@ async def downgrade(database: Database, revision: str, *, schema: str | None = N
     await _migrate(database, "downgrade", revision, schema)
 
 
-async def _migrate(database: Database, direction: str, revision: str, schema: str | None) -> None:
+async def _migrate(
+    database: Database, direction: str, revision: str, schema: str | None, row_level_security: bool | None = None
+) -> None:
     from alembic import command
 
     def migrate(connection: sa.Connection) -> None:
         config = _config()
-        config.attributes.update(connection=connection, schema=schema)
+        config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
         getattr(command, direction)(config, revision)
 
     # On a thread, so that a second upgrade in the same event loop waits without stopping the first.
@@ -102,7 +121,11 @@ async def _migrate(database: Database, direction: str, revision: str, schema: st
 
 
 def run_migrations(
-    connection: sa.Connection, schema: str | None, configure: Callable[..., None], run: Callable[[], None]
+    connection: sa.Connection,
+    schema: str | None,
+    configure: Callable[..., None],
+    run: Callable[[], None],
+    row_level_security: bool | None = None,
 ) -> None:
     """Run migrations on a connection: what migrations/env.py does, for the library and for alembic's own command.
 
@@ -111,11 +134,14 @@ def run_migrations(
         schema: The Postgres schema, or None.
         configure: Alembic's ``context.configure``.
         run: Alembic's ``context.run_migrations``.
+        row_level_security: Switch it on or off; None: leave it as it is.
     """
     if not connection.in_transaction():
         with connection.begin():
-            run_migrations(connection, schema, configure, run)
+            run_migrations(connection, schema, configure, run, row_level_security)
         return
+    if row_level_security:
+        tenants.check_possible(connection)
     dialect.begin_write(connection)
     path_before = None
     if schema is not None:
@@ -124,6 +150,7 @@ def run_migrations(
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
         connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
     _refuse_foreign(connection, schema)
+    was_on = tenants.is_on(connection, schema)
     configure(
         connection=connection,
         target_metadata=tables.metadata,
@@ -138,6 +165,11 @@ def run_migrations(
         # Downgraded to nothing: alembic leaves its table behind, empty.
         sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
     citus.distribute(connection)
+    if row_level_security or (was_on and row_level_security is None):
+        # What the migrations made is to be guarded like the rest.
+        tenants.switch_on(connection, schema)
+    elif was_on:
+        tenants.switch_off(connection, schema)
     if path_before is not None:
         # The transaction may be the caller's, and go on.
         connection.execute(sa.select(sa.func.set_config("search_path", path_before, True)))

@@ -34,7 +34,7 @@ class SqliteReader:
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
-    async def read(self, steps: Steps[T]) -> T:
+    async def read(self, steps: Steps[T], named: str | None) -> T:
         """See `Reader.read`. They are one transaction."""
         self._under_way += 1
         try:

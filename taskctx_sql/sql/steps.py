@@ -91,8 +91,8 @@ def carry_out_on_sqlite(steps: Steps[T], connection: sqlite3.Connection) -> T:
             found = cursor.fetchall() if step.reads else None
 
 
-async def carry_out_on_asyncpg(steps: Steps[T], connection: asyncpg.Connection) -> T:
-    """Do the work on a connection of asyncpg."""
+async def carry_out_on_asyncpg(steps: Steps[T], connection: asyncpg.Connection, *, copies: bool = True) -> T:
+    """Do the work on a connection of asyncpg; COPY is for those alone who see all rows."""
     found: Sequence[Any] | None = None
     while True:
         try:
@@ -103,7 +103,7 @@ async def carry_out_on_asyncpg(steps: Steps[T], connection: asyncpg.Connection) 
         text = compiled("postgresql", step.statement)
         rows = step.parameters
         if isinstance(rows, Rows):
-            if rows.into is not None and len(rows.values) >= WORTH_A_COPY:
+            if copies and rows.into is not None and len(rows.values) >= WORTH_A_COPY:
                 names = [name.removeprefix(_NEW) for name in rows.names]
                 await connection.copy_records_to_table(rows.into.name, records=rows.values, columns=names)
             else:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import (
+    RowLevelSecurityError,
     SchemaMissingError,
     StoreClosedError,
     WrongEventLoopError,
@@ -23,7 +24,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling, watching
+from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling, tenants, watching
 from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.listening import listening, notify
 from taskctx_sql.sql.replica import NEVER, Replica, replica_of
@@ -81,6 +82,8 @@ class SqlStore:
         self._owns_engine = owns_engine
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closed = False
+        # Whether this account sees only the user that a transaction names. Opening finds out.
+        self._row_level_security = False
         sqlite = dialect.is_sqlite(engine)
         # One writer at a time does more than several that fight for the file. A database in memory has one
         # connection for all, so there its readers wait as well.
@@ -90,7 +93,7 @@ class SqlStore:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         # Any steps past SQLAlchemy's layers.
-        self._write_on_postgres: Callable[[Steps[Any]], Awaitable[Any]] | None = None
+        self._write_on_postgres: Callable[[Steps[Any], str | None], Awaitable[Any]] | None = None
         if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
             path = str(engine.url.database)
             self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
@@ -105,7 +108,7 @@ class SqlStore:
         self._replica = replica
         self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
         # On SQLite the file itself tells.
-        self._telling = None if sqlite else Telling(lambda payload: self._read(notify(payload)))
+        self._telling = None if sqlite else Telling(lambda payload: self._read(notify(payload), None))
 
     @property
     def engine_name(self) -> str:
@@ -178,14 +181,16 @@ class SqlStore:
             return loading.load(self._engine_name, key, selection)
 
         if self._replica is None or selection.is_past:
-            return await self._do_read("load", steps)
+            return await self._do_read("load", steps, key.user_id)
         self._check_use()
-        return await self._replica.load(key, steps, lambda: self._do_read("load", steps))
+        named = self._named("load", key.user_id)
+        return await self._replica.load(key, steps, named, lambda: self._do_read("load", steps, key.user_id))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
-        job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict)
+        named = self._named("save", delta.key.user_id)
+        job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict, named=named)
         if self._replica is not None:
             # Even if nobody hears that it was written.
             self._replica.note(delta.key, job.base.revision + job.step)
@@ -219,11 +224,11 @@ class SqlStore:
 
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         """See `Store.revisions`."""
-        return await self._do_read("list the revisions", lambda: telling.list_revisions(key, before, limit))
+        return await self._do_read("list revisions", lambda: telling.list_revisions(key, before, limit), key.user_id)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """See `Store.difference`."""
-        return await self._do_read("compare", lambda: telling.compare(self._engine_name, key, old, new))
+        return await self._do_read("compare", lambda: telling.compare(self._engine_name, key, old, new), key.user_id)
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         """See `Store.fork`."""
@@ -232,7 +237,8 @@ class SqlStore:
         run = Run(str(uuid.uuid4()), 1, at)
         if self._replica is not None:
             self._replica.note(new, 1)
-        await self.write("fork", lambda: forking.fork(self._engine_name, key, new, selection.revision, run, at))
+        steps = partial(forking.fork, self._engine_name, key, new, selection.revision, run, at)
+        await self.write("fork", steps, user_id=key.user_id)
         return new
 
     def watch(
@@ -241,7 +247,7 @@ class SqlStore:
         """See `Store.watch`."""
         check_watch(after, poll_interval)
         key = ContextKey(user_id, chat_id)
-        read = partial(self._do_read, "watch")
+        read = partial(self._do_read, "watch", user_id=key.user_id)
         return watching.watch(read, self._engine_name, key, after, poll_interval, self._hints)
 
     async def contexts(
@@ -249,51 +255,67 @@ class SqlStore:
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The order is that of their making."""
         user = ContextKey(user_id, "").user_id
-        return await self._do_read("list", lambda: loading.list_contexts(user, after, limit))
+        return await self._do_read("list", lambda: loading.list_contexts(user, after, limit), user)
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         if self._replica is not None:
             self._replica.note(key, NEVER)
-        return await self.write("delete", lambda: loading.erase(key))
+        return await self.write("delete", lambda: loading.erase(key), user_id=key.user_id)
 
-    async def query(self, statement: sa.Select[*tuple[Any, ...]], *, may_lag: bool = True) -> Sequence[AnyRow]:
+    async def query(
+        self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None = None, may_lag: bool = True
+    ) -> Sequence[AnyRow]:
         """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns.
 
         Args:
             statement: What to ask.
+            user_id: Whose rows, under row-level security; without it the rows that are asked for are returned.
             may_lag: Ask the read replica, if there is one.
+
+        Raises:
+            RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
+        named = self._named("query", user_id)
 
         async def ask(connection: AsyncConnection) -> Sequence[AnyRow]:
             return (await connection.execute(statement)).all()
 
         async def work() -> Sequence[AnyRow]:
-            async with self._transaction(write=False) as connection:
+            async with self._transaction(named, write=False) as connection:
                 return await ask(connection)
 
         if self._replica is None or not may_lag:
             return await self._do("query", work)
         self._check_use()
-        return await self._replica.query(ask, lambda: self._do("query", work))
+        return await self._replica.query(ask, named, lambda: self._do("query", work))
 
-    async def read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+    async def read(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
         """Carry out steps that only read, on what was committed; again while the database is away.
 
         Args:
             doing: What to call it in errors.
             steps: Makes the steps, for each attempt anew.
-        """
-        return await self._do_read(doing, steps)
+            user_id: Whose rows; None: of several users.
 
-    async def write(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+        Raises:
+            RowLevelSecurityError: This account sees one user at a time, and none is named.
+        """
+        return await self._do_read(doing, steps, user_id)
+
+    async def write(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
         """Carry out steps in one transaction; again while the database is away, so twice must do no harm.
 
         Args:
             doing: What to call it in errors.
             steps: Makes the steps, for each attempt anew.
+            user_id: Whose rows; None: of several users.
+
+        Raises:
+            RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
-        return await self._do(doing, lambda: self._write(steps()))
+        named = self._named(doing, user_id)
+        return await self._do(doing, lambda: self._write(steps(), named))
 
     async def close(self) -> None:
         """See `Store.close`. An engine that the caller made stays open."""
@@ -325,20 +347,20 @@ class SqlStore:
 
     # The work of each call, in one transaction.
 
-    async def _read(self, steps: Steps[T]) -> T:
+    async def _read(self, steps: Steps[T], named: str | None) -> T:
         if self._reader is not None:
-            return await self._reader.read(steps)
-        async with self._transaction(write=False) as connection:
+            return await self._reader.read(steps, named)
+        async with self._transaction(named, write=False) as connection:
             return await carry_out(steps, connection)
 
     async def _save(self, job: Job) -> Saved:
-        return await self._write(saving.save(self._engine_name, job))
+        return await self._write(saving.save(self._engine_name, job), job.named)
 
-    async def _write(self, steps: Steps[T]) -> T:
+    async def _write(self, steps: Steps[T], named: str | None) -> T:
         if self._write_on_postgres is not None:
-            result: T = await self._write_on_postgres(steps)
+            result: T = await self._write_on_postgres(steps, named)
             return result
-        async with self._transaction(write=True) as connection:
+        async with self._transaction(named, write=True) as connection:
             return await carry_out(steps, connection)
 
     def _tell(self, context_id: str) -> None:
@@ -349,13 +371,23 @@ class SqlStore:
 
     # How work is done.
 
+    def _named(self, doing: str, user_id: str | None) -> str | None:
+        """Return whom a transaction has to name: nobody for an account that sees all."""
+        if not self._row_level_security:
+            return None
+        if user_id is None:
+            raise RowLevelSecurityError(doing, self.address)
+        return tenants.check_user(user_id)
+
     @asynccontextmanager
-    async def _transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, named: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
         turn = self._write_turn if write else self._read_turn
         committing = False
         async with turn or nullcontext():
             try:
                 async with dialect.transaction(self._engine, write=write) as connection:
+                    if named is not None:
+                        await tenants.name(connection, named)
                     yield connection
                     committing = write
             except Exception as error:
@@ -368,22 +400,24 @@ class SqlStore:
         self._check_use()
         return await finish(self._retrying.run(doing, work))
 
-    async def _do_read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
+    async def _do_read(self, doing: str, steps: Callable[[], Steps[T]], user_id: str | None) -> T:
+        named = self._named(doing, user_id)
         if self._reader is not None:
             self._check_use()
-            return await self._retrying.run(doing, lambda: self._read(steps()))
-        return await self._do(doing, lambda: self._read(steps()))
+            return await self._retrying.run(doing, lambda: self._read(steps(), named))
+        return await self._do(doing, lambda: self._read(steps(), named))
 
     async def _read_part(self, key: ContextKey, steps: Callable[[], Steps[T]]) -> T:
         if self._replica is None:
-            return await self._do_read("read", steps)
+            return await self._do_read("read", steps, key.user_id)
         self._check_use()
-        return await self._replica.part(key, steps, lambda: self._do_read("read", steps))
+        named = self._named("read", key.user_id)
+        return await self._replica.part(key, steps, named, lambda: self._do_read("read", steps, key.user_id))
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
         dialect.prepare_file(self._engine.url)
-        async with self._transaction(write=False) as connection:
+        async with self._transaction(None, write=False) as connection:
             try:
                 await connection.run_sync(check, self._schema, self.address)
             except SchemaMissingError:
@@ -393,6 +427,7 @@ class SqlStore:
             if await connection.run_sync(citus.is_distributed, self._schema):
                 # The one statement would lock contexts on several machines, which is refused; so each save has its own.
                 self._writer = None
+            self._row_level_security = await connection.run_sync(tenants.is_active, self._schema)
             return True
 
     def _check_use(self) -> None:

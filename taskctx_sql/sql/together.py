@@ -42,8 +42,12 @@ class Writer(Protocol):
 class Reader(Protocol):
     """A short way for reads. What is under way it finishes, whoever is cancelled."""
 
-    async def read(self, steps: Steps[T]) -> T:
+    async def read(self, steps: Steps[T], named: str | None) -> T:
         """Carry out steps that only read, and return what they return.
+
+        Args:
+            steps: What to read.
+            named: The user that the transaction is to name; None where nobody has to be named.
 
         Raises:
             Exception: What the driver raised.
