@@ -28,7 +28,7 @@ from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, Ru
 from taskctx_sql.salvage import Damage, Entry
 from taskctx_sql.sql import rows, transfer
 from taskctx_sql.sql.copying import pages
-from taskctx_sql.sql.saving import UNSEEN, Base
+from taskctx_sql.sql.jobs import UNSEEN, Base
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.tables import files
 from taskctx_sql.sql.transfer import UPDATES

@@ -12,7 +12,7 @@ from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, ContextSummary, Loaded, StoredUpdate
 from taskctx_sql.selection import Selection
 from taskctx_sql.sql import choosing, dialect, rows, states
-from taskctx_sql.sql.saving import UNSEEN, Base
+from taskctx_sql.sql.jobs import UNSEEN, Base
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates

@@ -23,9 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect, tenants
+from taskctx_sql.sql.jobs import Head, Job
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.retrying import InDoubtError
-from taskctx_sql.sql.saving import Head, Job, save
+from taskctx_sql.sql.saving import save
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
 from taskctx_sql.store import finish

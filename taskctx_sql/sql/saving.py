@@ -6,82 +6,19 @@ transaction: one that is refused has written nothing, and leaves its neighbors a
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextError
-from taskctx_sql.records import Delta, MappingChange, Saved
+from taskctx_sql.records import MappingChange, Saved
 from taskctx_sql.sql import dialect, restoring, rows
-from taskctx_sql.sql.restoring import Restored
-from taskctx_sql.sql.rows import Encoded
-from taskctx_sql.sql.steps import Rows, Statement, Step, Steps, columns, insertion, number, parameters, text
-from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
-
-_EMPTY: Final = "{}"
-
-Row = tuple[Any, ...]
-
-
-class Base(NamedTuple):
-    """What a context has seen of its row: when it was made (None: it was not there) and the revision."""
-
-    created_at: float | None
-    revision: int
-
-
-UNSEEN: Final = Base(None, 0)
-
-
-class Job:
-    """A save to be done.
-
-    Attributes:
-        delta: What to write.
-        encoded: The same, as it goes into columns.
-        strict: Refuse values that would come back as their text.
-        base: What the context has seen of its row.
-        makes_revision: Whether it makes one of what changed; what its operation does is another one, after it.
-        step: How many revisions it makes: none if it only tells of its run.
-        named: The user that its transaction names, if it has to.
-    """
-
-    __slots__ = ("base", "delta", "encoded", "makes_revision", "named", "step", "strict")
-
-    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool, named: str | None = None) -> None:
-        """Take what is to be saved."""
-        self.delta = delta
-        self.encoded = encoded
-        self.strict = strict
-        self.named = named
-        self.base: Base = delta.base or UNSEEN
-        self.makes_revision = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
-        self.step = self.makes_revision + delta.is_operation
-
-    def saved(self, head: Head) -> Saved:
-        """Return the answer, from the context's row as it is after the save."""
-        complete = head.revision - self.step == self.base.revision
-        return Saved(
-            revision=head.revision,
-            first_seq=head.next_seq - len(self.encoded.updates),
-            first_model=head.next_model - len(self.encoded.models),
-            first_position=head.next_position - self.encoded.unplaced_files,
-            base=Base(head.created_at, head.revision if complete else self.base.revision),
-            complete=complete,
-        )
-
-
-class Head(NamedTuple):
-    """A context's row: where it stands, and what comes next."""
-
-    created_at: float
-    revision: int = 0
-    next_seq: int = 1
-    next_model: int = 1
-    next_position: int = 1
+from taskctx_sql.sql.batch import EMPTY, Batch
+from taskctx_sql.sql.jobs import Head, Job, Removed, removed_by
+from taskctx_sql.sql.steps import Statement, Step, Steps, columns, number, parameters, text
+from taskctx_sql.sql.tables import contexts, models, revisions, runs, updates
 
 
 def save(engine: str, job: Job) -> Steps[Saved]:
@@ -106,7 +43,7 @@ def save_together(engine: str, jobs: Sequence[Job]) -> Steps[list[Saved | TaskCo
 
     On Postgres several would wait for each other's locks: there `postgres_writer` knows how.
     """
-    batch = _Batch(engine)
+    batch = Batch(engine)
     answers: list[Saved | TaskContextError] = []
     for job in jobs:
         try:
@@ -117,7 +54,7 @@ def save_together(engine: str, jobs: Sequence[Job]) -> Steps[list[Saved | TaskCo
     return answers
 
 
-def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextError]:
+def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextError]:
     """Add what a save writes to the batch, and return its answer; or say why it is refused."""
     delta, base = job.delta, job.base
     if engine == "sqlite":
@@ -149,7 +86,7 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
         head.next_position + job.encoded.unplaced_files,
     )
     saved = job.saved(moved)
-    metadata, toggles, removed = job.encoded.metadata, job.encoded.toggles, _removed(delta)
+    metadata, toggles, removed = job.encoded.metadata, job.encoded.toggles, removed_by(delta)
     if not saved.complete:
         metadata = yield from _merged(job, "metadata", delta.metadata)
         toggles = yield from _merged(job, "metadata_toggles", delta.toggles)
@@ -158,23 +95,7 @@ def _decide(engine: str, job: Job, batch: _Batch) -> Steps[Saved | TaskContextEr
     return saved
 
 
-class _Removed(NamedTuple):
-    """The seqs of rows that leave: of updates, of those that an optimize or truncate took out, and of model uses."""
-
-    updates: Sequence[int] = ()
-    dropped: Sequence[int] = ()
-    models: Sequence[int] = ()
-
-
-def _removed(delta: Delta) -> _Removed:
-    if not delta.dropped:
-        return _Removed(delta.removed_updates, (), delta.removed_models)
-    dropped = set(delta.dropped)
-    others = [seq for seq in delta.removed_updates if seq not in dropped]
-    return _Removed(others, delta.dropped, delta.removed_models)
-
-
-def _still_there(engine: str, job: Job, removed: _Removed) -> Steps[_Removed]:
+def _still_there(engine: str, job: Job, removed: Removed) -> Steps[Removed]:
     """Return the steps that find what is there of the rows that leave.
 
     Others may have removed them meanwhile, or a restore may have written them anew.
@@ -185,7 +106,7 @@ def _still_there(engine: str, job: Job, removed: _Removed) -> Steps[_Removed]:
     copied = yield from restoring.restored_since(ident, job.base.revision)
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
         found.append((yield from restoring.rows_now(engine, table, ident, seqs, copied=copied)))
-    return _Removed(*found)
+    return Removed(*found)
 
 
 def _answer_again(job: Job, head: Head) -> Steps[Saved | TaskContextError]:
@@ -206,148 +127,17 @@ def _merged(job: Job, name: str, change: MappingChange | None) -> Steps[str | No
     if change is None:
         return None
     stored = yield Step(_select_mapping(name), {"ident": job.encoded.context_id}, reads=True)
-    before = stored[0][0] if stored else _EMPTY
+    before = stored[0][0] if stored else EMPTY
     return rows.merged_text(job.delta.key, name, before, change, strict=job.strict)
-
-
-class _Batch:
-    """The rows that saves write, by the name of the write."""
-
-    def __init__(self, engine: str) -> None:
-        """Begin with nothing."""
-        self._engine = engine
-        self._rows: dict[str, list[Row]] = defaultdict(list)
-
-    def add(
-        self,
-        job: Job,
-        head: Head,
-        metadata: str | None,
-        toggles: str | None,
-        removed: _Removed,
-        *,
-        is_new: bool,
-    ) -> None:
-        """Add a save that was given ``head``."""
-        delta, encoded, run, rows = job.delta, job.encoded, job.delta.run, self._rows
-        ident, run_id = encoded.context_id, run.run_id
-        _, last, next_seq, next_model, next_position = head
-        if is_new:
-            named = (ident, delta.key.user_id, delta.key.chat_id, metadata or _EMPTY, toggles or _EMPTY)
-            rows["contexts"].append((*named, *head[1:], head.created_at, delta.at))
-        else:
-            self._move(job, head, metadata, toggles)
-        self._tell_of_run(job)
-        made = (delta.at, run_id, run.saves, *head[2:])
-        now = last
-        if delta.is_operation:
-            # The last one, so that what changed beside it is there already when it is taken back.
-            now -= job.makes_revision
-            told = (None, None, None, len(removed.dropped), delta.operation, None, None)
-            rows["operations"].append((ident, last, *made, *told))
-        if job.makes_revision:
-            rows["revisions"].append((ident, now, *made, metadata, toggles, len(removed.updates) or None))
-        # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
-        if removed.updates:
-            rows["removed updates"] += [(now, ident, *span) for span in _ranges(removed.updates)]
-        if removed.dropped:
-            rows["removed updates"] += [(last, ident, *span) for span in _ranges(removed.dropped)]
-        if removed.models:
-            rows["removed models"] += [(now, ident, *span) for span in _ranges(removed.models)]
-        if encoded.changed_paths:
-            rows["replaced files"] += [(now, ident, path_id) for path_id in encoded.changed_paths]
-        if encoded.updates:
-            first = next_seq - len(encoded.updates)
-            rows["updates"] += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
-        if encoded.models:
-            first = next_model - len(encoded.models)
-            rows["models"] += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
-        if encoded.files:
-            free = iter(range(next_position - encoded.unplaced_files, next_position))
-            for (path_id, *row), position in zip(encoded.files, encoded.positions, strict=True):
-                place_now = next(free) if position is None else position
-                rows["files"].append((ident, path_id, now, place_now, *row, run_id))
-
-    def add_restore(self, job: Job, head: Head, restored: Restored) -> None:
-        """Add what a restore or an undo, which was given ``head``, has not written yet."""
-        run, metadata, toggles = job.delta.run, restored.metadata, restored.toggles
-        self._move(job, head, metadata, toggles)
-        self._tell_of_run(job)
-        made = (job.encoded.context_id, head.revision, job.delta.at, run.run_id, run.saves, *head[2:])
-        told = (metadata, toggles, restored.added, restored.removed, job.delta.operation, restored.source, None)
-        self._rows["operations"].append((*made, *told))
-
-    def _move(self, job: Job, head: Head, metadata: str | None, toggles: str | None) -> None:
-        ident = job.encoded.context_id
-        self._rows["moved"].append((*head[1:], job.delta.at, ident))
-        if metadata is not None:
-            self._rows["metadata"].append((metadata, ident))
-        if toggles is not None:
-            self._rows["metadata_toggles"].append((toggles, ident))
-
-    def _tell_of_run(self, job: Job) -> None:
-        run = job.delta.run
-        ended = (run.started_at, run.ended_at, run.outcome, job.encoded.error, run.saves)
-        self._rows["runs"].append((job.encoded.context_id, run.run_id, *ended))
-
-    def steps(self) -> Iterator[Step]:
-        """Return the statements."""
-        for name, write in _writes(self._engine).items():
-            if name in self._rows:
-                yield Step(write.statement, Rows(write.names, self._rows[name], write.into))
 
 
 # The statements.
 
 
-class _Write(NamedTuple):
-    """A statement that is done for many rows: the names of its parameters, and the table if it only inserts."""
-
-    statement: Statement
-    names: tuple[str, ...]
-    into: sa.Table | None = None
-
-
-@cache
-def _writes(engine: str) -> dict[str, _Write]:
-    """Return the writes by name, in their order: what leaves goes before what comes in its place."""
-    removed = ("now", "ident", "low", "high")
-    return {
-        "contexts": _insertion(contexts),
-        "moved": _Write(_move_context(), ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")),
-        "metadata": _Write(_write_mapping("metadata"), ("now", "ident")),
-        "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "ident")),
-        "runs": _Write(_upsert_run(engine), columns(runs)),
-        "revisions": _insertion(revisions),
-        "operations": _Write(insertion(revisions), columns(revisions), revisions),
-        "removed updates": _Write(_remove(updates), removed),
-        "removed models": _Write(_remove(models), removed),
-        "replaced files": _Write(_replace_file(), ("now", "ident", "tracked")),
-        "updates": _insertion(updates),
-        "models": _insertion(models),
-        "files": _insertion(files),
-    }
-
-
-# What a save leaves NULL: it only adds, and copies nothing.
-_LATER: Final = {
-    contexts: ("pruned_until",),
-    updates: ("removed_in", "copy_of"),
-    models: ("removed_in", "copy_of"),
-    files: ("removed_in",),
-    revisions: ("added", "operation", "source_revision", "source_chat_id"),
-}
-
-
-def _insertion(table: sa.Table) -> _Write:
-    without = _LATER[table]
-    return _Write(insertion(table, *without), columns(table, *without), table)
-
-
 def _new_context(job: Job) -> dict[str, Any]:
     head = Head(job.delta.at)
     place = (head.revision, head.next_seq, head.next_model, head.next_position)
-    values = (job.encoded.context_id, job.delta.key.user_id, job.delta.key.chat_id, _EMPTY, _EMPTY, *place)
+    values = (job.encoded.context_id, job.delta.key.user_id, job.delta.key.chat_id, EMPTY, EMPTY, *place)
     return dict(zip(columns(contexts, "pruned_until"), (*values, job.delta.at, job.delta.at), strict=True))
 
 
@@ -374,36 +164,9 @@ def _lock_head() -> Statement:
     ).returning(*_HEAD)
 
 
-def _move_context() -> Statement:
-    return (
-        sa.update(contexts)
-        .where(contexts.c.context_id == text("ident"))
-        .values(
-            revision=number("revision_now"),
-            next_seq=number("seq_now"),
-            next_model=number("model_now"),
-            next_position=number("position_now"),
-            updated_at=sa.bindparam("at", type_=sa.Double),
-        )
-    )
-
-
-def _write_mapping(name: str) -> Statement:
-    return sa.update(contexts).where(contexts.c.context_id == text("ident")).values({name: text("now")})
-
-
 @cache
 def _select_mapping(name: str) -> Statement:
     return sa.select(contexts.c[name]).where(contexts.c.context_id == text("ident"))
-
-
-def _upsert_run(engine: str) -> Statement:
-    statement = dialect.insert(engine, runs).values(parameters(runs))
-    fixed = ("context_id", "run_id", "started_at")
-    return statement.on_conflict_do_update(
-        index_elements=[runs.c.context_id, runs.c.run_id],
-        set_={column.name: statement.excluded[column.name] for column in runs.c if column.name not in fixed},
-    )
 
 
 @cache
@@ -422,34 +185,3 @@ def _select_revision() -> Statement:
     )
     # A save with an operation made two.
     return statement.order_by(revisions.c.revision.desc())
-
-
-def _remove(table: sa.Table) -> Statement:
-    return (
-        sa.update(table)
-        .where(
-            table.c.context_id == text("ident"),
-            table.c.seq.between(number("low"), number("high")),
-            table.c.removed_in.is_(None),
-        )
-        .values(removed_in=number("now"))
-    )
-
-
-def _replace_file() -> Statement:
-    return (
-        sa.update(files)
-        .where(files.c.context_id == text("ident"), files.c.path_id == text("tracked"), files.c.removed_in.is_(None))
-        .values(removed_in=number("now"))
-    )
-
-
-def _ranges(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
-    ordered = sorted(seqs)
-    first = last = ordered[0]
-    for seq in ordered[1:]:
-        if seq != last + 1:
-            yield first, last
-            first = seq
-        last = seq
-    yield first, last

@@ -17,8 +17,9 @@ from queue import Empty, SimpleQueue
 from taskctx_sql.errors import StoreClosedError, StoreFailedError
 from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect
+from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.retrying import InDoubtError
-from taskctx_sql.sql.saving import Job, save_together
+from taskctx_sql.sql.saving import save_together
 from taskctx_sql.sql.steps import carry_out_on_sqlite
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
 

@@ -26,11 +26,11 @@ from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
 from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling, tenants, watching
 from taskctx_sql.sql.hints import Hints, Telling
+from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.listening import listening, notify
 from taskctx_sql.sql.replica import NEVER, Replica, replica_of
 from taskctx_sql.sql.retrying import InDoubtError, Retrying
 from taskctx_sql.sql.rows import AnyRow, encode
-from taskctx_sql.sql.saving import Job
 from taskctx_sql.sql.schema import check, has_tables, upgrade
 from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter

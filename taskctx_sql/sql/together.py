@@ -7,7 +7,7 @@ from collections import deque
 from typing import Final, Generic, Protocol, TypeVar
 
 from taskctx_sql.records import Saved
-from taskctx_sql.sql.saving import Job
+from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.steps import Steps
 from taskctx_sql.store import until_done
 
