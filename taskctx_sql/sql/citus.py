@@ -1,6 +1,6 @@
 """Citus, which spreads the tables of a Postgres over several machines: here by context, all rows of one on one machine.
 
-The migrations know nothing of it: what they made is distributed at their end, and what they change later is changed
+The migrations know nothing of it: what each made is distributed at its end, and what they change later is changed
 on every machine. Every key begins with the context; so nothing differs for those who read and write, except that saves
 of several contexts do not share a statement.
 """
@@ -25,6 +25,12 @@ def is_distributed(connection: sa.Connection, schema: str | None = None) -> bool
     if schema is not None:
         name = f"{connection.dialect.identifier_preparer.quote(schema)}.{name}"
     return is_installed(connection) and _method(connection, name) == "h"
+
+
+def prepare(connection: sa.Connection) -> None:
+    """Let the migrations of a transaction use one connection to each machine, in which what they change is seen."""
+    if is_installed(connection):
+        connection.exec_driver_sql("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
 
 
 def distribute(connection: sa.Connection) -> None:

@@ -150,6 +150,7 @@ def run_migrations(
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
         connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
     _refuse_foreign(connection, schema)
+    citus.prepare(connection)
     was_on = tenants.is_on(connection, schema)
     configure(
         connection=connection,
@@ -159,6 +160,8 @@ def run_migrations(
         include_name=is_ours,
         compare_type=True,
         compare_server_default=True,
+        # After each: the next one may join what this one made with what is distributed already.
+        on_version_apply=lambda **_: citus.distribute(connection),
     )
     run()
     if found_revision(connection, schema) is None:
