@@ -132,6 +132,7 @@ def guarded_url(postgres_server: str) -> Iterator[str]:
 def tenant_url(guarded_url: str) -> Iterator[str]:
     """The same, as the application's account sees it: one user at a time."""
     url = asyncio.run(accounts.create(guarded_url))
+    asyncio.run(accounts.grant_views(guarded_url, url))
     yield url
     asyncio.run(accounts.drop(guarded_url, url))
 

@@ -120,9 +120,10 @@ def _used(*, before: bool) -> str:
     """
     if before:
         return "m.removed_in IS NULL"
+    # One row by its key; with EXISTS Postgres would read the whole table beforehand.
     restored = """
-        EXISTS (SELECT 1 FROM taskctx_revisions v WHERE v.context_id = m.context_id AND v.revision = m.removed_in
-                AND v.operation IN ('restore', 'undo'))
+        (SELECT v.operation FROM taskctx_revisions v WHERE v.context_id = m.context_id AND v.revision = m.removed_in)
+        IN ('restore', 'undo')
     """
     return f"m.copy_of IS NULL AND (m.removed_in IS NULL OR {restored})"
 
