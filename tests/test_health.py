@@ -16,6 +16,7 @@ from taskctx_sql import (
     monitor_context_performance,
     task_context,
 )
+from taskctx_sql.context import MemoryContext
 from taskctx_sql.resources import Resources
 
 
@@ -123,5 +124,5 @@ def test_a_closing_that_stops_at_a_failure_would_be_found(monkeypatch: pytest.Mo
 
 
 def test_an_optimizing_that_does_nothing_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TaskContext.__mro__[1], "optimize_context", lambda self, max_size: False)
+    monkeypatch.setattr(MemoryContext, "optimize_context", lambda self, max_size: False)
     assert not diagnose_context_optimization_issue()

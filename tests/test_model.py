@@ -18,4 +18,4 @@ async def test_random_programs_come_out_as_the_model_says(
         return str(request.getfixturevalue("postgres_server"))
 
     result = await trial.run(Setup(trial.short, tmp_path, lambda line: None, postgres_url))
-    assert result.complaints == []
+    assert result.complaints == [], "\n".join(result.complaints)
