@@ -379,6 +379,21 @@ async def test_undo_keeps_what_was_done_since(store: Store, user: str) -> None:
     assert context.metadata == {"number": 2, "mine": True}
 
 
+async def test_undo_brings_nothing_back_that_went_since(store: Store, user: str) -> None:
+    context = await grown(store, user, 3)
+    del context.context_history[0]
+    await context.save()
+    # All that follows the first entry is written anew, and a file gets an older version.
+    await context.restore(2)
+    del context.file_tracker["f1"], context.model_tracker[0]
+    context.context_history = [update for update in context.context_history if update.data != 2]
+    await context.save()
+    await context.undo()
+    assert messages(context) == [3]
+    assert list(context.file_tracker) == ["f0"]
+    assert [entry["model_id"] for entry in context.model_tracker] == ["m2", "m3"]
+
+
 async def test_a_restore_whose_answer_is_lost_happens_once(store: Store, user: str) -> None:
     await grown(store, user)
     faulty = FaultyStore(store)

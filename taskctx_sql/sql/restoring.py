@@ -197,9 +197,10 @@ def _was_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
 
 
 def _would_be_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
-    """What the revision brought goes, and what it took out comes back."""
-    kept = sa.and_(any_row(_live(table)), sa.not_(any_row(table.c.added_in == number("then"))))
-    return sa.or_(any_row(table.c.removed_in == number("then")), kept)
+    """What the revision brought goes, and what it took out comes back; what it only wrote anew is as it is now."""
+    came, went = any_row(table.c.added_in == number("then")), any_row(table.c.removed_in == number("then"))
+    kept = sa.and_(any_row(_live(table)), sa.or_(sa.not_(came), went))
+    return sa.or_(sa.and_(went, sa.not_(came)), kept)
 
 
 def _in_group(condition: Flag) -> Flag:
@@ -292,18 +293,12 @@ def _remove_files_brought() -> Statement:
 
 @cache
 def _copy_files_taken() -> Statement:
-    later = files.alias("later")
-    tracked_since = (
-        sa.exists()
-        .where(
-            later.c.context_id == files.c.context_id,
-            later.c.path_id == files.c.path_id,
-            later.c.removed_in.is_(None),
-            later.c.added_in != number("then"),
-        )
-        .correlate(files)
-    )
-    return _copy_files(files.c.removed_in == number("then"), ~tracked_since)
+    # Not if the path was tracked since, or what came in its place was taken out since.
+    other = files.alias("other")
+    brought, there = other.c.added_in == number("then"), other.c.removed_in.is_(None)
+    same_path = (other.c.context_id == files.c.context_id, other.c.path_id == files.c.path_id)
+    changed_since = sa.exists().where(*same_path, sa.or_(sa.and_(brought, ~there), sa.and_(~brought, there)))
+    return _copy_files(files.c.removed_in == number("then"), ~changed_since.correlate(files))
 
 
 @cache
