@@ -390,6 +390,9 @@ async def test_undo_brings_nothing_back_that_went_since(store: Store, user: str)
     await context.save()
     await context.undo()
     assert messages(context) == [3]
+    # What was written anew, and is there still, stays.
+    kinds = [update.update_type for update in context.context_history]
+    assert kinds == ["file_operation", "model_usage"] * 2 + ["message", "file_operation", "model_usage"]
     assert list(context.file_tracker) == ["f0"]
     assert [entry["model_id"] for entry in context.model_tracker] == ["m2", "m3"]
 
