@@ -14,6 +14,7 @@ depends_on = None
 _COLUMNS = {
     "taskctx_contexts": {"pruned_until": sa.BigInteger},
     "taskctx_updates": {"copy_of": sa.BigInteger},
+    "taskctx_files": {"copy_of": sa.BigInteger},
     "taskctx_models": {"copy_of": sa.BigInteger},
     "taskctx_revisions": {
         "added": sa.BigInteger,

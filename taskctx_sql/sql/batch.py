@@ -145,7 +145,7 @@ _LATER: Final = {
     contexts: ("pruned_until",),
     updates: ("removed_in", "copy_of"),
     models: ("removed_in", "copy_of"),
-    files: ("removed_in",),
+    files: ("removed_in", "copy_of"),
     revisions: ("added", "operation", "source_revision", "source_chat_id"),
 }
 

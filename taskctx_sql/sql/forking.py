@@ -100,7 +100,7 @@ def _copy(table: sa.Table) -> Statement:
 
 @cache
 def _copy_files() -> Statement:
-    return _copied(files, {})
+    return _copied(files, {"copy_of": sa.null()})
 
 
 def _copied(table: sa.Table, new: dict[str, sa.ColumnElement[Any]]) -> Statement:

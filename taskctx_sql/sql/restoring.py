@@ -74,8 +74,7 @@ def restore(engine: str, ident: str, delta: Delta, revision: int, next_seq: int,
     known = {"ident": ident, "then": then, "now": revision, "run": delta.run.run_id}
     seq, added, removed = yield from _restore_rows(engine, how, updates, known, next_seq)
     model, _, _ = yield from _restore_rows(engine, how, models, known, next_model)
-    for change_files in how.files:
-        yield Step(change_files(), known)
+    yield from how.files(engine, known)
     metadata = yield from how.mapping(ident, then, "metadata")
     toggles = yield from how.mapping(ident, then, "metadata_toggles")
     return Restored(seq, model, metadata, toggles, source, added, removed)
@@ -177,7 +176,7 @@ class _How(NamedTuple):
     """
 
     wanted: Flags
-    files: tuple[Callable[[], Statement], ...]
+    files: Callable[[str, dict[str, Any]], Steps[None]]
     mapping: Callable[[str, int, str], Steps[str | None]]
 
 
@@ -263,8 +262,13 @@ def _remove_rows(engine: str, table: sa.Table) -> Statement:
     return sa.update(table).where(*given, table.c.removed_in.is_(None)).values(removed_in=number("now"))
 
 
+def _version() -> sa.ColumnElement[int]:
+    """Which version of a path a row holds: copies of one are the same."""
+    return sa.func.coalesce(files.c.copy_of, files.c.added_in)
+
+
 def _copy_files(*condition: sa.ColumnElement[bool]) -> Statement:
-    new = {"added_in": number("now"), "removed_in": sa.null(), "run_id": text("run")}
+    new = {"added_in": number("now"), "removed_in": sa.null(), "run_id": text("run"), "copy_of": _version()}
     values = [new.get(column.name, column) for column in files.c]
     chosen = sa.select(*values).where(files.c.context_id == text("ident"), *condition)
     return sa.insert(files).from_select([column.name for column in files.c], chosen, include_defaults=False)
@@ -287,18 +291,23 @@ def _copy_files_then() -> Statement:
 
 
 @cache
-def _remove_files_brought() -> Statement:
-    return _remove_files(files.c.added_in == number("then"))
+def _select_versions() -> Statement:
+    touched = sa.or_(
+        files.c.added_in == number("then"), files.c.removed_in == number("then"), files.c.removed_in.is_(None)
+    )
+    row = (files.c.path_id, files.c.added_in, files.c.removed_in, _version())
+    return sa.select(*row).where(files.c.context_id == text("ident"), touched)
 
 
 @cache
-def _copy_files_taken() -> Statement:
-    # Not if the path was tracked since, or what came in its place was taken out since.
-    other = files.alias("other")
-    brought, there = other.c.added_in == number("then"), other.c.removed_in.is_(None)
-    same_path = (other.c.context_id == files.c.context_id, other.c.path_id == files.c.path_id)
-    changed_since = sa.exists().where(*same_path, sa.or_(sa.and_(brought, ~there), sa.and_(~brought, there)))
-    return _copy_files(files.c.removed_in == number("then"), ~changed_since.correlate(files))
+def _remove_files_named(engine: str) -> Statement:
+    return _remove_files(dialect.is_in_list(engine, files.c.path_id, "paths"))
+
+
+@cache
+def _copy_files_taken(engine: str) -> Statement:
+    named = dialect.is_in_list(engine, files.c.path_id, "paths")
+    return _copy_files(files.c.removed_in == number("then"), named)
 
 
 @cache
@@ -355,6 +364,23 @@ def _mapping_without(ident: str, then: int, column: str) -> Steps[str | None]:
     return (yield from states.mapping_at(ident, then - 1, column))
 
 
-_RESTORE: Final = _How(_was_there, (_remove_files_since, _copy_files_then), _mapping_then)
-# What comes back first: what was brought is not there any more afterwards.
-_UNDO: Final = _How(_would_be_there, (_copy_files_taken, _remove_files_brought), _mapping_without)
+def _files_then(engine: str, known: dict[str, Any]) -> Steps[None]:
+    yield Step(_remove_files_since(), known)
+    yield Step(_copy_files_then(), known)
+
+
+def _files_without(engine: str, known: dict[str, Any]) -> Steps[None]:
+    """Give each path the version that the revision took from it, unless it was touched since."""
+    found = (yield Step(_select_versions(), known, reads=True)) or ()
+    brought = {path: version for path, added_in, _, version in found if added_in == known["then"]}
+    taken = {path: version for path, _, removed_in, version in found if removed_in == known["then"]}
+    there = {path: version for path, _, removed_in, version in found if removed_in is None}
+    changed = [path for path in {**brought, **taken} if there.get(path) == brought.get(path)]
+    if changed:
+        paths = {**known, "paths": dialect.list_value(engine, changed)}
+        yield Step(_remove_files_named(engine), paths)
+        yield Step(_copy_files_taken(engine), paths)
+
+
+_RESTORE: Final = _How(_was_there, _files_then, _mapping_then)
+_UNDO: Final = _How(_would_be_there, _files_without, _mapping_without)

@@ -89,6 +89,8 @@ files: Final = sa.Table(
     _text("state", nullable=True),
     _text("exact", nullable=True),
     _text("run_id"),
+    # The revision that this version was added in first, if a restore wrote it again.
+    _number("copy_of", nullable=True),
 )
 
 models: Final = sa.Table(
