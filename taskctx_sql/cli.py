@@ -14,9 +14,9 @@ import click
 import taskctx_sql
 from taskctx_sql import cli_history, cli_housekeeping, cli_moving, cli_reports, display, health, settings
 from taskctx_sql import demo as demo_task
-from taskctx_sql.cli_options import asynchronous, database_option, json_option, schema_option
+from taskctx_sql.cli_options import asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.errors import TaskContextError
-from taskctx_sql.opening import missing_file, open_store
+from taskctx_sql.opening import open_store
 from taskctx_sql.records import ContextKey
 from taskctx_sql.task import TaskContext
 
@@ -118,10 +118,7 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
     \b
     taskctx show demo index-0123456789ab --database-url sqlite:///taskctx-demo/demo.db
     """
-    url = database_url or f"json:///{settings.task_dir()}"
-    if (missing := missing_file(url)) is not None:
-        raise click.ClickException(f"there is no file {missing}: check the path")
-    async with open_store(url) as store:
+    async with opened_store(database_url) as store:
         context = TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=limit)
         await context.load()
     if context.is_new:

@@ -10,12 +10,10 @@ from typing import Any, Final
 
 import click
 
-from taskctx_sql import display, settings
-from taskctx_sql.cli_options import Moment, asynchronous, database_option, json_option, schema_option
-from taskctx_sql.opening import missing_file, open_store
+from taskctx_sql import display
+from taskctx_sql.cli_options import Moment, asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.records import ContextKey, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
-from taskctx_sql.store import Store
 from taskctx_sql.task import TaskContext
 
 _COLUMNS: Final = ("revision", "saved (UTC)", "run", "added", "removed", "what")
@@ -74,7 +72,7 @@ async def diff(
     \b
     taskctx diff u1 c1 3 7 --database-url sqlite:///tasks.db
     """
-    async with _store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         found = await store.difference(ContextKey(user, chat), old, new)
     if as_json:
         click.echo(json.dumps(_plain(found), indent=2, default=str))
@@ -177,17 +175,8 @@ COMMANDS: Final = (log, diff, restore, undo, fork)
 @asynccontextmanager
 async def _context(user: str, chat: str, database_url: str | None, schema: str | None) -> AsyncIterator[TaskContext]:
     """Yield the context, not loaded."""
-    async with _store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         yield TaskContext({"user_id": user, "chat_id": chat}, store=store)
-
-
-@asynccontextmanager
-async def _store(database_url: str | None, schema: str | None) -> AsyncIterator[Store]:
-    url = database_url or f"json:///{settings.task_dir()}"
-    if (missing := missing_file(url)) is not None:
-        raise click.ClickException(f"there is no file {missing}: check the path")
-    async with open_store(url, schema=schema) as store:
-        yield store
 
 
 def _what(revision: Revision) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import click
+
+from taskctx_sql import settings
+from taskctx_sql.opening import missing_file, open_store
+from taskctx_sql.store import Store
 
 database_option = click.option(
     "--database-url",
@@ -61,3 +66,13 @@ def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
         asyncio.run(command(*args, **options))
 
     return run
+
+
+@asynccontextmanager
+async def opened_store(database_url: str | None, schema: str | None = None) -> AsyncIterator[Store]:
+    """Yield the store that a command is about: without an address, the folder of JSON files. None is made."""
+    url = database_url or f"json:///{settings.task_dir()}"
+    if (missing := missing_file(url)) is not None:
+        raise click.ClickException(f"there is no file {missing}: check the path")
+    async with open_store(url, schema=schema) as store:
+        yield store

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from taskctx_sql import display, settings
+from taskctx_sql import display
 from taskctx_sql.cli_options import (
     asynchronous,
     chat_option,
     database_option,
     json_option,
     limit_option,
+    opened_store,
     schema_option,
     since_option,
     until_option,
     user_option,
 )
 from taskctx_sql.errors import ContextNotFoundError
-from taskctx_sql.opening import missing_file, open_store
 from taskctx_sql.records import ContextKey, ContextUpdate, StoredUpdate
 from taskctx_sql.store import Feature, Store
 
@@ -127,7 +127,7 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
     from taskctx_sql.sql import reports
     from taskctx_sql.sql.store import SqlStore
 
-    async with _store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         if isinstance(store, SqlStore):
             found = await reports.contexts(store, **_asked(filters))
         else:
@@ -201,7 +201,7 @@ def tail(
 
     async def follow() -> None:
         key = ContextKey(user, chat)
-        async with _store(database_url, schema) as store:
+        async with opened_store(database_url, schema) as store:
             newest = [row async for row in _newest(store, key, lines)]
             last = max((row.seq for row in newest), default=0)
             if not lines:
@@ -258,19 +258,10 @@ def _print_update(row: StoredUpdate, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _store(database_url: str | None, schema: str | None) -> AsyncIterator[Store]:
-    url = database_url or f"json:///{settings.task_dir()}"
-    if (missing := missing_file(url)) is not None:
-        raise click.ClickException(f"there is no file {missing}: check the path")
-    async with open_store(url, schema=schema) as store:
-        yield store
-
-
-@asynccontextmanager
 async def _database(database_url: str | None, schema: str | None) -> AsyncIterator[SqlStore]:
     from taskctx_sql.sql.store import SqlStore
 
-    async with _store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         if not isinstance(store, SqlStore):
             raise click.ClickException(
                 f"{store.address} is a folder of JSON files, and SQL answers this: name a database with --database-url"
