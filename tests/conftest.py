@@ -104,7 +104,11 @@ def _new_database(server: str, *, row_level_security: bool = False) -> Iterator[
     url = _database(server, name)
 
     async def leave() -> int:
-        left = await _open_connections(server, name)
+        # The server hears of the end of a connection after its client.
+        for _ in range(100):
+            if not (left := await _open_connections(server, name)):
+                break
+            await asyncio.sleep(0.05)
         await _command(server, f"DROP DATABASE {name} WITH (FORCE)")
         return left
 

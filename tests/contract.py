@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from typing import Any
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, ContextUpdate, Feature, Store, TaskContext
 from taskctx_sql.records import Delta, Run, StoredUpdate
+
+RETURNED_WITHIN: Final = 5.0
 
 
 def new_run(saves: int = 1, **more: Any) -> Run:
@@ -47,3 +52,15 @@ async def expect_reload(store: Store, context: TaskContext) -> None:
     else:
         assert list(found["file_tracker"]) == list(expected["file_tracker"])
     assert found == expected
+
+
+async def never_returned(engine: AsyncEngine) -> int:
+    """How many connections the pool misses, also after a while. Ask before the engine is disposed of: then it forgets.
+
+    Right after a save one may well be out, since those who watch are told apart from it.
+    """
+    pool: Any = engine.pool
+    until = time.monotonic() + RETURNED_WITHIN
+    while (out := int(pool.checkedout())) and time.monotonic() < until:  # noqa: ASYNC110 - a pool tells no event
+        await asyncio.sleep(0.01)
+    return out

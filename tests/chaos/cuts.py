@@ -19,6 +19,7 @@ from tests.chaos.proxy import Cut, Proxy
 from tests.chaos.server import ask, new_database
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Careless
+from tests.contract import never_returned
 
 CALLERS: Final = 6
 CHATS: Final = 3
@@ -65,8 +66,8 @@ async def _some_cuts(setup: Setup, url: str, result: Result, *, own_engine: bool
                 entries = [entry for caller in callers if caller.chat == chat for entry in caller.acknowledged]
                 result.acknowledged += len(entries)
                 result.findings.add(await examine(store, chat, entries))
-            if engine is not None and (out := _checked_out(engine)):
-                result.problems.append(f"{out} connections are checked out at the end")
+            if engine is not None and (out := await never_returned(engine)):
+                result.problems.append(f"{out} connections were never returned to the pool")
             await _expect_none(url, _AT_WORK, "sessions are in a transaction at the end", result)
         await _expect_none(url, _CONNECTED, "connections are open after the store was closed", result)
         result.cycles += proxy.cuts
@@ -123,11 +124,6 @@ async def _opened(url: str, own_engine: bool, blindly: bool) -> AsyncIterator[tu
             yield (Careless(store) if blindly else store), engine
     finally:
         await engine.dispose()
-
-
-def _checked_out(engine: AsyncEngine) -> int:
-    pool: Any = engine.pool
-    return int(pool.checkedout())
 
 
 async def _expect_none(url: str, question: str, what: str, result: Result) -> None:
