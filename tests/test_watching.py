@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.records import StoredUpdate
 from taskctx_sql.sql import dialect, watching
-from taskctx_sql.sql.hints import MOST_IDS, Telling, payload, told
+from taskctx_sql.sql.hints import MOST_IDS, Hints, Telling, payload, told
+from taskctx_sql.sql.steps import Steps
 from tests.chaos.server import Server, new_database
 from tests.conftest import STORES
 from tests.contract import loaded, new_delta, stored
@@ -199,6 +200,33 @@ async def test_a_hint_that_comes_while_somebody_looks_counts(store: Store, user:
                 context.add_context_update("message", number)
                 await context.save()
             assert [row.update.data for row in await coming] == [0, 1, 2]
+
+
+async def test_a_hint_between_a_look_and_the_next_wait_counts(
+    sql_store: SqlStore, user: str, only_hints: float
+) -> None:
+    context = await saved(sql_store, user, "old")
+    hints = Hints(None)
+    looks = 0
+
+    async def read(steps: Callable[[], Steps[watching.Look]]) -> watching.Look:
+        nonlocal looks
+        looks += 1
+        look = await sql_store.read("look", steps, user_id=user)
+        if looks == 2:
+            # Too late for this look, and nobody will tell of it again.
+            context.add_context_update("message", "late")
+            await context.save()
+            hints.give()
+        return look
+
+    engine = sql_store.engine_name
+    async with aclosing(watching.watch(read, engine, context.key, 0, only_hints, hints)) as updates:
+        await take(updates, 1)
+        coming = await waits(updates)
+        assert looks == 1
+        hints.give()
+        assert (await coming).update.data == "late"
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "sqlite plain", "postgres", "postgres plain"])
