@@ -378,8 +378,10 @@ async def test_an_id_that_cannot_be_is_named_at_the_call(sql_store: SqlStore) ->
         sql_store.watch("u", "c" * 300)
 
 
-async def test_leaving_a_watch_leaves_nothing(store: Store, user: str) -> None:
-    await saved(store, user, "old")
+async def test_leaving_a_watch_leaves_nothing(store: Store, address: str, user: str) -> None:
+    # Whoever saved may still be telling of it.
+    async with open_store(address) as other:
+        await saved(other, user, "old")
     before = asyncio.all_tasks()
     for _ in range(3):
         async with aclosing(store.watch(user, "c1", after=1)) as updates:
@@ -391,8 +393,9 @@ async def test_leaving_a_watch_leaves_nothing(store: Store, user: str) -> None:
     assert listening_threads() == []
 
 
-async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, user: str) -> None:
-    await saved(store, user, *range(5))
+async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, address: str, user: str) -> None:
+    async with open_store(address) as other:
+        await saved(other, user, *range(5))
     before = asyncio.all_tasks()
 
     async def watch() -> None:
