@@ -24,6 +24,7 @@ from taskctx_sql.errors import (
     UnreadableFileError,
     UnsupportedByStoreError,
 )
+from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Head, Selection, choose_from
@@ -183,6 +184,7 @@ class JsonStore:
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The files do not know their users: each chat is listed for whoever asks."""
+        check_number("limit", limit, 0)
         return await self._in_thread(lambda: self._contexts_now(user_id, after, limit))
 
     async def delete(self, key: ContextKey, /) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from taskctx_sql.errors import LimitExceededError
+from taskctx_sql.errors import InvalidArgumentError, LimitExceededError
 
 # Of the JSON text of one value. In UTF-8 it may be four times as long, and Postgres stops at a gigabyte.
 MAX_VALUE_CHARACTERS: Final = 200_000_000
@@ -12,6 +12,8 @@ MAX_VALUE_CHARACTERS: Final = 200_000_000
 MAX_SAVE_ROWS: Final = 5_000_000
 # Of the files that a context tracks at a time: a load brings all of them.
 MAX_TRACKED_FILES: Final = 1_000_000
+# Of revisions, seqs and counts: what an integer column takes.
+MAX_NUMBER: Final = 2**63 - 1
 
 
 def check_text(text: str, place: str) -> str:
@@ -38,3 +40,16 @@ def check_save(rows: int, tracked_files: int) -> None:
     if tracked_files > MAX_TRACKED_FILES:
         remedy = "take files that no longer matter out of file_tracker"
         raise LimitExceededError("files tracked in one context", tracked_files, MAX_TRACKED_FILES, remedy)
+
+
+def check_number(argument: str, value: Any, least: int, *, optional: bool = False) -> None:
+    """See that an argument is a number that a store can be asked for.
+
+    Raises:
+        InvalidArgumentError: It is no whole number, or one that no store has.
+    """
+    if value is None and optional:
+        return
+    if type(value) is not int or not least <= value <= MAX_NUMBER:
+        allowed = f"{'None or ' if optional else ''}a whole number, {least} or more"
+        raise InvalidArgumentError(argument, value, f"{allowed}, below 2^63")

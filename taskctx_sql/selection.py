@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.limits import check_number
 
-T = TypeVar("T")
+Y = TypeVar("Y")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         for name, least in (("history_limit", 0), ("max_chars", 0), ("revision", 1)):
-            value = getattr(self, name)
-            if value is not None and (not _is_whole(value) or value < least):
-                raise InvalidArgumentError(name, value, f"None or a whole number, {least} or more")
+            check_number(name, getattr(self, name), least, optional=True)
         at = self.at
         if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at)):
             raise InvalidArgumentError("at", at, "None or a time in seconds since the epoch")
@@ -97,34 +97,37 @@ class Chosen(NamedTuple):
 
 
 Ask = Window | Members | Kept
+# Reads the heads that are asked for, in steps of whatever kind.
+Read = Callable[[Ask], Generator[Y, S, Sequence[Head]]]
 
 # How many heads are looked at first; each time there are not enough, four times as many.
 FIRST_WINDOW = 200
 LARGEST_WINDOW = 20_000
 
 
-def choose(selection: Selection, next_seq: int) -> Generator[Ask, Sequence[Head], Chosen]:
-    """Choose the newest updates that fit.
+def choose(selection: Selection, next_seq: int, read: Read[Y, S]) -> Generator[Y, S, Chosen]:
+    """Choose the newest updates that fit, in the steps of the reading.
 
-    It asks for heads, and is sent them; so it does not matter where they are. Updates of one group come together or
-    not at all, in the place of the newest of them. The first that does not fit is the last that is looked at.
+    Updates of one group come together or not at all, in the place of the newest of them. The first that does not fit
+    is the last that is looked at.
 
     Args:
         selection: What is asked for; heads are of its types alone.
         next_seq: Beyond the newest update.
+        read: Where heads come from.
     """
     budget = _Budget(selection.max_chars, selection.history_limit)
     if selection.keep_types:
-        for head in (yield Kept()):
+        for head in (yield from read(Kept())):
             if head.seq not in budget.taken:
-                budget.pay((yield from _together(head)))
+                budget.pay((yield from _together(head, read)))
     low, high, size = next_seq, next_seq, FIRST_WINDOW
     while low > 1:
         low, high, size = max(1, low - size), low, min(size * 4, LARGEST_WINDOW)
-        for head in reversed((yield Window(low, high))):
+        for head in reversed((yield from read(Window(low, high)))):
             if head.seq in budget.taken:
                 continue
-            unit = yield from _together(head)
+            unit = yield from _together(head, read)
             if not budget.fits(unit):
                 return Chosen(sorted(budget.taken), True)
             budget.pay(unit)
@@ -135,27 +138,30 @@ def choose_from(selection: Selection, heads: Sequence[tuple[Head, str]]) -> Chos
     """Choose from heads that are all at hand, each with its update's type."""
     allowed = None if selection.types is None else {*selection.types, *selection.keep_types}
     wanted = [(head, kind) for head, kind in heads if allowed is None or kind in allowed]
-    steps = choose(selection, heads[-1][0].seq + 1 if heads else 1)
-    answer: Sequence[Head] | None = None
-    while True:
-        try:
-            ask = steps.send(answer)  # type: ignore[arg-type]  # the first one is None, as generators want it
-        except StopIteration as end:
-            chosen: Chosen = end.value
-            return chosen
+
+    def read(ask: Ask) -> Generator[None, None, Sequence[Head]]:
+        # A generator without steps: nothing has to be waited for.
+        yield from ()
         match ask:
             case Window(low, high):
-                answer = [head for head, _ in wanted if low <= head.seq < high]
+                return [head for head, _ in wanted if low <= head.seq < high]
             case Members(group):
-                answer = [head for head, _ in wanted if head.group == group]
+                return [head for head, _ in wanted if head.group == group]
             case Kept():
-                answer = [head for head, kind in wanted if kind in selection.keep_types]
+                return [head for head, kind in wanted if kind in selection.keep_types]
+
+    choosing = choose(selection, heads[-1][0].seq + 1 if heads else 1, read)
+    try:
+        next(choosing)
+    except StopIteration as end:
+        chosen: Chosen = end.value
+    return chosen
 
 
-def _together(head: Head) -> Generator[Ask, Sequence[Head], Sequence[Head]]:
+def _together(head: Head, read: Read[Y, S]) -> Generator[Y, S, Sequence[Head]]:
     if head.group is None:
         return [head]
-    return (yield Members(head.group))
+    return (yield from read(Members(head.group)))
 
 
 class _Budget:
@@ -175,7 +181,3 @@ class _Budget:
             self.taken.add(head.seq)
             self._chars -= head.chars
             self._count -= 1
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 
@@ -126,6 +127,7 @@ class Store(Protocol):
             limit: How many at the most.
 
         Raises:
+            InvalidArgumentError: A value is not what it must be.
             ContextNotFoundError: The store does not have the context.
             UnsupportedByStoreError: The store keeps none.
         """
@@ -134,6 +136,7 @@ class Store(Protocol):
         """Return how two revisions of a context differ.
 
         Raises:
+            InvalidArgumentError: One is no number of a revision.
             ContextNotFoundError: The store does not have the context.
             RevisionNotFoundError: It has no such revision, or no longer all of it.
             UnsupportedByStoreError: The store keeps none.
@@ -143,6 +146,7 @@ class Store(Protocol):
         """Make a new context of the same user that starts from one, and return its key.
 
         Raises:
+            InvalidArgumentError: That is no number of a revision.
             ContextNotFoundError: The store does not have the context.
             ContextExistsError: There is a context of the new chat already.
             RevisionNotFoundError: The context has no such revision, or no longer all of it.
@@ -182,6 +186,10 @@ class Store(Protocol):
             user_id: Whose.
             after: The last one of the page before, or None for the first page.
             limit: How many at the most.
+
+        Raises:
+            InvalidArgumentError: The limit is not a number, 0 or more.
+            StoreError: The store failed.
         """
 
     async def delete(self, key: ContextKey, /) -> bool:
@@ -197,8 +205,7 @@ def check_watch(after: int, poll_interval: float) -> None:
     Raises:
         InvalidArgumentError: It does not.
     """
-    if type(after) is not int or after < 0:
-        raise InvalidArgumentError("after", after, "the seq of an update, or 0 for all of them")
+    check_number("after", after, 0)
     if not isinstance(poll_interval, int | float) or not poll_interval > 0:
         raise InvalidArgumentError("poll_interval", poll_interval, "a number of seconds above 0")
 

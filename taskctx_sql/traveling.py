@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Self
 
 from taskctx_sql.errors import ContextNotFoundError, UnsupportedByStoreError
+from taskctx_sql.limits import check_number
 from taskctx_sql.records import Operation
 from taskctx_sql.revisions import Revision
-from taskctx_sql.selection import Selection
 from taskctx_sql.store import Feature, Store
 from taskctx_sql.stored import StoredContext
 
@@ -26,6 +26,7 @@ class TravelingContext(StoredContext):
             limit: How many at the most.
 
         Raises:
+            InvalidArgumentError: A value is not what it must be.
             ContextNotFoundError: The store does not have the context.
             UnsupportedByStoreError: The store keeps none.
         """
@@ -39,12 +40,13 @@ class TravelingContext(StoredContext):
         stays in the record, and `undo` takes the restore back.
 
         Raises:
+            InvalidArgumentError: That is no number of a revision.
             UnsavedChangesError: There are unsaved changes here.
             ContextNotFoundError: The store does not have the context.
             RevisionNotFoundError: It has no such revision, or what was removed since was pruned.
             UnsupportedByStoreError: The store keeps no revisions.
         """
-        Selection(revision=revision)
+        check_number("revision", revision, 1)
         return await self._operate("restore", revision)
 
     async def undo(self) -> int:
@@ -70,6 +72,7 @@ class TravelingContext(StoredContext):
             revision: Which state; the one that is shown if not given.
 
         Raises:
+            InvalidArgumentError: That is no number of a revision.
             ContextExistsError: There is a context of that chat already.
             UnsavedChangesError: There are unsaved changes here.
             ContextNotFoundError: The store does not have the context.

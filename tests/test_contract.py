@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskctx_sql import ContextKey, ContextUpdate, Feature, Store
-from taskctx_sql.errors import InvalidIdError, StaleContextError, StoreClosedError
+from taskctx_sql.errors import InvalidArgumentError, InvalidIdError, StaleContextError, StoreClosedError
 from taskctx_sql.records import FileChange, MappingChange
 from tests.contract import all_rows, new_delta, new_run, stored
 
@@ -472,6 +472,12 @@ async def test_a_list_comes_in_pages_that_miss_none_and_repeat_none(store: Store
         after = page[-1]
     assert [len(page) for page in pages] == [3, 3, 1]
     assert sorted(chat for page in pages for chat in page) == [f"c{number}" for number in range(7)]
+
+
+async def test_a_page_of_no_size_is_refused(store: Store, user: str) -> None:
+    for wrong in (-1, "3", None, 2**63):
+        with pytest.raises(InvalidArgumentError, match="limit"):
+            await store.contexts(user, limit=wrong)  # type: ignore[arg-type]
 
 
 async def test_nobody_has_contexts_at_first(store: Store, user: str) -> None:

@@ -168,11 +168,20 @@ async def test_a_revision_that_is_not_there_is_named(store: Store, user: str, re
 
 async def test_what_is_no_revision_is_refused(store: Store, user: str) -> None:
     context = await grown(store, user)
-    for bad in (0, -1, True, 1.5, "2"):
-        with pytest.raises(InvalidArgumentError):
-            await context.load(revision=bad)  # type: ignore[arg-type]
-        with pytest.raises(InvalidArgumentError):
-            await context.restore(bad)  # type: ignore[arg-type]
+    for bad in (0, -1, True, 1.5, "2", 2**63):
+        calls: list[Awaitable[Any]] = [
+            context.load(revision=bad),  # type: ignore[arg-type]
+            context.restore(bad),  # type: ignore[arg-type]
+            context.fork("new", bad),  # type: ignore[arg-type]
+            store.difference(context.key, 1, bad),  # type: ignore[arg-type]
+            store.difference(context.key, bad, 1),  # type: ignore[arg-type]
+            context.revisions(before=bad),  # type: ignore[arg-type]
+        ]
+        for refused in calls:
+            error = await unchanged(store, context.key, refused, InvalidArgumentError)
+            assert repr(bad) in str(error)
+    for missing in (context.restore(None), store.difference(context.key, None, 1)):  # type: ignore[arg-type]
+        await unchanged(store, context.key, missing, InvalidArgumentError)
     for wrong in ({"revision": 1, "at": 5.0}, {"at": float("nan")}, {"types": "message"}, {"max_chars": -1}):
         with pytest.raises(InvalidArgumentError):
             await store.load(context.key, **wrong)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from taskctx_sql.selection import Ask, Chosen, Head, Kept, Members, Selection, Window, choose
+from taskctx_sql.selection import Ask, Head, Kept, Members, Selection, Window, choose
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
@@ -29,16 +29,12 @@ def chosen(
         selection: What is asked for.
         columns: What to read of each update.
     """
-    asking = choose(selection, next_seq)
-    heads: Sequence[Head] | None = None
-    while True:
-        try:
-            ask = asking.send(heads)  # type: ignore[arg-type]  # the first one is None, as generators want it
-        except StopIteration as end:
-            found: Chosen = end.value
-            break
-        step = _heads(engine, ask, then, selection)
-        heads = [Head(*row) for row in (yield step) or ()]
+
+    def read(ask: Ask) -> Steps[list[Head]]:
+        rows = yield _heads(engine, ask, then, selection)
+        return [Head(*row) for row in rows or ()]
+
+    found = yield from choose(selection, next_seq, read)
     if not found.seqs:
         return [], found.earlier
     seqs = dialect.list_value(engine, found.seqs)

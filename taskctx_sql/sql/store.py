@@ -21,6 +21,7 @@ from taskctx_sql.errors import (
     StoreClosedError,
     WrongEventLoopError,
 )
+from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
@@ -224,20 +225,24 @@ class SqlStore:
 
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         """See `Store.revisions`."""
+        check_number("before", before, 1, optional=True)
+        check_number("limit", limit, 0)
         return await self._do_read("list revisions", lambda: telling.list_revisions(key, before, limit), key.user_id)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """See `Store.difference`."""
+        check_number("old", old, 1)
+        check_number("new", new, 1)
         return await self._do_read("compare", lambda: telling.compare(self._engine_name, key, old, new), key.user_id)
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         """See `Store.fork`."""
         new, at = ContextKey(key.user_id, chat_id), time.time()
-        selection = Selection(revision=revision)
+        check_number("revision", revision, 1, optional=True)
         run = Run(str(uuid.uuid4()), 1, at)
         if self._replica is not None:
             self._replica.note(new, 1)
-        steps = partial(forking.fork, self._engine_name, key, new, selection.revision, run, at)
+        steps = partial(forking.fork, self._engine_name, key, new, revision, run, at)
         await self.write("fork", steps, user_id=key.user_id)
         return new
 
@@ -254,6 +259,7 @@ class SqlStore:
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The order is that of their making."""
+        check_number("limit", limit, 0)
         user = ContextKey(user_id, "").user_id
         return await self._do_read("list", lambda: loading.list_contexts(user, after, limit), user)
 

@@ -31,12 +31,12 @@ def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[lis
     found = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
     told = []
     for place, (revision, saved_at, run_id, next_seq, added, removed, *more) in enumerate(found[:limit]):
-        before = found[place + 1][3] if place + 1 < len(found) else 1
+        began = found[place + 1][3] if place + 1 < len(found) else 1
         if added is None and revision > 1 and place + 1 == len(found):
             # The one before is not known: the database is older than the table.
             counted = yield Step(_count_added(), {"ident": ident, "revision": revision}, reads=True)
             added = counted[0][0] if counted else 0
-        come = next_seq - before if added is None else added
+        come = next_seq - began if added is None else added
         told.append(Revision(revision, saved_at, run_id, come, removed or 0, bool(more[0]), *more[1:]))
     return told
 
