@@ -13,7 +13,7 @@ import click
 from taskctx_sql import display
 from taskctx_sql.cli_options import Moment, asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.records import ContextKey, StoredUpdate
-from taskctx_sql.revisions import Difference, Revision
+from taskctx_sql.revisions import MISSING, Difference, Revision
 from taskctx_sql.task import TaskContext
 
 _COLUMNS: Final = ("revision", "saved (UTC)", "run", "added", "removed", "what")
@@ -161,7 +161,7 @@ async def fork(
     """
     async with _context(user, chat, database_url, schema) as context:
         forked = await context.fork(new_chat, revision)
-    count = len(forked.context_history)
+        count = (await forked.revisions(limit=1))[0].added
     _say(
         {"user_id": user, "chat_id": new_chat, "updates": count},
         f"Made {user} / {new_chat} with {count:,} updates.",
@@ -174,9 +174,9 @@ COMMANDS: Final = (log, diff, restore, undo, fork)
 
 @asynccontextmanager
 async def _context(user: str, chat: str, database_url: str | None, schema: str | None) -> AsyncIterator[TaskContext]:
-    """Yield the context, not loaded."""
+    """Yield the context, not loaded. What it does is done in the database: no update is needed here."""
     async with opened_store(database_url, schema) as store:
-        yield TaskContext({"user_id": user, "chat_id": chat}, store=store)
+        yield TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=0)
 
 
 def _what(revision: Revision) -> str:
@@ -202,13 +202,21 @@ def _lines(found: Difference) -> list[str]:
     for mark, entries in (("-", found.removed_models), ("+", found.added_models)):
         lines += [f"{mark} model {entry.get('model_id')}: {entry.get('mode')}" for entry in entries]
     for name, changes in (("metadata", found.metadata), ("toggle", found.toggles)):
-        lines += [f"~ {name} {key}: {before!r} -> {after!r}" for key, (before, after) in changes.items()]
+        lines += [_change(f"{name} {key}", before, after) for key, (before, after) in changes.items()]
     return lines
 
 
 def _update(row: StoredUpdate) -> str:
     data = json.dumps(row.update.data, default=str, ensure_ascii=False)
     return f"{row.seq:>6}  {display.when(row.update.timestamp)}  {row.update.update_type!s:16} {data}"
+
+
+def _change(name: str, before: Any, after: Any) -> str:
+    if before is MISSING:
+        return f"+ {name}: {after!r}"
+    if after is MISSING:
+        return f"- {name}: {before!r}"
+    return f"~ {name}: {before!r} -> {after!r}"
 
 
 def _operation(entry: Any) -> str:
@@ -221,11 +229,16 @@ def _plain(found: Difference) -> dict[str, Any]:
         for name, rows in (("added", found.added), ("removed", found.removed))
     }
     changes = {
-        name: {str(key): {"old": old, "new": new} for key, (old, new) in pairs.items()}
+        name: {str(key): _sides(*pair) for key, pair in pairs.items()}
         for name, pairs in (("files", found.files), ("metadata", found.metadata), ("toggles", found.toggles))
     }
     models = {"added_models": list(found.added_models), "removed_models": list(found.removed_models)}
     return {"old": found.old, "new": found.new, **updates, **models, **changes}
+
+
+def _sides(old: Any, new: Any) -> dict[str, Any]:
+    """Return both values by their side; a key that is not there has none, which null would not tell."""
+    return {side: value for side, value in (("old", old), ("new", new)) if value is not MISSING}
 
 
 def _seconds(at: date | datetime) -> float:

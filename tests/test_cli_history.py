@@ -50,6 +50,18 @@ def test_a_diff_names_each_change(recorded: str, user: str) -> None:
     assert "are the same" in taskctx("diff", user, "c1", "3", "3", "--database-url", recorded).stdout
 
 
+async def test_a_key_that_was_not_there_has_no_value(recorded: str, user: str) -> None:
+    async with open_store(recorded) as store:
+        context = await loaded(store, user)
+        del context.metadata["number"]
+        context.metadata["late"] = "MISSING"
+        await context.save()
+    found = parsed("diff", user, "c1", "4", "5", "--database-url", recorded)
+    assert found["metadata"] == {"number": {"old": 2}, "late": {"new": "MISSING"}}
+    lines = taskctx("diff", user, "c1", "4", "5", "--database-url", recorded).stdout.splitlines()
+    assert sorted(lines) == ["+ metadata late: 'MISSING'", "- metadata number: 2"]
+
+
 def test_a_restore_and_its_undo(recorded: str, user: str) -> None:
     assert parsed("restore", user, "c1", "2", "--database-url", recorded) == {"restored": 2, "revision": 5}
     shown = parsed("show", user, "c1", "--database-url", recorded)
