@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import SqlStore, TaskContext
+from taskctx_sql import ContextKey, SqlStore, TaskContext
+from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.sql import reports
 from tests.conftest import Clock
 
@@ -148,3 +149,15 @@ async def test_a_search_goes_on_where_it_ended(told: SqlStore, user: str) -> Non
     while found := await reports.search(told, "say", user=user, limit=5, after=paged[-1] if paged else None):
         paged += found
     assert paged == everything
+
+
+async def test_a_page_of_no_size_is_refused(told: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c0")
+    wrongs: list[Any] = [-1, "3", 2**63]
+    for wrong in wrongs:
+        pages = [report(told, limit=wrong) for report in REPORTS.values()]
+        pages += [reports.search(told, "Say", limit=wrong)]
+        pages += [reports.timeline(told, key, limit=wrong), reports.context_runs(told, key, limit=wrong)]
+        for refused in pages:
+            with pytest.raises(InvalidArgumentError, match="limit"):
+                await refused

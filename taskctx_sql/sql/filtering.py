@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 
 import sqlalchemy as sa
 
+from taskctx_sql.limits import check_number
 from taskctx_sql.sql.rows import AnyRow
 
 T = TypeVar("T")
@@ -114,7 +115,12 @@ def beyond(order: Sequence[Order], after: Any) -> sa.ColumnElement[bool]:
 
 
 def page(statement: sa.Select[Any], order: Sequence[Order], after: Any, limit: int) -> sa.Select[Any]:
-    """Return the statement for a page of at most ``limit`` rows."""
+    """Return the statement for a page of at most ``limit`` rows.
+
+    Raises:
+        InvalidArgumentError: The limit is not a number, 0 or more.
+    """
+    check_number("limit", limit, 0)
     if after is not None:
         statement = statement.where(beyond(order, after))
     ways = [by.column.desc() if by.descending else by.column.asc() for by in order]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, Unpack
 
 import sqlalchemy as sa
 
+from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary
 from taskctx_sql.sql import dialect, rows, views
 from taskctx_sql.sql.filtering import PAGE, Filters, Order, columns_of, page, typed, when, whose
@@ -181,6 +182,7 @@ async def search(
 
 async def timeline(store: SqlStore, key: ContextKey, *, limit: int = 20) -> list[TimelineEntry]:
     """Return the newest updates of the whole record, the removed ones included, oldest first."""
+    check_number("limit", limit, 0)
     statement = (
         sa.select(
             updates.c.seq,
@@ -223,6 +225,7 @@ async def files_by_operation(store: SqlStore, key: ContextKey) -> list[Count]:
 
 async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> list[RunReport]:
     """Return the newest runs and how many updates each one wrote, oldest first."""
+    check_number("limit", limit, 0)
     ident = rows.context_id(key)
     written = (
         sa.select(updates.c.run_id, sa.func.count().label("written"))
