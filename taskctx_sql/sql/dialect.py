@@ -42,9 +42,11 @@ _DRIVERS: Final = {
 
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
-_TRANSIENT_STATES: Final = ("55P03",)
-# Classes that say no for sure, even at COMMIT: not supported, data, constraint, syntax.
-_DEFINITE_CLASSES: Final = ("0A", "22", "23", "42")
+_TRANSIENT_STATES: Final = ("55P03", "25006")
+# Classes that say no for sure, even at COMMIT: not supported, data, constraint, transaction state, syntax.
+_DEFINITE_CLASSES: Final = ("0A", "22", "23", "25", "42")
+# Writing was asked of a server that only reads: after a failover, the old primary.
+_READ_ONLY_STATE: Final = "25006"
 
 
 class Verdict(Enum):
@@ -375,6 +377,8 @@ def judge(error: BaseException) -> Verdict:
     if state is not None:
         transient = state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
         return Verdict.TRANSIENT if transient else Verdict.FINAL
+    if _is_out_of_step(error):
+        return Verdict.TRANSIENT
     orig = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(orig, sqlite3.Error):
         code = getattr(orig, "sqlite_errorcode", 0) & 0xFF
@@ -384,6 +388,26 @@ def judge(error: BaseException) -> Verdict:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Verdict.TRANSIENT
     return Verdict.FINAL
+
+
+def tells_of_failover(error: BaseException) -> bool:
+    """Whether an error says that the connection leads to a server that only reads."""
+    return sqlstate(error) == _READ_ONLY_STATE
+
+
+def breaks_connection(error: BaseException) -> bool:
+    """Whether the connection that an error came from is of no use any more, though it may look whole."""
+    return tells_of_failover(error) or _is_out_of_step(error)
+
+
+def _is_out_of_step(error: BaseException) -> bool:
+    """Whether asyncpg lost track of what the server sent; its error is none of the driver's usual ones."""
+    causes = (error, getattr(error, "orig", None), error.__cause__)
+    return any(
+        kind.__name__ == "InternalClientError" and kind.__module__.startswith("asyncpg")
+        for cause in causes
+        for kind in type(cause).__mro__
+    )
 
 
 # What Postgres says of prepared statements that it does not know, or knows already.

@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import TaskContextError
-from taskctx_sql.sql import dialect, tenants
+from taskctx_sql.sql import dialect, failover, tenants
 from taskctx_sql.sql.retrying import InDoubtError
 
 
@@ -49,6 +49,7 @@ class PostgresConnection:
         self._engine = engine
         self._held: AsyncConnection | None = None
         self._driver: asyncpg.Connection | None = None
+        self._generation = 0
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
@@ -67,6 +68,8 @@ class PostgresConnection:
         except BaseException as error:
             lost = connection.is_closed()
             await self._drop()
+            if dialect.tells_of_failover(error):
+                await failover.give_up(self._engine)
             if lost and isinstance(error, asyncpg.InterfaceError):
                 # Used after it broke, the driver blames its user.
                 raise ConnectionError(str(error)) from error
@@ -79,9 +82,11 @@ class PostgresConnection:
             await held.close()
 
     async def _get(self) -> asyncpg.Connection:
-        if self._driver is not None and self._driver.is_closed():
+        generation = failover.generation(self._engine)
+        if self._driver is not None and (self._driver.is_closed() or self._generation != generation):
             await self._drop()
         if self._driver is None:
+            self._generation = generation
             self._held = await self._engine.connect()
             raw = await self._held.get_raw_connection()
             driver: asyncpg.Connection | None = raw.driver_connection

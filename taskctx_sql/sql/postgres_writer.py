@@ -222,6 +222,8 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
     except Exception as error:
         if dialect.is_in_doubt_at_commit(error):
             raise InDoubtError from error
+        if dialect.breaks_connection(error):
+            raise
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK;")
         # Refused as a whole: the plain way finds out whose fault it was.

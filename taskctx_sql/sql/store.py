@@ -25,7 +25,7 @@ from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import citus, dialect, forking, loading, saving, telling, tenants, watching
+from taskctx_sql.sql import citus, dialect, failover, forking, loading, saving, telling, tenants, watching
 from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.listening import listening, notify
@@ -392,9 +392,13 @@ class SqlStore:
         async with turn or nullcontext():
             try:
                 async with dialect.transaction(self._engine, write=write) as connection:
-                    if named is not None:
-                        await tenants.name(connection, named)
-                    yield connection
+                    try:
+                        if named is not None:
+                            await tenants.name(connection, named)
+                        yield connection
+                    except Exception as error:
+                        await failover.drop(connection, error)
+                        raise
                     committing = write
             except Exception as error:
                 if committing and dialect.is_in_doubt_at_commit(error):
