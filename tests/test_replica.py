@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import InvalidAddressError, LostContextError, StaleContextError, StoreFailedError
+from taskctx_sql.housekeeping import erase, prune
+from taskctx_sql.retention import Retention
 from taskctx_sql.sql import replica, reports, tables
 from tests.chaos.server import Server, ask, new_database
 from tests.contract import all_rows, loaded, new_delta, stored
@@ -101,6 +104,18 @@ async def test_what_was_deleted_stays_away(pair: Pair, user: str) -> None:
     assert await all_rows(pair.store, key) == []
     await pair.store.save(new_delta(key, "new"))
     assert await stored(pair.store, key) == ["new"]
+
+
+async def test_what_was_erased_or_pruned_stays_away(pair: Pair, user: str) -> None:
+    for chat in ("erased", "pruned"):
+        await pair.elsewhere(user, "old", chat=chat)
+    await pair.standby.catch_up()
+    await pair.standby.pause()
+    await erase(pair.store, user, "erased")
+    await prune(pair.store, Retention(max_age=0), user_id=user, now=time.time() + 60)
+    for chat in ("erased", "pruned"):
+        assert (await pair.store.load(ContextKey(user, chat))).revision == 0
+        assert await all_rows(pair.store, ContextKey(user, chat)) == []
 
 
 async def test_no_load_goes_back_behind_one_before(pair: Pair, user: str) -> None:

@@ -261,6 +261,32 @@ async def test_a_difference_names_what_came_and_went(store: Store, user: str) ->
     assert not await store.difference(context.key, 1, 4)
 
 
+async def test_a_difference_goes_by_type_and_knows_a_nan_again(store: Store, user: str) -> None:
+    nan = float("nan")
+    context = await loaded(store, user)
+    same = {"nan": nan, "deep": [{"nan": nan}], "order": {"a": 1, "b": 2}}
+    typed: dict[Any, Any] = {"flag": 1, "deep flag": {"x": [0]}, "number": 1.0, 1: "key", "gone": None}
+    metadata: dict[Any, Any] = context.metadata
+    metadata |= same | typed
+    context.file_tracker["f"] = {"size": nan}
+    await context.save()
+    metadata["order"] = {"b": 2, "a": 1}
+    metadata.update({"flag": True, "deep flag": {"x": [False]}, "number": 1})
+    del metadata["gone"], metadata[1]
+    metadata[True] = "key"
+    await context.save()
+    found = await store.difference(context.key, 1, 2)
+    assert {key: list(map(repr, pair)) for key, pair in found.metadata.items()} == {
+        "flag": ["1", "True"],
+        "deep flag": ["{'x': [0]}", "{'x': [False]}"],
+        "number": ["1.0", "1"],
+        "gone": ["None", "MISSING"],
+        1: ["'key'", "'key'"],
+    }
+    assert not found.files
+    assert not await store.difference(context.key, 2, 2)
+
+
 # Going back.
 
 

@@ -74,6 +74,7 @@ class Pruning:
     async def erase(self, old: Old, *, guarded: bool) -> int:
         """Erase a context; return 0 if it is guarded and somebody saved to it."""
         updated_at = old.updated_at if guarded else None
+        self._store.note_gone(ContextKey(old.user_id, old.chat_id))
         while True:
             counts, done = await self._write(partial(pruning.erase_some, old.ident, updated_at, self._batch))
             self._pruned.add(counts)

@@ -265,9 +265,13 @@ class SqlStore:
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
+        self.note_gone(key)
+        return await self.write("delete", lambda: loading.erase(key), user_id=key.user_id)
+
+    def note_gone(self, key: ContextKey) -> None:
+        """Know from now on that a context is to be gone: a replica that still has it is not asked for it."""
         if self._replica is not None:
             self._replica.note(key, NEVER)
-        return await self.write("delete", lambda: loading.erase(key), user_id=key.user_id)
 
     async def query(
         self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None = None, may_lag: bool = True

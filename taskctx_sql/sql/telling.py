@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from taskctx_sql import codec
 from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, StoredUpdate
 from taskctx_sql.revisions import MISSING, Difference, Revision
@@ -99,9 +100,34 @@ def _newest(key: ContextKey) -> Steps[int]:
 
 def _changed(old: Any, new: Any, *, missing: Any) -> dict[Any, tuple[Any, Any]]:
     if not isinstance(old, dict) or not isinstance(new, dict):
-        return {} if old == new else {None: (old, new)}
-    both = {key: (old.get(key, missing), new.get(key, missing)) for key in {**old, **new}}
-    return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
+        return {} if _is_same(old, new) else {None: (old, new)}
+    before, after = ({_key(key): (key, value) for key, value in mapping.items()} for mapping in (old, new))
+    nothing = (None, missing)
+    changed: dict[Any, tuple[Any, Any]] = {}
+    for name in {**before, **after}:
+        if name not in before or name not in after:
+            key = (before.get(name) or after[name])[0]
+            # Keys of two types may be equal: then one name stands for both.
+            gone, come = changed.get(key, (missing, missing))
+            one, other = before.get(name, nothing)[1], after.get(name, nothing)[1]
+            changed[key] = (gone if one is missing else one, come if other is missing else other)
+        elif not _is_same(before[name][1], after[name][1]):
+            changed[before[name][0]] = (before[name][1], after[name][1])
+    return changed
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same as they are stored: 1 is not True, and NaN is NaN."""
+    if type(one) is dict and type(other) is dict:
+        before, after = ({_key(key): value for key, value in mapping.items()} for mapping in (one, other))
+        return before.keys() == after.keys() and all(_is_same(value, after[key]) for key, value in before.items())
+    if type(one) is list and type(other) is list:
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return codec.encode(one, warn=False) == codec.encode(other, warn=False)
+
+
+def _key(key: Any) -> str:
+    return codec.encode(key, warn=False)
 
 
 # The statements.
