@@ -18,7 +18,9 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from taskctx_sql.encoding import MAX_INTEGER_BITS, TAGS, Encoding, from_file_tag, from_tag, text_of
+from taskctx_sql.encoding import MAX_INTEGER_BITS, Encoding, from_file_tag
+from taskctx_sql.foreign_values import shown, text_of
+from taskctx_sql.tags import TAGS, from_tag
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ __all__ = [
     "may_have_tags",
     "read_file_text",
     "read_file_value",
+    "shown",
     "text_of",
     "to_file_tree",
     "with_fresh_stack",

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from pathlib import Path, PurePath
 from typing import Any, Final
-from uuid import UUID
 
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
+from taskctx_sql.foreign_values import are_crowded, fields_of, is_model, number_of, shown, text_of
+from taskctx_sql.tags import FROM_TAG, LIST_TAGS, TAGS, TO_TAG, escape, from_tag
 
 # The lowest of the limits that a reader may have: Python 3.11 reads 993 levels, SQLite's JSON functions 1,000.
 MAX_DEPTH: Final = 900
@@ -23,77 +18,6 @@ MAX_INTEGER_BITS: Final = 63
 
 # How much of a place a message shows.
 SHOWN_PLACE: Final = 300
-
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def _escape(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _unescape(text: str) -> str:
-    value = json.loads(f'"{text}"')
-    assert isinstance(value, str)
-    return value
-
-
-def _time_text(value: time) -> str:
-    if value.tzinfo is not None and value.utcoffset() is None:
-        raise ValueError("a time of day in a zone whose offset depends on the date")
-    return value.isoformat()
-
-
-_TO_TAG: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
-    datetime: ("__datetime__", datetime.isoformat),
-    date: ("__date__", date.isoformat),
-    time: ("__time__", _time_text),
-    timedelta: ("__timedelta__", lambda value: str(Decimal(value // _MICROSECOND).scaleb(-6))),
-    UUID: ("__uuid__", str),
-    Decimal: ("__decimal__", str),
-    bytes: ("__bytes__", lambda value: base64.b64encode(value).decode("ascii")),
-    PurePath: ("__path__", str),
-}
-
-_FROM_TAG: Final[dict[str, Callable[[Any], Any]]] = {
-    "__datetime__": datetime.fromisoformat,
-    "__date__": date.fromisoformat,
-    "__time__": time.fromisoformat,
-    "__timedelta__": lambda text: timedelta(microseconds=int(Decimal(text).scaleb(6))),
-    "__uuid__": UUID,
-    "__decimal__": Decimal,
-    "__bytes__": lambda text: base64.b64decode(text, validate=True),
-    "__path__": Path,
-    "__tuple__": tuple,
-    "__set__": set,
-    "__frozenset__": frozenset,
-    "__items__": dict,
-    "__int__": lambda text: int(text, 16),
-    "__float__": float,
-    "__str__": _unescape,
-}
-
-TAGS: Final = frozenset(_FROM_TAG)
-# Those whose content is a list; the others' is a text.
-_LIST_TAGS: Final = frozenset({"__tuple__", "__set__", "__frozenset__", "__items__"})
-
-
-def from_tag(obj: dict[str, Any]) -> Any:
-    """Return what a tagged object stands for; any other stays as it is.
-
-    Raises:
-        ValueError: The content is not its tag's.
-    """
-    if len(obj) == 1:
-        ((tag, content),) = obj.items()
-        if tag in TAGS:
-            expected = list if tag in _LIST_TAGS else str
-            if not isinstance(content, expected):
-                raise ValueError(f"{tag} with a {type(content).__name__}")
-            try:
-                return _FROM_TAG[tag](content)
-            except (ArithmeticError, TypeError) as error:
-                raise ValueError(f"{tag}: {error}") from error
-    return obj
 
 
 def from_file_tag(obj: dict[str, Any]) -> Any:
@@ -106,7 +30,7 @@ def from_file_tag(obj: dict[str, Any]) -> Any:
 
 def _is_ours(tag: str, content: Any, steps: int = 8) -> bool:
     """Whether ``{tag: content}`` in a file is what we write for some value. It looks at the surface only."""
-    if type(content) is not (list if tag in _LIST_TAGS else str):
+    if type(content) is not (list if tag in LIST_TAGS else str):
         return False
     try:
         value = from_tag({tag: content})
@@ -114,7 +38,7 @@ def _is_ours(tag: str, content: Any, steps: int = 8) -> bool:
         return False
     if tag == "__tuple__":
         return True
-    if tag not in _LIST_TAGS:
+    if tag not in LIST_TAGS:
         return bool(Encoding(strict=True, warn=False, for_file=True).tree(value, "") == {tag: content})
     if len(value) != len(content):
         return False
@@ -197,13 +121,15 @@ class Encoding:
             if isinstance(opened, _Part) and opened.depth > MAX_DEPTH:
                 return self._as_text(value, place, "nested too deep", f"<{kind.__name__} nested too deep>")
             return opened
-        except UnstorableValueError:
+        except (UnstorableValueError, LossyValueWarning):
+            # The second is raised where a program made errors of warnings.
             raise
         except Exception as error:
             # A user's own class may raise anything from its methods; its neighbours are stored all the same.
             return self._as_text(value, place, f"{type(error).__name__} while reading it")
 
     def _open_other(self, value: Any, place: _Place, depth: int, holders: set[int], hashable: bool) -> Any:
+        kind = type(value)
         if isinstance(value, Enum):
             return self._open(value.value, (place, ".value"), depth, holders, hashable)
         if isinstance(value, str):
@@ -214,12 +140,20 @@ class Encoding:
             return self._float(float.__float__(value))
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
-        for known, (tag, write) in _TO_TAG.items():
+        for known, (tag, write) in TO_TAG.items():
             if isinstance(value, known):
-                return {tag: self._str(write(value))}
+                text = write(value)
+                if kind is not known and not _comes_back(value, tag, text):
+                    return self._as_text(value, place, f"it is more than the {known.__name__} that its class says")
+                return {tag: self._str(text)}
+        number = number_of(value)
+        if number is not None:
+            return self._int(number) if isinstance(number, int) else self._float(number)
         if isinstance(value, tuple):
             children = _numbered(tuple.__iter__(value), hashable)
             return _Part(value, children, lambda done: {"__tuple__": done}, place, depth + 1)
+        if isinstance(value, set | frozenset) and are_crowded(value):
+            return self._as_text(value, place, "too many of its members have one hash")
         if isinstance(value, frozenset):
             children = _numbered(_in_stable_order(value), True)
             return _Part(value, children, lambda done: {"__frozenset__": done}, place, depth + 1)
@@ -233,21 +167,25 @@ class Encoding:
             return self._dict(value, dict.items(value), place, depth)
         if isinstance(value, list):
             return _Part(value, _numbered(list.__iter__(value), False), lambda done: done, place, depth)
-        fields = _fields_of(value)
+        fields = fields_of(value)
         if fields is not None:
             return self._dict(value, fields.items(), place, depth)
+        if is_model(value):
+            return self._open(value.model_dump(), place, depth, holders, hashable)
         return self._as_text(value, place, "JSON has no form for it")
 
-    def _dict(self, holder: Any, pairs: Iterable[tuple[Any, Any]], place: _Place, depth: int) -> _Part:
+    def _dict(self, holder: Any, pairs: Iterable[tuple[Any, Any]], place: _Place, depth: int) -> Any:
         items = [(_plain_key(key), item) for key, item in pairs]
         plain = all(type(key) is str and (self._for_file or _is_clean(key)) for key, _ in items)
         if plain and not (len(items) == 1 and items[0][0] in TAGS and self._needs_escape(*items[0])):
             keys = [key for key, _ in items]
-            steps = [(f"[{key!r}]", item, False) for key, item in items]
+            steps = [(f"[{shown(key)}]", item, False) for key, item in items]
             return _Part(holder, steps, lambda done: dict(zip(keys, done, strict=True)), place, depth)
+        if are_crowded(key for key, _ in items):
+            return self._as_text(holder, place, "too many of its keys have one hash")
         flat = []
         for key, item in items:
-            step = f"[{key!r}]" if isinstance(key, str | int) else f"[<{type(key).__name__}>]"
+            step = f"[{shown(key)}]" if isinstance(key, str | int) else f"[<{type(key).__name__}>]"
             flat += [(step, key, True), (step, item, False)]
         return _Part(holder, flat, _items, place, depth + 2)
 
@@ -255,7 +193,7 @@ class Encoding:
         return not self._for_file or _is_ours(tag, content)
 
     def _str(self, text: str) -> Any:
-        return text if self._for_file or _is_clean(text) else {"__str__": _escape(text)}
+        return text if self._for_file or _is_clean(text) else {"__str__": escape(text)}
 
     def _int(self, number: int) -> Any:
         if number.bit_length() <= MAX_INTEGER_BITS:
@@ -278,9 +216,10 @@ class Encoding:
             raise UnstorableValueError(_shown(place), value, reason)
         kind = type(value)
         if self._warn and kind not in _warned:
-            _warned.add(kind)
             message = f"{_shown(place)} is a {kind.__name__} ({reason}): stored as its text"
             warnings.warn(message, LossyValueWarning, stacklevel=2)
+            # Not before: where warnings are errors, the next save is to be refused, too.
+            _warned.add(kind)
         return self._str(text_of(value) if text is None else text)
 
 
@@ -329,26 +268,13 @@ def _is_clean(text: str) -> bool:
     return True
 
 
+def _comes_back(value: Any, tag: str, text: str) -> bool:
+    """Whether a value of a class of somebody's own (pandas' times, say) is no more than the known type it is one of."""
+    again = FROM_TAG[tag](text)
+    # Not equal to itself, as a NaN, or as a time that a change of the clocks makes twice: then its text tells.
+    return bool(again == value) or text_of(again) == text_of(value)
+
+
 def _in_stable_order(items: Iterable[Any]) -> Iterator[Any]:
     """Sets have no order; sorted by their text, equal sets have equal texts."""
     return iter(sorted(items, key=lambda item: (type(item).__name__, text_of(item))))
-
-
-def _fields_of(value: Any) -> dict[str, Any] | None:
-    """The fields of a dataclass or a pydantic model."""
-    if isinstance(value, type):
-        return None
-    if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if hasattr(type(value), "model_fields") and hasattr(value, "model_dump"):
-        fields = value.model_dump()
-        return fields if isinstance(fields, dict) else None
-    return None
-
-
-def text_of(value: Any) -> str:
-    """Return ``str(value)``, or a stand-in if the value's own class refuses."""
-    try:
-        return str.__str__(str(value))
-    except Exception:
-        return f"<{type(value).__name__} without a text>"

@@ -264,7 +264,9 @@ class JsonStore:
         self, path: Path, delta: Delta, numbering: _Numbering, updates: Sequence[ContextUpdate], text: str
     ) -> None:
         new = [
-            json_files.entry_text(update, f"new update {place} ({update.update_type!r})", strict=self._strict)
+            json_files.entry_text(
+                update, f"new update {place} ({codec.shown(update.update_type)})", strict=self._strict
+            )
             for place, update in enumerate(delta.updates)
         ]
         removed = set(delta.removed_updates)
@@ -380,7 +382,7 @@ def _signature(status: os.stat_result) -> _Signature:
 
 
 def _mark(update: ContextUpdate) -> int:
-    return hash(f"{update.timestamp!r} {update.update_type!r}")
+    return hash(f"{codec.shown(update.timestamp)} {codec.shown(update.update_type)}")
 
 
 def _newest_first(summary: ContextSummary) -> tuple[float, str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
 import os
 import sqlite3
 import threading
+import time
 import warnings
 from collections import OrderedDict, namedtuple
+from datetime import datetime, timedelta
+from decimal import Decimal
+from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,7 +25,7 @@ import sqlalchemy as sa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, codec, encoding, open_store
+from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, TaskContext, codec, encoding, open_store
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 from taskctx_sql.sql import rows, tables
 from tests.contract import new_delta, stored
@@ -153,6 +158,64 @@ class Model(pydantic.BaseModel):
     tags: set[str]
 
 
+class Steps(pydantic.RootModel[list[int]]):
+    pass
+
+
+class Names(pydantic.RootModel[dict[str, Steps]]):
+    pass
+
+
+class Plan(pydantic.BaseModel):
+    steps: Steps
+
+
+class WholeNumber:
+    """A number as numpy's: no int, but one that says that it is whole."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __round__(self) -> int:
+        return self.value
+
+    def __le__(self, other: int) -> bool:
+        return self.value <= other
+
+    def __ge__(self, other: int) -> bool:
+        return self.value >= other
+
+
+Integral.register(WholeNumber)
+
+
+class RealNumber:
+    """A number as numpy's float32."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+Real.register(RealNumber)
+
+
 Pair = namedtuple("Pair", "a b")
 
 
@@ -167,6 +230,13 @@ CONVERTED = [
     (Name("n"), "n"),
     (Point(1, (2,)), {"x": 1, "y": (2,)}),
     (Model(name="m", tags={"t"}), {"name": "m", "tags": {"t"}}),
+    (Steps([1, 2]), [1, 2]),
+    (Names({"a": Steps([1])}), {"a": [1]}),
+    (Plan(steps=Steps([1])), {"steps": [1]}),
+    ({"in": [Steps([1])]}, {"in": [[1]]}),
+    (WholeNumber(7), 7),
+    ({WholeNumber(7): (WholeNumber(2**70),)}, {7: (2**70,)}),
+    (RealNumber(0.25), 0.25),
     (Pair(1, 2), (1, 2)),
     (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
     (bytearray(b"x"), b"x"),
@@ -214,7 +284,58 @@ def cycle() -> Any:
     return value
 
 
+class Nanoseconds(datetime):
+    """A time that is more than a datetime, as pandas' are."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Nanoseconds) and super().__eq__(other)
+
+    __hash__ = datetime.__hash__
+
+    def __str__(self) -> str:
+        return "2026-01-02 00:00:00.000000789"
+
+
+class NoTime(datetime):
+    """No time at all, and a datetime by its class."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = datetime.__hash__
+
+    def __str__(self) -> str:
+        return "NoTime"
+
+
+class Fraction(timedelta):
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = timedelta.__hash__
+
+    def __str__(self) -> str:
+        return "1500 ns"
+
+
+class Rounded(RealNumber):
+    """A number that no float is equal to."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = RealNumber.__hash__
+
+    def __str__(self) -> str:
+        return "0.3333333333333333333333"
+
+
 LOSSY = [
+    (Nanoseconds(2026, 1, 2), "2026-01-02 00:00:00.000000789"),
+    (NoTime(1, 1, 1), "NoTime"),
+    ({NoTime(1, 1, 1): 1}, {"NoTime": 1}),
+    (Fraction(microseconds=1), "1500 ns"),
+    (Rounded(1 / 3), "0.3333333333333333333333"),
     (Opaque(), "opaque"),
     (Mute(), "<Mute without a text>"),
     (1 + 2j, "(1+2j)"),
@@ -272,6 +393,111 @@ async def test_strict_mode_names_the_update_and_the_place(address: str, user: st
     assert len(str(caught.value)) < 5000
 
 
+@pytest.mark.parametrize("value", [NoTime(1, 1, 1), Nanoseconds(2026, 1, 2), [Fraction(1)], {"a": Rounded(0.1)}])
+async def test_strict_mode_refuses_what_is_more_than_the_type_it_is_one_of(address: str, user: str, value: Any) -> None:
+    async with open_store(address, strict=True) as store:
+        with pytest.raises(UnstorableValueError):
+            await store.save(new_delta(ContextKey(user, "c1"), value))
+
+
+async def test_a_warning_that_is_an_error_refuses_the_save_each_time(store: Store, user: str) -> None:
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+    context.add_context_update("message", {"in": [Opaque()]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LossyValueWarning)
+        for _ in range(2):
+            with pytest.raises(LossyValueWarning):
+                await context.save()
+    assert await stored(store, context.key) == []
+    assert context.has_unsaved_changes
+    with pytest.warns(LossyValueWarning):
+        await context.save()
+    assert await stored(store, context.key) == [{"in": ["opaque"]}]
+
+
+async def test_a_key_of_any_size_comes_back(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    value = {10**5000: "large", "k" * 10_000: 1}
+    await store.save(new_delta(key, value, {"a": {-(10**5000): 1}}))
+    assert (await stored(store, key))[0] == value
+
+
+class Unshown:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+async def test_a_type_that_cannot_be_shown_costs_no_save(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    kinds: list[Any] = [Unshown(), 10**5000]
+    updates = [ContextUpdate(10**5000, kind, (1,), {}) for kind in kinds]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LossyValueWarning)
+        await store.save(dataclasses.replace(new_delta(key), updates=updates))
+    assert await stored(store, key) == [(1,), (1,)]
+
+
+# What a stored value may cost.
+
+ONE_HASH = [place * ((1 << 61) - 1) for place in range(1, 20_000)]
+SLOW: list[Any] = [
+    {"__timedelta__": "1E999999"},
+    {"__timedelta__": "-1E-999999"},
+    {"__timedelta__": "1" * 100_000},
+    {"__decimal__": "1E999999"},
+    {"__set__": ONE_HASH},
+    {"__frozenset__": ONE_HASH},
+    {"__items__": [[member, 1] for member in ONE_HASH]},
+    {"__set__": [{"__tuple__": [member]} for member in ONE_HASH]},
+    {"__set__": [{"__decimal__": str(member)} for member in ONE_HASH]},
+]
+
+
+@pytest.mark.parametrize("value", SLOW, ids=lambda value: str(value)[:24])
+async def test_a_small_value_costs_little_whatever_it_says(store: Store, user: str, value: Any) -> None:
+    key = ContextKey(user, "c1")
+    began = time.monotonic()
+    await store.save(new_delta(key, value, [value]))
+    assert await stored(store, key) == [value, [value]]
+    assert time.monotonic() - began < 3
+    # In a file, or in a row that somebody else wrote, it is no look-alike.
+    began = time.monotonic()
+    codec.read_file_text(json.dumps(value))
+    with contextlib.suppress(ValueError):
+        codec.decode(json.dumps(value, separators=(",", ":")))
+    assert time.monotonic() - began < 2
+
+
+async def test_a_set_of_one_hash_is_stored_as_its_text(store: Store, user: str) -> None:
+    key = ContextKey(user, "c1")
+    few, many = set(ONE_HASH[:100]), set(ONE_HASH[:101])
+    with pytest.warns(LossyValueWarning, match="one hash"):
+        await store.save(new_delta(key, few, many, dict.fromkeys(few, 1)))
+    found = await stored(store, key)
+    assert (found[0], found[1], found[2]) == (few, str(many), dict.fromkeys(few, 1))
+
+
+COUNTS = [
+    (WholeNumber(10), 10), (10.0, 10), (10.6, 11), (Decimal("10"), 10), (Decimal("1E999999"), None), (True, None),
+    (float("nan"), None), (Decimal("sNaN"), None), (float("inf"), None), ("10", None), (2**63, None), (9.3e18, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "expected"), COUNTS, ids=lambda value: str(value)[:24])
+async def test_a_count_of_tokens_is_a_number_in_sql_whatever_made_it(
+    sql_store: SqlStore, user: str, count: Any, expected: int | None
+) -> None:
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=sql_store)
+    duration: Any = RealNumber(0.25)
+    context.track_model_usage("m", "p", "chat", input_tokens=count, duration=duration)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LossyValueWarning)
+        await context.save()
+    mine = tables.models.c.context_id == rows.context_id(context.key)
+    (row,) = await sql_store.query(sa.select(tables.models.c.input_tokens, tables.models.c.duration).where(mine))
+    assert tuple(row) == (expected, 0.25)
+
+
 async def test_strict_mode_takes_all_that_comes_back(address: str, user: str) -> None:
     key = ContextKey(user, "c1")
     async with open_store(address, strict=True) as store:
@@ -280,10 +506,10 @@ async def test_strict_mode_takes_all_that_comes_back(address: str, user: str) ->
 
 
 def test_a_time_of_day_in_a_zone_is_told_as_lossy() -> None:
-    from datetime import time
+    import datetime
 
     with pytest.raises(UnstorableValueError):
-        codec.encode(time(1, 2, tzinfo=ZoneInfo("Europe/Berlin")), strict=True)
+        codec.encode(datetime.time(1, 2, tzinfo=ZoneInfo("Europe/Berlin")), strict=True)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import json
 import math
+import operator
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache, partial
+from numbers import Real
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
@@ -151,7 +153,7 @@ def _text(value: Any, place: int, kind: Any, field: str, strict: bool) -> str:
 
 
 def _where(place: int, kind: Any) -> str:
-    return f"new update {place} ({kind!r})"
+    return f"new update {place} ({codec.shown(kind)})"
 
 
 def _file_row(change: FileChange, strict: bool) -> FileRow:
@@ -170,7 +172,7 @@ def _file_row(change: FileChange, strict: bool) -> FileRow:
         _column_text(fields.get("source")),
         _column_float(fields.get("timestamp")),
         _column_text(fields.get("state")),
-        None if is_exact else codec.encode([path, entry], f"tracked file {path!r}", strict=strict),
+        None if is_exact else codec.encode([path, entry], f"tracked file {codec.shown(path)}", strict=strict),
     )
 
 
@@ -338,17 +340,30 @@ def _column_float(value: Any) -> float | None:
     if type(value) is float:
         # SQLite would turn a NaN into NULL and -0.0 into 0.0 by itself; so does this, on every engine.
         return value + 0.0 if value == value else None
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (OverflowError, ValueError):
-            return None
-        return number if math.isfinite(number) else None
-    return None
+    if not isinstance(value, Real | Decimal) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except Exception:
+        # Too large, or a class of somebody's own, which may raise anything.
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _column_integer(value: Any) -> int | None:
-    return value if type(value) is int and -_LARGEST <= value <= _LARGEST else None
+    """Return the whole number that a count is, or is nearest to: programs that compute have 10.0 and numpy's 10."""
+    if type(value) is int:
+        return value if -_LARGEST <= value <= _LARGEST else None
+    if not isinstance(value, Real | Decimal) or isinstance(value, bool):
+        return None
+    try:
+        # Compared first: as an int, Decimal("1E999999") has a million digits.
+        count: Any = value
+        number = operator.index(round(count)) if -_LARGEST <= count <= _LARGEST else None
+    except Exception:
+        # A NaN that refuses to be compared, or a class of somebody's own, which may raise anything.
+        return None
+    return number if number is not None and -_LARGEST <= number <= _LARGEST else None
 
 
 def merged_text(key: ContextKey, name: str, stored: str, change: MappingChange, *, strict: bool) -> str:
@@ -356,5 +371,6 @@ def merged_text(key: ContextKey, name: str, stored: str, change: MappingChange, 
     before = read_mapping(key, name, stored)
     if not isinstance(before, dict) or not isinstance(change.whole, dict):
         return codec.encode(change.whole, name, strict=strict)
-    kept = {item: value for item, value in before.items() if item not in change.removed}
+    removed = set(change.removed)
+    kept = {item: value for item, value in before.items() if item not in removed}
     return codec.encode(kept | dict(change.changed), name, strict=strict)
