@@ -6,6 +6,8 @@ Nothing here does I/O or knows a store. Times are seconds since the epoch, UTC, 
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,21 @@ Outcome = Literal["completed", "failed", "cancelled"]
 # What makes a revision that is no ordinary save.
 Operation = Literal["optimize", "truncate", "restore", "undo", "fork"]
 
-_set, _delete = object.__setattr__, object.__delattr__
+_set, _get, _delete = object.__setattr__, object.__getattribute__, object.__delattr__
+
+# Held for a moment, when what was read of a text becomes an update's own: several threads may look at one history.
+# One that may be entered twice, because a collection of garbage may run a program's code anywhere.
+_reading = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _reading
+    _reading = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread may have held it when the process was copied, and will not give it back here.
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Source(NamedTuple):
@@ -33,15 +49,6 @@ class Source(NamedTuple):
 
     read: Callable[[int, bytes], tuple[Any, Any]]
     edit_logs: tuple[dict[int, Any], ...] = ()
-
-    def with_field(self, name: str, value: Any) -> Source:
-        """Return a source that has this value for one of the two."""
-
-        def read(seq: int, text: bytes) -> tuple[Any, Any]:
-            data, metadata = self.read(seq, text)
-            return (value, metadata) if name == "data" else (data, value)
-
-        return Source(read, self.edit_logs)
 
 
 @dataclass(init=False)
@@ -114,18 +121,27 @@ class ContextUpdate:
             return self._source.edit_logs
         if name not in ("data", "metadata"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        data, metadata = self._source.read(self._seq, self._text)
-        _set(self, "data", data)
-        _set(self, "metadata", metadata)
-        _delete(self, "_text")
-        return data if name == "data" else metadata
+        try:
+            text = _get(self, "_text")
+        except AttributeError:
+            # Another thread read it meanwhile.
+            return _get(self, name)
+        data, metadata = self._source.read(self._seq, text)
+        with _reading:
+            # What another thread read or set meanwhile stays: all of them see the same objects.
+            for field_name, value in (("data", data), ("metadata", metadata)):
+                try:
+                    _get(self, field_name)
+                except AttributeError:
+                    _set(self, field_name, value)
+            with contextlib.suppress(AttributeError):
+                _delete(self, "_text")
+            return _get(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("data", "metadata"):
-            # What is read later must not come in its place. An update that was made here has no source.
-            with contextlib.suppress(AttributeError):
-                _set(self, "_source", self._source.with_field(name, value))
-        _set(self, name, value)
+        # What is read later does not come in its place.
+        with _reading:
+            _set(self, name, value)
         for log in self._edit_logs:
             log[id(self)] = self
 
