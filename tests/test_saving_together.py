@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import LostContextError, StaleContextError, StoreClosedError, StoreFailedError
 from taskctx_sql.records import Delta, FileChange, Saved
-from taskctx_sql.sql import dialect, postgres_writer, rows, sqlite_writer, together
+from taskctx_sql.sql import dialect, postgres_writer, rows, sqlite_writer, tables, together
 from tests.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
 from tests.wire import Network
 
@@ -147,6 +147,40 @@ async def test_copies_of_a_save_that_arrive_together_write_once(store: SqlStore,
     assert len(set(answers)) == 1
     found = await store.load(key)
     assert ([row.update.data for row in found.updates], len(found.files), len(found.models)) == (["a", "b"], 1, 1)
+
+
+async def test_a_file_that_several_write_to_has_one_version_at_a_time(
+    store: SqlStore, user: str, database_url: str
+) -> None:
+    async with open_store(database_url) as other:
+        first = await loaded(store, user)
+        first.track_file_operation("shared", "first")
+        await first.save()
+
+        async def writer(number: int) -> None:
+            context = await loaded((store, other)[number % 2], user)
+            for turn in range(12):
+                context.track_file_operation("shared", f"{number}-{turn}")
+                context.track_file_operation(f"own{number}", f"{turn}")
+                await context.save()
+
+        await asyncio.gather(*(writer(number) for number in range(6)))
+    table = tables.files
+    found = await store.query(
+        sa.select(table.c.path, table.c.added_in, table.c.removed_in)
+        .where(table.c.context_id == rows.context_id(first.key))
+        .order_by(table.c.path, table.c.added_in)
+    )
+    for _, versions in itertools.groupby(found, key=lambda row: row[0]):
+        ends = [(begins, ends) for _, begins, ends in versions]
+        assert [end for _, end in ends] == [*(begin for begin, _ in ends[1:]), None]
+    await first.load()
+    newest = first.revision
+    first.track_file_operation("shared", "last")
+    await first.save()
+    for revision in (newest, newest - 20, 2):
+        await first.restore(revision)
+    assert (await store.load(first.key, revision=2)).files == (await store.load(first.key)).files
 
 
 async def test_blind_retries_of_several_writers_write_each_save_once(

@@ -41,9 +41,9 @@ from taskctx_sql.errors import (
     SchemaTooOldError,
     StoreFailedError,
 )
-from taskctx_sql.sql import dialect, schema, tables
+from taskctx_sql.sql import dialect, rows, schema, tables
 from tests.conftest import ENGINES
-from tests.contract import new_delta, stored
+from tests.contract import loaded, new_delta, stored
 
 CHECKOUT = Path(__file__).parent.parent
 OURS = {*tables.metadata.tables, tables.VERSION_TABLE}
@@ -123,6 +123,7 @@ async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(u
     assert await look(engine, names) == {f"{name}_pkey" for name in tables.metadata.tables}
     assert await look(engine, indexes) == REPORT_INDEXES | {
         "taskctx_contexts_user_id_created_at_context_id_idx",
+        "taskctx_files_live_idx",
         "taskctx_updates_group_idx",
     }
 
@@ -199,6 +200,59 @@ async def test_a_database_kept_from_an_earlier_revision_is_upgraded_and_loads(
         now = [context.to_dict(), context.metadata, context.metadata_toggles]
         assert codec.encode(now) == found["expected"]
         context.add_context_update("message", "goes on")
+
+
+async def test_an_upgrade_ends_each_version_of_a_file_where_the_next_one_begins(
+    url: str, engine: AsyncEngine, user: str
+) -> None:
+    await upgrade(url, "0004")
+    key = ContextKey(user, "c")
+    async with engine.begin() as connection:
+        ident = rows.context_id(key)
+        await connection.execute(
+            sa.text(
+                "INSERT INTO taskctx_contexts (context_id, user_id, chat_id, metadata, metadata_toggles, revision,"
+                " next_seq, next_model, next_position, created_at, updated_at)"
+                " VALUES (:ident, :user, :chat, '{}', '{}', 6, 1, 1, 2, 1.0, 1.0)"
+            ),
+            {"ident": ident, "user": user, "chat": "c"},
+        )
+        for revision in range(1, 7):
+            await connection.execute(
+                sa.text(
+                    "INSERT INTO taskctx_revisions (context_id, revision, saved_at, run_id, save_number, next_seq,"
+                    " next_model, next_position) VALUES (:ident, :revision, 1.0, 'r', :revision, 1, 1, 2)"
+                ),
+                {"ident": ident, "revision": revision},
+            )
+        # Two that overlapped once and were replaced together, and two that are there now; one of another path.
+        for path, added, removed in (
+            *(("a", 1, 4), ("a", 2, 4), ("a", 4, None), ("a", 6, None)),
+            *(("b", 1, 3), ("b", 5, None)),
+        ):
+            await connection.execute(
+                sa.text(
+                    "INSERT INTO taskctx_files (context_id, path_id, added_in, removed_in, position, path, operation,"
+                    " source, timestamp, state, run_id)"
+                    " VALUES (:ident, :id, :added, :removed, 1, :path, :operation, 's', 1.0, 'active', 'r')"
+                ),
+                {"ident": ident, "id": rows.path_id(path), "path": path, "added": added, "removed": removed}
+                | {"operation": f"op{added}"},
+            )
+    await upgrade(url)
+    async with engine.connect() as connection:
+        found = await connection.execute(
+            sa.text("SELECT path, added_in, removed_in FROM taskctx_files ORDER BY path, added_in")
+        )
+        assert [tuple(row) for row in found] == [
+            *(("a", 1, 2), ("a", 2, 4), ("a", 4, 6), ("a", 6, None)),
+            *(("b", 1, 3), ("b", 5, None)),
+        ]
+    async with open_store(url) as store:
+        context = await loaded(store, user, "c")
+        for then, operation in ((3, "op2"), (5, "op4"), (6, "op6")):
+            await context.restore(then)
+            assert context.file_tracker["a"]["operation"] == operation
 
 
 def test_every_revision_has_a_database_kept_from_it() -> None:

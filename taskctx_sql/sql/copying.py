@@ -126,6 +126,9 @@ async def _bring(
 ) -> bool:
     """Write what the target does not have yet, and then show it. Return False if somebody else saved there."""
     for part in (UPDATES, MODELS, FILES, REVISIONS):
+        # First, since a path has one version at a time.
+        if part.has_revisions and not await _bring_removals(source, target, part, context, there):
+            return False
         first = 1 + await target.read("copy", partial(transfer.last_seq, part, context.ident)) if part.by_number else 1
         async for page in pages(source, part, context, first=first, since=there.revision):
             new = await target.write("copy", partial(transfer.write_rows, part, there, page))
@@ -134,13 +137,11 @@ async def _bring(
             if part is UPDATES:
                 moved.added += new
                 tell(str(context.key), new, None)
-        if part.has_revisions and not await _bring_removals(source, target, part, context, there):
-            return False
     return await target.write("copy", partial(transfer.finish, there, context))
 
 
 async def _bring_removals(source: SqlStore, target: SqlStore, part: Part, context: Context, there: Context) -> bool:
-    """Mark what left since the target saw it. What was written now is marked already, and marked again."""
+    """Mark what left since the target saw it. What is written after this is marked already."""
     after: Row = (0,) if part.by_number else ("", 0)
     while True:
         page = await source.read(

@@ -299,6 +299,14 @@ def _given(name: str, columns: dict[str, str], first: int) -> str:
     return f"unnest({arrays}) AS {name} ({', '.join(columns)})"
 
 
+# The version of a file that is replaced is looked for among what was there when the statement began. So a context that
+# somebody saved to before it was locked is left to the plain way, which looks when it has the lock.
+_SEEN: Final = """
+seen AS MATERIALIZED (
+    SELECT c.context_id, c.revision FROM job JOIN taskctx_contexts c ON c.context_id = job.ident
+),"""
+
+
 @cache
 def _statement(*, trackers: bool, waiting: bool) -> str:
     """Return the statement. Its parts see the tables as they were at its beginning, and feed each other."""
@@ -306,9 +314,11 @@ def _statement(*, trackers: bool, waiting: bool) -> str:
     writes = _write_updates(first) + (_write_trackers(first + len(_UPDATES)) if trackers else "")
     return f"""
 WITH job AS MATERIALIZED (SELECT * FROM {_given("job", _JOBS, 1)}),
+{_SEEN if trackers else ""}
 held AS MATERIALIZED (
-    SELECT c.context_id FROM job, taskctx_contexts c
+    SELECT c.context_id FROM job, taskctx_contexts c{", seen" if trackers else ""}
     WHERE c.context_id = job.ident AND c.created_at = job.base
+          {"AND seen.context_id = c.context_id AND seen.revision = c.revision" if trackers else ""}
     FOR UPDATE OF c {"" if waiting else "SKIP LOCKED"}
 ),
 made AS (
@@ -376,6 +386,7 @@ replaced AS (
     UPDATE taskctx_files f SET removed_in = h.revision
     FROM {_given("n", _REPLACED, files + len(_FILES))} JOIN head h ON h.context_id = n.ident
     WHERE f.context_id = n.ident AND f.path_id = n.path_id AND f.removed_in IS NULL
+    RETURNING f.context_id
 ),
 files AS (
     INSERT INTO taskctx_files (context_id, path_id, added_in, position, path, operation, source, timestamp, state,
@@ -383,5 +394,7 @@ files AS (
     SELECT n.ident, n.path_id, h.revision, coalesce(n.position, h.next_position + n.place), n.path, n.operation,
            n.source, n.timestamp, n.state, n.exact, h.run
     FROM {_given("n", _FILES, files)} JOIN head h ON h.context_id = n.ident
+    -- Only when the versions before are marked: a path has one at a time.
+    WHERE (SELECT count(*) FROM replaced) >= 0
 )
 """

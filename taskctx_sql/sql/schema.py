@@ -35,7 +35,7 @@ CONNECT_SECONDS: Final = 15.0
 Database = str | AsyncEngine | AsyncConnection
 
 # The migrations in order, so that opening a database need not read their files; a test compares.
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 
 # Alembic's context is one for the process.
 _alembic_lock: Final = threading.Lock()

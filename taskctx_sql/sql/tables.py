@@ -91,6 +91,14 @@ files: Final = sa.Table(
     _text("run_id"),
     # The revision that this version was added in first, if a restore wrote it again.
     _number("copy_of", nullable=True),
+    # A path has one version at a time.
+    sa.Index(
+        "taskctx_files_live_idx",
+        *("context_id", "path_id"),
+        unique=True,
+        sqlite_where=sa.text("removed_in IS NULL"),
+        postgresql_where=sa.text("removed_in IS NULL"),
+    ),
 )
 
 models: Final = sa.Table(

@@ -1,0 +1,37 @@
+"""One version of a tracked file at a time: where writers at once left two, the later one ends the earlier.
+
+Revision: 0005, after 0004
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+_INDEX = "taskctx_files_live_idx"
+
+
+def upgrade() -> None:
+    # In the past as well, since a restore writes again what was there then.
+    op.execute(
+        """
+        UPDATE taskctx_files SET removed_in = later.began
+        FROM (SELECT context_id, path_id, added_in,
+                     lead(added_in) OVER (PARTITION BY context_id, path_id ORDER BY added_in) AS began
+              FROM taskctx_files) AS later
+        WHERE later.context_id = taskctx_files.context_id AND later.path_id = taskctx_files.path_id
+              AND later.added_in = taskctx_files.added_in
+              AND (taskctx_files.removed_in IS NULL OR taskctx_files.removed_in > later.began)
+              AND later.began IS NOT NULL
+        """
+    )
+    live = sa.text("removed_in IS NULL")
+    columns = ["context_id", "path_id"]
+    op.create_index(_INDEX, "taskctx_files", columns, unique=True, sqlite_where=live, postgresql_where=live)
+
+
+def downgrade() -> None:
+    op.drop_index(_INDEX, "taskctx_files")
