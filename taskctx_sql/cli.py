@@ -14,6 +14,7 @@ import click
 import taskctx_sql
 from taskctx_sql import cli_history, cli_housekeeping, cli_moving, cli_reports, display, health, settings
 from taskctx_sql import demo as demo_task
+from taskctx_sql.addresses import file_address
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.opening import open_store
@@ -90,7 +91,7 @@ def demo(folder: Path | None, database_url: str | None, output: Path, as_json: b
     """
     folder = (folder or _project_folder()).resolve()
     output.mkdir(parents=True, exist_ok=True)
-    url = database_url or f"sqlite:///{output / 'demo.db'}"
+    url = database_url or file_address("sqlite", output / "demo.db")
     with display.progress() as bars:
         bar = bars.add_task("Indexing", total=None)
 

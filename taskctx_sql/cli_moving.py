@@ -13,10 +13,11 @@ import click
 from rich.console import Console
 
 from taskctx_sql import display, moving
+from taskctx_sql.addresses import hidden, is_json_address, missing_file
 from taskctx_sql.cli_options import asynchronous, json_option, schema_option
 from taskctx_sql.errors import InvalidAddressError, MissingHistoriesError
 from taskctx_sql.moved import Imported, Moved, Progress
-from taskctx_sql.opening import is_json_address, missing_file, open_store
+from taskctx_sql.opening import open_store
 
 _FOLDER: Final = click.Path(path_type=Path)
 
@@ -49,7 +50,7 @@ async def import_command(
     taskctx import ./tasks sqlite:///tasks.db --user u1
     """
     if is_json_address(url):
-        raise InvalidAddressError(url, "an import goes into a database; for a folder there is `taskctx copy`")
+        raise InvalidAddressError(hidden(url), "an import goes into a database; for a folder there is `taskctx copy`")
     # Before a database is made for nothing.
     moving.history_files(folder, chat)
     async with open_store(url, schema=schema) as store:
@@ -89,7 +90,7 @@ async def export(
     taskctx export sqlite:///tasks.db ./tasks --user u1
     """
     if is_json_address(url):
-        raise InvalidAddressError(url, "an export comes from a database; for a folder there is `taskctx copy`")
+        raise InvalidAddressError(hidden(url), "an export comes from a database; for a folder there is `taskctx copy`")
     see_that_it_is_there(url)
     _see_the_user(user, chat)
     async with open_store(url, schema=schema) as store:

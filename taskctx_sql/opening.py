@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
-from urllib.parse import unquote, urlsplit
 
+from taskctx_sql.addresses import hidden, is_json_address, json_folder, missing_file
 from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
 from taskctx_sql.housekeeping import keep_house
 from taskctx_sql.json_store import JsonStore
@@ -18,6 +17,9 @@ from taskctx_sql.sync import blocking
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+# The rest of the package has them from here.
+__all__ = ["OpeningStore", "is_json_address", "json_folder", "missing_file", "open_store"]
 
 
 def open_store(
@@ -114,41 +116,14 @@ class OpeningStore:
     async def _open(self) -> Store:
         if isinstance(self._address, str) and is_json_address(self._address):
             if "read_url" in self._options:
-                raise InvalidAddressError(self._address, "a folder of files has no replica for read_url=")
+                raise InvalidAddressError(hidden(self._address), "a folder of files has no replica for read_url=")
             return JsonStore(json_folder(self._address), strict=self._options["strict"])
         if not isinstance(self._address, str) and not _is_engine(self._address):
-            raise InvalidAddressError(repr(self._address), f"it is a {type(self._address).__name__}")
+            raise InvalidAddressError("***", f"it is a {type(self._address).__name__}")
         # Only now, so that a program without a database never pays for importing one.
         from taskctx_sql.sql.store import SqlStore
 
         return await SqlStore.open(self._address, **self._options)
-
-
-def is_json_address(address: str) -> bool:
-    """Whether an address names a folder of JSON files."""
-    return address.startswith("json:")
-
-
-def json_folder(address: str) -> Path:
-    """Return the folder that a JSON address names, ``json:///folder`` as SQLite's addresses name a file.
-
-    Raises:
-        InvalidAddressError: It names a host, or no folder.
-    """
-    parts = urlsplit(address)
-    folder = unquote(parts.path[1:])
-    if parts.netloc or not folder:
-        raise InvalidAddressError(address, "json: needs three slashes and a folder")
-    return Path(folder)
-
-
-def missing_file(address: str) -> Path | None:
-    """Return the SQLite file that an address names if it is not there: opening would make it."""
-    scheme, _, rest = address.partition(":///")
-    path = rest.partition("?")[0]
-    if scheme.partition("+")[0] != "sqlite" or not path or path.startswith((":memory:", "file:")):
-        return None
-    return None if Path(path).exists() else Path(path)
 
 
 def _is_engine(value: Any) -> TypeGuard[AsyncEngine]:

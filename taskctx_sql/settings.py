@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
+from taskctx_sql.addresses import hidden
 from taskctx_sql.errors import InvalidSettingError
 
 _ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.")
@@ -142,10 +143,9 @@ def database_url(values: Mapping[str, str] = os.environ) -> str | None:
     """Return ``TASKCTX_DATABASE_URL``, or None."""
     found = values.get("TASKCTX_DATABASE_URL") or None
     if found is not None and not _ADDRESS.match(found):
-        shown = re.sub(r"[^/]*@", "***@", found)
         raise InvalidSettingError(
             "TASKCTX_DATABASE_URL",
-            shown,
+            hidden(found),
             "sqlite:///tasks.db, postgresql://user@host/database or json:///folder",
         )
     return found

@@ -70,7 +70,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AIECS_LOG_LEVEL", "info", "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("AIECS_LOG_LEVEL", "LOUD", "DEBUG, INFO"),
         ("AIECS_TASK_DIR", "", "the path of a folder"),
-        ("TASKCTX_DATABASE_URL", "mysql://***@host/db", "postgresql://user@host/database"),
+        ("TASKCTX_DATABASE_URL", "mysql://me@host/db", "postgresql://user@host/database"),
         ("TASKCTX_DATABASE_URL", "tasks.db", "sqlite:///tasks"),
         ("TASKCTX_DATABASE_URL", "json:folder", "json:///folder"),
     ],
@@ -81,7 +81,9 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidSettingError, match=allowed) as caught:
         validate_config()
-    assert (caught.value.variable, caught.value.value) == (variable, value)
+    # An address that cannot be taken apart may have a password anywhere in it.
+    shown = "***" if variable == "TASKCTX_DATABASE_URL" else value
+    assert (caught.value.variable, caught.value.value) == (variable, shown)
     assert variable in str(caught.value)
     assert isinstance(caught.value, ValueError)
 

@@ -18,27 +18,24 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from taskctx_sql.errors import InvalidAddressError, MissingDriverError, StoreFailedError
+from taskctx_sql.errors import MissingDriverError, StoreFailedError
+from taskctx_sql.sql.addresses import driver_settings, is_memory, is_pooled, mask, parse_url
+
+# The rest of the package has them from here.
+__all__ = ["is_memory", "is_pooled", "mask", "parse_url"]
 
 # Eight processes that append to one file waited 4.3 s at the most (80,000 saves).
 SQLITE_BUSY_SECONDS: Final = 60.0
 
 # An arbitrary number, the same in every version of the library: whoever changes the schema holds it.
 UPGRADE_LOCK: Final = 0x7461736B637478
-
-_DRIVERS: Final = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-}
 
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
@@ -55,39 +52,6 @@ class Verdict(Enum):
     TRANSIENT = "try again"
     NOT_A_DATABASE = "the file is something else"
     FINAL = "trying again would not help"
-
-
-def parse_url(address: str) -> sa.URL:
-    """Return the URL with our driver, from one as people write it.
-
-    Raises:
-        InvalidAddressError: It is not a URL of SQLite or Postgres.
-    """
-    try:
-        url = sa.make_url(address)
-    except (ArgumentError, ValueError) as error:
-        raise InvalidAddressError(mask(address), "it is not a URL") from error
-    driver = _DRIVERS.get(url.drivername)
-    if driver is None:
-        raise InvalidAddressError(mask(address), f"{url.drivername} is not supported")
-    url = url.set(drivername=driver)
-    if driver.startswith("postgresql") and "sslmode" in url.query:
-        # libpq's name, which asyncpg's own URLs know and SQLAlchemy's do not.
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
-    return url
-
-
-def mask(address: str) -> str:
-    """Return the address without its password, even if it is not a proper URL."""
-    try:
-        url = sa.make_url(address)
-    except (ArgumentError, ValueError):
-        _, at, tail = address.rpartition("@")
-        return f"***@{tail}" if at else address
-    secret = [name for name in url.query if name.lower() in ("password", "sslpassword")]
-    # As people write it: the driver is our matter.
-    url = url.set(drivername=url.get_backend_name()).update_query_dict(dict.fromkeys(secret, "***"))
-    return url.render_as_string(hide_password=True)
 
 
 def create_engine(
@@ -114,31 +78,20 @@ def create_engine(
                 # What people store does not belong in messages and tracebacks.
                 hide_parameters=True,
                 connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
-                **({} if is_memory(url) else {"pool_size": 5, "max_overflow": 10}),
+                **({"poolclass": StaticPool} if is_memory(url) else {"pool_size": 5, "max_overflow": 10}),
             )
             event.listen(engine.sync_engine, "connect", set_up_sqlite)
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
-        settings: dict[str, Any] = {} if connect_seconds is None else {"timeout": connect_seconds}
-        if transaction_pooling or is_pooled(url):
-            url = url.difference_update_query([_POOLING])
+        pooled = transaction_pooling or is_pooled(url)
+        url, settings = driver_settings(url)
+        if connect_seconds is not None:
+            settings["timeout"] = connect_seconds
+        if pooled:
             settings |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10, connect_args=settings)
     except (ImportError, NoSuchModuleError) as error:
         raise MissingDriverError("Postgres", "postgres") from error
-
-
-_POOLING: Final = "transaction_pooling"
-
-
-def is_pooled(url: sa.URL) -> bool:
-    """Whether a URL says that a pooler in transaction mode is in between: ``?transaction_pooling=true``."""
-    return url.query.get(_POOLING) == "true"
-
-
-def is_memory(url: sa.URL) -> bool:
-    """Whether a SQLite URL names no file."""
-    return url.database in (None, "", ":memory:") or "mode=memory" in str(url.database)
 
 
 def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
@@ -224,7 +177,9 @@ def prepare_file(url: sa.URL) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
-        raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from error
+        # Not from the error itself: the path in it may hold what the address must not show.
+        cause = OSError(error.errno, error.strerror)
+        raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from cause
 
 
 def _make_private(path: Path) -> None:

@@ -278,7 +278,7 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
         finally:
             await engine.dispose()
     else:
-        raise InvalidAddressError(repr(database), f"it is a {type(database).__name__}")
+        raise InvalidAddressError("***", f"it is a {type(database).__name__}")
 
 
 @asynccontextmanager

@@ -1,0 +1,168 @@
+"""Addresses as people get them wrong: nothing secret is shown, and what is wrong is named."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from taskctx_sql import TaskContext, current, open_store, settings, upgrade
+from taskctx_sql.addresses import file_address, json_folder, missing_file
+from taskctx_sql.doctor import examine
+from taskctx_sql.errors import InvalidAddressError, TaskContextError
+from taskctx_sql.sql import dialect
+
+SECRET = "0penSesame"
+
+WITH_A_SECRET = [
+    f"postgresql://me:x@{SECRET}@localhost:1/db",
+    f"postgresql://me:{SECRET}@x@localhost:1/db",
+    f"postgresql://me@{SECRET}@localhost:1/db",
+    f"postgresql://me:{SECRET}/db",
+    f"postgresql://me:{SECRET}",
+    f"postgresql:///me:{SECRET}@host/db",
+    f"postgresql:/me:{SECRET}@host/db",
+    f"postgresql://me:{SECRET}@host:port/db",
+    f"postgresql://me@host:{SECRET}/db",
+    f"postgresql://me@localhost:1/db;password={SECRET}",
+    f"postgresql://me@localhost:1/db?PASSWORD={SECRET}",
+    f"postgresql://me@localhost:1/db?pwd={SECRET}",
+    f"postgresql://me@localhost:1/db?{SECRET}1=x",
+    f"postgresql://me@localhost:1/db?sslpassword={SECRET}",
+    f"postgresql://me:{SECRET}@[::1/db",
+    f"postgresql+psycopg://me:{SECRET}@host/db",
+    f"mysql://me:{SECRET}/x@host/db",
+    f"mysql://host/db?user=me&password={SECRET}",
+    f"host=localhost user=me password={SECRET}",
+    f"me:{SECRET}@host/db",
+    f"json://me:{SECRET}@host/folder",
+    f"json:/me:{SECRET}@host/folder",
+    f"sqlite://me:{SECRET}@host/x.db",
+    f"sqlite:///none/x.db?key={SECRET}",
+    f"sqlite:///none/x.db;password={SECRET}",
+    f"sqlite:////me:{SECRET}@host/db",
+    SECRET,
+]
+
+
+@pytest.mark.parametrize("address", WITH_A_SECRET)
+async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskctx_sql.sql.schema.CONNECT_SECONDS", 0.01)
+
+    async def read(address: str) -> None:
+        async with open_store("postgresql://me@localhost:1/db", read_url=address, retry_seconds=0.01):
+            pass
+
+    async def opened(address: str) -> None:
+        async with open_store(address, retry_seconds=0.01):
+            pass
+
+    assert SECRET not in repr(open_store(address))
+    failures: list[TaskContextError] = []
+    for use in (opened, read, upgrade, current, examine):
+        try:
+            await use(address)
+        except TaskContextError as error:
+            failures.append(error)
+    try:
+        settings.database_url({"TASKCTX_DATABASE_URL": address})
+    except TaskContextError as error:
+        failures.append(error)
+    assert failures
+    for failure in failures:
+        assert SECRET not in "".join(traceback.format_exception(failure))
+        assert SECRET not in str(vars(failure))
+    assert SECRET not in dialect.mask(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:pw@db.example.org:5432/tasks", "postgresql://me:***@db.example.org:5432/tasks"),
+        ("postgres://me:p%40w@10.0.0.1/tasks?sslmode=require", "postgres://me:***@10.0.0.1/tasks?sslmode=require"),
+        ("postgresql://me:p/w#x@host/tasks", "postgresql://me:***@host/tasks"),
+        ("postgresql://me%40server:pw@host/tasks", "postgresql://me%40server:***@host/tasks"),
+        ("postgresql://me@[::1]:5432/tasks", "postgresql://me@[::1]:5432/tasks"),
+        ("postgresql://me@/tasks?host=/tmp/socket", "postgresql://me@/tasks?host=/tmp/socket"),
+        ("postgresql://me@host/tasks?passfile=/x", "postgresql://me@host/tasks?passfile=***"),
+        ("sqlite:///folder/tasks.db?timeout=5", "sqlite:///folder/tasks.db?timeout=5"),
+        ("sqlite:////var/lib/my tasks.db", "sqlite:////var/lib/my tasks.db"),
+    ],
+)
+def test_an_address_that_was_taken_apart_is_shown_without_its_secrets(address: str, shown: str) -> None:
+    assert dialect.mask(address) == shown
+    assert dialect.mask(str(sa.make_url(address))) == shown
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite://tasks.db", "sqlite://./tasks.db", "sqlite://host:1/x.db", "sqlite:tasks.db", "sqlite:///a%00b.db",
+        "json:///a%00b", "sqlite:///x.db?timeout=soon", "sqlite:///x.db?uri=perhaps", "sqlite:///x.db?timeout=1&timeout=2",
+        "sqlite:///x.db?mode=memory", "sqlite:///file:x?cache=shared", "sqlite:///x.db?cipher=aes",
+        "postgresql://me@host:99999/db",
+    ],
+)  # fmt: skip
+async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
+    with pytest.raises(InvalidAddressError):
+        await open_store(address)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "channel_binding=require", "sslrootcert=/x.pem", "pgbouncer=true", "options=-cx%3D1", "keepalives=1",
+        "connect_timeout=soon", "statement_cache_size=few", "transaction_pooling=perhaps", "timeout=1&timeout=2",
+    ],
+)  # fmt: skip
+async def test_a_parameter_that_no_driver_takes_is_named(parameter: str) -> None:
+    for use in (open_store, upgrade, current):
+        with pytest.raises(InvalidAddressError, match=f"the parameter {parameter.partition('=')[0]} "):
+            await use(f"postgresql://me@localhost:1/db?{parameter}")
+
+
+async def test_parameters_that_libpq_knows_reach_the_server(postgres_url: str) -> None:
+    parameters = "connect_timeout=10&application_name=agents&statement_cache_size=0&command_timeout=9.5"
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}&transaction_pooling=False"
+    engine = dialect.create_engine(dialect.parse_url(url))
+    async with engine.connect() as connection:
+        assert await connection.scalar(sa.text("SHOW application_name")) == "agents"
+    await engine.dispose()
+    async with open_store(url) as store:
+        assert list(await store.contexts("nobody")) == []
+    assert dialect.is_pooled(dialect.parse_url(f"{postgres_url}&transaction_pooling=TRUE"))
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a%20b", "a%23b", "a#b", "a%3Fb", "ü", "a&b=c", "a;b", "a+b", "a'b", "a:b", "[x]", "c:@d"]
+)
+async def test_every_way_takes_an_address_for_the_same_file(name: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/{name}"
+    assert missing_file(url) is not None
+    async with open_store(url) as store:
+        context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+        context.add_context_update("message", "kept")
+        await context.save()
+    assert missing_file(url) is None
+    assert json_folder(f"json:///{tmp_path}/{name}").exists()
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "ü [x] 'y'", "a\nb", "50%"])
+async def test_the_address_of_a_path_names_that_path(name: str, tmp_path: Path) -> None:
+    async with open_store(file_address("sqlite", tmp_path / name)):
+        assert (tmp_path / name).exists()
+    assert json_folder(file_address("json", tmp_path / name)) == tmp_path / name
+
+
+async def test_a_shared_database_in_memory_opens() -> None:
+    for address in ("sqlite:///file:shared?mode=memory&cache=shared&uri=true", "sqlite:///file::memory:?uri=true"):
+        async with open_store(address) as store:
+            context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+            context.add_context_update("message", "kept")
+            await context.save()
+            await context.load()
+            assert [update.data for update in context.context_history] == ["kept"]
