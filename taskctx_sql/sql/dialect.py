@@ -37,6 +37,9 @@ SQLITE_BUSY_SECONDS: Final = 60.0
 # An arbitrary number, the same in every version of the library: whoever changes the schema holds it.
 UPGRADE_LOCK: Final = 0x7461736B637478
 
+# An option of an engine: its connections are to have this isolation while we use them.
+READ_COMMITTED: Final = "taskctx_read_committed"
+
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
 _TRANSIENT_STATES: Final = ("55P03", "25006")
@@ -220,10 +223,19 @@ async def transaction(engine: AsyncEngine, *, write: bool) -> AsyncIterator[Asyn
     SQLite takes the write lock at the beginning: a transaction that reads first and then writes would fail
     at once when another writer came between, whatever the busy timeout.
     """
-    async with engine.connect() as connection, connection.begin():
-        if is_sqlite(engine):
-            await _begin_sqlite(connection, "BEGIN IMMEDIATE" if write else "BEGIN")
-        yield connection
+    async with engine.connect() as connection:
+        await set_isolation(connection)
+        async with connection.begin():
+            if is_sqlite(engine):
+                await _begin_sqlite(connection, "BEGIN IMMEDIATE" if write else "BEGIN")
+            yield connection
+
+
+async def set_isolation(connection: AsyncConnection) -> None:
+    """Set the isolation of a connection of the caller's engine, until it is given back."""
+    # On the connection: the option of an engine that comes from another one is overruled by that of the other one.
+    if connection.sync_connection is not None and READ_COMMITTED in connection.sync_connection.get_execution_options():
+        await connection.execution_options(isolation_level="READ COMMITTED")
 
 
 async def _begin_sqlite(connection: AsyncConnection, statement: str) -> None:

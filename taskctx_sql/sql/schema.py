@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,7 +22,7 @@ from taskctx_sql.errors import (
     StoreFailedError,
     TaskContextError,
 )
-from taskctx_sql.sql import citus, dialect, tables, tenants
+from taskctx_sql.sql import citus, dialect, engines, tables, tenants
 from taskctx_sql.sql.retrying import Retrying
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 15.0
+# How often an upgrade looks whether the one before it, in this process, is through.
+ALEMBIC_PAUSE: Final = 0.02
 
 Database = str | AsyncEngine | AsyncConnection
 
@@ -112,10 +114,18 @@ async def _migrate(
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
         getattr(command, direction)(config, revision)
 
-    # On a thread, so that a second upgrade in the same event loop waits without stopping the first.
-    await asyncio.to_thread(_alembic_lock.acquire)
-    try:
+    async with _alembic_turn():
         await on_connection(database, f"{direction} the schema", migrate)
+
+
+@asynccontextmanager
+async def _alembic_turn() -> AsyncIterator[None]:
+    """Hold the lock on alembic, also against other threads; whoever is cancelled while waiting never had it."""
+    # Not on a thread that waits: it would get the lock when nobody is left to give it back.
+    while not _alembic_lock.acquire(blocking=False):  # noqa: ASYNC110  # threads share it, and an event is of a loop
+        await asyncio.sleep(ALEMBIC_PAUSE)
+    try:
+        yield
     finally:
         _alembic_lock.release()
 
@@ -267,7 +277,11 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
     if isinstance(database, AsyncConnection):
         yield database
     elif isinstance(database, AsyncEngine):
-        async with _opened(database) as connection:
+        # A schema is changed in transactions, and where all share one connection they wait for each other.
+        async with (
+            engines.turns(database).write or nullcontext(),
+            _opened(engines.with_transactions(database)) as connection,
+        ):
             yield connection
     elif isinstance(database, str):
         url = dialect.parse_url(database)
@@ -292,6 +306,7 @@ async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     # SQLite waits for no one when it is to change a file's journal, which the first connection of all asks for.
     connection = await Retrying(address, CONNECT_SECONDS).run("connect", connect)
     try:
+        await dialect.set_isolation(connection)
         yield connection
     finally:
         await connection.close()

@@ -25,7 +25,7 @@ from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import citus, dialect, failover, forking, loading, saving, telling, tenants, watching
+from taskctx_sql.sql import citus, dialect, engines, failover, forking, loading, saving, telling, tenants, watching
 from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.listening import listening, notify
@@ -75,6 +75,8 @@ class SqlStore:
             replica: Where to read what may lag; closed with the store.
         """
         self.address = dialect.mask(str(engine.url))
+        if not owns_engine:
+            engine = engines.with_transactions(engine)
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self._engine_name = engine.dialect.name
         self._schema = schema
@@ -86,10 +88,7 @@ class SqlStore:
         # Whether this account sees only the user that a transaction names. Opening finds out.
         self._row_level_security = False
         sqlite = dialect.is_sqlite(engine)
-        # One writer at a time does more than several that fight for the file. A database in memory has one
-        # connection for all, so there its readers wait as well.
-        self._write_turn = asyncio.Lock() if sqlite else None
-        self._read_turn = self._write_turn if sqlite and dialect.is_memory(engine.url) else None
+        self._turns = engines.turns(engine)
         # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -143,6 +142,7 @@ class SqlStore:
             engine = dialect.create_engine(url, transaction_pooling=transaction_pooling)
         else:
             engine = database
+            engines.check_pool(engine)
         replica = None
         if read_url is not None:
             replica = replica_of(engine, read_url, schema=schema, transaction_pooling=transaction_pooling)
@@ -391,7 +391,7 @@ class SqlStore:
 
     @asynccontextmanager
     async def _transaction(self, named: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        turn = self._write_turn if write else self._read_turn
+        turn = self._turns.write if write else self._turns.read
         committing = False
         async with turn or nullcontext():
             try:
@@ -432,6 +432,7 @@ class SqlStore:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
         dialect.prepare_file(self._engine.url)
         async with self._transaction(None, write=False) as connection:
+            await engines.check_transactions(connection)
             try:
                 await connection.run_sync(check, self._schema, self.address)
             except SchemaMissingError:
