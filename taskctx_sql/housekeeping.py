@@ -6,7 +6,6 @@ A database is worked on in batches, with a pause after each as long as the batch
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -119,8 +118,14 @@ async def keep_house(store: Store, retention: Retention, *, interval: float) -> 
         yield
     finally:
         job.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await job
+        await finish(_ended(job))
+
+
+async def _ended(job: asyncio.Task[None]) -> None:
+    """Wait until a cancelled job is done; what it failed with, if that is not the cancellation, is raised."""
+    await asyncio.wait([job])
+    if not job.cancelled():
+        job.result()
 
 
 async def _again_and_again(store: Store, retention: Retention, interval: float) -> None:

@@ -309,3 +309,17 @@ def test_a_retention_says_what_is_wrong_with_it() -> None:
         Retention()
     with pytest.raises(InvalidRetentionError, match="max_age is -1"):
         Retention(max_age=-1)
+
+
+async def test_a_cancellation_while_the_job_ends_goes_on(database: SqlStore) -> None:
+    async def keep() -> None:
+        async with keep_house(database, Retention(max_age=1), interval=1000):
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(keep())
+    # By then the block is through, and a batch is still under way.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

@@ -466,3 +466,14 @@ async def test_what_is_no_database_at_all_is_refused(bad: Any) -> None:
         await upgrade(bad)
     with pytest.raises(InvalidAddressError):
         await open_store(bad)
+
+
+async def test_an_upgrade_that_is_cancelled_while_it_waits_keeps_nobody_waiting(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(6)]
+    upgrades = [asyncio.create_task(upgrade(url)) for url in urls]
+    await asyncio.sleep(0)
+    for waiting in upgrades[1:-1]:
+        waiting.cancel()
+    await asyncio.wait(upgrades)
+    await asyncio.wait_for(upgrade(urls[1]), 30)
+    assert [await current(url) for url in (urls[0], urls[1], urls[-1])] == [schema.head()] * 3
