@@ -23,7 +23,8 @@ from taskctx_sql.records import (
 )
 from taskctx_sql.resources import Resources
 from taskctx_sql.settings import DEFAULT_MAX_CONTEXT_SIZE, DEFAULT_TASK_DIR
-from taskctx_sql.tracking import ListDifference, NotedDict, TrackedDict, TrackedList
+from taskctx_sql.tracking import ListDifference, NotedDict, TrackedDict, TrackedList, noted_entry, plain
+from taskctx_sql.unsaved import Contents, Handout, Saving
 
 Clock = Callable[[], float]
 
@@ -68,20 +69,19 @@ class MemoryContext:
         self.is_past = False
         self._clock = clock
         self._resources = Resources()
-        self._history: TrackedList[ContextUpdate] = TrackedList()
-        self._models: TrackedList[Any] = TrackedList()
+        self._history: TrackedList[ContextUpdate] = TrackedList(prepare=_own_update)
+        self._models: TrackedList[Any] = TrackedList(prepare=noted_entry)
         self._files = TrackedDict()
         self._base: Any = None
         self._key_of_base: ContextKey | None = None
         self._ids_of_base: tuple[Any, Any] = (None, None)
         self._loaded_from: int | None = None
-        # What optimize or truncate took out, by identity, and the last of the two; and what is handed out of it.
+        # What optimize or truncate took out, by identity, and the last of the two.
         self._dropped: dict[int, ContextUpdate] = {}
         self._dropped_by: Operation = "optimize"
-        self._dropped_handed_out: dict[int, ContextUpdate] = {}
-        # What the store has of both, and what it has once the delta under way is saved.
+        # What the store has of both.
         self._metadata_text = self._toggles_text = _EMPTY
-        self._texts_handed_out = (_EMPTY, _EMPTY)
+        self._saving = Saving()
 
     # The reference's API.
 
@@ -200,7 +200,7 @@ class MemoryContext:
             Whether anything was removed; with ``dry_run`` a plan, which is true if anything would be, and prints well.
         """
         size = settings.max_context_size() if max_size is DEFAULT_MAX_CONTEXT_SIZE else max_size
-        planned = plan(self._history, size)
+        planned = plan(self._own_history(), size)
         if dry_run:
             return planned
         if planned:
@@ -217,9 +217,9 @@ class MemoryContext:
             "user_id": self.user_id,
             "chat_id": self.chat_id,
             "metadata": self.get_active_metadata(),
-            "context_history": [update.to_dict() for update in self._history],
-            "file_tracker": {path: _plain(entry) for path, entry in self._files.items()},
-            "model_tracker": [_plain(entry) for entry in self._models],
+            "context_history": [update.to_dict() for update in self._own_history()],
+            "file_tracker": {path: plain(entry) for path, entry in self._files.items()},
+            "model_tracker": [plain(entry) for entry in self._models],
         }
 
     # What is unsaved.
@@ -240,9 +240,10 @@ class MemoryContext:
 
     @property
     def has_unsaved_changes(self) -> bool:
-        """Whether a save would write something."""
+        """Whether a save would write something, or one is under way or in doubt."""
         return (
             self.is_new
+            or ((handout := self._saving.handout) is not None and handout.delta.has_content)
             or self._history.has_changes
             or self._models.has_changes
             or self._files.has_changes
@@ -250,33 +251,47 @@ class MemoryContext:
             or codec.encode(self.metadata_toggles, warn=False) != self._toggles_text
         )
 
-    def _take_delta(self, run: Run, at: float, *, if_unchanged: bool) -> Delta:
-        """Hand out what is unsaved. `_confirm` or `_abandon` must follow."""
+    def _hand_out(self, run: Run, at: float, *, if_unchanged: bool) -> Handout:
+        """Hand out what is unsaved. `_confirm` or `_abandon` must follow, with what is returned.
+
+        Raises:
+            SaveOrderError: What was handed out before is neither confirmed nor abandoned.
+            InvalidContextError: An entry of the history is none.
+        """
+        self._saving.check_free()
         key = self._follow_key()
-        self._note_model_entries()
         limits.check_save(self._history.unsaved_count + self._models.unsaved_count, len(self._files))
-        history, models = self._history.peek(), self._models.peek()
-        self._dropped_handed_out, self._dropped = self._dropped, {}
-        dropped = _seqs_of(self._dropped_handed_out, history)
+        # Whatever may be refused comes before anything is handed out.
         metadata, metadata_text = _mapping_change(self.metadata, self._metadata_text)
         toggles, toggles_text = _mapping_change(self.metadata_toggles, self._toggles_text)
-        self._texts_handed_out = (metadata_text, toggles_text)
-        return Delta(
+        history = self._history.hand_out()
+        models, files = self._models.hand_out(), self._files.hand_out()
+        dropped = _seqs_of(self._dropped, history)
+        delta = Delta(
             key=key,
             run=run,
             base=self._base,
             at=at,
             updates=history.appended,
             removed_updates=history.removed,
-            models=[dict(entry) if isinstance(entry, dict) else entry for entry in models.appended],
+            models=[plain(entry) for entry in models.appended],
             removed_models=models.removed,
-            files=[FileChange(*change) for change in self._files.peek()],
+            files=[FileChange(*change) for change in files.changes],
             metadata=metadata,
             toggles=toggles,
             operation=self._dropped_by if dropped else None,
             dropped=dropped,
             if_unchanged=if_unchanged,
         )
+        contents = Contents(history, models, files, (metadata_text, toggles_text), self._dropped)
+        self._dropped = {}
+        return self._saving.hand_out(Handout(delta, contents))
+
+    def _hand_out_operation(self, run: Run, at: float, operation: Operation, revision: int | None) -> Handout:
+        """Hand out an operation of the store's own, with nothing of what is in memory."""
+        self._saving.check_free()
+        delta = Delta(self._follow_key(), run, self._base, at, operation=operation, source_revision=revision)
+        return self._saving.hand_out(Handout(delta))
 
     def _drop(self, dropped: Iterable[ContextUpdate], kept: Iterable[ContextUpdate], operation: Operation) -> None:
         """Take updates out of the history; the record will say by what."""
@@ -284,25 +299,42 @@ class MemoryContext:
         self._dropped_by = operation
         self.context_history = list(kept)
 
-    def _confirm(self, saved: Saved) -> None:
-        """The delta is saved."""
-        self._history.confirm(saved.first_seq)
-        self._models.confirm(saved.first_model)
-        self._files.confirm(saved.first_position)
-        self._metadata_text, self._toggles_text = self._texts_handed_out
-        self._dropped_handed_out = {}
+    def _confirm(self, handout: Handout, saved: Saved) -> None:
+        """What was handed out is saved."""
+        self._saving.check(handout)
+        contents = handout.contents
+        if contents is not None:
+            self._history.confirm(contents.history, saved.first_seq)
+            self._models.confirm(contents.models, saved.first_model)
+            self._files.confirm(contents.files, saved.first_position)
+            self._metadata_text, self._toggles_text = contents.texts
         self._base = saved.base
         if not self.is_past:
             self.revision = saved.revision
         if self._loaded_from is None and self._history.seqs:
             self._loaded_from = self._history.seqs[0]
+        self._saving.settle(handout, written=True)
 
-    def _abandon(self) -> None:
-        """The delta was not saved: all of it is unsaved still."""
-        self._history.abandon()
-        self._models.abandon()
-        self._files.abandon()
-        self._dropped, self._dropped_handed_out = {**self._dropped_handed_out, **self._dropped}, {}
+    def _abandon(self, handout: Handout) -> None:
+        """What was handed out was not saved: all of it is unsaved still."""
+        self._saving.check(handout)
+        contents = handout.contents
+        if contents is not None:
+            self._history.abandon(contents.history)
+            self._models.abandon(contents.models)
+            self._files.abandon(contents.files)
+            self._dropped = {**contents.dropped, **self._dropped}
+        self._saving.settle(handout, written=False)
+
+    def _forget_changes(self, *, mappings: bool) -> None:
+        """Give up what is unsaved, before a store's state is adopted."""
+        self._saving.check_free()
+        self._history = TrackedList(prepare=_own_update)
+        self._models, self._files = TrackedList(prepare=noted_entry), TrackedDict()
+        self._dropped = {}
+        if mappings:
+            self.metadata = codec.decode(self._metadata_text)
+            self.metadata_toggles = codec.decode(self._toggles_text)
 
     def _adopt(self, loaded: Loaded, *, is_past: bool = False, contiguous: bool = True) -> None:
         """Take what a store holds, and keep what is unsaved here on top of it.
@@ -312,19 +344,20 @@ class MemoryContext:
             is_past: Whether it is an earlier revision.
             contiguous: Whether all that is missing is older than the first update.
         """
+        self._saving.check_free()
         self._follow_key()
-        self._note_model_entries()
-        dropped = set(_seqs_of(self._dropped, self._history.peek())) if self._dropped else set()
+        dropped = set(_seqs_of(self._dropped, self._history.difference())) if self._dropped else set()
         # They are other objects now.
         self._dropped = {
             id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
         }
-        self._history = _merged(self._history, TrackedList(loaded.history, loaded.seqs, loaded.edits))
-        self._models = _merged(
-            self._models, TrackedList((NotedDict(e) for _, e in loaded.models), (seq for seq, _ in loaded.models))
-        )
+        stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=_own_update)
+        self._history = _merged(self._history, stored)
+        entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
+        seqs = [seq for seq, _ in loaded.models]
+        self._models = _merged(self._models, TrackedList(entries, seqs, prepare=noted_entry))
         files = TrackedDict(loaded.files)
-        for path, entry, _, removed in self._files.peek():
+        for path, entry, _, removed in self._files.difference().changes:
             if not removed:
                 files[path] = entry
             elif path in files:
@@ -339,6 +372,7 @@ class MemoryContext:
         self._loaded_from = loaded.seqs[0] if loaded.seqs and contiguous else None
         self.history_complete = not loaded.earlier
         self.is_past = is_past
+        self._saving.reloaded()
 
     def _follow_key(self) -> ContextKey:
         """Return the key. With another id it is another context, and there all that is in memory is unsaved."""
@@ -347,7 +381,8 @@ class MemoryContext:
             return self._key_of_base
         key = self.key
         if self._key_of_base not in (None, key):
-            self._history, self._models = TrackedList(self._history), TrackedList(self._models)
+            self._history = TrackedList(self._history, prepare=_own_update)
+            self._models = TrackedList(self._models, prepare=noted_entry)
             entries, self._files = self._files, TrackedDict()
             self._files.update(entries)
             self._metadata_text = self._toggles_text = _EMPTY
@@ -355,21 +390,16 @@ class MemoryContext:
         self._key_of_base, self._ids_of_base = key, (self.user_id, self.chat_id)
         return key
 
-    def _note_model_entries(self) -> None:
-        """Entries that a program appended by itself are watched like ours from now on."""
-        for at in range(len(self._models) - 1, -1, -1):
-            entry = self._models[at]
-            if isinstance(entry, NotedDict):
-                break
-            if isinstance(entry, dict):
-                list.__setitem__(self._models, at, NotedDict(entry))
+    def _own_history(self) -> list[ContextUpdate]:
+        """Return the history, with updates of ours for entries that only look like some."""
+        return [_own_update(place, update) for place, update in enumerate(self._history)]
 
     def _now(self) -> float:
         return time.time() if self._clock is None else self._clock()
 
 
 def _merged(here: TrackedList[Any], stored: TrackedList[Any]) -> TrackedList[Any]:
-    unsaved = here.peek()
+    unsaved = here.difference()
     if unsaved.removed:
         gone = set(unsaved.removed)
         kept = [item for item, seq in zip(stored, stored.seqs, strict=True) if seq not in gone]
@@ -426,5 +456,16 @@ def _with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:
     return merged, text
 
 
-def _plain(entry: Any) -> Any:
-    return dict(entry) if isinstance(entry, dict) else entry
+def _own_update(place: int, entry: Any) -> ContextUpdate:
+    """Return an entry of a history as an update: any object will do that has the four fields.
+
+    Raises:
+        InvalidContextError: It has not.
+    """
+    if isinstance(entry, ContextUpdate):
+        return entry
+    try:
+        return ContextUpdate(entry.timestamp, entry.update_type, entry.data, entry.metadata)
+    except AttributeError:
+        expected = "a ContextUpdate, or an object with its four fields"
+        raise InvalidContextError(f"context_history[{place}]", entry, expected) from None

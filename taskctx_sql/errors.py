@@ -33,6 +33,16 @@ class InvalidContextError(TaskContextError, TypeError):
         self.field, self.value, self.expected = field, value, expected
 
 
+class SaveOrderError(TaskContextError, RuntimeError):
+    """A save of a context was begun while another one is under way, or its outcome came twice. Nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a save of this context is under way, perhaps in another event loop: "
+            "await it there first, and use a context in one event loop at a time"
+        )
+
+
 class InvalidIdError(TaskContextError, ValueError):
     """A user_id or chat_id that cannot name a context."""
 
@@ -159,6 +169,17 @@ class StoreFailedError(StoreError):
         self.doing, self.address, self.reason, self.outcome_unknown = doing, address, reason, outcome_unknown
 
 
+class SaveRefusedError(StoreFailedError):
+    """The database refuses what a save holds, and will refuse it again: a trigger, a constraint, a quota, a policy.
+
+    Nothing was written, and all of it is unsaved still. Its own error is the ``__cause__``.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        remedy = "nothing was written: mend or remove what it names and save() again, or discard() what is unsaved"
+        super().__init__("save", address, f"the database refuses it ({reason}); {remedy}")
+
+
 class StoreUnavailableError(StoreError):
     """The store could not be reached, or stayed locked, for as long as retrying was allowed."""
 
@@ -259,12 +280,12 @@ class StaleContextError(StoreError):
 
 
 class LostContextError(StoreError):
-    """The context was deleted from the store while this program worked on it."""
+    """The context was deleted while this program worked on it, or the database was set back to an older copy."""
 
     def __init__(self, key: object) -> None:
         super().__init__(
-            f"context {key} was deleted from the store after it was loaded: "
-            "load() to start it anew (unsaved changes are kept), then save() again"
+            f"context {key} was deleted from the store after it was loaded, or the store was set back to an older "
+            "copy: load() to take what is there now (unsaved changes are kept), then save() again"
         )
         self.key = key
 

@@ -259,6 +259,16 @@ class MappingChange:
     removed: Sequence[Any]
 
 
+class Sent:
+    """The form in which a delta went to its store, kept by the store. None until there is one: nothing was sent."""
+
+    __slots__ = ("encoded",)
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.encoded: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What a save writes: all that changed since the last one, and nothing else.
@@ -279,6 +289,7 @@ class Delta:
         source_revision: The revision that a restore makes current.
         if_unchanged: Refuse when another writer saved since this context was last loaded.
         at: When the save was made, seconds since the epoch, UTC.
+        sent: What a store made of it: if it has to be sent again, it goes as it was.
     """
 
     key: ContextKey
@@ -296,6 +307,7 @@ class Delta:
     dropped: Sequence[int] = ()
     source_revision: int | None = None
     if_unchanged: bool = False
+    sent: Sent = field(default_factory=Sent, compare=False, repr=False)
 
     @property
     def has_content(self) -> bool:

@@ -8,6 +8,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from taskctx_sql.errors import (
     LimitExceededError,
     LostContextError,
     PastContextError,
+    SaveRefusedError,
     StaleContextError,
-    StoreError,
     TaskContextError,
     UnsavedChangesError,
     UnstorableValueError,
@@ -33,6 +34,8 @@ from taskctx_sql.records import ContextUpdate, Delta, Run
 from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
 from taskctx_sql.store import Feature, Store
+from taskctx_sql.tracking import plain
+from taskctx_sql.unsaved import Handout
 
 logger = logging.getLogger(__name__)
 
@@ -67,25 +70,41 @@ class StoredContext(MemoryContext):
         super().__init__(data, task_dir, clock=clock)
         if history_limit is not None and (not isinstance(history_limit, int) or history_limit < 0):
             raise InvalidContextError("history_limit", history_limit, "None or a whole number, 0 or more")
+        url = None if store is not None else database_url
+        files: JsonStore | None = None
+        if store is None and url is None and settings.enable_persistence():
+            url = settings.database_url()
+            files = JsonStore(self.task_dir) if url is None else None
+        self._bind(files if store is None else store, url, history_limit)
+        if files is not None:
+            self._read_json(files)
+
+    def _bind(self, store: Store | None, url: str | None, history_limit: int | None) -> None:
+        """Begin with nothing loaded, and nothing on its way, at a place."""
         self._history_limit = history_limit
         self._store = store
-        self._url = None if store is not None else database_url
+        self._url = url
         self._opened: Store | None = None
         self._depth = 0
         self._run: Run | None = None
-        self._in_doubt: Delta | None = None
-        # A restore was written, and what it made current is not in memory yet.
-        self._must_load = False
         # The constructor read the file already; what it could only log, load() raises.
         self._was_read = False
         self._load_error: TaskContextError | None = None
         self._turn: asyncio.Lock | None = None
         self._turn_loop: asyncio.AbstractEventLoop | None = None
-        if self._store is None and self._url is None and settings.enable_persistence():
-            self._url = settings.database_url()
-            if self._url is None:
-                self._store = JsonStore(self.task_dir)
-                self._read_json(self._store)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are contexts of their own, without a store: two that believe to have saved the same rows
+        # would contradict each other.
+        data = {
+            "user_id": self.user_id,
+            "chat_id": self.chat_id,
+            "metadata": self.metadata,
+            "metadata_toggles": self.metadata_toggles,
+        }
+        files = {path: plain(entry) for path, entry in self._files.items()}
+        contents = (self._own_history(), files, [plain(entry) for entry in self._models])
+        return (_copied, (type(self), data, self.task_dir, self._history_limit, self.start_time, contents))
 
     # Loading and saving.
 
@@ -128,7 +147,7 @@ class StoredContext(MemoryContext):
             if store is not None:
                 async with self._in_turn():
                     if selection.is_past:
-                        self._refuse_unsaved("show an earlier state")
+                        await self._refuse_unsaved(store, "show an earlier state")
                     await self._load(store, selection)
             elif selection.is_past:
                 raise UnsupportedByStoreError(
@@ -163,9 +182,47 @@ class StoredContext(MemoryContext):
         """Save, under the reference's name."""
         await self.save()
 
+    async def discard(self) -> None:
+        """Give up what is unsaved: memory becomes what the store holds.
+
+        Of a save in doubt the store is asked first: if it was written, it stays. Metadata and toggles that a context
+        was made with stay where the store does not have the context, or does not keep them.
+
+        Raises:
+            UnsupportedByStoreError: The context has no store.
+            StoreError: The store failed; all is as it was.
+        """
+        async with self._used_store() as store:
+            if store is None:
+                raise UnsupportedByStoreError("discard changes", "a context without a store", "what was saved")
+            async with self._in_turn():
+                await self._give_up_doubt(store)
+                await self._read(store, Selection(self._history_limit), discard=True)
+
+    async def _give_up_doubt(self, store: Store) -> None:
+        """See that a save in doubt was written, or never will be."""
+        handout = self._in_doubt
+        if handout is None:
+            return
+        delta = handout.delta
+        if delta.base is None:
+            # Nothing is to be made where nothing was: what follows is another run's, with saves of its own.
+            self._run = None if self._run is None else replace(self._run, run_id=str(uuid.uuid4()), saves=0)
+        else:
+            # An empty save of the same identity: whichever of the two comes second writes nothing.
+            with contextlib.suppress(LostContextError):
+                await store.save(Delta(delta.key, delta.run, delta.base, delta.at))
+            self._count(delta.run)
+        self._abandon(handout)
+
     async def truncate_context_history(self, timestamp: float) -> None:
-        """Remove the updates made after ``timestamp`` (seconds since the epoch, UTC), and save if there were any."""
-        kept = updates_until(self._history, timestamp)
+        """Remove the updates made after ``timestamp`` (seconds since the epoch, UTC), and save if there were any.
+
+        What `optimize_context` removed before is saved first, so that each is a revision of its own.
+        """
+        if self._dropped and len(updates_until(self._own_history(), timestamp)) < len(self._history):
+            await self.save()
+        kept = updates_until(self._own_history(), timestamp)
         if len(kept) < len(self._history):
             staying = set(map(id, kept))
             self._drop((update for update in self._history if id(update) not in staying), kept, "truncate")
@@ -208,18 +265,31 @@ class StoredContext(MemoryContext):
             self._turn, self._turn_loop = asyncio.Lock(), loop
         return self._turn
 
-    def _refuse_unsaved(self, doing: str) -> None:
-        """See that nothing is unsaved, which would be mixed up with another state."""
-        has_content = self._next_delta().has_content
-        self._abandon()
-        if has_content or self._in_doubt is not None:
+    @property
+    def _in_doubt(self) -> Handout | None:
+        return self._saving.in_doubt
+
+    async def _refuse_unsaved(self, store: Store, doing: str) -> None:
+        """See that nothing is unsaved, which would be mixed up with another state.
+
+        What is in doubt counts as unsaved, unless it only told of the end of a run.
+        """
+        if self._in_doubt is not None:
+            if self._in_doubt.delta.has_content:
+                raise UnsavedChangesError(self.key, doing)
+            await self._settle_doubt(store)
+        handout = self._next_handout()
+        self._abandon(handout)
+        if handout.delta.has_content:
             raise UnsavedChangesError(self.key, doing)
 
     async def _load(self, store: Store, selection: Selection | None = None) -> None:
-        selection = selection or Selection(self._history_limit)
         with contextlib.suppress(StaleContextError, LostContextError):
             # Both say that it was not written: what it held is unsaved again, and loading is the remedy.
             await self._settle_doubt(store)
+        await self._read(store, selection or Selection(self._history_limit))
+
+    async def _read(self, store: Store, selection: Selection, *, discard: bool = False) -> None:
         loaded = await store.load(
             self.key,
             history_limit=selection.history_limit,
@@ -229,55 +299,58 @@ class StoredContext(MemoryContext):
             types=selection.types,
             keep_types=selection.keep_types,
         )
+        if discard:
+            # What the program gave at the beginning stays where the store has nothing.
+            self._forget_changes(mappings=loaded.revision > 0 and loaded.metadata is not None)
         self._adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
-        self._must_load = False
 
     async def _save(self, store: Store, if_unchanged: bool) -> None:
         await self._settle_doubt(store)
-        if self._must_load:
+        if self._saving.must_reload:
             await self._load(store)
-        delta = self._next_delta(if_unchanged=if_unchanged)
+        handout = self._next_handout(if_unchanged=if_unchanged)
+        delta = handout.delta
         if self.is_past and delta.has_content:
-            self._abandon()
+            self._abandon(handout)
             raise PastContextError(self.key, self.revision, "be saved")
         if delta.has_content or delta.run.ended_at is not None or self.is_new:
-            await self._send(store, delta)
+            await self._send(store, handout)
         else:
-            self._abandon()
+            self._abandon(handout)
 
-    def _next_delta(self, *, if_unchanged: bool = False) -> Delta:
+    def _next_handout(self, *, if_unchanged: bool = False) -> Handout:
         """Hand out what is unsaved, as this run's next save."""
+        # Not the context's clock: the original asks it for updates only, and a clock of your own may count.
+        return self._hand_out(self._next_save(), datetime.now(UTC).timestamp(), if_unchanged=if_unchanged)
+
+    def _next_save(self) -> Run:
         if self._run is None:
             self._run = new_run(datetime.now(UTC).timestamp())
-        # Not the context's clock: the original asks it for updates only, and a clock of your own may count.
-        return self._take_delta(self._run.next_save(), datetime.now(UTC).timestamp(), if_unchanged=if_unchanged)
+        return self._run.next_save()
 
     async def _settle_doubt(self, store: Store) -> None:
         """A save whose outcome nobody knows is sent again as it was: it is written now, or was written then."""
-        if self._in_doubt is not None:
-            await self._send(store, self._in_doubt)
+        handout = self._in_doubt
+        if handout is not None:
+            self._saving.send_again(handout)
+            await self._send(store, handout, again=True)
 
-    async def _send(self, store: Store, delta: Delta) -> None:
+    async def _send(self, store: Store, handout: Handout, *, again: bool = False) -> None:
         try:
-            saved = await store.save(delta)
+            saved = await store.save(handout.delta)
         except BaseException as error:
-            self._give_up(delta, error)
+            if _was_not_written(error, again=again):
+                self._abandon(handout)
+            else:
+                self._saving.doubt(handout)
             raise
-        self._in_doubt = None
-        self._confirm(saved)
-        self._must_load = self._must_load or delta.operation in ("restore", "undo")
-        # A save in doubt may be settled when the next run has begun.
-        if self._run is not None and self._run.run_id == delta.run.run_id:
-            self._run = None if delta.run.ended_at is not None else self._run.after(delta.run)
+        self._confirm(handout, saved)
+        self._count(handout.delta.run)
 
-    def _give_up(self, delta: Delta, error: BaseException) -> None:
-        refused = isinstance(error, StaleContextError | LostContextError | UnstorableValueError | LimitExceededError)
-        failed = isinstance(error, TaskContextError) and not (isinstance(error, StoreError) and error.outcome_unknown)
-        if refused or (failed and self._in_doubt is not delta):
-            self._in_doubt = None
-            self._abandon()
-        else:
-            self._in_doubt = delta
+    def _count(self, saved: Run) -> None:
+        # A save in doubt may be settled when the next run has begun.
+        if self._run is not None and self._run.run_id == saved.run_id:
+            self._run = None if saved.ended_at is not None else self._run.after(saved)
 
     def _read_json(self, store: JsonStore) -> None:
         self._was_read = True
@@ -292,3 +365,33 @@ class StoredContext(MemoryContext):
 def new_run(started_at: float) -> Run:
     """Return a run that begins."""
     return Run(run_id=str(uuid.uuid4()), saves=0, started_at=started_at)
+
+
+def _copied(
+    kind: type[StoredContext],
+    data: dict[str, Any],
+    task_dir: Path,
+    history_limit: int | None,
+    start_time: float | None,
+    contents: tuple[list[ContextUpdate], dict[Any, Any], list[Any]],
+) -> StoredContext:
+    """Make a copy of a context, without a store and without its resources."""
+    context = kind.__new__(kind)
+    MemoryContext.__init__(context, data, task_dir)
+    context._bind(None, None, history_limit)
+    context.start_time = start_time
+    context.context_history, context.file_tracker, context.model_tracker = contents
+    return context
+
+
+def _was_not_written(error: BaseException, *, again: bool) -> bool:
+    """Whether an error says that nothing of a save is in the store.
+
+    These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
+    last attempt alone, which tells nothing of a save that is sent ``again``.
+    """
+    if isinstance(
+        error, StaleContextError | LostContextError | UnstorableValueError | LimitExceededError | SaveRefusedError
+    ):
+        return True
+    return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

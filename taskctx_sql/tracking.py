@@ -1,7 +1,8 @@
 """A list and a dict that know what changed since they were last saved, at a cost that follows the change.
 
-Both work in three steps: `peek` hands out the difference, and then either `confirm` makes it the saved state or
-`abandon` leaves it unsaved. Changes made in between belong to the next difference.
+Both work in three steps: `hand_out` returns the difference, and then either `confirm` makes it the saved state or
+`abandon` leaves it unsaved. Both require the difference that was handed out last; any other raises
+`SaveOrderError` before anything changes. Changes made in between belong to the next difference.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, SupportsIndex, TypeVar
+from functools import partial, wraps
+from typing import Any, Final, Generic, Self, SupportsIndex, TypeVar
 
+from taskctx_sql.errors import SaveOrderError
 from taskctx_sql.records import ContextUpdate
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+
+# How deep within a tracker's entry changes are noticed. It ends somewhere, since an entry may contain itself.
+NOTED_LEVELS: Final = 8
 
 
 @dataclass(slots=True)
@@ -26,13 +32,27 @@ class _Image(Generic[T]):
     rows: list[T] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ListDifference(Generic[T]):
-    """What a list needs to be saved: items to append, and the seqs of rows that are gone, with what they held."""
+    """What a list needs to be saved: items to append, and the seqs of rows that are gone, with what they held.
+
+    ``kept`` has the places of the saved rows that stay, or is None if all of them do.
+    """
 
     appended: list[T]
     removed: list[int]
     removed_items: list[T]
+    kept: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DictDifference:
+    """What a dict needs to be saved, each as (key, entry, position or None, whether it is gone)."""
+
+    changes: list[tuple[Any, Any, int | None, bool]]
+    keys: dict[Any, None]
+    unplaced: list[Any]
+    gone: list[Any]
 
 
 class TrackedList(list[T]):
@@ -42,15 +62,30 @@ class TrackedList(list[T]):
     in their order at the head of the list are kept, and all that follows is written anew.
     """
 
-    __slots__ = ("_edited", "_edited_before", "_kept", "_pending", "_saved", "_seqs")
+    __slots__ = ("_edited", "_edited_before", "_handed_out", "_pending", "_prepare", "_saved", "_seqs")
 
-    def __init__(self, items: Iterable[T] = (), seqs: Iterable[int] = (), edits: dict[int, T] | None = None) -> None:
-        """Take ``items``; the first ones are saved already, under ``seqs``, and note edits in ``edits``, if given."""
+    def __init__(
+        self,
+        items: Iterable[T] = (),
+        seqs: Iterable[int] = (),
+        edits: dict[int, T] | None = None,
+        *,
+        prepare: Callable[[int, Any], T] | None = None,
+    ) -> None:
+        """Take ``items``.
+
+        Args:
+            items: The first ones are saved already, under ``seqs``.
+            seqs: The seqs of the saved ones.
+            edits: Where the saved ones note their edits already, if they do.
+            prepare: Makes of each place and item that is handed out what stands in its place from then on.
+        """
         super().__init__(items)
         self._seqs = array("q", seqs)
         self._saved: _Image[T] = _Image(len(self._seqs))
         self._pending: _Image[T] | None = None
-        self._kept: list[int] | None = None
+        self._handed_out: ListDifference[T] | None = None
+        self._prepare = prepare
         self._edited: dict[int, T] = {} if edits is None else edits
         self._edited_before: dict[int, T] = {}
         if edits is None:
@@ -60,19 +95,19 @@ class TrackedList(list[T]):
         """Return a new list of ``items`` that takes over what is known; this one is tracked no more."""
         self._keep_rows()
         new: TrackedList[T] = TrackedList(items)
-        for name in ("_seqs", "_saved", "_pending", "_kept", "_edited", "_edited_before"):
+        for name in ("_seqs", "_saved", "_pending", "_handed_out", "_prepare", "_edited", "_edited_before"):
             setattr(new, name, getattr(self, name))
-        self._saved, self._pending, self._seqs = _Image(0, []), None, array("q")
+        self._saved, self._pending, self._handed_out, self._seqs = _Image(0, []), None, None, array("q")
         return new
 
     @property
     def has_changes(self) -> bool:
-        """Whether `peek` would find a difference. May say True after changes that cancel each other out."""
+        """Whether there is a difference. May say True after changes that cancel each other out."""
         return self._saved.rows is not None or bool(self._edited) or len(self) != self._saved.count
 
     @property
     def unsaved_count(self) -> int:
-        """How many items `peek` would hand out at the least."""
+        """How many items would be handed out at the least."""
         return len(self) - self._saved.count if self._saved.rows is None else 0
 
     @property
@@ -80,42 +115,16 @@ class TrackedList(list[T]):
         """The seqs of the saved rows, in order."""
         return self._seqs
 
-    def peek(self) -> ListDifference[T]:
-        """Hand out what is unsaved, and take the present state as the one that `confirm` will confirm."""
-        if self._edited:
-            # The watched items hold the log itself, so it is emptied in place.
-            self._edited_before = dict(self._edited)
-            self._edited.clear()
-        rows = self._saved.rows
-        if rows is None and not self._edited_before:
-            self._kept = None
-            difference = ListDifference(list(self[self._saved.count :]), [], [])
-        else:
-            difference = self._compare(self[: self._saved.count] if rows is None else rows)
-        self._pending = _Image(len(self))
-        _watch(difference.appended, self._edited)
-        return difference
-
-    def confirm(self, first_seq: int) -> None:
-        """The difference is saved: its appended items have seqs from ``first_seq`` on."""
-        pending = self._pending
-        assert pending is not None
-        if self._kept is not None:
-            self._seqs = array("q", (self._seqs[at] for at in self._kept))
-        self._seqs.extend(range(first_seq, first_seq + pending.count - len(self._seqs)))
-        self._saved, self._pending, self._kept = pending, None, None
-        self._edited_before = {}
-
-    def abandon(self) -> None:
-        """The difference was not saved: it stays unsaved."""
-        self._edited.update(self._edited_before)
-        self._pending, self._kept, self._edited_before = None, None, {}
-
-    def _compare(self, rows: Sequence[T]) -> ListDifference[T]:
+    def difference(self) -> ListDifference[T]:
+        """Return what is unsaved, and change nothing."""
+        rows, edited = self._saved.rows, self._edited_before | self._edited if self._edited else self._edited_before
+        if rows is None and not edited:
+            return ListDifference(list(self[self._saved.count :]), [], [])
+        rows = self[: self._saved.count] if rows is None else rows
         kept: list[int] = []
         at = 0
         for item in self:
-            if id(item) in self._edited_before:
+            if id(item) in edited:
                 break
             while at < len(rows) and rows[at] is not item:
                 at += 1
@@ -123,9 +132,54 @@ class TrackedList(list[T]):
                 break
             kept.append(at)
             at += 1
-        self._kept = kept
         gone = sorted(set(range(len(rows))).difference(kept))
-        return ListDifference(list(self[len(kept) :]), [self._seqs[at] for at in gone], [rows[at] for at in gone])
+        return ListDifference(list(self[len(kept) :]), [self._seqs[at] for at in gone], [rows[at] for at in gone], kept)
+
+    def hand_out(self) -> ListDifference[T]:
+        """Return what is unsaved, and take the present state as the one that `confirm` will confirm.
+
+        Raises:
+            SaveOrderError: What was handed out before is neither confirmed nor abandoned.
+        """
+        if self._handed_out is not None:
+            raise SaveOrderError()
+        difference = self.difference()
+        if self._prepare is not None:
+            self._prepare_tail(difference.appended, self._prepare)
+        if self._edited:
+            # The watched items hold the log itself, so it is emptied in place.
+            self._edited_before = dict(self._edited)
+            self._edited.clear()
+        self._pending, self._handed_out = _Image(len(self)), difference
+        _watch(difference.appended, self._edited)
+        return difference
+
+    def confirm(self, difference: ListDifference[T], first_seq: int) -> None:
+        """The difference is saved: its appended items have seqs from ``first_seq`` on."""
+        pending = self._pending
+        if pending is None or difference is not self._handed_out:
+            raise SaveOrderError()
+        if difference.kept is not None:
+            self._seqs = array("q", (self._seqs[at] for at in difference.kept))
+        self._seqs.extend(range(first_seq, first_seq + len(difference.appended)))
+        self._saved, self._pending, self._handed_out = pending, None, None
+        self._edited_before = {}
+
+    def abandon(self, difference: ListDifference[T]) -> None:
+        """The difference was not saved: it stays unsaved."""
+        if difference is not self._handed_out:
+            raise SaveOrderError()
+        self._edited.update(self._edited_before)
+        self._pending, self._handed_out, self._edited_before = None, None, {}
+
+    def _prepare_tail(self, appended: list[T], prepare: Callable[[int, Any], T]) -> None:
+        # All of them first: one that is refused leaves the list as it was.
+        first = len(self) - len(appended)
+        made = [prepare(place, item) for place, item in enumerate(appended, first)]
+        for at, item in enumerate(made):
+            if item is not appended[at]:
+                appended[at] = item
+                super().__setitem__(first + at, item)
 
     def _keep_rows(self) -> None:
         """Before the items move: the images get rows of their own."""
@@ -134,6 +188,7 @@ class TrackedList(list[T]):
                 image.rows = self[: image.count]
 
     def __reduce__(self) -> tuple[type[list[T]], tuple[list[T]]]:
+        # A copy is a plain list: what was saved is known of this one alone.
         return (list, (list(self),))
 
     # Appending (append, extend, +=) is the list's own; whatever moves or removes items keeps the rows first.
@@ -217,6 +272,16 @@ class NotedDict(dict[K, V]):
         super().__delitem__(key)
         self._changed(key)
 
+    def note_nested(self) -> None:
+        """Replace the dicts and lists in it by ones whose changes are changes of it, `NOTED_LEVELS` deep."""
+        for key, value in self.items():
+            if isinstance(value, dict | list):
+                # In the place of an equal one, so the loop may go on.
+                super().__setitem__(key, _noted(value, partial(self._changed_below, key), NOTED_LEVELS))
+
+    def _changed_below(self, key: Any, _: Any) -> None:
+        self._changed(key)
+
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]  # dict has two overloads of it, for other types
         self.update(other)
         return self
@@ -260,29 +325,93 @@ class _Note:
         self.log[id(self.noted)] = self.noted
 
 
+def _noted(value: Any, changed: Callable[[Any], None], levels: int) -> Any:
+    """Return a dict or a list like this one of whose changes ``changed`` hears, and everything else as it is."""
+    if not levels or type(value) not in (dict, list, NotedDict, NotedList):
+        return value
+    if isinstance(value, list):
+        return NotedList((_noted(item, changed, levels - 1) for item in value), changed)
+    return NotedDict({key: _noted(item, changed, levels - 1) for key, item in value.items()}, changed)
+
+
+def noted_entry(place: int, entry: Any) -> Any:
+    """Return a model use whose changes are noticed, however deep in its dicts and lists."""
+    if not isinstance(entry, dict):
+        return entry
+    noted = entry if isinstance(entry, NotedDict) else NotedDict(entry)
+    noted.note_nested()
+    return noted
+
+
+class NotedList(list[T]):
+    """A list within a tracker's entry, whose changes are changes of the entry."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, items: Iterable[T], changed: Callable[[Any], None]) -> None:
+        """Take the items; ``changed`` hears of every later change."""
+        super().__init__(items)
+        self._listener = changed
+
+    def __reduce__(self) -> tuple[type[list[T]], tuple[list[T]]]:
+        return (list, (list(self),))
+
+
+def _noting(name: str) -> Callable[..., Any]:
+    """Return a list's own method, after which the list tells of a change."""
+    own = getattr(list, name)
+
+    @wraps(own)
+    def method(self: NotedList[Any], *given: Any, **named: Any) -> Any:
+        result = own(self, *given, **named)
+        self._listener(None)
+        return result
+
+    return method
+
+
+for _name in (
+    "__setitem__", "__delitem__", "__iadd__", "__imul__",
+    "append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse",
+):  # fmt: skip
+    setattr(NotedList, _name, _noting(_name))
+
+
+def plain(value: Any) -> Any:
+    """Return a tracker's entry as ordinary dicts and lists."""
+    if isinstance(value, NotedDict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, NotedList):
+        return [plain(item) for item in value]
+    return value
+
+
 class TrackedDict(NotedDict[Any, Any]):
     """A dict of entries that knows which keys changed, and each saved key's position in the store."""
 
-    __slots__ = ("_changes", "_changes_before", "_gone", "_positions", "_unplaced")
+    __slots__ = ("_changes", "_handed_out", "_positions", "_put_again")
 
     def __init__(self, saved: Iterable[tuple[int, Any, Any]] = ()) -> None:
         """Take saved entries as (position, key, entry), in order."""
         super().__init__()
         self._listeners = (self._note,)
         self._changes: dict[Any, None] = {}
-        self._changes_before: dict[Any, None] = {}
+        self._handed_out: DictDifference | None = None
         # None: the store has the key, but it was taken out here and put in again, at the end.
         self._positions: dict[Any, int | None] = {}
-        self._unplaced: list[Any] = []
-        self._gone: list[Any] = []
+        # The keys that came to the end of the dict since the last difference was handed out.
+        self._put_again: set[Any] = set()
         for position, key, entry in saved:
-            dict.__setitem__(self, key, self._wrap(key, entry))
+            entry = self._wrap(key, entry)
+            if isinstance(entry, NotedDict):
+                entry.note_nested()
+            dict.__setitem__(self, key, entry)
             self._positions[key] = position
 
     def replaced_by(self, items: Any) -> TrackedDict:
         """Return a new dict of ``items`` that takes over what is known; this one is tracked no more."""
         new = TrackedDict()
-        for name in ("_changes", "_changes_before", "_positions", "_unplaced", "_gone"):
+        for name in ("_changes", "_handed_out", "_positions", "_put_again"):
             setattr(new, name, getattr(self, name))
         new._changes |= dict.fromkeys(self)
         new._positions |= dict.fromkeys(key for key in self if key in self._positions)
@@ -292,37 +421,57 @@ class TrackedDict(NotedDict[Any, Any]):
 
     @property
     def has_changes(self) -> bool:
-        """Whether `peek` would find a difference."""
+        """Whether there is a difference."""
         return any(key in self or key in self._positions for key in self._changes)
 
-    def peek(self) -> list[tuple[Any, Any, int | None, bool]]:
-        """Hand out what is unsaved as (key, entry, position or None, whether it is gone)."""
-        if not self._changes:
-            return []
-        self._changes_before, self._changes = self._changes, {}
-        present = [key for key in self._changes_before if key in self]
-        self._unplaced = [key for key in present if self._positions.get(key) is None]
-        self._gone = [key for key in self._changes_before if key not in self and key in self._positions]
-        difference = [(key, _plain(self[key]), self._positions.get(key), False) for key in present]
-        return difference + [(key, None, None, True) for key in self._gone]
+    def difference(self) -> DictDifference:
+        """Return what is unsaved, and change nothing."""
+        keys = self._changes
+        present = [key for key in keys if key in self]
+        unplaced = [key for key in present if self._positions.get(key) is None]
+        gone = [key for key in keys if key not in self and key in self._positions]
+        changes = [(key, plain(self[key]), self._positions.get(key), False) for key in present]
+        return DictDifference(changes + [(key, None, None, True) for key in gone], keys, unplaced, gone)
 
-    def confirm(self, first_position: int) -> None:
+    def hand_out(self) -> DictDifference:
+        """Return what is unsaved, and take the present state as the one that `confirm` will confirm.
+
+        Raises:
+            SaveOrderError: What was handed out before is neither confirmed nor abandoned.
+        """
+        if self._handed_out is not None:
+            raise SaveOrderError()
+        for key in self._changes:
+            entry = self.get(key)
+            if isinstance(entry, NotedDict):
+                entry.note_nested()
+        self._handed_out = self.difference()
+        self._changes, self._put_again = {}, set()
+        return self._handed_out
+
+    def confirm(self, difference: DictDifference, first_position: int) -> None:
         """The difference is saved: its new keys have positions from ``first_position`` on."""
-        for key in self._gone:
+        if difference is not self._handed_out:
+            raise SaveOrderError()
+        for key in difference.gone:
             del self._positions[key]
-        for position, key in enumerate(self._unplaced, first_position):
-            self._positions[key] = position
-        self._changes_before, self._unplaced, self._gone = {}, [], []
+        for position, key in enumerate(difference.unplaced, first_position):
+            self._positions[key] = None if key in self._put_again else position
+        self._handed_out = None
 
-    def abandon(self) -> None:
+    def abandon(self, difference: DictDifference) -> None:
         """The difference was not saved: it stays unsaved."""
-        self._changes = {**self._changes_before, **self._changes}
-        self._changes_before, self._unplaced, self._gone = {}, [], []
+        if difference is not self._handed_out:
+            raise SaveOrderError()
+        # A key that came to the end meanwhile stands where it is now.
+        self._changes = {key: None for key in difference.keys if key not in self._put_again} | self._changes
+        self._handed_out = None
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if key not in self:
             # It goes to the end, here and in the store.
             self._changes.pop(key, None)
+            self._put_again.add(key)
             if key in self._positions:
                 self._positions[key] = None
         super().__setitem__(key, self._wrap(key, value))
@@ -333,8 +482,5 @@ class TrackedDict(NotedDict[Any, Any]):
     def _wrap(self, key: Any, entry: Any) -> Any:
         if not isinstance(entry, dict):
             return entry
-        return NotedDict(entry, lambda _: self._note(key))
-
-
-def _plain(entry: Any) -> Any:
-    return dict(entry) if isinstance(entry, dict) else entry
+        noted: NotedDict[Any, Any] = NotedDict(entry, lambda _: self._note(key))
+        return noted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Self
 
 from taskctx_sql.errors import ContextNotFoundError, UnsupportedByStoreError
@@ -80,7 +80,7 @@ class TravelingContext(StoredContext):
             UnsupportedByStoreError: The store keeps no revisions.
         """
         async with self._revisions_of() as store, self._in_turn():
-            self._refuse_unsaved("be forked")
+            await self._refuse_unsaved(store, "be forked")
             shown = self.revision if self.is_past else None
             key = await store.fork(self.key, new_chat_id, revision=shown if revision is None else revision)
         data = {"user_id": key.user_id, "chat_id": key.chat_id}
@@ -109,12 +109,12 @@ class TravelingContext(StoredContext):
 
     async def _operate(self, operation: Operation, revision: int | None) -> int:
         async with self._revisions_of() as store, self._in_turn():
-            self._refuse_unsaved(operation)
+            await self._refuse_unsaved(store, operation)
             if self.is_new:
                 await self._load(store)
             if self.is_new:
                 raise ContextNotFoundError(self.key)
-            delta = replace(self._next_delta(), operation=operation, source_revision=revision)
-            await self._send(store, delta)
+            now = datetime.now(UTC).timestamp()
+            await self._send(store, self._hand_out_operation(self._next_save(), now, operation, revision))
             await self._load(store)
         return self.revision

@@ -43,8 +43,10 @@ READ_COMMITTED: Final = "taskctx_read_committed"
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
 _TRANSIENT_STATES: Final = ("55P03", "25006")
-# Classes that say no for sure, even at COMMIT: not supported, data, constraint, transaction state, syntax.
-_DEFINITE_CLASSES: Final = ("0A", "22", "23", "25", "42")
+# Classes after which, at COMMIT, nobody knows if it happened: the above, and failures of the server itself.
+_UNKNOWN_CLASSES: Final = (*_TRANSIENT_CLASSES, "58", "F0", "XX")
+# Classes that blame neither the server nor what is written: states of transactions and cursors, names, the schema.
+_OTHER_CLASSES: Final = ("25", "26", "28", "34", "3D", "3F", "42", "55")
 # Writing was asked of a server that only reads: after a failover, the old primary.
 _READ_ONLY_STATE: Final = "25006"
 
@@ -408,11 +410,22 @@ def reason(error: BaseException) -> str:
     return f"{said}: {remedy}" if remedy else said
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the database refuses what a transaction holds, so that the same will be refused again."""
+    state = sqlstate(error)
+    if state is not None:
+        # Whatever a trigger raises is of a class of its own choice, so those that mean something else are named.
+        return state == _DENIED_STATE or state[:2] not in (*_UNKNOWN_CLASSES, *_OTHER_CLASSES)
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    refusals = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
+    return isinstance(orig, sqlite3.Error) and getattr(orig, "sqlite_errorcode", 0) & 0xFF in refusals
+
+
 def is_in_doubt_at_commit(error: BaseException) -> bool:
     """Whether an error that came from COMMIT leaves open if it happened."""
     state = sqlstate(error)
     if state is not None:
-        return state[:2] not in _DEFINITE_CLASSES
+        return state[:2] in _UNKNOWN_CLASSES
     orig = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(orig, sqlite3.Error):
         # After these SQLite still has the transaction, and it is rolled back; after an I/O error it may not. In a

@@ -10,10 +10,17 @@ from taskctx_sql.sql.rows import Encoded
 
 
 class Base(NamedTuple):
-    """What a context has seen of its row: when it was made (None: it was not there) and the revision."""
+    """What a context has seen of its row.
+
+    Attributes:
+        created_at: When it was made; None: it was not there.
+        revision: The revision that memory agrees with.
+        newest: The newest one that it knows of: a row that has not come so far was set back.
+    """
 
     created_at: float | None
     revision: int
+    newest: int = 0
 
 
 UNSEEN: Final = Base(None, 0)
@@ -52,7 +59,7 @@ class Job:
             first_seq=head.next_seq - len(self.encoded.updates),
             first_model=head.next_model - len(self.encoded.models),
             first_position=head.next_position - self.encoded.unplaced_files,
-            base=Base(head.created_at, head.revision if complete else self.base.revision),
+            base=Base(head.created_at, head.revision if complete else self.base.revision, head.revision),
             complete=complete,
         )
 

@@ -76,7 +76,7 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded]:
     history = rows.read_updates(key, found)
     return Loaded(
         revision=revision,
-        base=Base(created_at, revision),
+        base=Base(created_at, revision, now.revision),
         history=history.updates,
         seqs=history.seqs,
         edits=history.edits,

@@ -42,6 +42,7 @@ _JOBS: Final = {
     "user_id": "text",
     "chat_id": "text",
     "base": "float8",
+    "newest": "int8",
     "at": "float8",
     "step": "int8",
     "updates": "int8",
@@ -271,7 +272,7 @@ def _arrays(jobs: list[Job], *, trackers: bool) -> list[list[Any]]:
         delta, encoded, run = job.delta, job.encoded, job.delta.run
         ident = encoded.context_id
         counts = (len(encoded.updates), len(encoded.models), encoded.unplaced_files)
-        named = (ident, delta.key.user_id, delta.key.chat_id, job.base.created_at, delta.at, job.step)
+        named = (ident, delta.key.user_id, delta.key.chat_id, job.base.created_at, job.base.newest, delta.at, job.step)
         texts = (encoded.metadata, encoded.toggles)
         ended = (run.run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves)
         saves.append((*named, *counts, *texts, *ended))
@@ -317,7 +318,7 @@ WITH job AS MATERIALIZED (SELECT * FROM {_given("job", _JOBS, 1)}),
 {_SEEN if trackers else ""}
 held AS MATERIALIZED (
     SELECT c.context_id FROM job, taskctx_contexts c{", seen" if trackers else ""}
-    WHERE c.context_id = job.ident AND c.created_at = job.base
+    WHERE c.context_id = job.ident AND c.created_at = job.base AND c.revision >= job.newest
           {"AND seen.context_id = c.context_id AND seen.revision = c.revision" if trackers else ""}
     FOR UPDATE OF c {"" if waiting else "SKIP LOCKED"}
 ),

@@ -9,7 +9,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from taskctx_sql.errors import NotADatabaseError, StoreFailedError, StoreUnavailableError, TaskContextError
+from taskctx_sql.errors import (
+    NotADatabaseError,
+    SaveRefusedError,
+    StoreFailedError,
+    StoreUnavailableError,
+    TaskContextError,
+)
 from taskctx_sql.sql import dialect
 
 T = TypeVar("T")
@@ -65,6 +71,9 @@ class Retrying:
                 verdict = dialect.judge(error)
                 if verdict is dialect.Verdict.NOT_A_DATABASE:
                     raise NotADatabaseError(self._address) from error
+                if doing == "save" and dialect.is_refusal(error):
+                    # No copy of it was written before: each looks for another one first.
+                    raise SaveRefusedError(self._address, dialect.reason(error)) from error
                 if verdict is dialect.Verdict.FINAL:
                     raise StoreFailedError(
                         doing, self._address, dialect.reason(error), outcome_unknown=in_doubt

@@ -29,7 +29,7 @@ def save(engine: str, job: Job) -> Steps[Saved]:
         job: What to save.
 
     Raises:
-        LostContextError: The context was deleted since the base.
+        LostContextError: The context was deleted since the base, or set back to an older state.
         StaleContextError: It was to be unchanged, and is not.
     """
     (answer,) = yield from save_together(engine, [job])
@@ -63,7 +63,7 @@ def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextErr
     else:
         found = yield Step(_lock_head(), _new_context(job), reads=True)
     head = Head(*found[0]) if found else Head(delta.at)
-    if base.created_at not in (None, head.created_at):
+    if base.created_at not in (None, head.created_at) or head.revision < base.newest:
         return LostContextError(delta.key)
     if head.revision != base.revision:
         # Somebody saved in between; it may have been a copy of this very save.

@@ -191,7 +191,9 @@ class SqlStore:
         """See `Store.save`."""
         self._check_use()
         named = self._named("save", delta.key.user_id)
-        job = Job(delta, await encode(delta, strict=self._strict), strict=self._strict, named=named)
+        if delta.sent.encoded is None:
+            delta.sent.encoded = await encode(delta, strict=self._strict)
+        job = Job(delta, delta.sent.encoded, strict=self._strict, named=named)
         if self._replica is not None:
             # Even if nobody hears that it was written.
             self._replica.note(delta.key, job.base.revision + job.step)

@@ -1,0 +1,378 @@
+"""Every public call in every state of what is unsaved: what it does, and that nothing is lost or doubled by it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pytest
+
+from taskctx_sql import ContextUpdate, Feature, Store, TaskContext, limits
+from taskctx_sql.errors import (
+    InvalidContextError,
+    LimitExceededError,
+    NothingToUndoError,
+    SaveOrderError,
+    StoreFailedError,
+    UnsavedChangesError,
+    UnsupportedByStoreError,
+)
+from taskctx_sql.unsaved import Saving, State
+from tests.contract import expect_reload, loaded, stored
+from tests.faults import FaultyStore
+
+Call = Callable[[TaskContext], Awaitable[object]]
+
+
+async def enter_and_leave(context: TaskContext) -> None:
+    async with context:
+        pass
+
+
+async def optimize(context: TaskContext) -> None:
+    context.optimize_context(10_000)
+
+
+async def rename(context: TaskContext) -> None:
+    context.chat_id = "renamed"
+    await context.save()
+
+
+CALLS: Final[dict[str, Call]] = {
+    "save": lambda context: context.save(),
+    "load": lambda context: context.load(),
+    "load(revision)": lambda context: context.load(revision=1),
+    "restore": lambda context: context.restore(1),
+    "undo": lambda context: context.undo(),
+    "fork": lambda context: context.fork("forked"),
+    "optimize": optimize,
+    "truncate": lambda context: context.truncate_context_history(2.0),
+    "enter and leave": enter_and_leave,
+    "rename": rename,
+    "discard": lambda context: context.discard(),
+}
+STATES: Final = ("clean", "unsaved", "in doubt, written", "in doubt, not written")
+
+# What a call is refused with. An undo in a clean state finds nothing to take back.
+REFUSED: Final[dict[tuple[str, str], type[Exception]]] = {
+    ("clean", "undo"): NothingToUndoError,
+    **{
+        (state, call): UnsavedChangesError
+        for state in STATES[1:]
+        for call in ("load(revision)", "restore", "undo", "fork")
+    },
+}
+NEEDS_REVISIONS: Final = ("load(revision)", "restore", "undo", "fork")
+
+
+async def in_state(store: Store, user: str, state: str) -> tuple[FaultyStore, TaskContext, list[str]]:
+    """A context in a state, what is behind it, and what its history holds."""
+    faulty, now = FaultyStore(store), iter(range(1, 1000))
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=faulty, clock=lambda: float(next(now)))
+    context.add_context_update("m", "first")
+    await context.save()
+    expected = ["first"]
+    if state != "clean":
+        context.add_context_update("m", "second")
+        context.metadata["k"] = 1
+        expected.append("second")
+    if state.startswith("in doubt"):
+        faulty.faults = ["lost before" if "not written" in state else "lost after"]
+        with pytest.raises(StoreFailedError):
+            await context.save()
+        assert context.has_unsaved_changes
+    return faulty, context, expected
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("state", STATES)
+async def test_each_call_is_defined_in_each_state(store: Store, user: str, state: str, call: str) -> None:
+    _, context, expected = await in_state(store, user, state)
+    before = context.to_dict()
+    refusal = REFUSED.get((state, call))
+    if call in NEEDS_REVISIONS and Feature.REVISIONS not in store.features and refusal is not UnsavedChangesError:
+        refusal = UnsupportedByStoreError
+    if refusal is not None:
+        with pytest.raises((refusal, UnsupportedByStoreError)):
+            await CALLS[call](context)
+        assert context.to_dict() == before
+    else:
+        await CALLS[call](context)
+    if context.is_past:
+        await context.load()
+    if call == "discard":
+        expected = ["first", "second"] if state == "in doubt, written" else ["first"]
+    if call == "truncate":
+        expected = expected[:2]
+    await context.save()
+    assert not context.has_unsaved_changes
+    assert [update.data for update in context.context_history] == expected
+    await expect_reload(store, context)
+    context.add_context_update("m", "last")
+    await context.save()
+    assert await stored(store, context.key) == [*expected, "last"]
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call not in ("rename", "optimize", "discard")])
+async def test_what_is_added_while_a_call_awaits_is_kept(store: Store, user: str, call: str) -> None:
+    if call in NEEDS_REVISIONS and Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b", "b"):
+        context.add_context_update("m", data)
+        await context.save()
+    if call == "undo":
+        context.optimize_context(1_000)
+        await context.save()
+
+    async def add() -> None:
+        for number in range(6):
+            await asyncio.sleep(0)
+            context.add_context_update("m", f"meanwhile {number}")
+            context.metadata["meanwhile"] = number
+
+    results = await asyncio.gather(CALLS[call](context), add(), return_exceptions=True)
+    assert not isinstance(results[0], AssertionError | AttributeError | KeyError | TypeError)
+    if context.is_past:
+        await context.load()
+    await context.save()
+    history = [update.data for update in context.context_history]
+    assert [data for data in history if str(data).startswith("meanwhile")] == [f"meanwhile {n}" for n in range(6)]
+    await expect_reload(store, context)
+
+
+async def test_a_context_that_was_never_loaded_is_restored_with_what_was_added_meanwhile(
+    store: Store, user: str
+) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    first = await loaded(store, user)
+    for data in (1, 2):
+        first.add_context_update("m", data)
+        await first.save()
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+
+    async def add() -> None:
+        await asyncio.sleep(0)
+        context.add_context_update("m", "mine")
+
+    await asyncio.gather(context.restore(1), add())
+    assert context.has_unsaved_changes
+    await context.save()
+    assert await stored(store, context.key) == [1, "mine"]
+
+
+# A save in doubt goes again as it was.
+
+
+@pytest.mark.parametrize("state", STATES[2:])
+async def test_a_save_in_doubt_is_settled_whatever_became_of_its_update(
+    store: Store, user: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, context, _ = await in_state(store, user, state)
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "MAX_VALUE_CHARACTERS", 100)
+        context.context_history[-1].data = "x" * 200
+        with pytest.raises(LimitExceededError):
+            await context.save()
+    context.context_history[-1].data = "mended"
+    context.metadata["k"] = 2
+    context.add_context_update("m", "new")
+    await context.save()
+    assert await stored(store, context.key) == ["first", "mended", "new"]
+    await expect_reload(store, context)
+
+
+@pytest.mark.parametrize("state", STATES[2:])
+async def test_an_edit_or_a_removal_beside_a_save_in_doubt_is_unsaved(store: Store, user: str, state: str) -> None:
+    _, context, _ = await in_state(store, user, state)
+    context.context_history[0].data = "edited"
+    del context.context_history[1]
+    assert context.has_unsaved_changes
+    await context.save()
+    assert await stored(store, context.key) == ["edited"]
+
+
+async def test_after_discarding_a_save_in_doubt_the_next_save_is_not_taken_for_it(store: Store, user: str) -> None:
+    for state in STATES[2:]:
+        _, context, _ = await in_state(store, f"{user}{state}", state)
+        await context.discard()
+        context.add_context_update("m", "later")
+        await context.save()
+        assert (await stored(store, context.key))[-1] == "later"
+        await expect_reload(store, context)
+
+
+async def test_discarding_a_first_save_in_doubt_makes_nothing(store: Store, user: str) -> None:
+    faulty = FaultyStore(store)
+    context = TaskContext({"user_id": user, "chat_id": "c1", "metadata": {"a": 1}}, store=faulty)
+    context.add_context_update("m", "first")
+    faulty.faults = ["lost before"]
+    with pytest.raises(StoreFailedError):
+        await context.save()
+    await context.discard()
+    assert context.context_history == []
+    assert context.metadata == {"a": 1}
+    assert (await store.load(context.key)).revision == 0
+    context.add_context_update("m", "another")
+    await context.save()
+    assert await stored(store, context.key) == ["another"]
+
+
+async def test_a_context_without_a_store_has_nothing_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIECS_ENABLE_PERSISTENCE", "false")
+    context = TaskContext({})
+    context.add_context_update("m", 1)
+    with pytest.raises(UnsupportedByStoreError):
+        await context.discard()
+    assert len(context.context_history) == 1
+
+
+# What is handed out is a token.
+
+
+async def test_an_outcome_of_something_else_is_refused_and_changes_nothing(store: Store, user: str) -> None:
+    context, other = await loaded(store, user), await loaded(store, user, "c2")
+    for each in (context, other):
+        each.add_context_update("m", 1)
+    handout, foreign = context._next_handout(), other._next_handout()
+    for wrong in (lambda: context._abandon(foreign), context._next_handout, lambda: context._saving.reloaded()):
+        with pytest.raises(SaveOrderError):
+            wrong()
+    assert context._saving.state(has_changes=True) is State.SAVING
+    context._abandon(handout)
+    with pytest.raises(SaveOrderError):
+        context._abandon(handout)
+    await context.save()
+    assert await stored(store, context.key) == [1]
+
+
+def test_the_states_are_told_apart() -> None:
+    saving = Saving()
+    assert saving.state(has_changes=False) is State.CLEAN
+    assert saving.state(has_changes=True) is State.UNSAVED
+    saving.must_reload = True
+    assert saving.state(has_changes=True) is State.TO_BE_RELOADED
+
+
+# Two operations before a save, and what only looks like ours.
+
+
+async def test_an_optimize_and_a_truncate_before_it_is_saved_are_two_revisions(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    now = iter(range(100))
+    context = await loaded(store, user, clock=lambda: float(next(now)))
+    for data in ("a", "a", "b", "c"):
+        context.add_context_update("m", data)
+    await context.save()
+    context.optimize_context(100)
+    await context.truncate_context_history(2.0)
+    assert [revision.operation for revision in await context.revisions()] == ["truncate", "optimize", None]
+    await context.undo()
+    assert [update.data for update in context.context_history] == ["a", "b", "c"]
+
+
+class Lookalike:
+    def __init__(self, data: object) -> None:
+        self.timestamp, self.update_type, self.data = 1.0, "m", data
+        self.metadata: dict[str, Any] = {}
+
+
+async def test_an_object_with_the_four_fields_is_an_update(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    lookalikes: list[Any] = [Lookalike("a"), Lookalike("a"), Lookalike("b")]
+    context.context_history.extend(lookalikes)
+    assert len(context.to_dict()["context_history"]) == 3
+    context.optimize_context(100)
+    await context.save()
+    assert all(isinstance(update, ContextUpdate) for update in context.context_history)
+    context.context_history[0].data = "edited"
+    await context.save()
+    assert await stored(store, context.key) == ["edited", "b"]
+
+
+async def test_an_entry_that_is_no_update_is_named_and_costs_nothing(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    context.add_context_update("m", "good")
+    strange: Any = "a string"
+    context.context_history.append(strange)
+    context.metadata["k"] = 1
+    with pytest.raises(InvalidContextError, match=r"context_history\[1\]"):
+        await context.save()
+    assert (await store.load(context.key)).revision == 0
+    context.context_history.pop()
+    await context.save()
+    await expect_reload(store, context)
+
+
+async def test_changes_deep_in_a_trackers_entry_are_noticed(store: Store, user: str) -> None:
+    if Feature.TRACKERS not in store.features:
+        return
+    context = await loaded(store, user)
+    context.model_tracker.append({"model_id": "mine", "usage": {"in": [1]}})
+    context.track_model_usage("gpt", "openai", "chat")
+    context.track_file_operation("f", "read")
+    context.file_tracker["f"]["tags"] = []
+    await context.save()
+    for loads in (False, True):
+        here = await loaded(store, user) if loads else context
+        here.model_tracker[0]["usage"]["in"].append(2)
+        here.file_tracker["f"]["tags"] += ["x"]
+        assert here.has_unsaved_changes
+        await here.save()
+        await expect_reload(store, here)
+    again = await loaded(store, user)
+    assert {"model_id": "mine", "usage": {"in": [1, 2, 2]}} in again.model_tracker
+    assert again.file_tracker["f"]["tags"] == ["x", "x"]
+
+
+@pytest.mark.filterwarnings("ignore::taskctx_sql.errors.LossyValueWarning")
+async def test_an_entry_that_contains_itself_is_saved(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    entry: dict[str, Any] = {"model_id": "m"}
+    entry["self"] = entry
+    context.model_tracker.append(entry)
+    await context.save()
+    assert not context.has_unsaved_changes
+
+
+async def test_a_new_file_that_is_tracked_again_during_its_save_is_where_memory_has_it(store: Store, user: str) -> None:
+    if Feature.TRACKERS not in store.features:
+        return
+    context = await loaded(store, user)
+    for path in "abc":
+        context.track_file_operation(path, "read")
+    saving = asyncio.ensure_future(context.save())
+    await asyncio.sleep(0)
+    entry = context.file_tracker.pop("a")
+    del context.file_tracker["c"]
+    context.file_tracker["a"] = entry
+    await saving
+    await context.save()
+    assert list((await loaded(store, user)).file_tracker) == list(context.file_tracker) == ["b", "a"]
+
+
+# Copies.
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda context: pickle.loads(pickle.dumps(context))])
+async def test_a_copy_is_a_context_without_a_store(
+    store: Store, user: str, how: Callable[[TaskContext], TaskContext]
+) -> None:
+    context = await loaded(store, user)
+    context.add_context_update("m", {"a": [1]})
+    context.track_file_operation("f", "read")
+    await context.save()
+    copied = how(context)
+    assert copied.to_dict() == context.to_dict()
+    copied.add_context_update("m", "only in the copy")
+    copied.optimize_context(10_000)
+    copied.file_tracker["g"] = {"operation": "write"}
+    await copied.save()
+    assert "only in the copy" not in await stored(store, context.key)
+    assert "g" not in context.file_tracker
+    assert not context.has_unsaved_changes
