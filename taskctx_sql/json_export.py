@@ -16,6 +16,8 @@ Batches = AsyncIterator[Sequence[ContextUpdate]]
 
 _CHUNK: Final = 1 << 20
 _END: Final = b"\n]"
+# What an editor puts at the beginning of a file.
+_MARK: Final = b"\xef\xbb\xbf"
 
 
 async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple[Outcome, int]:
@@ -70,16 +72,19 @@ def _take_place(new: json_files.NewFile, replace: bool) -> Outcome:
 def _compared(new: json_files.NewFile) -> Outcome:
     """Tell what the new file is to the one that is there."""
     try:
-        there = new.path.open("rb")
+        there = json_files.open_file(new.path)
     except FileNotFoundError:
         return "added"
     with there, new.temporary.open("rb") as here:
         old_size, new_size = new.path.stat().st_size, new.temporary.stat().st_size
+        begin = len(_MARK) if there.read(len(_MARK)) == _MARK else 0
+        there.seek(begin)
+        old_size -= begin
         if old_size == new_size:
             return "unchanged" if _same(there, here, old_size) else "refused"
         if there.read(3) == b"[]":
             return "extended"
-        there.seek(0)
+        there.seek(begin)
         kept = old_size - len(_END)
         if 0 < kept < new_size and _same(there, here, kept) and there.read() == _END:
             return "extended"

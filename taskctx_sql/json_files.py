@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from taskctx_sql import codec, limits
 from taskctx_sql.errors import InvalidIdError
+from taskctx_sql.folders import Patience as Patience
+from taskctx_sql.folders import folder_lock as folder_lock
+from taskctx_sql.folders import sync_folder as sync_folder
 from taskctx_sql.records import ContextKey, ContextUpdate
 
 PREFIX: Final = "context_history_"
@@ -68,6 +72,56 @@ def set_aside_from(name: str) -> tuple[str, int] | None:
     """Return the name that a file had before `set_aside`, and its number; None if it was not set aside."""
     found = _SET_ASIDE.fullmatch(name)
     return None if found is None or chat_id(found[1]) is None else (found[1], int(found[2]))
+
+
+def place_of(path: Path) -> Path:
+    """Return where a file is: its own path, or where it leads to if it is a link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+# What stands in a file's place.
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading, and nothing else: reading a FIFO or a device may never end.
+
+    Raises:
+        OSError: It cannot be opened, or is no file; the message says what it is.
+    """
+    _check_file(path, path.stat())
+    # Somebody may put something else there meanwhile; then this does not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in _OPENING))
+    try:
+        _check_file(path, os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+_OPENING: Final = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, and not a file: move it away", str(path))
+
+
+def text_of_bytes(content: bytes) -> str:
+    """Return a file's text. Editors put a mark at its beginning, and may write it as UTF-16; JSON's readers know both.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    return content.decode(json.detect_encoding(content))
 
 
 def parse(text: str) -> list[ContextUpdate]:
@@ -160,19 +214,23 @@ def replace_file(path: Path, text: str) -> None:
 class NewFile:
     """A file beside another one, written a piece at a time, to take its place; it is gone in the end if it did not.
 
-    A new file is its owner's alone; one that was there keeps its permissions.
+    A new file is its owner's alone; one that was there keeps its permissions. A link stays one: the file takes the
+    place of what it leads to.
     """
 
     def __init__(self, path: Path) -> None:
         """Take the path of the file whose place it is to take."""
-        self.path = path
-        self.temporary = path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
+        self.path = place_of(path)
+        self.temporary = self.path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
 
     def __enter__(self) -> NewFile:
         descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
-        with contextlib.suppress(FileNotFoundError):
-            self.temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
+        # Where there are no permissions to give, it stays its owner's alone.
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(self.path.stat().st_mode)
+            if mode != stat.S_IMODE(self.temporary.stat().st_mode):
+                self.temporary.chmod(mode)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -196,43 +254,41 @@ class NewFile:
         self.temporary.replace(self.path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform can."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def set_aside(path: Path) -> Path:
-    """Give an unreadable file a new name, one that nothing has, and return it."""
+    """Give an unreadable file a new name, one that nothing has, and return it. Of a link, the link is renamed."""
     for number in range(1, 10_000):
         kept = path.with_name(f"{path.name}.unreadable-{number}")
         try:
-            # A link fails if the name is taken, where a rename would overwrite it.
-            os.link(path, kept)
+            # The name is taken first, because a rename overwrites. A hard link would do both, where there are any.
+            os.close(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             continue
-        path.unlink()
+        try:
+            path.replace(kept)
+        except OSError:
+            kept.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
         return kept
     raise FileExistsError(f"{path}.unreadable-1 to -9999 are all taken")
 
 
-@contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder against writers in other processes, where the platform can lock one."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
+def remove(path: Path) -> None:
+    """Remove a history file, in a folder that is locked; of a link, what it leads to, too, if that is a history."""
+    place = place_of(path)
+    if place != path and _is_history(place):
+        is_locked = place.parent.samefile(path.parent)
+        with contextlib.nullcontext() if is_locked else folder_lock(place.parent):
+            place.unlink(missing_ok=True)
+            sync_folder(place.parent)
+    path.unlink(missing_ok=True)
 
-    descriptor = os.open(folder, os.O_RDONLY)
+
+def _is_history(path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        with open_file(path) as file:
+            parse(text_of_bytes(file.read()))
+    except (OSError, ValueError, RecursionError):
+        # What somebody linked to is left alone unless it is ours.
+        return False
+    return True

@@ -20,7 +20,9 @@ def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned) 
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         found = [
-            (entry.stat().st_mtime, Path(entry.path)) for entry in entries if json_files.chat_id(entry.name) is not None
+            (entry.stat().st_mtime, Path(entry.path))
+            for entry in entries
+            if json_files.chat_id(entry.name) is not None and entry.is_file()
         ]
     found.sort(key=lambda file: (-file[0], file[1]))
     for place, (saved_at, path) in enumerate(found):
@@ -47,7 +49,7 @@ def _remove(path: Path, saved_at: float) -> int | None:
         status = path.stat()
         if status.st_mtime != saved_at:
             return None
-        path.unlink()
+        json_files.remove(path)
         return status.st_size
 
 
@@ -64,9 +66,9 @@ def erase_files(folder: Path, key: ContextKey) -> dict[str, int]:
     with json_files.folder_lock(folder):
         for path in sorted(folder.iterdir()):
             was = json_files.set_aside_from(path.name) or (path.name, 0)
-            if was[0] == name:
+            if was[0] == name and not path.is_dir():
                 counts["files"] += 1
-                counts["bytes"] += path.stat().st_size
-                path.unlink()
+                counts["bytes"] += path.stat().st_size if path.exists() else 0
+                json_files.remove(path)
         json_files.sync_folder(folder)
     return counts

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
-from taskctx_sql import codec, json_files
+from taskctx_sql import codec, folders, json_files
 from taskctx_sql.errors import (
     LostContextError,
     StaleContextError,
@@ -24,11 +24,12 @@ from taskctx_sql.errors import (
     UnreadableFileError,
     UnsupportedByStoreError,
 )
+from taskctx_sql.folders import Patience
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Head, Selection, choose_from
-from taskctx_sql.store import Feature, finish
+from taskctx_sql.store import Feature, until_done
 
 T = TypeVar("T")
 
@@ -97,18 +98,22 @@ class JsonStore:
     whole, so the cost of a save grows with the history; a database does not have that.
 
     Args:
-        folder: Where the files are; made at the first save.
+        folder: Where the files are; made at the first save. A file may be a link to one in another folder.
         strict: Refuse values that would come back as their text.
+        retry_seconds: How long a save waits for a folder that another process holds.
     """
 
     features: Final[frozenset[Feature]] = frozenset()
 
-    def __init__(self, folder: str | Path, *, strict: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, *, strict: bool = False, retry_seconds: float = folders.LOCK_SECONDS
+    ) -> None:
         """Take the folder; nothing is read or made yet."""
         # A program that changes its folder still means the same files.
         self.folder = Path(folder).absolute()
         self._strict = strict
         self._closed = False
+        self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
         self._numberings: WeakValueDictionary[str, _Numbering] = WeakValueDictionary()
         # Held for those who do not hold them yet: a first save may have been cancelled, and come again.
@@ -138,13 +143,13 @@ class JsonStore:
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
         if selection.is_past:
             raise self._no_revisions()
-        return await self._in_thread(lambda: self.load_now(key, selection))
+        return await self._in_thread(lambda _: self.load_now(key, selection))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`. Only the history is kept."""
         if delta.operation in ("restore", "undo"):
             raise self._no_revisions()
-        return await self._in_thread(lambda: self._save_now(delta))
+        return await self._in_thread(lambda patience: self._save_now(delta, patience))
 
     async def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
@@ -185,18 +190,29 @@ class JsonStore:
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The files do not know their users: each chat is listed for whoever asks."""
         check_number("limit", limit, 0)
-        return await self._in_thread(lambda: self._contexts_now(user_id, after, limit))
+        return await self._in_thread(lambda _: self._contexts_now(user_id, after, limit))
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
-        return await self._in_thread(lambda: self._delete_now(key))
+        return await self._in_thread(lambda patience: self._delete_now(key, patience))
 
     async def close(self) -> None:
         """See `Store.close`."""
         self._closed = True
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await finish(asyncio.to_thread(work))
+    async def _in_thread(self, work: Callable[[Patience], T]) -> T:
+        patience = Patience(self._retry_seconds)
+        task = asyncio.ensure_future(asyncio.to_thread(work, patience))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # What was begun is finished, and a lock that others hold is not waited for any longer.
+            patience.give_up()
+            await until_done(task)
+            if not task.cancelled():
+                # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
+                task.exception()
+            raise
 
     def load_now(self, key: ContextKey, selection: Selection) -> Loaded:
         """Do what `load` does, on the calling thread: for the constructor of a context, which cannot wait."""
@@ -217,10 +233,11 @@ class JsonStore:
                 toggles=None,
             )
 
-    def _save_now(self, delta: Delta) -> Saved:
-        with self._at_work("save", delta.key) as path, self._lock:
+    def _save_now(self, delta: Delta, patience: Patience) -> Saved:
+        with self._at_work("save", delta.key) as path:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with json_files.folder_lock(self.folder):
+            # The folder first: while it is waited for, others can load.
+            with json_files.folder_lock(json_files.place_of(path).parent, patience), self._lock:
                 return self._write(delta, path)
 
     def _write(self, delta: Delta, path: Path) -> Saved:
@@ -228,7 +245,7 @@ class JsonStore:
         numbering = self._numbering(path) if base is None else base.numbering
         number, saved = numbering.applied.get(delta.run.run_id, (0, None))
         if saved is not None and number == delta.run.saves:
-            self._sync_folder()
+            self._sync_folder(path)
             return saved
         # An append needs the entries only if somebody else changed them.
         updates, exists, text = self._read(path, numbering, skip_known=not delta.removed_updates)
@@ -257,7 +274,7 @@ class JsonStore:
         self._saved_last[path.name] = numbering
         if len(self._saved_last) > FILES_REMEMBERED:
             del self._saved_last[next(iter(self._saved_last))]
-        self._sync_folder()
+        self._sync_folder(path)
         return saved
 
     def _replace(
@@ -293,9 +310,9 @@ class JsonStore:
         With ``skip_known`` a file that nobody else changed is not parsed, and no updates are returned.
         """
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            with json_files.open_file(path) as file:
                 signature = _signature(os.fstat(file.fileno()))
-                text = file.read()
+                text = json_files.text_of_bytes(file.read())
             if skip_known and signature == numbering.signature:
                 return [], True, text
             updates = json_files.parse(text)
@@ -324,28 +341,28 @@ class JsonStore:
             with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
                 for entry in entries:
                     chat_id = json_files.chat_id(entry.name)
-                    if chat_id is not None:
+                    if chat_id is not None and entry.is_file():
                         found.append(ContextSummary(user_id, chat_id, None, None, entry.stat().st_mtime))
             found.sort(key=_newest_first)
             if after is not None:
                 found = [summary for summary in found if _newest_first(summary) > _newest_first(after)]
             return found[:limit]
 
-    def _delete_now(self, key: ContextKey) -> bool:
-        with self._at_work("delete", key) as path, self._lock:
+    def _delete_now(self, key: ContextKey, patience: Patience) -> bool:
+        with self._at_work("delete", key) as path:
             if not path.exists():
                 return False
-            with json_files.folder_lock(self.folder):
-                path.unlink(missing_ok=True)
-                self._sync_folder()
+            with json_files.folder_lock(self.folder, patience), self._lock:
+                json_files.remove(path)
+                self._sync_folder(path)
             return True
 
     def _numbering(self, path: Path) -> _Numbering:
         return self._numberings.setdefault(path.name, _Numbering())
 
-    def _sync_folder(self) -> None:
+    def _sync_folder(self, path: Path) -> None:
         try:
-            json_files.sync_folder(self.folder)
+            json_files.sync_folder(json_files.place_of(path).parent)
         except OSError as error:
             raise StoreFailedError("sync", self.address, str(error), outcome_unknown=True) from error
 

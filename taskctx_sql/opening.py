@@ -43,7 +43,7 @@ def open_store(
             ``json:////folder`` (absolute), or an SQLAlchemy ``AsyncEngine``, which you dispose yourself.
         schema: On Postgres, the schema that the tables are in.
         strict: Refuse values that would come back as their text, with `UnstorableValueError`.
-        retry_seconds: How long a database that is away or locked is tried again; 15 if not given.
+        retry_seconds: How long a database that is away, or a folder that is locked, is tried again; 15 if not given.
         transaction_pooling: On Postgres behind a pooler in transaction mode, such as pgbouncer;
             ``?transaction_pooling=true`` in the address says the same.
         read_url: On Postgres, a replica of the database: loads and reports are read from there, except what this
@@ -117,7 +117,8 @@ class OpeningStore:
         if isinstance(self._address, str) and is_json_address(self._address):
             if "read_url" in self._options:
                 raise InvalidAddressError(hidden(self._address), "a folder of files has no replica for read_url=")
-            return JsonStore(json_folder(self._address), strict=self._options["strict"])
+            known = {name: self._options[name] for name in ("strict", "retry_seconds") if name in self._options}
+            return JsonStore(json_folder(self._address), **known)
         if not isinstance(self._address, str) and not _is_engine(self._address):
             raise InvalidAddressError("***", f"it is a {type(self._address).__name__}")
         # Only now, so that a program without a database never pays for importing one.

@@ -7,6 +7,7 @@ hand) may go on after it: in the original's layout each entry begins on a line o
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def read_entries(path: Path, *, chunk: int = CHUNK) -> Iterator[Entry | Damage]:
     Raises:
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with json_files.open_file(path) as file:
         yield from _Reader(file, chunk).read()
 
 
@@ -136,12 +137,10 @@ class _Reader:
 
     def _rest(self, reason: str) -> Damage:
         """Go to the end, and return all that is left out."""
-        start, self._after_rest = self._byte(self._at), True
-        while not self._ended:
-            self._at = len(self._text)
-            self._read_more()
+        start, self._after_rest, self._ended = self._byte(self._at), True, True
         self._at = len(self._text)
-        return Damage(start, self._byte(self._at), reason)
+        # Not read to its end: it may be far larger than what is in it.
+        return Damage(start, self._file.seek(0, os.SEEK_END), reason)
 
     def _next(self) -> str:
         """Go past white space, and return the character that follows; at the end an empty text."""

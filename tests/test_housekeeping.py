@@ -189,9 +189,9 @@ async def test_a_file_that_is_saved_to_meanwhile_stays(tmp_path: Path, monkeypat
     await saved(store, "u", "c", at=NOW - DAY)
     lock = json_files.folder_lock
 
-    def late(folder: Path) -> Any:
+    def late(folder: Path, *more: Any) -> Any:
         os.utime(folder / "context_history_c.json", (NOW, NOW))
-        return lock(folder)
+        return lock(folder, *more)
 
     monkeypatch.setattr(json_files, "folder_lock", late)
     assert (await prune(store, Retention(max_age=1), now=NOW)).in_use == 1

@@ -153,11 +153,12 @@ async def test_a_file_that_cannot_be_set_aside_stays_where_it_is(
     def refused(*paths: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(Path, "replace", refused)
     with pytest.raises(UnreadableFileError, match="could not be set aside") as caught:
         await store.load(KEY)
     assert caught.value.moved_to is None
     assert file.read_text() == "broken"
+    assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +260,6 @@ def test_there_is_an_end_to_the_names(tmp_path: Path, monkeypatch: pytest.Monkey
     def taken(*paths: object) -> None:
         raise FileExistsError(17, "File exists")
 
-    monkeypatch.setattr(os, "link", taken)
+    monkeypatch.setattr(os, "open", taken)
     with pytest.raises(FileExistsError, match="all taken"):
         set_aside(tmp_path / "x")

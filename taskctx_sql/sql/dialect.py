@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -176,9 +177,12 @@ def prepare_file(url: sa.URL) -> None:
         return
     path = Path(str(url.database))
     try:
-        if not path.exists():
-            _make_private(path)
-        elif not os.access(path, os.R_OK):
+        # One at a time, so that nobody here opens a file while another one makes it.
+        with _making:
+            is_there = path.exists()
+            if not is_there:
+                _make_private(path)
+        if is_there and not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
@@ -187,14 +191,23 @@ def prepare_file(url: sa.URL) -> None:
         raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from cause
 
 
+_making: Final = threading.Lock()
+
+
 def _make_private(path: Path) -> None:
     # Never opened under its own name: closing a descriptor of a file drops all locks that the process has on it,
     # those of its other connections included, and then another process may take the log away under them.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # FAT and many network and shared folders have no links. Whoever makes it, it is still empty here.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""Folders on disk: holding one against other writers, and making its names durable, as far as its file system can."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from taskctx_sql.errors import StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+
+# How long a folder that somebody else holds is waited for.
+LOCK_SECONDS: Final = 15.0
+# The longest pause between two tries.
+_LONGEST_PAUSE: Final = 0.02
+
+# What network and shared file systems say that cannot do it at all. Everything else is a failure.
+_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_CANNOT_LOCK: Final = _UNSUPPORTED | {errno.ENOLCK}
+
+_warned_of: set[tuple[str, str]] = set()
+
+
+class Patience:
+    """How long somebody waits for a lock: so many seconds, or until they are told to give up."""
+
+    def __init__(self, seconds: float = LOCK_SECONDS) -> None:
+        """Begin to wait now."""
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Wait no longer. May be called from any thread."""
+        self._given_up.set()
+
+    def pause(self, seconds: float, address: str, reason: str) -> None:
+        """Wait a moment before the next try.
+
+        Raises:
+            StoreUnavailableError: The time is over, or the waiting was given up.
+        """
+        waited = time.monotonic() - self._began
+        if waited >= self._seconds or self._given_up.is_set():
+            raise StoreUnavailableError("lock the folder", address, waited, reason)
+        self._given_up.wait(min(seconds, self._seconds - waited))
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, patience: Patience | None = None) -> Iterator[None]:
+    """Hold a folder against writers in other processes, where the platform and the file system can lock one.
+
+    Raises:
+        StoreUnavailableError: Somebody else held it for longer than ``patience`` allows.
+        OSError: There is no such folder.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = _open(folder, "locked")
+    if descriptor is None:
+        yield
+        return
+    try:
+        _lock(descriptor, folder, patience or Patience())
+        try:
+            yield
+        finally:
+            # Not by closing alone: a child that was forked meanwhile would go on holding it.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, patience: Patience) -> None:
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    pause = 0.0005
+    while True:
+        try:
+            # Never without LOCK_NB: a stopped process, or a stranger's, may hold it for good.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+            _warn_once(folder, "locked", error, "let only one process write to it")
+            return
+        patience.pause(
+            random.uniform(0.5, 1) * pause,
+            f"json:///{folder}",
+            f"another process holds the lock of {folder}; `fuser -v` names it: end it, or let it go on",
+        )
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the platform and the file system can.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = _open(folder, "synced")
+    if descriptor is None:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        _warn_once(folder, "synced", error, "a power cut may take back the last saves")
+    finally:
+        os.close(descriptor)
+
+
+def _open(folder: Path, done: str) -> int | None:
+    """Open a folder; None if it may be written to, and not be read, so that it cannot be opened."""
+    try:
+        return os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
+    except PermissionError as error:
+        _warn_once(folder, done, error, "let its owner read it")
+        return None
+
+
+def _warn_once(folder: Path, done: str, error: OSError, advice: str) -> None:
+    if (str(folder), done) not in _warned_of:
+        _warned_of.add((str(folder), done))
+        logger.warning("the folder %s cannot be %s (%s): %s", folder, done, error.strerror, advice)
