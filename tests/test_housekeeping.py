@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from taskctx_sql import PRODUCTION_CONFIG, ContextKey, ContextUpdate, JsonStore, SqlStore, Store, blocking, open_store
-from taskctx_sql.errors import InvalidRetentionError, LostContextError, StoreFailedError
+from taskctx_sql.errors import ContextNotFoundError, InvalidRetentionError, LostContextError, StoreFailedError
 from taskctx_sql.housekeeping import erase, keep_house, prune
 from taskctx_sql.records import Delta
 from taskctx_sql.retention import Retention
@@ -156,13 +157,104 @@ async def test_a_context_that_is_saved_to_meanwhile_stays(
         nonlocal writes
         writes += 1
         if writes == 2:
+            # Until it is hidden, all of it stays.
             await saved(store, user, "c", at=NOW, count=1, base=base)
         return await write(store, doing, steps, **more)
 
     monkeypatch.setattr(SqlStore, "write", overtaken)
     done = await prune(database, Retention(max_age=1), user_id=user, now=NOW, batch=10)
     assert (done.in_use, done.by_age) == (1, 0)
-    assert len(await stored(database, ContextKey(user, "c"))) == 41
+    assert len(await stored(database, ContextKey(user, "c"))) == 51
+
+
+async def test_nobody_sees_half_of_a_context_that_is_being_removed(
+    database: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await saved(database, user, "c", at=NOW, count=50)
+    await saved(database, user, "c", at=NOW + 1, count=1, base=base)
+    key = ContextKey(user, "c")
+    write = SqlStore.write
+    seen = []
+
+    async def looked_at(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
+        answer = await write(store, doing, steps, **more)
+        seen.append(len(await stored(store, key)))
+        with contextlib.suppress(ContextNotFoundError):
+            seen.append(len((await store.load(key, revision=2)).updates))
+        assert (await chats(store, user) == {"c"}) == (seen[-1] == 51)
+        return answer
+
+    monkeypatch.setattr(SqlStore, "write", looked_at)
+    await prune(database, Retention(max_age=1), user_id=user, now=NOW + DAY, batch=10)
+    assert len(seen) > 6
+    assert set(seen) == {51, 0}
+    assert sorted(seen, reverse=True) == seen
+
+
+@pytest.mark.parametrize("goes_on", ["save", "open", "fork", "prune", "erase", "delete"])
+async def test_an_erasing_that_breaks_off_leaves_nothing_to_see_and_room_for_a_new_context(
+    database: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch, goes_on: str
+) -> None:
+    other = await loaded(database, user, "other")
+    other.add_context_update("message", "other")
+    await other.save()
+    context = await loaded(database, user, "c")
+    for number in range(60):
+        context.add_context_update("message", number)
+        context.track_file_operation(f"f{number}", "read")
+    context.metadata["secret"] = "gone"
+    await context.save()
+    write = SqlStore.write
+    writes = 0
+
+    async def failing(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes == 4:
+            raise KeyboardInterrupt
+        return await write(store, doing, steps, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlStore, "write", failing)
+        with pytest.raises(KeyboardInterrupt):
+            await erase(database, user, "c", batch=10)
+    key = context.key
+    assert (await database.load(key)).revision == 0
+    assert await chats(database, user) == {"other"}
+    for refused in (database.revisions(key), database.load(key, revision=1), database.difference(key, 1, 1)):
+        with pytest.raises(ContextNotFoundError):
+            await refused
+    with pytest.raises(ContextNotFoundError):
+        await database.fork(key, "d")
+    assert [row async for row in database.updates(key)] == []
+    if goes_on == "open":
+        # A program that still has it.
+        context.add_context_update("message", "late")
+        with pytest.raises(LostContextError):
+            await context.save()
+    elif goes_on == "fork":
+        await other.fork("c")
+        assert await stored(database, key) == ["other"]
+    elif goes_on == "save":
+        fresh = await loaded(database, user, "c")
+        fresh.add_context_update("message", "new")
+        fresh.track_file_operation("f1", "write")
+        await fresh.save()
+        found = await loaded(database, user, "c")
+        assert found.revision == 1
+        assert list(found.file_tracker) == ["f1"]
+        assert found.metadata == {}
+        assert found.context_history[0].data == "new"
+        assert len(await rows_of(database, tables.updates, user)) == 3
+    elif goes_on == "delete":
+        assert not await database.delete(key)
+    elif goes_on == "prune":
+        await prune(database, Retention(max_age=DAY), user_id=user)
+    else:
+        await erase(database, user, "c")
+    if goes_on in ("prune", "erase", "delete"):
+        assert len(await rows_of(database, tables.contexts, user)) == 1
+        assert len(await rows_of(database, tables.updates, user)) == 1
 
 
 async def test_writers_get_their_turn_while_much_is_removed(database: SqlStore, user: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from taskctx_sql.errors import (
     InvalidIdError,
     MissingHistoriesError,
     MissingUserError,
+    RevisionNotFoundError,
     StaleContextError,
 )
+from taskctx_sql.housekeeping import prune
 from taskctx_sql.json_files import chat_id, file_name
 from taskctx_sql.moved import Imported, ImportedChat, Moved
 from taskctx_sql.moving import copy, export, import_folder
+from taskctx_sql.retention import Retention
 from taskctx_sql.sql import importing, tables, transfer
 from tests.contract import loaded, stored
 from tests.test_fixtures import EXPECTED, FOLDER, READABLE
@@ -477,6 +482,163 @@ async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
     assert await everything(other, user) == await everything(database, user)
 
 
+@pytest.mark.parametrize("breaks_at", [2, 4, 8])
+async def test_a_save_in_the_target_beside_a_copy_that_broke_off_is_a_new_context(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, breaks_at: int
+) -> None:
+    from taskctx_sql.sql import copying
+
+    monkeypatch.setattr(copying, "PAGE", 50)
+    monkeypatch.setattr(copying, "PAGE_TEXT", 3_000)
+    with monkeypatch.context() as patched:
+        _break_write(patched, breaks_at)
+        with pytest.raises(KeyboardInterrupt):
+            await copy(url_of(database), url_of(other), user_id=user)
+    assert await other.contexts(user) == []
+    context = await loaded(other, user, "c")
+    assert context.is_new
+    context.add_context_update("message", "new work")
+    await context.save()
+    context.add_context_update("message", "more")
+    await context.save()
+    assert await stored(other, context.key) == ["new work", "more"]
+    assert len(await rows_of(other, tables.updates, user)) == 2
+    # And the source's is another one.
+    moved = await copy(url_of(database), url_of(other), user_id=user)
+    assert "made at another time" in moved.problems[0].reason  # type: ignore[union-attr]
+
+
+async def test_a_copy_brings_a_context_up_to_date_all_at_once(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taskctx_sql.sql import copying
+
+    monkeypatch.setattr(copying, "PAGE", 5)
+    await copy(url_of(database), url_of(other), user_id=user)
+    before = await stored(other, busy.key)
+    context = await loaded(database, user, "c")
+    for number in range(40):
+        context.add_context_update("message", number)
+        context.track_file_operation(f"f{number % 3}", "write")
+    await context.save()
+    for breaks_at in range(1, 4):
+        with monkeypatch.context() as patched:
+            _break_write(patched, breaks_at)
+            with contextlib.suppress(KeyboardInterrupt):
+                await copy(url_of(database), url_of(other), user_id=user, verify=False)
+        if await stored(other, busy.key) != before:
+            break
+    assert await stored(other, busy.key) == await stored(database, busy.key)
+    assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+    assert await everything(other, user) == await everything(database, user)
+    # Whoever saves there after one that broke off finds nothing of it.
+    context.add_context_update("message", "here")
+    await context.save()
+    with monkeypatch.context() as patched:
+        _break_write(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            await copy(url_of(database), url_of(other), user_id=user)
+    there = await loaded(other, user, "c")
+    there.add_context_update("message", "there")
+    await there.save()
+    assert (await stored(other, busy.key))[-1] == "there"
+
+
+def _break_write(patched: pytest.MonkeyPatch, breaks_at: int) -> None:
+    write = SqlStore.write
+    writes = 0
+
+    async def failing(store: SqlStore, doing: str, steps: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes == breaks_at:
+            raise KeyboardInterrupt
+        return await write(store, doing, steps)
+
+    patched.setattr(SqlStore, "write", failing)
+
+
+async def test_what_was_pruned_in_the_source_leaves_the_target_too(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str
+) -> None:
+    await copy(url_of(database), url_of(other), user_id=user)
+    context = await loaded(database, user, "c")
+    del context.context_history[2:6]
+    del context.model_tracker[0]
+    for path in list(context.file_tracker)[:2]:
+        context.track_file_operation(path, "again")
+    del context.file_tracker[next(iter(context.file_tracker))]
+    await context.save()
+    context.add_context_update("message", "more")
+    await context.save()
+    await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+    for verify in (True, False, True):
+        moved = await copy(url_of(database), url_of(other), user_id=user, verify=verify)
+        assert moved.ok
+    assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
+    # What was between is refused by name, and what was before it in the target as well: it is no longer told apart.
+    with pytest.raises(RevisionNotFoundError):
+        await other.load(context.key, revision=context.revision - 2)
+
+
+@pytest.mark.parametrize("what", ["save", "run", "new run", "prune", "delete"])
+async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    from taskctx_sql.sql import copying
+
+    async def run(name: str) -> None:
+        context = TaskContext({"user_id": user, "chat_id": "c"}, store=database)
+        async with context:
+            if what != "run" or name == "first":
+                context.add_context_update("message", name)
+
+    await run("first")
+    verify = copying.verify_context
+
+    async def overtaken(*arguments: Any) -> None:
+        if what == "prune":
+            context = await loaded(database, user, "c")
+            del context.context_history[0:3]
+            await context.save()
+            await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+        elif what == "delete":
+            await database.delete(ContextKey(user, "c"))
+        else:
+            await run("second")
+        await verify(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "verify_context", overtaken)
+        moved = await copy(url_of(database), url_of(other), user_id=user)
+    assert moved.ok, moved
+    if what != "delete":
+        moved = await copy(url_of(database), url_of(other), user_id=user)
+        assert moved.ok, moved
+        assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
+
+
+async def test_a_context_that_is_deleted_while_it_is_copied_is_refused(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = SqlStore.write
+    calls = 0
+
+    async def overtaken(target: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            monkeypatch.setattr(SqlStore, "write", write)
+            await database.delete(busy.key)
+        return await write(target, doing, steps, **more)
+
+    monkeypatch.setattr(SqlStore, "write", overtaken)
+    moved = await copy(url_of(database), url_of(other), user_id=user)
+    assert moved.problems[0].reason.startswith("it was deleted from the source")  # type: ignore[union-attr]
+    assert await other.contexts(user) == []
+    assert not await rows_of(other, tables.updates, user)
+
+
 async def test_a_writer_in_the_target_is_never_overwritten(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,13 +646,13 @@ async def test_a_writer_in_the_target_is_never_overwritten(
     context = await loaded(database, user, "c")
     context.add_context_update("message", "here")
     await context.save()
-    compare = transfer.write_rows
+    extend = transfer.extend
 
-    def overtaken(part: Any, seen: Any, page: Any) -> Any:
+    def overtaken(seen: Any, source: Any, changes: Any) -> Any:
         stale = transfer.Context((*seen.row[:5], seen.revision - 1, *seen.row[6:]))
-        return compare(part, stale, page)
+        return extend(stale, source, changes)
 
-    monkeypatch.setattr(transfer, "write_rows", overtaken)
+    monkeypatch.setattr(transfer, "extend", overtaken)
     before = await everything(other, user)
     moved = await copy(url_of(database), url_of(other), user_id=user)
     assert moved.problems[0].reason.startswith("it was changed in the target while")  # type: ignore[union-attr]

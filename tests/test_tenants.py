@@ -56,7 +56,7 @@ OF_STATEMENTS: Final[dict[str, Call]] = {
     "write": lambda store, key, named: store.write("write", partial(erase_all, key), user_id=named),
 }
 # What reaches no rows.
-OTHERS: Final = {"open", "close", "address", "features", "engine_name"}
+OTHERS: Final = {"open", "close", "address", "features", "engine_name", "note_gone"}
 
 
 async def differing(store: SqlStore, key: ContextKey) -> Difference:
@@ -74,7 +74,11 @@ def select_updates(key: ContextKey) -> sa.Select[Any]:
 
 
 def erase_all(key: ContextKey) -> Any:
-    counts, _ = yield from pruning.erase_some(rows.context_id(key), None, 1000)
+    old = yield from pruning.one_context(key)
+    if old is None:
+        return {}
+    yield from pruning.hide(old, guarded=False)
+    counts, _ = yield from pruning.erase_some(old.ident, 1000)
     return counts
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from taskctx_sql.moved import Moved, Outcome, Progress
-from taskctx_sql.sql import transfer
+from taskctx_sql.sql import transfer, unfinished
 from taskctx_sql.sql.steps import Steps
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import FILES, MODELS, PARTS, REVISIONS, RUNS, UPDATES, Context, Part, Row
@@ -22,6 +22,12 @@ PAGE_TEXT: Final = 4_000_000
 LARGEST_PAGE: Final = 5_000
 CONTEXTS_PAGE: Final = 200
 
+# How often a context that is pruned while it is read is begun with again.
+ATTEMPTS: Final = 10
+_REVISED: Final = (UPDATES, MODELS, FILES, REVISIONS)
+
+_GONE: Final = "it was deleted from the source while it was copied"
+_PRUNED: Final = "it was pruned in the source again and again while it was copied: copy it again later"
 _ELSEWHERE: Final = "it was changed in the target while it was copied: copy it again when nobody writes to it there"
 
 
@@ -80,27 +86,35 @@ def _next_size(page: list[Row], size: int) -> int:
     return max(1, min(wanted, size * 4, LARGEST_PAGE))
 
 
-async def copy_context(source: SqlStore, target: SqlStore, context: Context, moved: Moved, tell: Progress) -> bool:
-    """Bring one context to the target, and note in ``moved`` what was done. Return whether it is there now."""
-    there = await target.read("copy", partial(transfer.context, context.key))
-    if there is None:
-        await target.write("copy", partial(transfer.begin, target.engine_name, context))
+async def copy_context(
+    source: SqlStore, target: SqlStore, context: Context, moved: Moved, tell: Progress
+) -> Context | None:
+    """Bring one context to the target, and note in ``moved`` what was done. Return it as it was brought, if it was."""
+    for _ in range(ATTEMPTS):
         there = await target.read("copy", partial(transfer.context, context.key))
-    outcome, reason = await _compare_heads(source, target, context, there)
-    if there is None or outcome == "refused":
-        moved.outcomes["refused"] += 1
+        if there is None or not there.revision:
+            await target.write("copy", partial(transfer.begin, target.engine_name, context))
+            there = await target.read("copy", partial(transfer.context, context.key))
+        outcome, reason = await _compare_heads(source, target, context, there)
+        if there is None or outcome == "refused":
+            break
+        brings = {"added": _bring, "extended": _extend, "unchanged": _bring_end}[outcome]
+        result = await brings(source, target, context, there, moved, tell)
+        if isinstance(result, Context):
+            # It was pruned while it was read, and what is gone cannot be read any more.
+            context = result
+            continue
+        reason = result
+        if not reason and not await _bring_runs(source, target, there if outcome == "unchanged" else context):
+            reason = _ELSEWHERE
+        break
+    else:
+        reason = _PRUNED
+    moved.outcomes["refused" if reason else outcome] += 1
+    if reason:
         moved.tell(context.key, reason)
-        return False
-    complete = True
-    if outcome != "unchanged":
-        complete = await _bring(source, target, context, there, moved, tell)
-    if complete:
-        complete = await _bring_runs(source, target, context, there if outcome == "unchanged" else context)
-    if not complete:
-        outcome = "refused"
-        moved.tell(context.key, _ELSEWHERE)
-    moved.outcomes[outcome] += 1
-    return complete
+        return None
+    return context
 
 
 async def _compare_heads(
@@ -123,62 +137,134 @@ async def _compare_heads(
 
 async def _bring(
     source: SqlStore, target: SqlStore, context: Context, there: Context, moved: Moved, tell: Progress
-) -> bool:
-    """Write what the target does not have yet, and then show it. Return False if somebody else saved there."""
-    for part in (UPDATES, MODELS, FILES, REVISIONS):
+) -> str | Context:
+    """Write what the target does not have yet, and then show it.
+
+    Returns:
+        Why it could not be done, or the context as it is now if it is to be tried again, or nothing.
+    """
+    for part in _REVISED:
         # First, since a path has one version at a time.
-        if part.has_revisions and not await _bring_removals(source, target, part, context, there):
-            return False
+        if part.has_revisions:
+            async for removals in _removals(source, part, context, there):
+                if await target.write("copy", partial(transfer.write_removals, part, there, removals)) is None:
+                    return _ELSEWHERE
         first = 1 + await target.read("copy", partial(transfer.last_seq, part, context.ident)) if part.by_number else 1
         async for page in pages(source, part, context, first=first, since=there.revision):
             new = await target.write("copy", partial(transfer.write_rows, part, there, page))
             if new is None:
-                return False
+                return _ELSEWHERE
             if part is UPDATES:
                 moved.added += new
                 tell(str(context.key), new, None)
-    return await target.write("copy", partial(transfer.finish, there, context))
+    if (changed := await _changed_in_source(source, context)) is not None:
+        if changed == _GONE:
+            await target.write("copy", partial(unfinished.clear, context.ident))
+        return changed
+    return "" if await target.write("copy", partial(transfer.finish, there, context)) else _ELSEWHERE
 
 
-async def _bring_removals(source: SqlStore, target: SqlStore, part: Part, context: Context, there: Context) -> bool:
-    """Mark what left since the target saw it. What is written after this is marked already."""
+async def _extend(
+    source: SqlStore, target: SqlStore, context: Context, there: Context, moved: Moved, tell: Progress
+) -> str | Context:
+    """Read what the target does not have yet, and write it in one transaction: see `_bring`."""
+    changes = []
+    for part in _REVISED:
+        lost: list[Row] = []
+        if part.has_revisions and context.pruned_until > there.revision:
+            kept = await source.read("read", partial(transfer.keys_at, part, context.ident, there.revision, live=False))
+            live = await target.read("read", partial(transfer.keys_at, part, context.ident, there.revision, live=True))
+            lost = sorted(live - kept)
+        removed = [row async for page in _removals(source, part, context, there) for row in page]
+        first = int(there.named["next_seq" if part is UPDATES else "next_model"]) if part.by_number else 1
+        new = [row async for page in pages(source, part, context, first=first, since=there.revision) for row in page]
+        changes.append(transfer.Changes(part, lost, removed, new))
+    if (changed := await _changed_in_source(source, context)) is not None:
+        return changed
+    added = await target.write("copy", partial(transfer.extend, there, context, changes))
+    if added is None:
+        return _ELSEWHERE
+    new_updates = added.get(UPDATES.table.name, 0)
+    moved.added += new_updates
+    tell(str(context.key), new_updates, None)
+    return ""
+
+
+async def _bring_end(
+    source: SqlStore, target: SqlStore, context: Context, there: Context, moved: Moved, tell: Progress
+) -> str | Context:
+    """Note in the target that a run ended since, which makes no revision."""
+    if there.revision == context.revision and there.updated_at < context.updated_at:
+        return "" if await target.write("copy", partial(transfer.finish, there, context)) else _ELSEWHERE
+    return ""
+
+
+async def _changed_in_source(source: SqlStore, context: Context) -> str | Context | None:
+    """Tell what happened to the context since it was looked at, if what was read of it may not be whole."""
+    now = await source.read("copy", partial(transfer.context, context.key))
+    if now is None or now.created_at != context.created_at or now.revision < context.revision:
+        return _GONE
+    return now if now.pruned_until > context.pruned_until else None
+
+
+async def _removals(source: SqlStore, part: Part, context: Context, there: Context) -> AsyncGenerator[list[Row]]:
+    """Return what left since the target saw it. What is written after this is marked already."""
     after: Row = (0,) if part.by_number else ("", 0)
-    while True:
+    while part.has_revisions:
         page = await source.read(
             "read",
             partial(transfer.removals_page, part, context.ident, there.revision, context.revision, after, PAGE),
         )
-        if page and await target.write("copy", partial(transfer.write_removals, part, there, page)) is None:
-            return False
+        if page:
+            yield page
         if len(page) < PAGE:
-            return True
+            return
         after = page[-1][:-1]
 
 
-async def _bring_runs(source: SqlStore, target: SqlStore, context: Context, there: Context) -> bool:
+async def _bring_runs(source: SqlStore, target: SqlStore, context: Context) -> bool:
     async for page in pages(source, RUNS, context):
-        write = partial(transfer.write_runs, target.engine_name, there, page)
+        write = partial(transfer.write_runs, target.engine_name, context, page)
         if await target.write("copy", write) is None:
             return False
     return True
 
 
 async def verify_context(source: SqlStore, target: SqlStore, context: Context, moved: Moved, tell: Progress) -> None:
-    """Read a context from both sides, as it was when it was copied, and note every difference in ``moved``."""
+    """Read a context from both sides, as it was when it was copied, and note every difference in ``moved``.
+
+    What is only newer in one of them is none.
+    """
     there = await target.read("verify", partial(transfer.context, context.key))
     if there is None or there.revision < context.revision:
         moved.tell(context.key, "it is not in the target")
         return
-    if there.revision == context.revision and not there.is_same(context):
-        moved.tell(context.key, "the context's own row is not the same in the target")
+    problems: list[str] = []
+    only_there: list[str] = []
+    if there.revision == context.revision and not there.is_same_or_later(context):
+        problems.append("the context's own row is not the same in the target")
     for part in PARTS:
         async for page in pages(source, part, context):
             low, high = part.place(page[0]), part.place(page[-1])
             other = await target.read("verify", _same_page(part, context, page, low, high))
-            equal = len(page) if page == other else _report(part, context, page, other, moved)
+            now = None
+            if page != other and part is RUNS:
+                now = await source.read("verify", partial(transfer.context, context.key))
+            goes_on = now is not None and not now.is_same(context)
+            equal = len(page)
+            if page != other:
+                equal = _report(part, page, other, problems, only_there, goes_on=goes_on)
             if part is UPDATES:
                 moved.verified = (moved.verified or 0) + equal
                 tell(str(context.key), equal, None)
+    if problems or only_there:
+        changed = await _changed_in_source(source, context)
+        if changed == _GONE:
+            return
+        # What was pruned since is in the target only.
+        problems += [] if isinstance(changed, Context) else only_there
+    for problem in problems:
+        moved.tell(context.key, problem)
 
 
 def _same_page(part: Part, context: Context, page: list[Row], low: Row, high: Row) -> Callable[[], Steps[list[Row]]]:
@@ -187,26 +273,40 @@ def _same_page(part: Part, context: Context, page: list[Row], low: Row, high: Ro
     return partial(transfer.keyed_page_between, part, context.ident, low[0], high[0], context.revision)
 
 
-def _report(part: Part, context: Context, page: list[Row], other: list[Row], moved: Moved) -> int:
-    """Note which rows differ, and return how many do not. Removed rows that only the target kept are fine."""
+def _report(
+    part: Part, page: list[Row], other: list[Row], problems: list[str], only_there: list[str], *, goes_on: bool
+) -> int:
+    """Note which rows differ, and return how many do not. Removed rows that only the target kept are fine.
+
+    Args:
+        part: Of which table.
+        page: The rows of the source.
+        other: Those of the target.
+        problems: Where to note what is missing or not the same.
+        only_there: Where to note what only the target has.
+        goes_on: Whether the source was saved to since: runs have no revisions, and these may be newer.
+    """
     found: dict[Row, Row] = {part.place(row): row for row in other}
     equal = 0
     for row in page:
         there = found.pop(part.place(row), None)
-        if there == row or (part is RUNS and there is not None and _went_on(part, row, there)):
+        if there == row or (part is RUNS and _went_on(part, row, there, here=goes_on)):
             equal += 1
         else:
             state = "is missing" if there is None else "is not the same"
-            moved.tell(context.key, f"{part.table.name} {_shown(part, row)} {state} in the target")
+            problems.append(f"{part.table.name} {_shown(part, row)} {state} in the target")
     low, high = part.place(page[0]), part.place(page[-1])
     for place, row in found.items():
         if low <= place <= high and part.has_revisions and part.value(row, "removed_in") is None:
-            moved.tell(context.key, f"{part.table.name} {place} is in the target only")
+            only_there.append(f"{part.table.name} {place} is in the target only")
     return equal
 
 
-def _went_on(part: Part, row: Row, there: Row) -> bool:
-    return int(part.value(there, "saves")) > int(part.value(row, "saves"))
+def _went_on(part: Part, row: Row, there: Row | None, *, here: bool) -> bool:
+    if there is None:
+        return here
+    saves, others = int(part.value(row, "saves")), int(part.value(there, "saves"))
+    return saves < others or (here and saves > others)
 
 
 def _shown(part: Part, row: Row) -> str:
@@ -240,6 +340,7 @@ async def copy_database(
     async for context in contexts(source, user_id, chat_id):
         moved.contexts += 1
         moved.updates += context.next_seq - 1
-        if await copy_context(source, target, context, moved, told("copying")) and verify:
-            await verify_context(source, target, context, moved, told("comparing"))
+        brought = await copy_context(source, target, context, moved, told("copying"))
+        if brought is not None and verify:
+            await verify_context(source, target, brought, moved, told("comparing"))
     return moved

@@ -56,7 +56,7 @@ class Pruning:
                     self._pruned.by_count += await self._remove(old)
         if retention.removed_age is not None:
             async for old in self._before(float("inf")):
-                if old.ident not in self._gone:
+                if old.ident not in self._gone and old.revision:
                     await self._remove_removed(old.ident, at - retention.removed_age)
                     self._tell()
 
@@ -72,17 +72,22 @@ class Pruning:
         return await self.erase(old, guarded=True)
 
     async def erase(self, old: Old, *, guarded: bool) -> int:
-        """Erase a context; return 0 if it is guarded and somebody saved to it."""
-        updated_at = old.updated_at if guarded else None
+        """Erase a context; return 0 if it is guarded and somebody saved to it.
+
+        It is hidden first: so nobody sees half of it, however many batches it takes, and if this is interrupted.
+        """
         self._store.note_gone(ContextKey(old.user_id, old.chat_id))
-        while True:
-            counts, done = await self._write(partial(pruning.erase_some, old.ident, updated_at, self._batch))
+        # Asked under the lock first: who is in the middle of a save gets through, and then it stays.
+        seen = not guarded or await self._write(partial(pruning.is_as_seen, old))
+        hidden = await self._write(partial(pruning.hide, old, guarded=guarded)) if seen else None
+        if hidden is None:
+            self._pruned.in_use += 1
+            return 0
+        done = not hidden
+        while not done:
+            counts, done = await self._write(partial(pruning.erase_some, old.ident, self._batch))
             self._pruned.add(counts)
-            if done is None:
-                self._pruned.in_use += 1
-                return 0
-            if done:
-                return 1
+        return int(hidden)
 
     async def _remove_removed(self, ident: str, at: float) -> None:
         revision = await self._read("count", partial(pruning.removed_until, ident, at))

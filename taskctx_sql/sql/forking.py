@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import ContextExistsError, ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, Run
-from taskctx_sql.sql import dialect, rows, states
+from taskctx_sql.sql import dialect, rows, states, unfinished
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, columns, insertion, parameters, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
@@ -52,6 +52,8 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     values = (ident, new.user_id, new.chat_id, *texts, 1, *numbers, at, at)
     row = dict(zip(columns(contexts, "pruned_until"), values, strict=True))
     made = yield Step(_insert_context(engine), row, reads=True)
+    if not made and (yield from unfinished.clear(ident)):
+        made = yield Step(_insert_context(engine), row, reads=True)
     if not made:
         # A copy of this very fork may have made it.
         known = yield Step(_select_maker(), {"ident": ident}, reads=True)

@@ -112,6 +112,9 @@ async def import_chat(store: SqlStore, key: ContextKey, found: Files, tell: Prog
 
 async def _import(store: SqlStore, key: ContextKey, found: Files, run: Run, tell: Progress) -> None:
     context = await store.read("import", partial(transfer.context, key))
+    if context is not None and context.revision == 0:
+        # Half there is not there; the first save clears it.
+        context = None
     base = UNSEEN if context is None else Base(context.created_at, context.revision)
     known = Known(store, context)
     waiting: list[ContextUpdate] | None = None

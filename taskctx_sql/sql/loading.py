@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, ContextSummary, Loaded, StoredUpdate
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import choosing, dialect, rows, states
+from taskctx_sql.sql import choosing, dialect, rows, states, unfinished
 from taskctx_sql.sql.jobs import UNSEEN, Base
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
@@ -163,11 +163,11 @@ def erase(key: ContextKey) -> Steps[bool]:
     ident = {"ident": rows.context_id(key)}
     # Its lock holds back a save that would add rows meanwhile. The context itself goes last: under row-level security
     # what is left of a context that is gone is nobody's, and would stay.
-    yield Step(_lock_context(), ident, reads=True)
+    found = yield Step(_lock_context(), ident, reads=True)
     for table in (updates, files, models, runs, revisions):
         yield Step(_delete(table), ident)
-    deleted = yield Step(_delete_context(), ident, reads=True)
-    return bool(deleted)
+    yield Step(_delete_context(), ident)
+    return bool(found and found[0][0] > 0)
 
 
 @cache
@@ -180,7 +180,7 @@ def _context() -> Statement:
         contexts.c.next_position,
         contexts.c.metadata,
         contexts.c.metadata_toggles,
-    ).where(contexts.c.context_id == text("ident"))
+    ).where(contexts.c.context_id == text("ident"), unfinished.is_there())
 
 
 @cache
@@ -205,7 +205,7 @@ def _models() -> Statement:
 def _list(*, goes_on: bool) -> Statement:
     statement = sa.select(
         contexts.c.user_id, contexts.c.chat_id, contexts.c.revision, contexts.c.created_at, contexts.c.updated_at
-    ).where(contexts.c.user_id == text("user"))
+    ).where(contexts.c.user_id == text("user"), unfinished.is_there())
     if goes_on:
         last = sa.tuple_(sa.bindparam("last_made", type_=sa.Double), text("last"))
         statement = statement.where(sa.tuple_(contexts.c.created_at, contexts.c.context_id) < last)
@@ -215,12 +215,12 @@ def _list(*, goes_on: bool) -> Statement:
 
 @cache
 def _lock_context() -> Statement:
-    return sa.select(contexts.c.context_id).where(contexts.c.context_id == text("ident")).with_for_update()
+    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident")).with_for_update()
 
 
 @cache
 def _delete_context() -> Statement:
-    return sa.delete(contexts).where(contexts.c.context_id == text("ident")).returning(contexts.c.context_id)
+    return sa.delete(contexts).where(contexts.c.context_id == text("ident"))
 
 
 @cache

@@ -318,7 +318,7 @@ WITH job AS MATERIALIZED (SELECT * FROM {_given("job", _JOBS, 1)}),
 {_SEEN if trackers else ""}
 held AS MATERIALIZED (
     SELECT c.context_id FROM job, taskctx_contexts c{", seen" if trackers else ""}
-    WHERE c.context_id = job.ident AND c.created_at = job.base AND c.revision >= job.newest
+    WHERE c.context_id = job.ident AND c.created_at = job.base AND c.revision >= greatest(job.newest, 1)
           {"AND seen.context_id = c.context_id AND seen.revision = c.revision" if trackers else ""}
     FOR UPDATE OF c {"" if waiting else "SKIP LOCKED"}
 ),

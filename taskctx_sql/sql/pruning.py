@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from taskctx_sql.records import ContextKey
-from taskctx_sql.sql import rows
+from taskctx_sql.sql import rows, unfinished
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
@@ -20,12 +20,13 @@ Counts = dict[str, int]
 
 
 class Old(NamedTuple):
-    """A context that may go: its id, and when it was last saved."""
+    """A context that may go: its id, when it was last saved, and its revision, 0 if it is half gone already."""
 
     ident: str
     user_id: str
     chat_id: str
     updated_at: float
+    revision: int
 
 
 def users_page(after: str | None, limit: int) -> Steps[list[str]]:
@@ -64,24 +65,48 @@ def count(ident: str) -> Steps[Counts]:
     return counts
 
 
-def erase_some(ident: str, updated_at: float | None, limit: int) -> Steps[tuple[Counts, bool | None]]:
-    """Return the steps that delete about so many rows of a context, and in the end the context.
+def is_as_seen(old: Old) -> Steps[bool]:
+    """Return the steps that tell if nobody saved to a context since it was looked at, waiting for those who are."""
+    found = yield Step(_select_one(lock=True), {"ident": old.ident}, reads=True)
+    return bool(found and Old(*found[0]) == old)
+
+
+def hide(old: Old, *, guarded: bool) -> Steps[bool | None]:
+    """Return the steps that make a context one that nobody sees any more, all at once.
+
+    Args:
+        old: Which, as it was looked at.
+        guarded: Whether to do so only if nobody saved since.
+
+    Returns:
+        Whether it is hidden; False if it is not there, None if somebody saved.
+    """
+    found = yield Step(_select_one(lock=True), {"ident": old.ident}, reads=True)
+    if not found:
+        return False
+    now = Old(*found[0])
+    if now.revision:
+        if guarded and now != old:
+            return None
+        yield from unfinished.hide(old.ident)
+    return True
+
+
+def erase_some(ident: str, limit: int) -> Steps[tuple[Counts, bool]]:
+    """Return the steps that delete about so many rows of a hidden context, and in the end its row.
 
     Args:
         ident: Whose rows.
-        updated_at: Delete nothing if somebody saved since then; None: in any case.
         limit: How many rows.
 
     Returns:
-        How many rows of which table; and whether all are gone, None if somebody saved.
+        How many rows of which table; and whether all are gone.
     """
     counts: Counts = {}
-    # Its lock holds back a save that would add rows meanwhile.
     found = yield Step(_select_one(lock=True), {"ident": ident}, reads=True)
-    if not found:
+    if not found or Old(*found[0]).revision:
+        # Whoever made it anew has cleared what was left.
         return counts, True
-    if updated_at is not None and Old(*found[0]).updated_at != updated_at:
-        return counts, None
     left = limit
     for table, key in _PARTS:
         places = (yield Step(_select_first(table, key), {"ident": ident, "how_many": left}, reads=True)) or ()
@@ -135,7 +160,13 @@ def file_place(ident: str, after: str, limit: int) -> Steps[str | None]:
 # The statements.
 
 
-_OLD: Final = (contexts.c.context_id, contexts.c.user_id, contexts.c.chat_id, contexts.c.updated_at)
+_OLD: Final = (
+    contexts.c.context_id,
+    contexts.c.user_id,
+    contexts.c.chat_id,
+    contexts.c.updated_at,
+    contexts.c.revision,
+)
 
 
 def _at() -> sa.BindParameter[float]:
@@ -159,7 +190,8 @@ def _select_before(*, of_user: bool) -> Statement:
 @cache
 def _select_beyond() -> Statement:
     statement = sa.select(*_OLD).where(contexts.c.user_id == text("user"))
-    newest_first = (contexts.c.updated_at.desc(), contexts.c.context_id)
+    half_last = sa.case((unfinished.is_there(), 0), else_=1)
+    newest_first = (half_last, contexts.c.updated_at.desc(), contexts.c.context_id)
     return statement.order_by(*newest_first).limit(number("how_many")).offset(number("kept"))
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextError
 from taskctx_sql.records import MappingChange, Saved
-from taskctx_sql.sql import dialect, restoring, rows
+from taskctx_sql.sql import dialect, restoring, rows, unfinished
 from taskctx_sql.sql.batch import EMPTY, Batch
 from taskctx_sql.sql.jobs import Head, Job, Removed, removed_by
 from taskctx_sql.sql.steps import Statement, Step, Steps, columns, number, parameters, text
@@ -63,6 +63,10 @@ def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextErr
     else:
         found = yield Step(_lock_head(), _new_context(job), reads=True)
     head = Head(*found[0]) if found else Head(delta.at)
+    # Half there is not there. On Postgres the row may also be the one that was made just now.
+    is_half = bool(found) and head.revision == 0 and head.created_at != delta.at
+    if is_half:
+        head = Head(delta.at)
     if base.created_at not in (None, head.created_at) or head.revision < base.newest:
         return LostContextError(delta.key)
     if head.revision != base.revision:
@@ -72,6 +76,8 @@ def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextErr
             return (yield from _answer_again(job, head))
         if delta.if_unchanged:
             return StaleContextError(delta.key, base.revision, head.revision)
+    if is_half:
+        yield from unfinished.take_place(job.encoded.context_id, delta.at)
     if delta.operation in ("restore", "undo"):
         numbers = (head.revision + 1, head.next_seq, head.next_model)
         restored = yield from restoring.restore(engine, job.encoded.context_id, delta, *numbers)

@@ -12,10 +12,10 @@ from taskctx_sql import codec
 from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, StoredUpdate
 from taskctx_sql.revisions import MISSING, Difference, Revision
-from taskctx_sql.sql import dialect, loading, rows, states
+from taskctx_sql.sql import dialect, loading, rows, states, unfinished
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
-from taskctx_sql.sql.tables import files, models, revisions, updates
+from taskctx_sql.sql.tables import contexts, files, models, revisions, updates
 
 
 def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision]]:
@@ -93,7 +93,7 @@ def _rows_only(engine: str, table: sa.Table, which: dict[str, Any]) -> Steps[Seq
 
 def _newest(key: ContextKey) -> Steps[int]:
     found = yield Step(_select_newest(), {"ident": rows.context_id(key)}, reads=True)
-    if not found or found[0][0] is None:
+    if not found:
         raise ContextNotFoundError(key)
     return int(found[0][0])
 
@@ -135,7 +135,7 @@ def _key(key: Any) -> str:
 
 @cache
 def _select_newest() -> Statement:
-    return sa.select(sa.func.max(revisions.c.revision)).where(revisions.c.context_id == text("ident"))
+    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident"), unfinished.is_there())
 
 
 @cache

@@ -14,11 +14,14 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from taskctx_sql.records import ContextKey
-from taskctx_sql.sql import dialect, rows
+from taskctx_sql.sql import dialect, rows, unfinished
 from taskctx_sql.sql.steps import Rows, Statement, Step, Steps, columns, insertion, number, parameters, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 Row = tuple[Any, ...]
+
+# Rows that go in one statement.
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,31 @@ class Context:
         """All columns by name."""
         return dict(zip(_names(contexts), self.row, strict=True))
 
+    @property
+    def updated_at(self) -> float:
+        """When it was saved last."""
+        return float(self._value("updated_at"))
+
+    @property
+    def pruned_until(self) -> int:
+        """Before which revision its states are no longer whole; 0 if all are."""
+        return int(self._value("pruned_until") or 0)
+
     def is_same(self, other: Context) -> bool:
         """Whether both are the same in all but what was pruned, which is each database's own matter."""
         return all(self._value(name) == other._value(name) for name in _names(contexts) if name != "pruned_until")
+
+    def is_same_or_later(self, other: Context) -> bool:
+        """Whether it is the same, or only a run ended here since."""
+        return self.updated_at >= other.updated_at and all(
+            self._value(name) == other._value(name)
+            for name in _names(contexts)
+            if name not in ("pruned_until", "updated_at")
+        )
+
+    def can_go_on_with(self, source: Context) -> bool:
+        """Whether a copy that broke off has nothing that the source does not have."""
+        return self.revision > 0 or (self.created_at == source.created_at and not source.pruned_until)
 
     def _value(self, name: str) -> Any:
         return self.row[_names(contexts).index(name)]
@@ -114,10 +139,10 @@ def _places(part: Part) -> tuple[int, ...]:
 
 
 def contexts_page(after: str, limit: int, user_id: str | None, chat_id: str | None) -> Steps[list[Context]]:
-    """Return the steps that read contexts in the order of their ids, after one of them."""
+    """Return the steps that read contexts in the order of their ids, after one of them; not those half there."""
     if user_id is not None and chat_id is not None:
         found = yield from context(ContextKey(user_id, chat_id))
-        return [found] if found is not None and found.ident > after else []
+        return [found] if found is not None and found.revision > 0 and found.ident > after else []
     chosen = {} if user_id is None else {"user": ContextKey(user_id, "").user_id}
     statement = _select_contexts(of_user=user_id is not None)
     answer = yield Step(statement, {"after": after, "how_many": limit, **chosen}, reads=True)
@@ -181,7 +206,13 @@ def removals_page(part: Part, ident: str, since: int, as_of: int, after: Row, li
 
 
 def begin(engine: str, source: Context) -> Steps[None]:
-    """Return the steps that make a context's row with nothing in it yet, if it is not there."""
+    """Return the steps that make a context's row with nothing in it yet, if it is not there.
+
+    What came of another one goes first, and what has rows that were pruned in the source since.
+    """
+    found = yield Step(_select_context(lock=True), {"ident": source.ident}, reads=True)
+    if found and not Context(tuple(found[0])).can_go_on_with(source):
+        yield from unfinished.clear(source.ident)
     empty = source.named | {"revision": 0, "next_seq": 1, "next_model": 1, "next_position": 1}
     empty |= {"metadata": "{}", "metadata_toggles": "{}"}
     values = dict(zip(columns(contexts), (empty[name] for name in _names(contexts)), strict=True))
@@ -225,16 +256,67 @@ def write_removals(part: Part, seen: Context, page: Sequence[Row]) -> Steps[int 
 def finish(seen: Context, source: Context) -> Steps[bool]:
     """Return the steps that show the context as it is in the source; False if somebody else saved meanwhile."""
     if (yield from _moved(seen)):
-        found = yield Step(_select_context(lock=False), {"ident": seen.ident}, reads=True)
-        # It may have been done before, by a transaction whose outcome nobody knew.
-        return found is not None and len(found) == 1 and Context(tuple(found[0])).is_same(source)
+        return (yield from _is_done(seen, source))
     named = source.named
+    # What only the source pruned of what the target had seen is still whole here.
+    pruned = max(seen.pruned_until, source.pruned_until if source.pruned_until > seen.revision else 0)
+    named["pruned_until"] = pruned or None
     fixed = {"context_id", "user_id", "chat_id", "created_at"}
     yield Step(
         _update_context(),
         {f"now_{name}": value for name, value in named.items() if name not in fixed} | {"ident": seen.ident},
     )
     return True
+
+
+class Changes(NamedTuple):
+    """What a part of a context has in the source, and not in the target.
+
+    Attributes:
+        part: Of which table.
+        lost: The keys of rows that left, and were pruned before anybody saw in which revision.
+        removed: The keys of rows that left, and in which revision.
+        rows: The rows that came.
+    """
+
+    part: Part
+    lost: Sequence[Row]
+    removed: Sequence[Row]
+    rows: Sequence[Row]
+
+
+def extend(seen: Context, source: Context, changes: Sequence[Changes]) -> Steps[dict[str, int] | None]:
+    """Return the steps that bring a context that is there up to date, all at once: whoever saves to it sees no half.
+
+    Returns:
+        How many rows of which table were not there yet, or None if somebody else saved meanwhile.
+    """
+    if (yield from _moved(seen)):
+        return {} if (yield from _is_done(seen, source)) else None
+    added = {}
+    for part, lost, removed, new in changes:
+        # What leaves goes first: a path has one version at a time.
+        gone = [*((*key, source.pruned_until) for key in lost), *removed]
+        if gone:
+            yield from write_removals(part, seen, gone)
+        count = 0
+        for start in range(0, len(new), _AT_ONCE):
+            count += (yield from write_rows(part, seen, new[start : start + _AT_ONCE])) or 0
+        added[part.table.name] = count
+    yield from finish(seen, source)
+    return added
+
+
+def keys_at(part: Part, ident: str, revision: int, *, live: bool) -> Steps[set[Row]]:
+    """Return the steps that read the keys of rows that had come by a revision; with ``live``, and never left."""
+    answer = yield Step(_select_keys_at(part, live=live), {"ident": ident, "as_of": revision}, reads=True)
+    return {tuple(row) for row in answer or ()}
+
+
+def _is_done(seen: Context, source: Context) -> Steps[bool]:
+    # It may have been done before, by a transaction whose outcome nobody knew.
+    found = yield Step(_select_context(lock=False), {"ident": seen.ident}, reads=True)
+    return bool(found and Context(tuple(found[0])).is_same(source))
 
 
 def _moved(seen: Context) -> Steps[bool]:
@@ -268,7 +350,7 @@ def _after(part: Part) -> sa.ColumnElement[bool]:
 
 @cache
 def _select_contexts(*, of_user: bool) -> Statement:
-    statement = sa.select(contexts).where(contexts.c.context_id > text("after"))
+    statement = sa.select(contexts).where(contexts.c.context_id > text("after"), unfinished.is_there())
     if of_user:
         statement = statement.where(contexts.c.user_id == text("user"))
     return statement.order_by(contexts.c.context_id).limit(number("how_many"))
@@ -334,6 +416,13 @@ def _select_removals(part: Part) -> Statement:
         table.c.context_id == text("ident"), *left, _after(part)
     )
     return statement.order_by(*_key(part)).limit(number("how_many"))
+
+
+@cache
+def _select_keys_at(part: Part, *, live: bool) -> Statement:
+    table = part.table
+    statement = sa.select(*_key(part)).where(table.c.context_id == text("ident"), table.c.added_in <= number("as_of"))
+    return statement.where(table.c.removed_in.is_(None)) if live else statement
 
 
 @cache

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.records import ContextKey, StoredUpdate
-from taskctx_sql.sql import rows
+from taskctx_sql.sql import rows, unfinished
 from taskctx_sql.sql.hints import Hints
 from taskctx_sql.sql.loading import PAGE_SIZE, update_columns
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
@@ -100,7 +100,9 @@ def look_after(engine: str, key: ContextKey, after: int, known: Head | None) -> 
 
 @cache
 def _head() -> Statement:
-    return sa.select(contexts.c.created_at, contexts.c.next_seq).where(contexts.c.context_id == text("ident"))
+    return sa.select(contexts.c.created_at, contexts.c.next_seq).where(
+        contexts.c.context_id == text("ident"), unfinished.is_there()
+    )
 
 
 @cache
