@@ -1,4 +1,7 @@
-"""``python -m tests.chaos``: run the tests of the harness, and print what each found."""
+"""``python -m tests.chaos``: run the tests of the harness, and print what each found.
+
+``python -m tests.chaos explore`` is another command: see `tests.chaos.explore`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.explore.command import main as explore
 from tests.chaos.server import Server
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
@@ -139,4 +143,6 @@ def main(
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["explore"]:
+        explore(sys.argv[2:], prog_name="python -m tests.chaos explore")
     main()

@@ -1,0 +1,159 @@
+"""Programs one after the other, each run again for every point of it and everything that can be done there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from tests.chaos.explore.loop import SteppingLoop
+from tests.chaos.explore.places import RETRY_SECONDS, Place
+from tests.chaos.explore.points import Action, Injection, Where
+from tests.chaos.explore.programs import STEPS, program
+from tests.chaos.explore.running import Outcome, Run, run
+from tests.chaos.explore.statements import WATCH, Fault, watched
+
+AT_STATEMENTS: tuple[Action | Fault, ...] = (Fault.PASSING, Fault.FINAL, *Action)
+AT_COMMIT = (Fault.NOT_DONE, Fault.DONE, Fault.LATER)
+
+
+@dataclass
+class Found:
+    """What an exploration found.
+
+    Attributes:
+        programs: How many programs ran.
+        points: How many points were explored, by what was done there.
+        failures: For each failure its seed, number, and what it says.
+        longest: Seconds that the longest call took.
+    """
+
+    programs: int = 0
+    points: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, int, str]] = field(default_factory=list)
+    longest: float = 0.0
+
+    def take(self, seed: int, number: int, what: str, outcome: Outcome) -> None:
+        self.longest = max(self.longest, outcome.longest)
+        if outcome.problems:
+            trace = f" ({', then '.join(outcome.trace)})" if outcome.trace else ""
+            self.failures.append((seed, number, f"{what}: {'; '.join(outcome.problems)}{trace}"))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a seed on a place: its steps, and how it is run."""
+
+    place: Place
+    seed: int
+    without: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> list[str]:
+        return program(self.seed, revisions=self.place.kind != "json", without=self.without)
+
+    @property
+    def is_patient(self) -> bool:
+        return self.seed % 3 != 0
+
+    @property
+    def retry_seconds(self) -> float:
+        return RETRY_SECONDS[self.seed % 2]
+
+    def __str__(self) -> str:
+        how = "patient" if self.is_patient else "going on"
+        return f"{self.place.kind}: {' '.join(self.names)} [{how}, retry_seconds={self.retry_seconds:g}]"
+
+    def run(self, runner: asyncio.Runner, injection: Injection | None) -> Outcome:
+        make = partial(
+            Run,
+            self.place,
+            injection,
+            patient=self.is_patient,
+            retry_seconds=self.retry_seconds,
+            strict="mistake" in self.names,
+        )
+        return runner.run(run(make, [STEPS[name] for name in self.names]))
+
+    def injections(self, counts: dict[Where, int]) -> list[Injection]:
+        """All that can be done at its points, in an order of the seed's own."""
+        found = [Injection(Where.STEP, at, what) for at in range(1, counts[Where.STEP] + 1) for what in Action]
+        found += [
+            Injection(Where.STATEMENT, at, what)
+            for at in range(1, counts[Where.STATEMENT] + 1)
+            for what in AT_STATEMENTS
+        ]
+        found += [Injection(Where.COMMIT, at, what) for at in range(1, counts[Where.COMMIT] + 1) for what in AT_COMMIT]
+        random.Random(self.seed).shuffle(found)
+        return found
+
+
+# Whether something is to be left out: what is done, and on which program.
+LeavesOut = Callable[[Program, Injection], bool]
+
+
+def nothing(program: Program, injection: Injection) -> bool:
+    return False
+
+
+def explore(
+    place: Place,
+    seeds: Iterator[int],
+    *,
+    number: int | None = None,
+    runs: int | None = None,
+    a_program: int | None = None,
+    seconds: float | None = None,
+    without: frozenset[str] = frozenset(),
+    leaves_out: LeavesOut = nothing,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """Run the programs of seeds, and each of them again with one thing done at one point.
+
+    Args:
+        place: Where.
+        seeds: Whose programs.
+        number: Only this injection of each program; 0 is the program without any.
+        runs: How many at the most.
+        a_program: How many of each program at the most: the first ones of its order.
+        seconds: How long at the most.
+        without: Steps that programs have not.
+        leaves_out: What is not done.
+        tell: Takes a line about how far it is.
+    """
+    found = Found()
+    started = time.monotonic()
+
+    def is_over() -> bool:
+        out_of_time = seconds is not None and time.monotonic() - started > seconds
+        return out_of_time or (runs is not None and found.points.total() + len(found.failures) >= runs)
+
+    with watched() as watch, asyncio.Runner(loop_factory=SteppingLoop) as runner:
+        watch.folder = place.folder
+        for seed in seeds:
+            if is_over():
+                break
+            one = Program(place, seed, without)
+            plain = one.run(runner, None)
+            found.take(seed, 0, f"{one}, with nothing done", plain)
+            found.programs += 1
+            if plain.problems or number == 0:
+                continue
+            injections = list(enumerate(one.injections(plain.counts), 1))
+            if number is not None:
+                injections = injections[number - 1 : number]
+            for at, injection in injections[:a_program]:
+                if is_over():
+                    break
+                if number is None and leaves_out(one, injection):
+                    continue
+                outcome = one.run(runner, injection)
+                found.points[injection.what.name] += 1
+                found.take(seed, at, f"{one}, {injection}", outcome)
+                tell(f"{place.kind}: program {found.programs}, {found.points.total()} points")
+    WATCH.folder = ""
+    return found

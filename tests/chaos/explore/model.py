@@ -1,0 +1,134 @@
+"""The plain model: what the context must hold, as a dictionary of marked items.
+
+Each addition brings two updates and a file of one mark, so that a part of a save shows. The marks of the program are
+numbered, and the history has them in that order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskctx_sql import Feature, TaskContext
+
+# An item is ("update" or "file", its mark), and its value what it says beside the mark.
+Item = tuple[str, str]
+State = dict[Item, str]
+
+
+def items_of(context: TaskContext, features: frozenset[Feature]) -> State:
+    """What a context holds in memory.
+
+    Raises:
+        ValueError: It holds an item twice, or what was never added.
+    """
+    found: list[tuple[Item, str]] = []
+    for update in context.context_history:
+        if update.update_type == "file_operation":
+            found.append((("update", f"{update.data['path']}/file"), ""))
+        elif isinstance(update.data, dict) and "mark" in update.data:
+            found.append((("update", update.data["mark"]), update.data["says"]))
+        else:
+            raise ValueError(f"an update that nobody added: {update}")
+    if Feature.TRACKERS in features:
+        found += [(("file", str(path)), "") for path in context.file_tracker]
+    state = dict(found)
+    if len(state) != len(found):
+        names = [item[1] for item, _ in found]
+        raise ValueError(f"doubled: {sorted({name for name in names if names.count(name) > 2}) or names}")
+    return state
+
+
+def add(context: TaskContext, mark: str) -> None:
+    context.add_context_update("message", {"mark": mark, "says": ""})
+    context.track_file_operation(mark, "write")
+
+
+def marks_of(state: State) -> set[str]:
+    return {item[1].partition("/")[0] for item in state}
+
+
+def ours(state: State) -> State:
+    """Without what the second writer added."""
+    return {item: value for item, value in state.items() if not item[1].startswith("other")}
+
+
+@dataclass
+class Model:
+    """What the program did, and what has to come of it.
+
+    Attributes:
+        present: What the context must hold once it is saved, of the program's own items.
+        acknowledged: What it held when a save returned the last time.
+        operations: What can be taken back: the states before and after.
+        past: What revisions were, the second writer's items included, as they were seen when they were the newest.
+        split: Items that left without their pair, which says nothing about saves.
+        gone: Somebody else removed the context, so that what was acknowledged until then may be gone.
+        pruned: Somebody removed earlier states, so that they may be refused.
+        others: Marks that the second writer saved.
+    """
+
+    features: frozenset[Feature]
+    present: State = field(default_factory=dict)
+    acknowledged: State = field(default_factory=dict)
+    operations: list[tuple[State, State]] = field(default_factory=list)
+    past: dict[int, State] = field(default_factory=dict)
+    split: set[str] = field(default_factory=set)
+    gone: bool = False
+    pruned: bool = False
+    others: set[str] = field(default_factory=set)
+    marks: int = 0
+
+    def new_mark(self) -> str:
+        self.marks += 1
+        return f"m{self.marks:03}"
+
+    def added(self, mark: str) -> None:
+        self.present[("update", mark)] = ""
+        self.present[("update", f"{mark}/file")] = ""
+        if Feature.TRACKERS in self.features:
+            self.present[("file", mark)] = ""
+
+    def removed(self, kept: State) -> None:
+        """The program took updates out of memory: those of ``present`` that memory does not have any more."""
+        for item in [item for item in self.present if item not in kept]:
+            self.split.add(item[1].partition("/")[0])
+            del self.present[item]
+        self.split.add("other")
+
+    def taken_back(self) -> State:
+        """What undoing the last operation gives."""
+        before, after = self.operations[-1]
+        now = self.present
+        undone = {item: value for item, value in now.items() if item in before or item not in after}
+        for item, value in before.items():
+            if item not in after or now.get(item) == after[item]:
+                undone[item] = value
+        return undone
+
+    def faults_of(self, found: State, what: str) -> list[str]:
+        """Compare a state with what must be there."""
+        mine, present = ours(found), self.present
+        if Feature.TRACKERS not in self.features:
+            mine = {item: value for item, value in mine.items() if item[0] == "update"}
+        problems = []
+        lost = [item for item in present if item not in mine]
+        if lost and not self.gone:
+            problems.append(f"lost in {what}: {lost}")
+        if extra := [item for item in mine if item not in present]:
+            problems.append(f"back in {what}, and was removed: {extra}")
+        changed = [item for item in mine if item in present and mine[item] != present[item]]
+        if changed:
+            problems.append(f"other in {what}: {[(item, mine[item], present[item]) for item in changed]}")
+        order = [item[1] for item in mine if item[0] == "update" and "/" not in item[1]]
+        if order != sorted(order):
+            problems.append(f"out of order in {what}: {order}")
+        return problems
+
+    def torn(self, state: State, what: str) -> list[str]:
+        """Whether a state has a part of a save."""
+        has_files = Feature.TRACKERS in self.features
+        for mark in marks_of(state) - self.split:
+            parts = [("update", mark), ("update", f"{mark}/file")] + ([("file", mark)] if has_files else [])
+            if any(part not in state for part in parts):
+                return [f"torn in {what}: {mark} is there in part"]
+        return []

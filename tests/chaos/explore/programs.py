@@ -1,0 +1,218 @@
+"""The programs: steps chosen by a seed. Each step is a call with what the model makes of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from taskctx_sql import Feature
+from taskctx_sql.errors import ContextExistsError, UnstorableValueError
+from tests.chaos.explore.model import State, add, items_of, ours
+from tests.chaos.explore.running import Run, WrongError
+
+Step = Callable[[Run], Coroutine[Any, Any, None]]
+
+
+async def add_and_save(run: Run) -> None:
+    mark = run.model.new_mark()
+    add(run.context, mark)
+    run.model.added(mark)
+    if Feature.METADATA in run.model.features:
+        run.context.metadata["last"] = mark
+    await run.save()
+
+
+async def save_nothing(run: Run) -> None:
+    await run.save()
+
+
+async def load(run: Run) -> None:
+    await run.until_done(run.context.load)
+    # A save in doubt is settled by it, and what is unsaved stays on top.
+    run.wrong(*run.model.faults_of(items_of(run.context, run.model.features), "memory after a load"))
+
+
+async def edit(run: Run) -> None:
+    run.edit(0)
+    await run.save()
+
+
+async def remove(run: Run) -> None:
+    history = run.context.context_history
+    if history:
+        del history[len(history) // 2]
+        run.model.removed(items_of(run.context, run.model.features))
+    await run.save()
+
+
+async def enter_and_leave(run: Run) -> None:
+    mark = run.model.new_mark()
+    is_added = False
+
+    async def task() -> None:
+        nonlocal is_added
+        async with run.context:
+            if not is_added:
+                is_added = True
+                add(run.context, mark)
+                run.model.added(mark)
+
+    await run.until_done(task)
+    await run.until_saved()
+
+
+async def optimize(run: Run) -> None:
+    await run.until_saved()
+    before = dict(run.model.present)
+    if run.context.optimize_context(60):
+        run.model.removed(items_of(run.context, run.model.features))
+        await _operated(run, before, dict(run.model.present))
+    await run.save()
+
+
+async def truncate(run: Run) -> None:
+    await run.until_saved()
+    history = run.context.context_history
+    if len(history) < 2:
+        return
+    before, last = dict(run.model.present), history[len(history) // 2].timestamp
+    kept_items = items_of(run.context, run.model.features)
+    late = {id(update) for update in history if update.timestamp > last}
+    run.context.context_history = [update for update in history if id(update) not in late]
+    after = {item: value for item, value in before.items() if item in items_of(run.context, run.model.features)}
+    run.context.context_history = history
+    assert items_of(run.context, run.model.features) == kept_items
+    run.open_operation = (before, after)
+    await run.until_done(lambda: run.context.truncate_context_history(last))
+    run.model.removed({**after, **{item: "" for item in run.model.present if item not in before}})
+    await _operated(run, before, after)
+    await run.until_saved()
+    run.open_operation = None
+
+
+async def _operated(run: Run, before: State, after: State) -> None:
+    if before != after:
+        run.model.operations.append((before, after))
+
+
+async def look(run: Run) -> None:
+    await run.until_saved()
+    if not run.model.past:
+        return
+    revision = sorted(run.model.past)[len(run.model.past) // 2]
+    expected = dict(run.model.past[revision])
+    await run.until_done(lambda: run.context.load(revision=revision))
+    found = items_of(run.context, run.model.features)
+    for mark in run.meanwhile:
+        found = {item: value for item, value in found.items() if item[1].partition("/")[0] != mark}
+    if found != expected and not run.model.gone:
+        run.wrong(f"revision {revision} is shown as {found}, and was {expected}")
+    await run.until_done(run.context.load)
+    await run.until_saved()
+
+
+async def restore(run: Run) -> None:
+    await run.until_saved()
+    if not run.model.past:
+        return
+    revision = sorted(run.model.past)[len(run.model.past) // 2]
+    before, after = dict(run.model.present), ours(run.model.past[revision])
+    run.open_operation = (before, after)
+    await run.until_done(lambda: run.context.restore(revision))
+    _took(run, dict(after))
+    run.model.operations.append((before, after))
+    run.model.others.clear()
+    await run.until_saved()
+    run.open_operation = None
+    await _count(run, "restore")
+
+
+async def undo(run: Run) -> None:
+    await run.until_saved()
+    if not run.model.operations:
+        return
+    before, after = dict(run.model.present), run.model.taken_back()
+    run.open_operation = (before, after)
+    await run.until_done(run.context.undo)
+    run.model.operations.pop()
+    _took(run, dict(after))
+    run.model.others.clear()
+    await run.until_saved()
+    run.open_operation = None
+    await _count(run, "undo")
+
+
+def _took(run: Run, state: State) -> None:
+    """The context has an earlier state. What was added meanwhile stays, unless the program saved it before."""
+    found = items_of(run.context, run.model.features)
+    for item, value in run.model.present.items():
+        if item[1].partition("/")[0] in run.meanwhile and not (run.refused and item not in found):
+            state[item] = value
+    run.model.present = dict(sorted(state.items(), key=lambda pair: pair[0][1]))
+
+
+async def _count(run: Run, operation: str) -> None:
+    """Each operation was done once, however often it was tried."""
+    done = sum(one.operation == operation for one in await run.context.revisions())
+    run.done[operation] = run.done.get(operation, 0) + 1
+    if done > run.done[operation]:
+        raise WrongError(f"{operation} was called for {run.done[operation]} times, and is done {done} times")
+
+
+async def fork(run: Run) -> None:
+    await run.until_saved()
+    chat = f"{run.chat}-fork-{run.model.new_mark()}"
+    expected = dict(run.model.present)
+    try:
+        await run.until_done(lambda: run.context.fork(chat))
+    except WrongError as error:
+        # It was done, and nobody heard of it.
+        if not isinstance(error.__cause__, ContextExistsError) or not run.points.fired:
+            raise
+    copied = ours(items_of(await run.fresh(chat=chat), run.model.features))
+    if copied != expected and not run.model.gone:
+        run.wrong(f"the fork has {copied}, and the context had {expected}")
+
+
+async def mistake(run: Run) -> None:
+    """An update cannot be stored, in strict mode; the program mends it."""
+    run.edit(-1)
+    mine = [update for update in run.context.context_history if update.update_type == "message"]
+    if not mine:
+        return
+    good = mine[-1].data
+    mine[-1].data = {"mark": good["mark"], "says": object()}
+    try:
+        await run.until_done(run.context.save)
+    except WrongError as error:
+        if not isinstance(error.__cause__, UnstorableValueError):
+            raise
+    if not isinstance(mine[-1].data["says"], str):
+        mine[-1].data = good
+        if ("update", good["mark"]) in run.model.present:
+            run.model.present[("update", good["mark"])] = good["says"]
+    await run.until_saved()
+
+
+WITHOUT_REVISIONS: dict[str, Step] = {
+    "add": add_and_save,
+    "save": save_nothing,
+    "load": load,
+    "edit": edit,
+    "remove": remove,
+    "run": enter_and_leave,
+    "optimize": optimize,
+    "truncate": truncate,
+    "mistake": mistake,
+}
+WITH_REVISIONS: dict[str, Step] = {"look": look, "restore": restore, "undo": undo, "fork": fork}
+STEPS = {**WITHOUT_REVISIONS, **WITH_REVISIONS}
+LENGTH = 4
+
+
+def program(seed: int, *, revisions: bool, without: frozenset[str] = frozenset()) -> list[str]:
+    """Return the names of a program's steps: some to begin with, and others by the seed."""
+    chosen = random.Random(seed)
+    names = [name for name in (STEPS if revisions else WITHOUT_REVISIONS) if name not in without]
+    return ["add", "add", *(chosen.choice(names) for _ in range(LENGTH)), "add"]

@@ -1,0 +1,434 @@
+"""One run: a program on a store, one thing done at one point, and everything compared with the model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from taskctx_sql import Feature, TaskContext
+from taskctx_sql.errors import (
+    ContextNotFoundError,
+    LostContextError,
+    NothingToUndoError,
+    RevisionNotFoundError,
+    StoreClosedError,
+    StoreError,
+    StoreFailedError,
+    StoreUnavailableError,
+    UnsavedChangesError,
+)
+from taskctx_sql.housekeeping import prune
+from taskctx_sql.retention import Retention
+from tests.chaos.explore.loop import SteppingLoop
+from tests.chaos.explore.model import Model, State, add, items_of, marks_of, ours
+from tests.chaos.explore.places import Other, Place
+from tests.chaos.explore.points import Action, Injection, Points, Where
+from tests.chaos.explore.statements import WATCH
+from tests.chaos.marks import USER
+
+T = TypeVar("T")
+
+# Beside the seconds for which a call may try again.
+HANG_SECONDS: Final = 5.0
+# A program that does what the errors tell it is through after so many attempts.
+ATTEMPTS: Final = 8
+AFTER_A_FAILURE: Final = (StoreFailedError, StoreUnavailableError)
+NOT_THERE_ANY_MORE: Final = (ContextNotFoundError, NothingToUndoError, RevisionNotFoundError)
+_chats = itertools.count()
+
+
+class WrongError(Exception):
+    """The run cannot go on; its text says what is wrong."""
+
+
+class HasEndedError(Exception):
+    """The store was closed under a call: the program begins anew with what is stored."""
+
+
+@dataclass
+class Outcome:
+    """What a run found.
+
+    Attributes:
+        counts: How many points there were.
+        fired: Whether the injection's point was reached.
+        problems: What is wrong; empty if all is well.
+        longest: Seconds that the longest call took.
+    """
+
+    counts: dict[Where, int] = field(default_factory=dict)
+    fired: bool = False
+    problems: list[str] = field(default_factory=list)
+    longest: float = 0.0
+    trace: list[str] = field(default_factory=list)
+
+
+class Run:
+    """A program's context and store, and the calls of the program with what comes after a failure.
+
+    Args:
+        place: Where.
+        injection: What is done, and at which point; None to count the points.
+        patient: Whether a save that failed is done again at once, rather than with whatever comes next.
+        retry_seconds: As of `open_store`.
+        strict: As of `open_store`.
+    """
+
+    def __init__(
+        self, place: Place, injection: Injection | None, *, patient: bool, retry_seconds: float, strict: bool
+    ) -> None:
+        self.place, self.injection = place, injection
+        self.patient, self.retry_seconds, self.strict = patient, retry_seconds, strict
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SteppingLoop)
+        self.points = Points(loop, injection, self._act)
+        loop.on_step, WATCH.listener = self.points.step, self.points.statement
+        self.outcome = Outcome(self.points.counts)
+        self.chat = f"explored-{next(_chats)}"
+        self.data = {"user_id": USER, "chat_id": self.chat}
+        self.ticks = itertools.count()
+        self.engine = place.engine()
+        self.other: Other | None = None
+        self.closing: asyncio.Task[None] | None = None
+        # What was added while a call was under way, and whether a call was refused because of what is unsaved.
+        self.meanwhile: list[str] = []
+        self.refused = False
+        # An operation whose outcome is open: the states before and after.
+        self.open_operation: tuple[State, State] | None = None
+        self.is_settled = True
+        # How often the program called for a restore or an undo.
+        self.done: dict[str, int] = {}
+
+    async def begin(self) -> None:
+        self.store = await self.place.open(self.engine, strict=self.strict, retry_seconds=self.retry_seconds)
+        self.model = Model(self.store.features)
+        self.context = self.new_context()
+
+    def new_context(self) -> TaskContext:
+        return TaskContext(self.data, store=self.store, clock=lambda: 1_700_000_000.0 + next(self.ticks) / 8)
+
+    @property
+    def keeps_revisions(self) -> bool:
+        return Feature.REVISIONS in self.store.features
+
+    def wrong(self, *problems: str) -> None:
+        self.outcome.problems += problems
+
+    # The calls.
+
+    async def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Call, with the points counted, and see that it ends."""
+        limit = self.retry_seconds + HANG_SECONDS
+        started = time.monotonic()
+        task = asyncio.ensure_future(work())
+        self.points.caller = task
+        try:
+            await asyncio.wait([task], timeout=limit)
+        finally:
+            self.points.caller = None
+        self.outcome.longest = max(self.outcome.longest, time.monotonic() - started)
+        if not task.done():
+            where = "".join(map(str, task.get_stack(limit=3)))
+            task.cancel()
+            raise WrongError(f"it hangs: not back after {limit:g} s: {where}")
+        return await task
+
+    async def until_done(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Call, and after a failure do what the errors tell, until it is done."""
+        last = ""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self.call(work)
+            except asyncio.CancelledError:
+                last = "CancelledError"
+            except LostContextError as error:
+                await self.lost(error)
+                last = "LostContextError"
+            except UnsavedChangesError:
+                self.refused = True
+                last = "UnsavedChangesError"
+                await self.until_saved()
+            except StoreClosedError as error:
+                if self.closing is None:
+                    raise WrongError(f"StoreClosedError, and nobody closed it: {error}") from error
+                raise HasEndedError from error
+            except NOT_THERE_ANY_MORE as error:
+                if not (self.model.gone or self.model.pruned):
+                    raise WrongError(f"refused: {type(error).__name__}: {error}") from error
+                raise
+            except AFTER_A_FAILURE as error:
+                last = f"{type(error).__name__}: {error}"
+                if not self.points.fired:
+                    raise WrongError(last) from error
+                # A lock of somebody else's, for one.
+                await asyncio.sleep(0.02 * attempt)
+            except Exception as error:
+                raise WrongError(f"{type(error).__name__}: {error}") from error
+            self.outcome.trace.append(last)
+        raise WrongError(f"there is no way out: {last}, again and again")
+
+    async def until_saved(self) -> None:
+        await self.until_done(self.context.save)
+        self.model.acknowledged = dict(self.model.present)
+        self.is_settled = True
+
+    async def save(self) -> None:
+        """Save, as patiently as this program does."""
+        if self.patient or self.points.fired:
+            await self.until_saved()
+            return
+        try:
+            await self.call(self.context.save)
+            self.model.acknowledged = dict(self.model.present)
+        except (asyncio.CancelledError, *AFTER_A_FAILURE) as error:
+            # Whatever comes next settles it.
+            self.is_settled = False
+            self.outcome.trace.append(f"went on after {type(error).__name__}")
+        except StoreClosedError as error:
+            raise HasEndedError from error
+        except LostContextError as error:
+            await self.lost(error)
+            await self.until_saved()
+
+    async def lost(self, error: LostContextError) -> None:
+        if not self.model.gone:
+            raise WrongError(f"LostContextError, and nobody deleted it: {error}") from error
+        await self.until_done(self.context.load)
+        self.is_gone(items_of(self.context, self.model.features))
+
+    def is_gone(self, left: State) -> None:
+        """The program knows that the context was deleted: what it has now is all there is."""
+        self.model.gone = False
+        self.model.present = ours(left)
+        self.model.past.clear()
+        self.model.operations.clear()
+        self.model.others.clear()
+        self.done.clear()
+
+    # What happens at a point.
+
+    def _act(self, action: Action) -> None:
+        if action is Action.ADD:
+            mark = self.model.new_mark()
+            add(self.context, mark)
+            self.model.added(mark)
+            self.meanwhile.append(mark)
+        elif action is Action.EDIT:
+            self.edit(-1)
+        elif action is Action.CLOSE:
+            self.closing = asyncio.ensure_future(self.store.close())
+        else:
+            # Its statements and steps are not the program's.
+            caller, self.points.caller = self.points.caller, None
+            if self.other is None:
+                self.other = Other(self.place)
+            works: dict[Action, Callable[[Other], Coroutine[Any, Any, None]]] = {
+                Action.OTHER_SAVES: self._other_saves,
+                Action.OTHER_DELETES: self._other_deletes,
+                Action.OTHER_PRUNES: lambda other: self._other_prunes(other, Retention(removed_age=0.0)),
+                Action.OTHER_PRUNES_ALL: lambda other: self._other_prunes(other, Retention(max_age=0.0)),
+            }
+            self.other.start(works[action](self.other))
+            self.points.caller = caller
+
+    async def _other_saves(self, other: Other) -> None:
+        context = TaskContext(self.data, store=other.store)
+        await context.load()
+        add(context, "other")
+        await context.save()
+        self.model.others.add("other")
+
+    async def _other_deletes(self, other: Other) -> None:
+        self.model.gone = True
+        await other.store.delete(self.context.key)
+        self.model.past.clear()
+
+    async def _other_prunes(self, other: Other, retention: Retention) -> None:
+        self.model.pruned = True
+        if retention.max_age is not None:
+            self.model.gone = True
+        await prune(other.store, retention, now=time.time() + 60, batch=2)
+
+    def edit(self, place: int) -> None:
+        """Let one of the program's own updates say something else."""
+        mine = [
+            update
+            for update in self.context.context_history
+            if isinstance(update.data, dict) and update.data.get("mark", "other").startswith("m")
+        ]
+        if mine:
+            update = mine[place % len(mine)]
+            says = f"edit {next(self.ticks)}"
+            update.data = {"mark": update.data["mark"], "says": says}
+            self.model.present[("update", update.data["mark"])] = says
+
+    # What came of it.
+
+    async def after_step(self) -> None:
+        """See what is stored once a call of the program is over."""
+        if self.other is not None:
+            for error in await self.other.finish(HANG_SECONDS):
+                if not isinstance(error, StoreError):
+                    self.wrong(f"the second writer got {type(error).__name__}: {error}")
+        if self.closing is not None:
+            raise HasEndedError
+        self.meanwhile.clear()
+        self.refused = False
+        if self.is_settled and not self.context.has_unsaved_changes:
+            await self.compare("the store")
+
+    async def fresh(self, revision: int | None = None, chat: str | None = None) -> TaskContext:
+        context = self.new_context()
+        context.chat_id = chat or self.chat
+        await context.load(revision=revision)
+        return context
+
+    async def compare(self, what: str) -> State:
+        context = await self.fresh()
+        state = items_of(context, self.model.features)
+        self.wrong(*self.model.faults_of(state, what), *self.model.torn(state, what))
+        if self.keeps_revisions and context.revision:
+            was = state if self.model.gone else self.model.past.get(context.revision, state)
+            if was != state:
+                self.wrong(f"revision {context.revision} is the newest still, and is another one now")
+            self.model.past[context.revision] = state
+        if self.outcome.problems:
+            raise WrongError("")
+        if self.model.gone and items_of(self.context, self.model.features) == state:
+            self.is_gone(state)
+        return state
+
+    async def begin_anew(self) -> None:
+        """The store was closed: open it again, and take what is there."""
+        assert self.closing is not None
+        try:
+            await asyncio.wait_for(self.closing, HANG_SECONDS)
+        except TimeoutError as error:
+            raise WrongError("closing hangs") from error
+        self.closing = None
+        self.store = await self.place.open(self.engine, strict=self.strict, retry_seconds=self.retry_seconds)
+        self.context = self.new_context()
+        await self.context.load()
+        found = ours(items_of(self.context, self.model.features))
+        model = self.model
+        if self.open_operation is not None:
+            before, after = self.open_operation
+            kept = {item: value for item, value in found.items() if item in before or item in after}
+            if kept not in (before, after):
+                self.wrong(f"an operation is there in part: {sorted(marks_of(kept))}")
+        else:
+            lost = [item for item in model.acknowledged if item in model.present and item not in found]
+            strange = [item for item in found if item not in model.acknowledged and item not in model.present]
+            if lost or strange:
+                self.wrong(f"after closing lost {lost}, and strange {strange}")
+        self.wrong(*model.torn(found, "the store after closing"))
+        model.present, model.acknowledged = dict(found), dict(found)
+        model.operations.clear()
+        self.open_operation, self.is_settled = None, True
+        self.meanwhile.clear()
+
+    async def end(self) -> None:
+        """A last save with nothing done to it, and the comparison of all there is."""
+        self.points.end()
+        mark = self.model.new_mark()
+        add(self.context, mark)
+        self.model.added(mark)
+        await self.until_saved()
+        if self.context.has_unsaved_changes:
+            self.wrong("after a save it has unsaved changes")
+        self.context_memory = items_of(self.context, self.model.features)
+        state = await self.compare("the end")
+        self.wrong(*self.model.faults_of(self.context_memory, "memory"))
+        missing = [item for item in self.context_memory if item not in state]
+        if missing:
+            self.wrong(f"memory has what the store has not: {missing}")
+        again = await self.fresh()
+        if Feature.METADATA in self.model.features and again.metadata != self.context.metadata:
+            self.wrong(f"metadata: memory {self.context.metadata}, store {again.metadata}")
+        if self.keeps_revisions:
+            await self.look_back(again.revision)
+
+    async def look_back(self, newest: int) -> None:
+        """Every revision is what it was, and none has a part of a save."""
+        for revision in range(1, newest + 1):
+            try:
+                state = items_of(await self.fresh(revision), self.model.features)
+            except RevisionNotFoundError:
+                if not self.model.pruned:
+                    self.wrong(f"revision {revision} is refused, and nobody pruned")
+                continue
+            self.wrong(*self.model.torn(state, f"revision {revision}"))
+            if revision in self.model.past and self.model.past[revision] != state:
+                self.wrong(f"revision {revision} was {self.model.past[revision]}, and is {state}")
+
+    async def close(self) -> None:
+        """Close all, and see that nothing is left behind."""
+        WATCH.listener = None
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SteppingLoop)
+        loop.on_step = None
+        if self.closing is not None:
+            await asyncio.wait_for(self.closing, HANG_SECONDS)
+        await asyncio.wait_for(self.store.close(), HANG_SECONDS)
+        if self.other is not None:
+            await self.other.finish(HANG_SECONDS)
+            other, self.other = self.other, None
+            await asyncio.to_thread(other.close)
+        late, WATCH.late[:] = list(WATCH.late), []
+        await asyncio.gather(*late, return_exceptions=True)
+        if self.engine is not None:
+            pool: Any = self.engine.pool
+            if out := pool.checkedout() if hasattr(pool, "checkedout") else 0:
+                self.wrong(f"{out} connections of the engine were not given back")
+            await self.engine.dispose()
+        await self._nothing_is_left()
+
+    async def _nothing_is_left(self) -> None:
+        left: list[str] = []
+        for _ in range(20):
+            tasks = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            threads = [one.name for one in threading.enumerate() if one.name.startswith("taskctx-")]
+            threads = [name for name in threads if name != "taskctx-blocking"]
+            connections = WATCH.open_connections()
+            left = [*tasks, *threads, *([f"{connections} connections"] if connections else [])]
+            if not left:
+                return
+            await asyncio.sleep(0.01)
+        self.wrong(f"left behind: {left}")
+        WATCH.sqlite.clear()
+        WATCH.postgres.clear()
+
+
+async def run(make: Callable[[], Run], steps: list[Callable[[Run], Coroutine[Any, Any, None]]]) -> Outcome:
+    """Run the steps of a program."""
+    one = make()
+    try:
+        await one.begin()
+        for step in steps:
+            try:
+                try:
+                    await step(one)
+                except NOT_THERE_ANY_MORE as error:
+                    one.outcome.trace.append(f"{type(error).__name__}")
+                await one.after_step()
+            except HasEndedError:
+                await one.begin_anew()
+        await one.end()
+    except WrongError as error:
+        one.wrong(*filter(None, [str(error)]))
+    except Exception as error:
+        one.wrong(f"it ended with {type(error).__name__}: {error}")
+    one.outcome.fired = one.points.fired
+    try:
+        await one.close()
+    except Exception as error:
+        one.wrong(f"closing ended with {type(error).__name__}: {error}")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    return one.outcome
