@@ -138,7 +138,8 @@ class _PostgresConnection(asyncpg.Connection):
             return await work(*args, **options)
         alone = not self.is_in_transaction() and "INSERT INTO" in text
         fault = WATCH.ask(text, text.startswith("COMMIT") or alone)
-        if fault in _STATES:
+        # A BEGIN fails with the connection alone.
+        if fault in _STATES and not text.startswith("BEGIN"):
             return await super().execute(_RAISE.format(_STATES[fault]))
         if fault is Fault.DONE:
             await work(*args, **options)
