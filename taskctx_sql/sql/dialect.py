@@ -23,10 +23,11 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from taskctx_sql.errors import MissingDriverError, StoreFailedError
+from taskctx_sql.sql import read_only
 from taskctx_sql.sql.addresses import driver_settings, is_memory, is_pooled, mask, parse_url
 
 # The rest of the package has them from here.
@@ -79,13 +80,21 @@ def create_engine(
             if is_file(url):
                 # Connections come and go: a program that changes its folder still means the same file.
                 url = url.set(database=str(Path(str(url.database)).absolute()))
+            pool: dict[str, Any] = {"pool_size": 5, "max_overflow": 10}
+            if is_memory(url):
+                pool = {"poolclass": StaticPool}
+            elif is_plain_file(url) and read_only.options(str(url.database)) is not None:
+                # A connection that takes the file for unchanging is not kept: others may write to it.
+                pool = {"poolclass": NullPool}
             engine = create_async_engine(
                 url,
                 # What people store does not belong in messages and tracebacks.
                 hide_parameters=True,
                 connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
-                **({"poolclass": StaticPool} if is_memory(url) else {"pool_size": 5, "max_overflow": 10}),
+                **pool,
             )
+            if is_plain_file(url):
+                event.listen(engine.sync_engine, "do_connect", _connect_read_only)
             event.listen(engine.sync_engine, "connect", set_up_sqlite)
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
@@ -100,6 +109,17 @@ def create_engine(
         raise MissingDriverError("Postgres", "postgres") from error
 
 
+def _connect_read_only(dialect: Any, record: Any, arguments: list[Any], settings: dict[str, Any]) -> None:
+    how = read_only.options(arguments[0])
+    if how is not None:
+        arguments[0], settings["uri"] = read_only.address(arguments[0], how), True
+
+
+def is_plain_file(url: sa.URL) -> bool:
+    """Whether a URL names a SQLite file by its path, without settings of the caller's."""
+    return is_file(url) and not url.query
+
+
 def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     """Whether the engine is SQLite."""
     return engine.dialect.name == "sqlite"
@@ -111,7 +131,7 @@ def connect_sqlite(path: str) -> sqlite3.Connection:
     A file that is not there any more is an error, and not made anew: it would be empty.
     """
     connection = sqlite3.connect(
-        f"{Path(path).as_uri()}?mode=rw",
+        read_only.address(path, read_only.options(path) or "mode=rw"),
         uri=True,
         timeout=SQLITE_BUSY_SECONDS,
         isolation_level=None,
@@ -217,7 +237,8 @@ def set_up_sqlite(connection: Any, record: Any) -> None:
     """Make the settings that the promises rest on, on a new connection of SQLite's driver."""
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_BUSY_SECONDS * 1000)}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    if not read_only.is_read_only(cursor):
+        cursor.execute("PRAGMA journal_mode = WAL")
     # FULL: an acknowledged commit survives a power cut. NORMAL loses all since the last checkpoint.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
@@ -401,7 +422,10 @@ _DENIED_STATE: Final = "42501"
 # What to do about what SQLite says, by its code.
 _REMEDIES: Final = {
     sqlite3.SQLITE_CANTOPEN: "check that the folder exists and that the file may be opened",
-    sqlite3.SQLITE_READONLY: "check the permissions of the file and its folder",
+    sqlite3.SQLITE_READONLY: (
+        "check the permissions of the file and its folder; to read it all the same, "
+        "copy it, with the file ending in -wal if there is one, to where you may write"
+    ),
     sqlite3.SQLITE_FULL: "the disk is full: nothing that was saved is lost, and saving goes on when there is room",
     sqlite3.SQLITE_CORRUPT: "run `PRAGMA integrity_check`, and restore the file from a backup",
     sqlite3.SQLITE_BUSY: "another process holds the file",

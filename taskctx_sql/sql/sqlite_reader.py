@@ -9,7 +9,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
-from taskctx_sql.sql import dialect
+from taskctx_sql.sql import dialect, read_only
 from taskctx_sql.sql.steps import Steps, carry_out_on_sqlite
 from taskctx_sql.sql.together import Answer
 
@@ -64,15 +64,20 @@ class SqliteReader:
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
         identity: tuple[int, int] | None = None
+        unchanging: read_only.State | None = None
         while (asked := self._queue.get()) is not None:
             steps, answer = asked
             try:
                 now = dialect.file_identity(self._path)
-                if connection is not None and now != identity:
+                if connection is not None and (
+                    now != identity or unchanging not in (None, read_only.state(self._path))
+                ):
                     # Another file has the name, or none.
                     connection.close()
                     connection = None
                 if connection is None:
+                    # Before it is opened: what is written meanwhile is seen by the next read.
+                    unchanging = read_only.state(self._path)
                     connection, identity = dialect.connect_sqlite(self._path), now
                 connection.execute("BEGIN")
                 result = carry_out_on_sqlite(steps, connection)

@@ -1,0 +1,116 @@
+"""Reading works where nothing may be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store
+from taskctx_sql.errors import StoreFailedError
+from taskctx_sql.sql import reports
+from tests.contract import new_delta, stored
+
+KEY = ContextKey("u", "c")
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that nobody may write to; `os.access` says so to the superuser, too, who may write all the same."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    access = os.access
+
+    def asked(path: Any, mode: int, **more: Any) -> bool:
+        status = Path(path).stat() if Path(path).exists() else None
+        if status is not None and mode & os.W_OK and not status.st_mode & stat.S_IWUSR:
+            return False
+        return access(path, mode, **more)
+
+    monkeypatch.setattr(os, "access", asked)
+    yield folder
+    folder.chmod(0o755)
+
+
+def seal(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+
+
+async def test_a_database_is_read(sealed: Path) -> None:
+    address = f"sqlite:///{sealed}/t.db"
+    async with open_store(address) as store:
+        await store.save(new_delta(KEY, "archived"))
+    seal(sealed)
+    before = {path.name: path.stat().st_mtime_ns for path in sealed.iterdir()}
+    async with open_store(address, retry_seconds=0) as store:
+        assert isinstance(store, SqlStore)
+        assert await stored(store, KEY) == ["archived"]
+        assert [summary.chat_id for summary in await store.contexts("u")] == ["c"]
+        assert len(await store.revisions(KEY)) == 1
+        assert await reports.tasks(store, user="u")
+        context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+        await context.load()
+        context.add_context_update("message", "new")
+        with pytest.raises(StoreFailedError, match="readonly"):
+            await context.save()
+        assert context.has_unsaved_changes
+    assert {path.name: path.stat().st_mtime_ns for path in sealed.iterdir()} == before
+
+
+async def test_what_others_write_to_a_database_is_seen_by_who_may_only_read_it(sealed: Path) -> None:
+    address = f"sqlite:///{sealed}/t.db"
+    async with open_store(address) as store:
+        await store.save(new_delta(KEY, "a"))
+    seal(sealed)
+    async with open_store(address) as reader:
+        assert await stored(reader, KEY) == ["a"]
+        for data in "bc":
+            sealed.chmod(0o755)
+            (sealed / "t.db").chmod(0o644)
+            async with open_store(address) as writer:
+                await writer.save(new_delta(KEY, data))
+            seal(sealed)
+            assert (await stored(reader, KEY))[-1] == data
+            assert isinstance(reader, SqlStore)
+            assert len(await reader.revisions(KEY)) == "abc".index(data) + 1
+
+
+async def test_a_database_with_its_log_is_read_with_it(sealed: Path, tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/t.db"
+    async with open_store(address) as store:
+        await store.save(new_delta(KEY, "in the log"))
+        for path in tmp_path.glob("t.db*"):
+            shutil.copy(path, sealed)
+        assert (sealed / "t.db-wal").stat().st_size
+    seal(sealed)
+    async with open_store(f"sqlite:///{sealed}/t.db") as store:
+        assert await stored(store, KEY) == ["in the log"]
+
+
+async def test_histories_are_read(sealed: Path) -> None:
+    store = JsonStore(sealed)
+    await store.save(new_delta(KEY, "archived"))
+    (sealed / "context_history_d.json").write_text("[{cut")
+    seal(sealed)
+    assert await stored(store, KEY) == ["archived"]
+    assert {summary.chat_id for summary in await store.contexts("u")} == {"c", "d"}
+
+
+def test_a_file_that_may_be_written_is_in_its_mode_of_writing(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "t.db")
+    connection.execute("CREATE TABLE x (y)")
+    connection.close()
+    from taskctx_sql.sql import dialect, read_only
+
+    assert read_only.options(str(tmp_path / "t.db")) is None
+    opened = dialect.connect_sqlite(str(tmp_path / "t.db"))
+    assert opened.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    opened.close()
