@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable
 from functools import partial
@@ -479,6 +480,43 @@ async def test_a_fork_onto_a_chat_that_is_there_is_refused(store: Store, user: s
         error = await unchanged(store, other.key, context.fork(chat), ContextExistsError)
         assert repr(chat) in str(error)
     assert await stored(store, other.key) == ["theirs"]
+
+
+async def test_a_load_and_a_fork_beside_a_delete_are_of_one_moment(store: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c1")
+    until = time.monotonic() + 1.5
+    torn: list[Any] = []
+
+    async def writer() -> None:
+        generation = 0
+        while time.monotonic() < until:
+            generation += 1
+            context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+            for _ in range(30):
+                context.add_context_update("message", generation)
+            context.metadata["generation"] = generation
+            await context.save()
+            await asyncio.sleep(0)
+            await store.delete(key)
+
+    def look(found: Any) -> None:
+        generations = {row.update.data for row in found.updates}
+        if found.revision and (len(found.updates) != 30 or generations != {found.metadata["generation"]}):
+            torn.append((found.revision, len(found.updates), generations, found.metadata))
+
+    async def reader() -> None:
+        while time.monotonic() < until:
+            look(await store.load(key))
+
+    async def forker() -> None:
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            with contextlib.suppress(ContextNotFoundError, RevisionNotFoundError):
+                look(await store.load(await store.fork(key, f"fork {number}")))
+
+    await asyncio.gather(writer(), reader(), reader(), forker())
+    assert not torn
 
 
 async def test_what_was_paid_is_counted_once(store: Store, user: str) -> None:

@@ -67,13 +67,15 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     yield Step(insertion(runs), dict(zip(columns(runs), ended, strict=True)))
     first = (ident, 1, at, run.run_id, 1, *numbers, *texts, None, None, "fork", revision, key.chat_id)
     yield Step(insertion(revisions), dict(zip(columns(revisions), first, strict=True)))
+    if not (yield from states.is_still_there(engine, source, found[0][1])):
+        raise ContextNotFoundError(key)
     # Last: what was pruned while it was copied is missing in the copy.
     yield from states.check_whole(key, revision, newest)
 
 
 @cache
 def _select_revision() -> Statement:
-    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident"))
+    return sa.select(contexts.c.revision, contexts.c.created_at).where(contexts.c.context_id == text("ident"))
 
 
 @cache

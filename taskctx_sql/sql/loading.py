@@ -51,6 +51,13 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded]:
         RevisionNotFoundError: It has no such state, or what was removed since was pruned.
         CorruptRecordError: A row cannot be read back.
     """
+    while (loaded := (yield from _load(engine, key, selection))) is None:
+        # It was deleted while it was read, and may have been made anew.
+        pass
+    return loaded
+
+
+def _load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded | None]:
     ident = rows.context_id(key)
     found_head = yield Step(_context(), {"ident": ident}, reads=True)
     if not found_head:
@@ -70,6 +77,8 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded]:
     # Who never tracked anything is not asked for it.
     found_files = (yield Step(_files(), then, reads=True)) if next_position > 1 else ()
     found_models = (yield Step(_models(), then, reads=True)) if next_model > 1 else ()
+    if not (yield from states.is_still_there(engine, ident, created_at)):
+        return None
     if revision < now.revision:
         # Somebody may have pruned it while it was read.
         yield from states.check_whole(key, revision, now.revision)

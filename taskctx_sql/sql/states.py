@@ -55,6 +55,17 @@ def pruned_until(ident: str) -> Steps[int]:
     return int(found[0][0] or 0) if found else 0
 
 
+def is_still_there(engine: str, ident: str, created_at: float) -> Steps[bool]:
+    """Return the steps that tell if a context is the one still that was read before, and was not deleted meanwhile.
+
+    Postgres reads each statement at a moment of its own. SQLite reads all of a transaction at one.
+    """
+    if engine == "sqlite":
+        return True
+    found = yield Step(_select_made(), {"ident": ident}, reads=True)
+    return bool(found and found[0][0] == created_at)
+
+
 def check_whole(key: ContextKey, revision: int, newest: int) -> Steps[None]:
     """Return the steps that see that a revision's rows are all there still.
 
@@ -87,6 +98,11 @@ def _select_mapping(column: str) -> Statement:
         revisions.c.context_id == text("ident"), revisions.c.revision <= number("revision"), value.is_not(None)
     )
     return statement.order_by(revisions.c.revision.desc()).limit(1)
+
+
+@cache
+def _select_made() -> Statement:
+    return sa.select(contexts.c.created_at).where(contexts.c.context_id == text("ident"))
 
 
 @cache

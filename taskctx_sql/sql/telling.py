@@ -25,7 +25,7 @@ def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[lis
         ContextNotFoundError: There is no such context.
     """
     ident = rows.context_id(key)
-    newest = yield from _newest(key)
+    newest, _ = yield from _newest(key)
     high = newest + 1 if before is None else min(before, newest + 1)
     # One more than asked for tells what the oldest of them added.
     bounds = {"ident": ident, "low": high - limit - 1, "high": high}
@@ -51,7 +51,7 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Differenc
         CorruptRecordError: A row cannot be read back.
     """
     ident = rows.context_id(key)
-    newest = yield from _newest(key)
+    newest, created_at = yield from _newest(key)
     for revision in (old, new):
         yield from states.check_whole(key, revision, newest)
         if (yield from states.find(ident, revision)) is None:
@@ -71,6 +71,8 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Differenc
         tracked.append({path: entry for _, path, entry in rows.read_files(key, found)})
         for column, both in mappings.items():
             both.append(rows.read_mapping(key, column, (yield from states.mapping_at(ident, revision, column))))
+    if not (yield from states.is_still_there(engine, ident, created_at)):
+        raise ContextNotFoundError(key)
     yield from states.check_whole(key, min(old, new), newest)
     return Difference(
         old,
@@ -91,11 +93,11 @@ def _rows_only(engine: str, table: sa.Table, which: dict[str, Any]) -> Steps[Seq
     return (yield Step(select, asked, reads=True)) or []
 
 
-def _newest(key: ContextKey) -> Steps[int]:
+def _newest(key: ContextKey) -> Steps[tuple[int, float]]:
     found = yield Step(_select_newest(), {"ident": rows.context_id(key)}, reads=True)
     if not found:
         raise ContextNotFoundError(key)
-    return int(found[0][0])
+    return int(found[0][0]), float(found[0][1])
 
 
 def _changed(old: Any, new: Any, *, missing: Any) -> dict[Any, tuple[Any, Any]]:
@@ -135,7 +137,9 @@ def _key(key: Any) -> str:
 
 @cache
 def _select_newest() -> Statement:
-    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident"), unfinished.is_there())
+    return sa.select(contexts.c.revision, contexts.c.created_at).where(
+        contexts.c.context_id == text("ident"), unfinished.is_there()
+    )
 
 
 @cache
