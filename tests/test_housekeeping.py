@@ -15,7 +15,13 @@ import pytest
 import sqlalchemy as sa
 
 from taskctx_sql import PRODUCTION_CONFIG, ContextKey, ContextUpdate, JsonStore, SqlStore, Store, blocking, open_store
-from taskctx_sql.errors import ContextNotFoundError, InvalidRetentionError, LostContextError, StoreFailedError
+from taskctx_sql.errors import (
+    ContextNotFoundError,
+    InvalidRetentionError,
+    LostContextError,
+    RevisionNotFoundError,
+    StoreFailedError,
+)
 from taskctx_sql.housekeeping import erase, keep_house, prune
 from taskctx_sql.records import Delta
 from taskctx_sql.retention import Retention
@@ -132,6 +138,71 @@ async def test_what_left_the_history_goes_and_nothing_else(database: SqlStore, u
     context.add_context_update("message", "more")
     await context.save()
     assert (await stored(database, ContextKey(user, "c1")))[-1] == "more"
+
+
+async def test_a_slow_clock_makes_nothing_older(database: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c")
+    context = await loaded(database, user, "c")
+    for number in range(3):
+        context.add_context_update("message", number)
+    context.track_file_operation("f", "read")
+    await context.save()
+    del context.context_history[0]
+    context.track_file_operation("f", "write")
+    await context.save()
+    now = time.time()
+    # The short way, and statement by statement.
+    base = (await database.load(key)).base
+    base = await saved(database, user, "c", at=now - 100 * DAY, count=1, base=base)
+    delta = Delta(
+        key=key, run=new_run(), base=base, at=now - 200 * DAY, removed_updates=[2], models=[{"model_id": "n"}]
+    )
+    await database.save(delta)
+    for retention in (Retention(removed_age=3600), Retention(max_age=90 * DAY)):
+        assert (await prune(database, retention, user_id=user)).rows == {}
+    assert [row.update.data for row in (await database.load(key, revision=1)).updates][:3] == [0, 1, 2]
+    # It goes when the good clock says so.
+    await prune(database, Retention(removed_age=3600), user_id=user, now=now + 2 * 3600)
+    assert len([row for row in await rows_of(database, tables.updates, user) if row[8] is not None]) == 0
+    with pytest.raises(RevisionNotFoundError):
+        await database.load(key, revision=1)
+
+
+@pytest.mark.parametrize("restores", [1, 3])
+async def test_a_writer_that_knows_an_entry_from_before_a_restore_can_still_remove_and_edit_it(
+    database: SqlStore, user: str, restores: int
+) -> None:
+    context = await loaded(database, user)
+    for number in range(6):
+        context.add_context_update("message", number)
+        context.track_model_usage(f"m{number}", "p", "x")
+    await context.save()
+    stale = []
+    for turn in range(restores):
+        # What comes after the second is written anew each time.
+        del context.context_history[1]
+        del context.model_tracker[1]
+        await context.save()
+        stale.append(await loaded(database, user))
+        await context.restore(1)
+        if turn + 1 < restores:
+            stale.append(await loaded(database, user))
+    await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+    for number, writer in enumerate(stale):
+        position = next(at for at, update in enumerate(writer.context_history) if update.data == 3)
+        if number == 0:
+            del writer.context_history[position]
+            writer.model_tracker[:] = [entry for entry in writer.model_tracker if entry["model_id"] != "m4"]
+        else:
+            writer.context_history[-1].data = f"edited {number}"
+        await writer.save()
+    found = await loaded(database, user)
+    assert 3 not in [update.data for update in found.context_history]
+    assert "m4" not in [entry["model_id"] for entry in found.model_tracker]
+    assert len([update for update in found.context_history if update.update_type == "message"]) == 5
+    # What left for good goes for good.
+    await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+    assert "m4" not in [row[2] for row in await rows_of(database, tables.models, user)]
 
 
 async def test_a_large_context_goes_in_bounded_batches(database: SqlStore, user: str) -> None:

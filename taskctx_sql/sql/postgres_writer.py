@@ -343,7 +343,7 @@ counted AS (
 moved AS (
     UPDATE taskctx_contexts c
     SET revision = c.revision + job.step, next_seq = c.next_seq + job.updates, next_model = c.next_model + job.models,
-        next_position = c.next_position + job.files, updated_at = job.at
+        next_position = c.next_position + job.files, updated_at = greatest(c.updated_at, job.at)
     FROM job
     WHERE c.context_id = job.ident AND job.base IS NOT NULL AND job.ident IN (SELECT context_id FROM counted)
     RETURNING c.context_id, c.created_at, c.revision, c.next_seq, c.next_model, c.next_position

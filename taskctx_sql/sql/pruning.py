@@ -123,9 +123,13 @@ def erase_some(ident: str, limit: int) -> Steps[tuple[Counts, bool]]:
 
 
 def removed_until(ident: str, at: float) -> Steps[int]:
-    """Return the steps that read the last revision that was saved up to a time; 0 if there is none."""
-    found = yield Step(_select_revision(), {"ident": ident, "at": at}, reads=True)
-    return int(found[0][0] or 0) if found else 0
+    """Return the steps that read the last revision before the first one saved after a time; 0 if there is none.
+
+    A later one that says that it was saved before is by a slow clock.
+    """
+    found = yield Step(_select_revisions_around(), {"ident": ident, "at": at}, reads=True)
+    first_after, last = found[0] if found else (None, None)
+    return int(last or 0) if first_after is None else int(first_after) - 1
 
 
 def highest(ident: str) -> Steps[dict[str, int]]:
@@ -229,16 +233,22 @@ def _delete_context() -> Statement:
 
 
 @cache
-def _select_revision() -> Statement:
-    last = sa.func.max(revisions.c.revision)
-    return sa.select(last).where(revisions.c.context_id == text("ident"), revisions.c.saved_at <= _at())
+def _select_revisions_around() -> Statement:
+    first_after = sa.func.min(sa.case((revisions.c.saved_at > _at(), revisions.c.revision)))
+    return sa.select(first_after, sa.func.max(revisions.c.revision)).where(revisions.c.context_id == text("ident"))
 
 
 def _removed(name: str) -> tuple[sa.Column[Any], tuple[sa.ColumnElement[bool], ...]]:
     table, key = next((table, table.c[key]) for table, key in _PARTS if table.name == name)
     low, high = (sa.bindparam(end, type_=key.type) for end in ("low", "high"))
-    gone = table.c.removed_in <= number("revision")
-    return key, (table.c.context_id == text("ident"), key > low, key <= high, gone)
+    gone = [table.c.removed_in <= number("revision")]
+    if name != files.name:
+        # An entry that a restore wrote anew has not left. Whoever loaded it before knows it by this row alone.
+        copy = table.alias()
+        entry = sa.func.coalesce(table.c.copy_of, table.c.seq)
+        live = (copy.c.context_id == text("ident"), copy.c.removed_in.is_(None), copy.c.copy_of.is_not(None))
+        gone.append(entry.not_in(sa.select(copy.c.copy_of).where(*live)))
+    return key, (table.c.context_id == text("ident"), key > low, key <= high, *gone)
 
 
 @cache

@@ -102,6 +102,8 @@ def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int], *, c
     found = (yield Step(_select_given(engine, table), asked, reads=True)) or ()
     here = [int(seq) for seq, _, removed_in in found if removed_in is None]
     gone = [int(root) for _, root, removed_in in found if removed_in is not None]
+    # What was pruned was not, unless by an older version, if a copy of it is there: then it is the root.
+    gone += set(seqs).difference(int(seq) for seq, _, _ in found)
     if copied and gone:
         asked = {"ident": ident, "roots": dialect.list_value(engine, gone)}
         found = (yield Step(_select_copies(engine, table), asked, reads=True)) or ()
