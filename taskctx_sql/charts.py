@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
+from math import isfinite
 from typing import Final
 
 # So many bars are still told apart on a phone.
@@ -87,9 +88,9 @@ def growth(points: Points) -> Chart | None:
 
 def shares(values: Iterable[tuple[str, float]]) -> list[tuple[str, float, float]]:
     """Return each name with its value, and that in percent of the largest one; the largest first."""
-    ordered = sorted(values, key=lambda item: (-item[1], item[0]))
-    most = max((value for _, value in ordered), default=0) or 1
-    return [(name, value, 100 * value / most) for name, value in ordered]
+    ordered = sorted(values, key=lambda item: (-item[1] if item[1] == item[1] else 0.0, item[0]))
+    most = max((value for _, value in ordered if isfinite(value)), default=0) or 1
+    return [(name, value, 100 * value / most if isfinite(value) else 100.0) for name, value in ordered]
 
 
 def _largest(points: Points) -> list[str]:
@@ -126,4 +127,5 @@ class _slots:  # noqa: N801  # it is used like a function
         if not self._days:
             return datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%d %H:%M:%S")
         first = date.fromordinal(int(begin))
-        return f"{first}" if self._width == 1 else f"{first} to {first + timedelta(days=self._width - 1)}"
+        last = date.fromordinal(min(int(begin + self._width) - 1, date.max.toordinal()))
+        return f"{first}" if self._width == 1 else f"{first} to {last}"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from taskctx_sql.addresses import file_address
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.opening import open_store
+from taskctx_sql.plain_text import plain
 from taskctx_sql.records import ContextKey
 from taskctx_sql.task import TaskContext
 
@@ -27,19 +29,30 @@ DEMO_FOLDER: Final = Path("taskctx-demo")
 class _Group(click.Group):
     """Errors of the library on one line, with the remedy; the traceback only if asked for."""
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        display.take_any_text()
+        return super().main(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(plain(error.format_message(), keep="\n"), error.ctx) from error
+        except click.ClickException as error:
+            raise click.ClickException(plain(error.format_message(), keep="\n")) from error
         except (TaskContextError, OSError) as error:
-            if ctx.params.get("traceback"):
+            if isinstance(error, BrokenPipeError):
                 raise
-            raise click.ClickException(" ".join(str(error).split())) from error
+            if ctx.params.get("traceback"):
+                click.echo(plain(_traceback_of(error), keep="\n"), err=True, nl=False)
+                ctx.exit(1)
+            raise click.ClickException(plain(" ".join(str(error).split()))) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="taskctx_sql")
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
-def main(traceback: bool) -> None:
+def main(**_: bool) -> None:
     """A durable, queryable record of what an AI task did.
 
     \b
@@ -57,7 +70,7 @@ def main(traceback: bool) -> None:
     Exit codes: 0 done, 1 failed or something was found, 2 the command's words are off.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(display.PlainFormatter("%(levelname)s %(message)s"))
     logger = logging.getLogger("taskctx_sql")
     logger.setLevel(settings.log_level())
     logger.handlers = [handler]
@@ -96,7 +109,7 @@ def demo(folder: Path | None, database_url: str | None, output: Path, as_json: b
         bar = bars.add_task("Indexing", total=None)
 
         def show(name: str, number: int, total: int) -> None:
-            bars.update(bar, completed=number, total=total, description=f"Indexing {display.escape(name[-40:])}")
+            bars.update(bar, completed=number, total=total, description=f"Indexing {plain(name[-40:])}")
 
         result = asyncio.run(demo_task.index_folder(folder, output / "index.json", url, progress=show))
     report = asyncio.run(_report(url, result))
@@ -125,7 +138,8 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
     if context.is_new:
         raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.address}")
     if as_json:
-        display.print_json(context.to_dict() | {"revision": context.revision, "complete": context.history_complete})
+        found = {name: display.stored(value) for name, value in context.to_dict().items()}
+        display.print_json(found | {"revision": context.revision, "complete": context.history_complete})
     else:
         display.print_context(context)
 
@@ -157,11 +171,11 @@ async def upgrade(url: str, schema: str | None, revision: str, row_level_securit
         display.print_json({"before": before, "after": after, "head": taskctx_sql.head(), "row_level_security": is_on})
         return
     if before == after:
-        click.echo(f"The schema is at {after} already.")
+        display.say(f"The schema is at {after} already.")
     else:
-        click.echo(f"The schema went from {before or 'nothing'} to {after}.")
+        display.say(f"The schema went from {before or 'nothing'} to {after}.")
     if is_on or row_level_security is not None:
-        click.echo(f"Row-level security is {'on' if is_on else 'off'}.")
+        display.say(f"Row-level security is {'on' if is_on else 'off'}.")
 
 
 @main.command()
@@ -181,7 +195,7 @@ async def current(url: str, schema: str | None, as_json: bool) -> None:
         display.print_json({"current": found, "head": taskctx_sql.head(), "row_level_security": is_on})
     else:
         guarded = ", row-level security is on" if is_on else ""
-        click.echo(f"{found or 'nothing'} (this version needs {taskctx_sql.head()}){guarded}")
+        display.say(f"{found or 'nothing'} (this version needs {taskctx_sql.head()}){guarded}")
     if found != taskctx_sql.head():
         sys.exit(1)
 
@@ -207,7 +221,7 @@ def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> N
     else:
         for name, diagnosis in found.items():
             for finding in diagnosis.findings:
-                click.echo(f"{finding.level:8} {name}: {finding.message}")
+                display.say(f"{finding.level:8} {name}: {finding.message}")
     if not all(found.values()):
         sys.exit(1)
 
@@ -237,6 +251,10 @@ def _project_folder() -> Path:
         if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli.py").is_file():
             return folder
     return package
+
+
+def _traceback_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _program() -> str:

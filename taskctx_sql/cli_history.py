@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
@@ -75,10 +74,10 @@ async def diff(
     async with opened_store(database_url, schema) as store:
         found = await store.difference(ContextKey(user, chat), old, new)
     if as_json:
-        click.echo(json.dumps(_plain(found), indent=2, default=str))
+        display.print_json(_plain(found))
         return
     for line in _lines(found):
-        click.echo(display.plain(line))
+        display.say(line)
 
 
 @click.command()
@@ -200,45 +199,62 @@ def _lines(found: Difference) -> list[str]:
         mark = "+" if before is None else "-" if after is None else "~"
         lines.append(f"{mark} file {path}: {_operation(before)} -> {_operation(after)}")
     for mark, entries in (("-", found.removed_models), ("+", found.added_models)):
-        lines += [f"{mark} model {entry.get('model_id')}: {entry.get('mode')}" for entry in entries]
+        lines += [
+            f"{mark} model {display.field_of(entry, 'model_id')}: {display.field_of(entry, 'mode')}"
+            for entry in entries
+        ]
     for name, changes in (("metadata", found.metadata), ("toggle", found.toggles)):
         lines += [_change(f"{name} {key}", before, after) for key, (before, after) in changes.items()]
     return lines
 
 
 def _update(row: StoredUpdate) -> str:
-    data = json.dumps(row.update.data, default=str, ensure_ascii=False)
+    data = display.text_of(row.update.data)
     return f"{row.seq:>6}  {display.when(row.update.timestamp)}  {row.update.update_type!s:16} {data}"
 
 
 def _change(name: str, before: Any, after: Any) -> str:
     if before is MISSING:
-        return f"+ {name}: {after!r}"
+        return f"+ {name}: {_value(after)}"
     if after is MISSING:
-        return f"- {name}: {before!r}"
-    return f"~ {name}: {before!r} -> {after!r}"
+        return f"- {name}: {_value(before)}"
+    return f"~ {name}: {_value(before)} -> {_value(after)}"
+
+
+def _value(value: Any) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        # An integer past the digits that Python writes, or more levels than it goes down.
+        return display.text_of(value)
 
 
 def _operation(entry: Any) -> str:
-    return "nothing" if entry is None else str(entry.get("operation") if isinstance(entry, dict) else entry)
+    return "nothing" if entry is None else display.field_of(entry, "operation")
 
 
 def _plain(found: Difference) -> dict[str, Any]:
     updates = {
-        name: [{"seq": row.seq, **row.update.to_dict()} for row in rows]
+        name: [
+            {"seq": row.seq, **{key: display.stored(value) for key, value in row.update.to_dict().items()}}
+            for row in rows
+        ]
         for name, rows in (("added", found.added), ("removed", found.removed))
     }
     changes = {
         name: {str(key): _sides(*pair) for key, pair in pairs.items()}
         for name, pairs in (("files", found.files), ("metadata", found.metadata), ("toggles", found.toggles))
     }
-    models = {"added_models": list(found.added_models), "removed_models": list(found.removed_models)}
+    models = {
+        "added_models": display.stored(list(found.added_models)),
+        "removed_models": display.stored(list(found.removed_models)),
+    }
     return {"old": found.old, "new": found.new, **updates, **models, **changes}
 
 
 def _sides(old: Any, new: Any) -> dict[str, Any]:
     """Return both values by their side; a key that is not there has none, which null would not tell."""
-    return {side: value for side, value in (("old", old), ("new", new)) if value is not MISSING}
+    return {side: display.stored(value) for side, value in (("old", old), ("new", new)) if value is not MISSING}
 
 
 def _seconds(at: date | datetime) -> float:
@@ -252,4 +268,4 @@ def _say(value: Any, text: str, as_json: bool) -> None:
     if as_json:
         display.print_json(value)
     else:
-        click.echo(text)
+        display.say(text)

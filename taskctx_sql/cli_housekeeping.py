@@ -82,7 +82,7 @@ async def prune(
                 store, retention, user_id=user, dry_run=dry_run, progress=lambda done: bars.update(bar, completed=done)
             )
     if as_json:
-        display.print_json(asdict(pruned))
+        display.print_json(pruned)
     else:
         _print_pruned(pruned, to_error=False)
 
@@ -111,13 +111,13 @@ async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: 
             click.confirm(f"Remove {what} from {store.address} for good?", abort=True, err=True)
         receipt = await housekeeping.erase(store, user, chat)
     if as_json:
-        display.print_json(asdict(receipt))
+        display.print_json(receipt)
     else:
         when = datetime.fromtimestamp(receipt.erased_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        click.echo(f"Erased from {receipt.address} at {when} UTC: {len(receipt.chats):,} contexts of user {user!r}")
+        display.say(f"Erased from {receipt.address} at {when} UTC: {len(receipt.chats):,} contexts of user {user!r}")
         for name in receipt.chats:
-            click.echo(f"  {name}")
-        click.echo(_told(receipt.rows))
+            display.say(f"  {name}")
+        display.say(_told(receipt.rows))
     if not receipt.chats:
         raise click.exceptions.Exit(1)
 
@@ -141,7 +141,7 @@ async def doctor(url: str, schema: str | None, as_json: bool) -> None:
     else:
         for found in examination.findings:
             remedy = f": {found.remedy}" if found.remedy else ""
-            click.echo(f"{found.level:8} {found.check}: {found.message}{remedy}")
+            display.say(f"{found.level:8} {found.check}: {found.message}{remedy}")
     if not examination.ok:
         raise click.exceptions.Exit(1)
 
@@ -151,17 +151,17 @@ COMMANDS: Final = (prune, erase, doctor)
 
 def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:
     would = "would go" if pruned.dry_run else "went"
-    click.echo(
+    display.say(
         f"{pruned.by_age:,} contexts {would} because of their age, {pruned.by_count:,} because there are too many; "
         f"{_told(pruned.rows)}",
-        err=to_error,
+        to_error=to_error,
     )
     if pruned.in_use:
-        click.echo(f"{pruned.in_use:,} stayed: somebody saved to them meanwhile.", err=to_error)
+        display.say(f"{pruned.in_use:,} stayed: somebody saved to them meanwhile.", to_error=to_error)
     if pruned.batches:
-        click.echo(
+        display.say(
             f"{pruned.batches:,} batches in {pruned.seconds:.1f} s, the longest took {pruned.longest * 1000:.0f} ms.",
-            err=to_error,
+            to_error=to_error,
         )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 
 from taskctx_sql import display, moving
 from taskctx_sql.addresses import hidden, is_json_address, missing_file
@@ -18,6 +17,7 @@ from taskctx_sql.cli_options import asynchronous, json_option, schema_option
 from taskctx_sql.errors import InvalidAddressError, MissingHistoriesError
 from taskctx_sql.moved import Imported, Moved, Progress
 from taskctx_sql.opening import open_store
+from taskctx_sql.plain_text import plain
 
 _FOLDER: Final = click.Path(path_type=Path)
 
@@ -162,7 +162,7 @@ def shown_progress(unit: str) -> Iterator[Progress]:
             nonlocal last
             if time.monotonic() - last > 0.1:
                 last = time.monotonic()
-                bars.update(bar, completed=done, total=total, description=f"{display.escape(doing[-50:])} {unit}")
+                bars.update(bar, completed=done, total=total, description=f"{plain(doing[-50:])} {unit}")
 
         yield show
 
@@ -179,46 +179,44 @@ def _print(result: Imported | Moved, as_json: bool) -> None:
 
 
 def _print_imported(result: Imported) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     came = sum(1 for chat in result.chats if chat.ok)
-    console.print(
-        f"[bold]{result.entries:,} entries of {len(result.chats):,} chats[/], {result.added:,} of them new, "
-        f"from {display.escape(result.source)} to {display.escape(result.target)} in {result.seconds:.1f} s"
+    display.line(
+        display.Bold(f"{result.entries:,} entries of {len(result.chats):,} chats"),
+        f", {result.added:,} of them new, from {result.source} to {result.target} in {result.seconds:.1f} s",
     )
     checked = [chat for chat in result.chats if chat.verified is not None]
     if checked:
         good = sum(chat.entries for chat in checked if chat.verified)
-        console.print(f"{good:,} entries were found in the database afterwards.")
+        display.line(f"{good:,} entries were found in the database afterwards.")
     for chat in result.chats:
         for name, damage in chat.damage:
-            console.print(f"did not come: {display.escape(name)}, {display.escape(str(damage))}")
+            display.line(f"did not come: {name}, {damage!s}")
         if chat.damage_count > len(chat.damage):
-            console.print(f"did not come: {chat.damage_count - len(chat.damage):,} more parts of the same chat")
+            display.line(f"did not come: {chat.damage_count - len(chat.damage):,} more parts of the same chat")
         if chat.error is not None:
-            console.print(f"did not come: {display.escape(', '.join(chat.files))}: {display.escape(chat.error)}")
+            display.line(f"did not come: {', '.join(chat.files)}: {chat.error}")
         if chat.verified is False:
-            console.print(f"not the same: {display.escape(', '.join(chat.files))}: import it again")
+            display.line(f"not the same: {', '.join(chat.files)}: import it again")
     if result.ignored:
-        console.print(
-            f"No history files: {display.escape(', '.join(result.ignored[:5]))}"
-            f"{' and others' if len(result.ignored) > 5 else ''}"
+        display.line(
+            f"No history files: {', '.join(result.ignored[:5])}{' and others' if len(result.ignored) > 5 else ''}"
         )
     if came < len(result.chats):
-        console.print(f"{came:,} chats came whole, {len(result.chats) - came:,} did not.")
+        display.line(f"{came:,} chats came whole, {len(result.chats) - came:,} did not.")
 
 
 def _print_moved(result: Moved) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     told = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items() if count) or "none"
-    console.print(
-        f"[bold]{result.contexts:,} contexts[/] ({told}), {result.added:,} updates written "
-        f"from {display.escape(result.source)} to {display.escape(result.target)} in {result.seconds:.1f} s"
+    display.line(
+        display.Bold(f"{result.contexts:,} contexts"),
+        f" ({told}), {result.added:,} updates written "
+        f"from {result.source} to {result.target} in {result.seconds:.1f} s",
     )
     if result.verified is not None:
-        console.print(f"{result.verified:,} updates were compared afterwards, and are the same.")
+        display.line(f"{result.verified:,} updates were compared afterwards, and are the same.")
     for what, count in result.left_behind.items():
-        console.print(f"left behind: {count:,} {what}")
+        display.line(f"left behind: {count:,} {what}")
     for problem in result.problems:
-        console.print(f"problem: {display.escape(problem.where)}: {display.escape(problem.reason)}")
+        display.line(f"problem: {problem.where}: {problem.reason}")
     if result.problem_count > len(result.problems):
-        console.print(f"problem: {result.problem_count - len(result.problems):,} more")
+        display.line(f"problem: {result.problem_count - len(result.problems):,} more")

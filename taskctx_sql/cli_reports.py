@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import json
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -251,10 +249,11 @@ async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[St
 def _print_update(row: StoredUpdate, as_json: bool) -> None:
     update: ContextUpdate = row.update
     if as_json:
-        click.echo(json.dumps({"seq": row.seq, **update.to_dict()}, default=str))
+        fields = {name: display.stored(value) for name, value in update.to_dict().items()}
+        display.print_json_line({"seq": row.seq, **fields})
     else:
-        data = json.dumps(update.data, default=str, ensure_ascii=False)
-        click.echo(display.plain(f"{display.when(update.timestamp)}  {update.update_type!s:16} {data}"))
+        data = display.text_of(update.data)
+        display.say(f"{display.when(update.timestamp)}  {update.update_type!s:16} {data}")
 
 
 @asynccontextmanager
@@ -278,17 +277,16 @@ def _say(value: Any, text: str, as_json: bool) -> None:
     if as_json:
         display.print_json(value)
     else:
-        click.echo(text)
+        display.say(text)
 
 
 def _print_rows(rows: Sequence[Any], title: str, shown: str, form: str) -> None:
     if form == "json":
-        display.print_json([asdict(row) for row in rows])
+        display.print_json(rows)
     elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        if rows:
-            writer.writerow(field.name for field in fields(rows[0]))
-        writer.writerows([getattr(row, field.name) for field in fields(row)] for row in rows)
+        names = [field.name for field in fields(rows[0])] if rows else []
+        if names:
+            display.print_csv(names, [[getattr(row, name) for name in names] for row in rows])
     else:
         columns = shown.split()
         cells = [[_cell(name, getattr(row, name)) for name in columns] for row in rows]

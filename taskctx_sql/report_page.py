@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from taskctx_sql import charts
 from taskctx_sql.errors import MissingPackageError
+from taskctx_sql.plain_text import plain
 from taskctx_sql.records import ContextKey
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ def render(report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_harmless,
     )
     environment.filters.update(
         when=_when, short=_short, number=_number, compact=_compact, bytes=_bytes, seconds=_seconds
@@ -179,12 +182,23 @@ def _when(timestamp: float | None) -> str:
         return str(timestamp)
 
 
+def _harmless(value: Any) -> Any:
+    """Return what stands on the page for a value: a mark of direction in a text would turn its surroundings around."""
+    if not isinstance(value, str):
+        return value
+    text = plain(str(value), keep="\n\t")
+    # What a macro made was escaped before.
+    return type(value)(text)
+
+
 def _short(text: str | None) -> str:
     text = text or ""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
 
 
 def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"

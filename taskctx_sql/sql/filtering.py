@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 
 import sqlalchemy as sa
@@ -52,7 +52,8 @@ def seconds(moment: Moment, *, end: bool = False) -> float:
     if isinstance(moment, datetime):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(moment, date):
-        return datetime.combine(moment + timedelta(days=end), time(), UTC).timestamp()
+        # Not by the day after it: the last of all days has none.
+        return datetime.combine(moment, time(), UTC).timestamp() + DAY * end
     return float(moment)
 
 
