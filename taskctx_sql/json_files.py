@@ -109,6 +109,14 @@ def open_file(path: Path) -> BinaryIO:
 _OPENING: Final = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 
 
+def status(path: Path) -> os.stat_result:
+    """Return what the file system knows of a file, or of the link if it leads nowhere."""
+    try:
+        return path.stat()
+    except OSError:
+        return path.lstat()
+
+
 def _check_file(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")

@@ -233,7 +233,13 @@ async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: b
     for at, path in enumerate(paths):
         progress(f"copying {path.name}", at, len(paths))
         moved.contexts += 1
-        damage = [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)]
+        try:
+            damage = [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)]
+        except OSError as error:
+            # No file at all, or one that may not be read: its neighbors come all the same.
+            moved.outcomes["refused"] += 1
+            moved.tell(path.name, str(error))
+            continue
         outcome, count = await write_history(target / path.name, read_history(path), replace=False)
         moved.outcomes[outcome] += 1
         moved.updates += count
@@ -306,7 +312,7 @@ def history_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, l
         wanted = "context_history_*.json" if chat_id is None else f"file of chat {chat_id!r}"
         raise MissingHistoriesError(str(folder), f"it has no {wanted}")
     ordered = {chat: [path for _, path in sorted(numbered)] for chat, numbered in chats.items()}
-    return dict(sorted(ordered.items(), key=lambda item: item[1][-1].stat().st_mtime)), ignored
+    return dict(sorted(ordered.items(), key=lambda item: json_files.status(item[1][-1]).st_mtime)), ignored
 
 
 def _adding_up(progress: Progress, total: int) -> Progress:

@@ -12,12 +12,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from taskctx_sql import codec, json_files
 from taskctx_sql.records import ContextUpdate
 
 CHUNK: Final = 1 << 20
+# After so many entries that are not whole, none is looked for past the beginning of the next one: each could be begun
+# a thousand levels deep, and a file of such beginnings would cost a thousand times its size.
+PATIENCE: Final = 50
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # Where an entry begins in the original's layout. A line break inside a string is always escaped, and the lines
@@ -75,6 +78,7 @@ class _Reader:
         # Whether a comma comes first.
         self._after_entry = False
         self._after_rest = False
+        self._failures = 0
 
     def read(self) -> Iterator[Entry | Damage]:
         """Return what is in the file."""
@@ -106,9 +110,10 @@ class _Reader:
     def _entry(self) -> Entry | Damage:
         while True:
             try:
-                value, end = codec.read_file_value(self._text, self._at)
+                value, end = self._value()
             except (ValueError, RecursionError) as error:
                 if self._ended or _NEXT_ENTRY.search(self._text, self._at):
+                    self._failures += 1
                     return self._skip(_told(error))
                 self._read_more()
                 continue
@@ -124,6 +129,13 @@ class _Reader:
             return Entry(json_files.update_of(value, "the entry"), start, stop)
         except ValueError as error:
             return Damage(start, stop, str(error))
+
+    def _value(self) -> tuple[Any, int]:
+        following = _NEXT_ENTRY.search(self._text, self._at) if self._failures > PATIENCE else None
+        if following is None:
+            return codec.read_file_value(self._text, self._at)
+        value, end = codec.read_file_value(self._text[self._at : following.start()], 0)
+        return value, self._at + end
 
     def _skip(self, reason: str) -> Damage:
         """Go on where the next entry begins, or else at the end, and return what is left out."""

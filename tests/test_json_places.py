@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, task_context
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, salvage, task_context
 from taskctx_sql.errors import StoreFailedError, StoreUnavailableError, UnreadableFileError
 from taskctx_sql.housekeeping import erase, prune
-from taskctx_sql.moving import export, import_folder
+from taskctx_sql.moved import Moved
+from taskctx_sql.moving import copy, export, import_folder
 from taskctx_sql.retention import Retention
 from tests.contract import new_delta, stored
 
@@ -368,3 +369,41 @@ async def test_where_no_permissions_can_be_given_a_file_stays_its_owners_alone(
     await store.save(new_delta(KEY, "b"))
     assert (folder / NAME).stat().st_mode & 0o777 == 0o600
     assert await stored(store, KEY) == ["a", "b"]
+
+
+# One that is odd costs no neighbor.
+
+
+def make_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("odd", [os.mkfifo, lambda path: path.symlink_to("/nonexistent"), make_loop])
+async def test_an_odd_file_costs_no_neighbor_its_way(
+    folder: Path, other: Path, tmp_path: Path, odd: Callable[[Path], object]
+) -> None:
+    store = JsonStore(folder)
+    for chat in ("a", "z"):
+        await store.save(new_delta(ContextKey("u", chat), chat))
+    odd(folder / NAME)
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as database, asyncio.timeout(20):
+        assert isinstance(database, SqlStore)
+        imported = await import_folder(folder, database, user_id="u")
+        assert [chat.chat_id for chat in imported.chats if chat.error] == ["c"]
+        for chat in ("a", "z"):
+            assert await stored(database, ContextKey("u", chat)) == [chat]
+    async with asyncio.timeout(20):
+        moved = await copy(store.address, JsonStore(other).address)
+    assert isinstance(moved, Moved)
+    assert moved.outcomes["refused"] == 1
+    assert {summary.chat_id for summary in await JsonStore(other).contexts("u")} == {"a", "z"}
+
+
+async def test_a_file_of_beginnings_costs_no_more_than_its_size(folder: Path) -> None:
+    file = folder / NAME
+    whole = '  {"timestamp": 1.0, "update_type": "m", "data": "whole", "metadata": {}}'
+    file.write_text("[\n" + '  {"a": [\n' * 20_000 + whole + ",\n" + '  {"b": [\n' * 20_000)
+    began = time.monotonic()
+    parts = list(salvage.read_entries(file))
+    assert time.monotonic() - began < 10
+    assert [part.update.data for part in parts if isinstance(part, salvage.Entry)] == ["whole"]
