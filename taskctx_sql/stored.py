@@ -19,7 +19,9 @@ from taskctx_sql.errors import (
     InvalidContextError,
     LimitExceededError,
     LostContextError,
+    NothingToUndoError,
     PastContextError,
+    RevisionNotFoundError,
     SaveRefusedError,
     StaleContextError,
     TaskContextError,
@@ -390,8 +392,10 @@ def _was_not_written(error: BaseException, *, again: bool) -> bool:
     These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
     last attempt alone, which tells nothing of a save that is sent ``again``.
     """
-    if isinstance(
-        error, StaleContextError | LostContextError | UnstorableValueError | LimitExceededError | SaveRefusedError
-    ):
+    refusals = (
+        *(StaleContextError, LostContextError, UnstorableValueError, LimitExceededError, SaveRefusedError),
+        *(NothingToUndoError, RevisionNotFoundError),
+    )
+    if isinstance(error, refusals):
         return True
     return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

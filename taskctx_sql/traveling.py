@@ -18,6 +18,9 @@ from taskctx_sql.stored import StoredContext
 class TravelingContext(StoredContext):
     """A context that knows its way among its states; `load` shows one of them."""
 
+    # The last restore or undo that was sent.
+    _operation: tuple[Operation, int | None] | None = None
+
     async def revisions(self, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         """Return the context's revisions, the newest first: when, by which run, what came and went.
 
@@ -109,12 +112,25 @@ class TravelingContext(StoredContext):
 
     async def _operate(self, operation: Operation, revision: int | None) -> int:
         async with self._revisions_of() as store, self._in_turn():
-            await self._refuse_unsaved(store, operation)
-            if self.is_new:
-                await self._load(store)
-            if self.is_new:
-                raise ContextNotFoundError(self.key)
-            now = datetime.now(UTC).timestamp()
-            await self._send(store, self._hand_out_operation(self._next_save(), now, operation, revision))
+            if self._is_under_way(operation, revision):
+                # It is the same one again, which did not return the last time: it happens once.
+                await self._settle_doubt(store)
+            else:
+                await self._refuse_unsaved(store, operation)
+                if self.is_new:
+                    await self._load(store)
+                if self.is_new:
+                    raise ContextNotFoundError(self.key)
+                now = datetime.now(UTC).timestamp()
+                handout = self._hand_out_operation(self._next_save(), now, operation, revision)
+                self._operation = (operation, revision)
+                await self._send(store, handout)
             await self._load(store)
         return self.revision
+
+    def _is_under_way(self, operation: Operation, revision: int | None) -> bool:
+        """Whether this very operation was sent, and what it made is not in memory yet."""
+        if self._in_doubt is not None:
+            delta = self._in_doubt.delta
+            return (delta.operation, delta.source_revision) == (operation, revision)
+        return self._saving.must_reload and self._operation == (operation, revision)

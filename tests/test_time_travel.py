@@ -454,6 +454,76 @@ async def test_a_restore_whose_answer_is_lost_happens_once(store: Store, user: s
 # Going on from there.
 
 
+@pytest.mark.parametrize("call", ["undo", "restore"])
+async def test_an_operation_that_did_not_return_and_is_done_again_happens_once(
+    store: Store, user: str, call: str
+) -> None:
+    async def operate(context: TaskContext) -> int:
+        return await (context.undo() if call == "undo" else context.restore(2))
+
+    for turns in range(40):
+        context = await loaded(store, user, f"c{turns}")
+        for data in "aabbc":
+            context.add_context_update("message", data)
+        await context.save()
+        for size in (100, 2):
+            context.optimize_context(size)
+            await context.save()
+        # More than once cut off, each time a little later.
+        for more in (0, 3):
+            job = asyncio.create_task(operate(context))
+            for _ in range(turns + more):
+                await asyncio.sleep(0)
+            done = job.done()
+            job.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await job
+            if not job.cancelled():
+                break
+        if job.cancelled():
+            assert await operate(context) == context.revision
+        told = await context.revisions()
+        assert sum(one.operation == call for one in told) == 1
+        assert context.revision == told[0].revision
+        assert (await loaded(store, user, f"c{turns}")).to_dict() == context.to_dict()
+        # The next one is another one.
+        await operate(context)
+        assert sum(one.operation == call for one in await context.revisions()) == 2
+        if done:
+            break
+
+
+async def test_an_operation_whose_result_could_not_be_loaded_is_done_again_once(store: SqlStore, user: str) -> None:
+    class Away(FaultyStore):
+        fails = False
+
+        async def load(self, *arguments: Any, **more: Any) -> Any:
+            if self.fails:
+                raise StoreFailedError("load", self.address, "away")
+            return await super().load(*arguments, **more)
+
+    faulty = Away(store)
+    context = await loaded(faulty, user)
+    for data in "aabbc":
+        context.add_context_update("message", data)
+    await context.save()
+    for size in (100, 2):
+        context.optimize_context(size)
+        await context.save()
+    faulty.fails = True
+    for _ in range(3):
+        with pytest.raises(StoreFailedError):
+            await context.undo()
+    faulty.fails = False
+    await context.undo()
+    assert [one.operation for one in await context.revisions()].count("undo") == 1
+    await context.undo()
+    assert [one.operation for one in await context.revisions()].count("undo") == 2
+    with pytest.raises(NothingToUndoError):
+        await context.undo()
+    assert await context.save() == context.revision
+
+
 async def test_a_fork_starts_from_a_state_and_goes_its_own_way(store: Store, user: str) -> None:
     context = await grown(store, user)
     await context.load(revision=2)
