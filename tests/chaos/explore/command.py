@@ -43,6 +43,7 @@ def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
 @click.option("--minutes", type=click.FloatRange(min=0), default=5.0, help="How long, on each kind of store.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="The first program; with --number the only one.")
 @click.option("--number", type=click.IntRange(min=0), help="Only this one of the program's points: 0 is none.")
+@click.option("--points", type=click.IntRange(min=1), default=60, help="How many of each program, at the most.")
 @click.option("--known", is_flag=True, help="Also what is left out for a known fault.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
@@ -51,6 +52,7 @@ def main(
     minutes: float,
     seed: int,
     number: int | None,
+    points: int,
     known: bool,
     postgres_url: str | None,
     json_path: Path | None,
@@ -72,6 +74,7 @@ def main(
                     place,
                     itertools.count(seed) if number is None else iter([seed]),
                     number=number,
+                    a_program=points,
                     seconds=minutes * 60,
                     leaves_out=(lambda program, injection: False) if known else is_left_out,
                     tell=_tell,

@@ -32,6 +32,8 @@ class Where(Enum):
     COMMIT = "commit"
 
 
+# Beside the seconds for which a call may try again, it may take so long.
+HANG_SECONDS: Final = 5.0
 # How many steps later a caller is cancelled again.
 AGAIN_AFTER: Final = 2
 # A statement on a thread waits so long for what the loop is to do.

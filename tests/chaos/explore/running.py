@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -23,19 +22,17 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
     UnsavedChangesError,
 )
-from taskctx_sql.housekeeping import prune
-from taskctx_sql.retention import Retention
+from tests.chaos.explore.acting import act
+from tests.chaos.explore.looking import begin_anew, look_back, nothing_is_left
 from tests.chaos.explore.loop import SteppingLoop
 from tests.chaos.explore.model import Model, State, add, items_of, marks_of, ours
 from tests.chaos.explore.places import Other, Place
-from tests.chaos.explore.points import Action, Injection, Points, Where
+from tests.chaos.explore.points import HANG_SECONDS, Injection, Points, Where
 from tests.chaos.explore.statements import WATCH
 from tests.chaos.marks import USER
 
 T = TypeVar("T")
 
-# Beside the seconds for which a call may try again.
-HANG_SECONDS: Final = 5.0
 # A program that does what the errors tell it is through after so many attempts.
 ATTEMPTS: Final = 8
 AFTER_A_FAILURE: Final = (StoreFailedError, StoreUnavailableError)
@@ -87,18 +84,20 @@ class Run:
         self.patient, self.retry_seconds, self.strict = patient, retry_seconds, strict
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SteppingLoop)
-        self.points = Points(loop, injection, self._act)
+        self.points = Points(loop, injection, lambda action: act(self, action))
         loop.on_step, WATCH.listener = self.points.step, self.points.statement
         self.outcome = Outcome(self.points.counts)
+        # Each run has a user of its own, so that pruning is about this run.
         self.chat = f"explored-{next(_chats)}"
-        self.data = {"user_id": USER, "chat_id": self.chat}
+        self.data = {"user_id": f"{USER}-{self.chat}", "chat_id": self.chat}
         self.ticks = itertools.count()
         self.engine = place.engine()
         self.other: Other | None = None
         self.closing: asyncio.Task[None] | None = None
-        # What was added while a call was under way, and whether a call was refused because of what is unsaved.
+        # While a call was under way: what was added, whether a call was refused because of what is unsaved, and whether
+        # something was edited; and whether somebody ever deleted the context.
         self.meanwhile: list[str] = []
-        self.refused = False
+        self.refused = self.is_edited = self.is_deleted = False
         # An operation whose outcome is open: the states before and after.
         self.open_operation: tuple[State, State] | None = None
         self.is_settled = True
@@ -197,7 +196,7 @@ class Run:
             await self.until_saved()
 
     async def lost(self, error: LostContextError) -> None:
-        if not self.model.gone:
+        if not self.is_deleted:
             raise WrongError(f"LostContextError, and nobody deleted it: {error}") from error
         await self.until_done(self.context.load)
         self.is_gone(items_of(self.context, self.model.features))
@@ -206,67 +205,12 @@ class Run:
         """The program knows that the context was deleted: what it has now is all there is."""
         self.model.gone = False
         self.model.present = ours(left)
+        # An edit that is unsaved stays, and its pair is gone.
+        self.model.split |= marks_of(left)
         self.model.past.clear()
         self.model.operations.clear()
         self.model.others.clear()
         self.done.clear()
-
-    # What happens at a point.
-
-    def _act(self, action: Action) -> None:
-        if action is Action.ADD:
-            mark = self.model.new_mark()
-            add(self.context, mark)
-            self.model.added(mark)
-            self.meanwhile.append(mark)
-        elif action is Action.EDIT:
-            self.edit(-1)
-        elif action is Action.CLOSE:
-            self.closing = asyncio.ensure_future(self.store.close())
-        else:
-            # Its statements and steps are not the program's.
-            caller, self.points.caller = self.points.caller, None
-            if self.other is None:
-                self.other = Other(self.place)
-            works: dict[Action, Callable[[Other], Coroutine[Any, Any, None]]] = {
-                Action.OTHER_SAVES: self._other_saves,
-                Action.OTHER_DELETES: self._other_deletes,
-                Action.OTHER_PRUNES: lambda other: self._other_prunes(other, Retention(removed_age=0.0)),
-                Action.OTHER_PRUNES_ALL: lambda other: self._other_prunes(other, Retention(max_age=0.0)),
-            }
-            self.other.start(works[action](self.other))
-            self.points.caller = caller
-
-    async def _other_saves(self, other: Other) -> None:
-        context = TaskContext(self.data, store=other.store)
-        await context.load()
-        add(context, "other")
-        await context.save()
-        self.model.others.add("other")
-
-    async def _other_deletes(self, other: Other) -> None:
-        self.model.gone = True
-        await other.store.delete(self.context.key)
-        self.model.past.clear()
-
-    async def _other_prunes(self, other: Other, retention: Retention) -> None:
-        self.model.pruned = True
-        if retention.max_age is not None:
-            self.model.gone = True
-        await prune(other.store, retention, now=time.time() + 60, batch=2)
-
-    def edit(self, place: int) -> None:
-        """Let one of the program's own updates say something else."""
-        mine = [
-            update
-            for update in self.context.context_history
-            if isinstance(update.data, dict) and update.data.get("mark", "other").startswith("m")
-        ]
-        if mine:
-            update = mine[place % len(mine)]
-            says = f"edit {next(self.ticks)}"
-            update.data = {"mark": update.data["mark"], "says": says}
-            self.model.present[("update", update.data["mark"])] = says
 
     # What came of it.
 
@@ -279,7 +223,7 @@ class Run:
         if self.closing is not None:
             raise HasEndedError
         self.meanwhile.clear()
-        self.refused = False
+        self.refused = self.is_edited = False
         if self.is_settled and not self.context.has_unsaved_changes:
             await self.compare("the store")
 
@@ -304,35 +248,6 @@ class Run:
             self.is_gone(state)
         return state
 
-    async def begin_anew(self) -> None:
-        """The store was closed: open it again, and take what is there."""
-        assert self.closing is not None
-        try:
-            await asyncio.wait_for(self.closing, HANG_SECONDS)
-        except TimeoutError as error:
-            raise WrongError("closing hangs") from error
-        self.closing = None
-        self.store = await self.place.open(self.engine, strict=self.strict, retry_seconds=self.retry_seconds)
-        self.context = self.new_context()
-        await self.context.load()
-        found = ours(items_of(self.context, self.model.features))
-        model = self.model
-        if self.open_operation is not None:
-            before, after = self.open_operation
-            kept = {item: value for item, value in found.items() if item in before or item in after}
-            if kept not in (before, after):
-                self.wrong(f"an operation is there in part: {sorted(marks_of(kept))}")
-        else:
-            lost = [item for item in model.acknowledged if item in model.present and item not in found]
-            strange = [item for item in found if item not in model.acknowledged and item not in model.present]
-            if lost or strange:
-                self.wrong(f"after closing lost {lost}, and strange {strange}")
-        self.wrong(*model.torn(found, "the store after closing"))
-        model.present, model.acknowledged = dict(found), dict(found)
-        model.operations.clear()
-        self.open_operation, self.is_settled = None, True
-        self.meanwhile.clear()
-
     async def end(self) -> None:
         """A last save with nothing done to it, and the comparison of all there is."""
         self.points.end()
@@ -352,20 +267,7 @@ class Run:
         if Feature.METADATA in self.model.features and again.metadata != self.context.metadata:
             self.wrong(f"metadata: memory {self.context.metadata}, store {again.metadata}")
         if self.keeps_revisions:
-            await self.look_back(again.revision)
-
-    async def look_back(self, newest: int) -> None:
-        """Every revision is what it was, and none has a part of a save."""
-        for revision in range(1, newest + 1):
-            try:
-                state = items_of(await self.fresh(revision), self.model.features)
-            except RevisionNotFoundError:
-                if not self.model.pruned:
-                    self.wrong(f"revision {revision} is refused, and nobody pruned")
-                continue
-            self.wrong(*self.model.torn(state, f"revision {revision}"))
-            if revision in self.model.past and self.model.past[revision] != state:
-                self.wrong(f"revision {revision} was {self.model.past[revision]}, and is {state}")
+            await look_back(self, again.revision)
 
     async def close(self) -> None:
         """Close all, and see that nothing is left behind."""
@@ -387,22 +289,7 @@ class Run:
             if out := pool.checkedout() if hasattr(pool, "checkedout") else 0:
                 self.wrong(f"{out} connections of the engine were not given back")
             await self.engine.dispose()
-        await self._nothing_is_left()
-
-    async def _nothing_is_left(self) -> None:
-        left: list[str] = []
-        for _ in range(20):
-            tasks = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            threads = [one.name for one in threading.enumerate() if one.name.startswith("taskctx-")]
-            threads = [name for name in threads if name != "taskctx-blocking"]
-            connections = WATCH.open_connections()
-            left = [*tasks, *threads, *([f"{connections} connections"] if connections else [])]
-            if not left:
-                return
-            await asyncio.sleep(0.01)
-        self.wrong(f"left behind: {left}")
-        WATCH.sqlite.clear()
-        WATCH.postgres.clear()
+        await nothing_is_left(self)
 
 
 async def run(make: Callable[[], Run], steps: list[Callable[[Run], Coroutine[Any, Any, None]]]) -> Outcome:
@@ -417,8 +304,10 @@ async def run(make: Callable[[], Run], steps: list[Callable[[Run], Coroutine[Any
                 except NOT_THERE_ANY_MORE as error:
                     one.outcome.trace.append(f"{type(error).__name__}")
                 await one.after_step()
-            except HasEndedError:
-                await one.begin_anew()
+            except (HasEndedError, StoreClosedError):
+                if one.closing is None:
+                    raise
+                await begin_anew(one)
         await one.end()
     except WrongError as error:
         one.wrong(*filter(None, [str(error)]))
