@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -38,8 +38,8 @@ class Store(Protocol):
     **Lifecycle.** `open_store` returns an open store. It belongs to the event loop and the process it was opened
     in; another one gets `WrongEventLoopError`. After `close` all but `close` raise `StoreClosedError`.
 
-    **Cancellation.** A cancelled call finishes its work before the cancellation goes on, so that it was done wholly
-    or not at all, and no connection or lock is left behind.
+    **Cancellation.** A cancelled call that writes finishes its work before the cancellation goes on, so that it was
+    done wholly or not at all; one that reads ends at once. No connection or lock is left behind.
     """
 
     @property
@@ -210,7 +210,7 @@ def check_watch(after: int, poll_interval: float) -> None:
         raise InvalidArgumentError("poll_interval", poll_interval, "a number of seconds above 0")
 
 
-async def finish(work: Coroutine[Any, Any, T]) -> T:
+async def finish(work: Awaitable[T]) -> T:
     """Do the work to its end, even if the caller is cancelled meanwhile; then let the cancellation go on."""
     task = asyncio.ensure_future(work)
     try:
@@ -219,6 +219,19 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
         await until_done(task)
         if not task.cancelled():
             # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
+            task.exception()
+        raise
+
+
+async def end_at_once(work: Awaitable[T]) -> T:
+    """Do the work; if the caller is cancelled, end it, and wait until it has cleaned up, even if cancelled again."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        await until_done(task)
+        if not task.cancelled():
             task.exception()
         raise
 

@@ -28,8 +28,8 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
     made: list[sqlite3.Connection] = []
     connect = dialect.connect_sqlite
 
-    def noted(path: str) -> sqlite3.Connection:
-        made.append(connect(path))
+    def noted(path: str, lock_seconds: float | None = None) -> sqlite3.Connection:
+        made.append(connect(path, lock_seconds))
         return made[-1]
 
     monkeypatch.setattr(dialect, "connect_sqlite", noted)

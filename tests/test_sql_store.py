@@ -271,4 +271,4 @@ async def test_sqlite_is_set_up_for_durability(tmp_path: Path) -> None:
                 (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
                 for name in ("journal_mode", "synchronous", "busy_timeout")
             ]
-    assert found == ["wal", 2, 60_000]
+    assert found == ["wal", 2, 15_000]

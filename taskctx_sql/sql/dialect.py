@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,8 @@ _UNKNOWN_CLASSES: Final = (*_TRANSIENT_CLASSES, "58", "F0", "XX")
 _OTHER_CLASSES: Final = ("25", "26", "28", "34", "3D", "3F", "42", "55")
 # Writing was asked of a server that only reads: after a failover, the old primary.
 _READ_ONLY_STATE: Final = "25006"
+# A lock was waited for as long as lock_timeout says.
+_LOCKED_STATE: Final = "55P03"
 
 
 class Verdict(Enum):
@@ -62,7 +65,11 @@ class Verdict(Enum):
 
 
 def create_engine(
-    url: sa.URL, *, transaction_pooling: bool = False, connect_seconds: float | None = None
+    url: sa.URL,
+    *,
+    transaction_pooling: bool = False,
+    connect_seconds: float | None = None,
+    lock_seconds: float | None = None,
 ) -> AsyncEngine:
     """Return an engine of ours, with the settings that the promises rest on.
 
@@ -71,6 +78,7 @@ def create_engine(
         transaction_pooling: Whether a pooler may give each transaction another connection of the server: then nothing
             may outlive a transaction, prepared statements least of all. The URL may say it too.
         connect_seconds: On Postgres, how long at most a connection may take to come about.
+        lock_seconds: How long at most a statement waits for somebody else's lock.
 
     Raises:
         MissingDriverError: Its driver is not installed.
@@ -90,12 +98,12 @@ def create_engine(
                 url,
                 # What people store does not belong in messages and tracebacks.
                 hide_parameters=True,
-                connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
+                connect_args={"timeout": busy_seconds(lock_seconds), "isolation_level": None},
                 **pool,
             )
             if is_plain_file(url):
                 event.listen(engine.sync_engine, "do_connect", _connect_read_only)
-            event.listen(engine.sync_engine, "connect", set_up_sqlite)
+            event.listen(engine.sync_engine, "connect", partial(set_up_sqlite, lock_seconds=lock_seconds))
             event.listen(engine.sync_engine.pool, "invalidate", _release_sqlite)
             return engine
         pooled = transaction_pooling or is_pooled(url)
@@ -104,6 +112,10 @@ def create_engine(
             settings["timeout"] = connect_seconds
         if pooled:
             settings |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        elif lock_seconds is not None:
+            # A pooler may not know it. One that the address names stays.
+            limit = {"lock_timeout": str(max(1, int(lock_seconds * 1000)))}
+            settings["server_settings"] = limit | settings.get("server_settings", {})
         return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10, connect_args=settings)
     except (ImportError, NoSuchModuleError) as error:
         raise MissingDriverError("Postgres", "postgres") from error
@@ -125,7 +137,7 @@ def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     return engine.dialect.name == "sqlite"
 
 
-def connect_sqlite(path: str) -> sqlite3.Connection:
+def connect_sqlite(path: str, lock_seconds: float | None = None) -> sqlite3.Connection:
     """Return a connection of SQLite's own driver, for one thread at a time, with our settings.
 
     A file that is not there any more is an error, and not made anew: it would be empty.
@@ -133,12 +145,12 @@ def connect_sqlite(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         read_only.address(path, read_only.options(path) or "mode=rw"),
         uri=True,
-        timeout=SQLITE_BUSY_SECONDS,
+        timeout=busy_seconds(lock_seconds),
         isolation_level=None,
         check_same_thread=False,
     )
     try:
-        set_up_sqlite(connection, None)
+        set_up_sqlite(connection, None, lock_seconds=lock_seconds)
     except BaseException:
         connection.close()
         raise
@@ -233,10 +245,15 @@ def _make_private(path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def set_up_sqlite(connection: Any, record: Any) -> None:
+def busy_seconds(lock_seconds: float | None) -> float:
+    """Return how long SQLite is to wait for a lock, if a store waits no longer than that."""
+    return SQLITE_BUSY_SECONDS if lock_seconds is None else min(SQLITE_BUSY_SECONDS, lock_seconds)
+
+
+def set_up_sqlite(connection: Any, record: Any, *, lock_seconds: float | None = None) -> None:
     """Make the settings that the promises rest on, on a new connection of SQLite's driver."""
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_BUSY_SECONDS * 1000)}")
+    cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds(lock_seconds) * 1000)}")
     if not read_only.is_read_only(cursor):
         cursor.execute("PRAGMA journal_mode = WAL")
     # FULL: an acknowledged commit survives a power cut. NORMAL loses all since the last checkpoint.
@@ -403,6 +420,11 @@ def breaks_connection(error: BaseException) -> bool:
     return tells_of_failover(error) or _is_out_of_step(error)
 
 
+def waited_for_lock(error: BaseException) -> bool:
+    """Whether an error says that a lock was waited for as long as is allowed; nothing was done."""
+    return sqlstate(error) == _LOCKED_STATE
+
+
 def _is_out_of_step(error: BaseException) -> bool:
     """Whether asyncpg lost track of what the server sent; its error is none of the driver's usual ones."""
     causes = (error, getattr(error, "orig", None), error.__cause__)
@@ -462,7 +484,7 @@ def is_in_doubt_at_commit(error: BaseException) -> bool:
     """Whether an error that came from COMMIT leaves open if it happened."""
     state = sqlstate(error)
     if state is not None:
-        return state[:2] in _UNKNOWN_CLASSES
+        return state[:2] in _UNKNOWN_CLASSES and state != _LOCKED_STATE
     orig = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(orig, sqlite3.Error):
         # After these SQLite still has the transaction, and it is rolled back; after an I/O error it may not. In a

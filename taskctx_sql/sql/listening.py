@@ -81,7 +81,11 @@ async def _connection_beside_the_pool(engine: AsyncEngine) -> AsyncIterator[asyn
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
         raw.detach()
-        yield driver
+        try:
+            yield driver
+        finally:
+            # Without a word to the server, which may not answer.
+            driver.terminate()
 
 
 async def _listen_on_sqlite(path: str, hints: Hints) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.sql import dialect, failover, tenants
-from taskctx_sql.sql.retrying import InDoubtError
+from taskctx_sql.sql.retrying import InDoubtError, seconds_left
+from taskctx_sql.store import finish
+
+# How long a server has to answer when a connection is thrown away.
+GOODBYE_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
@@ -52,13 +58,32 @@ class PostgresConnection:
         self._generation = 0
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+    async def use(self, until: float | None, *, writes: bool) -> AsyncIterator[asyncpg.Connection]:
         """Yield the driver's connection, a new one if there is none that lives. No transaction may be left open.
 
+        Args:
+            until: When to give up, by `time.monotonic`: a server that is silent need not be so for ever.
+            writes: Whether nobody knows what became of it then.
+
         Raises:
+            InDoubtError: It had to be given up.
             ConnectionError: The connection was lost.
             Exception: What the driver raises. The connection is thrown away: nobody knows what state it is in.
         """
+        limit = asyncio.timeout(seconds_left(until))
+        try:
+            async with limit, self._use() as connection:
+                yield connection
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            silent = TimeoutError("the server did not answer in time")
+            if writes:
+                raise InDoubtError from silent
+            raise silent from error
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await self._get()
         try:
             yield connection
@@ -67,7 +92,8 @@ class PostgresConnection:
             raise
         except BaseException as error:
             lost = connection.is_closed()
-            await self._drop()
+            # Whoever is cancelled meanwhile, again and again too.
+            await finish(self._drop())
             if dialect.tells_of_failover(error):
                 await failover.give_up(self._engine)
             if lost and isinstance(error, asyncpg.InterfaceError):
@@ -95,8 +121,13 @@ class PostgresConnection:
         return self._driver
 
     async def _drop(self) -> None:
-        held, self._held, self._driver = self._held, None, None
+        held, self._held, driver, self._driver = self._held, None, self._driver, None
         if held is not None:
+            if driver is not None:
+                # The server is told to give up what it still does; but it may not answer.
+                with contextlib.suppress(Exception):
+                    await driver.close(timeout=GOODBYE_SECONDS)
+                driver.terminate()
             with contextlib.suppress(Exception):
                 await held.invalidate()
             await held.close()

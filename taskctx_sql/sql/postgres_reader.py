@@ -7,9 +7,11 @@ from typing import Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from taskctx_sql.errors import StoreClosedError
+from taskctx_sql.sql import dialect
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
+from taskctx_sql.sql.retrying import deadline
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
-from taskctx_sql.store import finish
 
 T = TypeVar("T")
 
@@ -28,16 +30,17 @@ class PostgresReader:
         """Take the engine; nothing is opened yet."""
         self._idle = [PostgresConnection(engine) for _ in range(CONNECTIONS)]
         self._turn = asyncio.Semaphore(CONNECTIONS)
+        self._address = dialect.mask(str(engine.url))
+        self._closed = False
 
     async def read(self, steps: Steps[T], named: str | None) -> T:
         """See `Reader.read`."""
-        return await finish(self._read(steps, named))
-
-    async def _read(self, steps: Steps[T], named: str | None) -> T:
         async with self._turn:
+            if self._closed:
+                raise StoreClosedError(self._address)
             held = self._idle.pop()
             try:
-                async with held.use() as connection:
+                async with held.use(deadline(), writes=False) as connection:
                     if named is None:
                         return await carry_out_on_asyncpg(steps, connection)
                     async with transaction(connection, named):
@@ -47,8 +50,12 @@ class PostgresReader:
 
     async def close(self) -> None:
         """See `Reader.close`."""
+        self._closed = True
         for _ in range(CONNECTIONS):
             await self._turn.acquire()
+        # Those who waited for a turn are told.
+        for _ in range(CONNECTIONS):
+            self._turn.release()
         for connection in self._idle:
             await connection.close()
 

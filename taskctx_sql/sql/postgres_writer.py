@@ -25,7 +25,7 @@ from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect, tenants
 from taskctx_sql.sql.jobs import Head, Job
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
-from taskctx_sql.sql.retrying import InDoubtError
+from taskctx_sql.sql.retrying import InDoubtError, deadline
 from taskctx_sql.sql.saving import save
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
@@ -134,7 +134,7 @@ class PostgresWriter:
     async def _save_alone(self, job: Job) -> Saved:
         held = PostgresConnection(self._engine)
         try:
-            async with held.use() as connection:
+            async with held.use(deadline(), writes=True) as connection:
                 if _needs_no_question(job):
                     # Somebody else may have had the context locked: here nobody but this save waits for them.
                     heads = await _write_at_once([job], connection, waiting=True)
@@ -158,7 +158,7 @@ class PostgresWriter:
         """
         held = PostgresConnection(self._engine)
         try:
-            async with held.use() as connection:
+            async with held.use(deadline(), writes=True) as connection:
                 return await _in_transaction(steps, connection, named)
         finally:
             await held.close()
@@ -190,7 +190,8 @@ class PostgresWriter:
             self._worker = None
 
     async def _write(self, together: list[_Pending]) -> None:
-        async with self._connection.use() as connection:
+        until = min((pending.deadline for pending in together if pending.deadline is not None), default=None)
+        async with self._connection.use(until, writes=True) as connection:
             heads = await _write_at_once([pending.job for pending in together], connection, waiting=False)
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
@@ -223,7 +224,7 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
     except Exception as error:
         if dialect.is_in_doubt_at_commit(error):
             raise InDoubtError from error
-        if dialect.breaks_connection(error):
+        if dialect.breaks_connection(error) or dialect.waited_for_lock(error):
             raise
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK;")

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from taskctx_sql.errors import (
     NotADatabaseError,
     SaveRefusedError,
+    StoreClosedError,
     StoreFailedError,
     StoreUnavailableError,
     TaskContextError,
@@ -24,6 +27,35 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+
+
+# How much longer than retrying an attempt may take: one that began in time is not cut off at once.
+GRACE: Final = 2.0
+# An attempt that has to wait for its turn still gets so long.
+LEAST: Final = 1.0
+
+# When the attempt that is under way is given up, by `time.monotonic`; None: never.
+_deadline: ContextVar[float | None] = ContextVar("taskctx_deadline", default=None)
+
+
+def deadline() -> float | None:
+    """Return when the call that is under way gives up, by `time.monotonic`, if it does."""
+    return _deadline.get()
+
+
+def seconds_left(until: float | None) -> float | None:
+    """Return how long an attempt may still take."""
+    return None if until is None else max(LEAST, until - time.monotonic())
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Give what is done in the block so long, and a little more; with None as long as it takes."""
+    token = _deadline.set(None if seconds is None else time.monotonic() + seconds + GRACE)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 class InDoubtError(Exception):
@@ -44,15 +76,43 @@ class Retrying:
         self._seconds = seconds
         # Since when nothing worked, if so: an outage is logged once, whoever finds out about it.
         self._away_since: float | None = None
+        self._under_way = 0
+        self._closing = asyncio.Event()
+        self._idle = asyncio.Event()
 
-    async def run(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def close(self) -> None:
+        """Try nothing again, and wait until what is under way has ended."""
+        self._closing.set()
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def run(self, doing: str, work: Callable[[], Awaitable[T]], *, extra: float | None = 0.0) -> T:
         """Do the work, and return what it returns. Its own errors of this library are raised at once.
 
+        Args:
+            doing: What to call it in errors.
+            work: What to do.
+            extra: How many seconds more its attempts may take, for much work; None: as long as they take.
+
         Raises:
+            StoreClosedError: It was closed before the work was done.
             StoreUnavailableError: It failed for as long as is allowed.
             NotADatabaseError: The file is no database.
             StoreFailedError: Trying again would not help.
         """
+        if self._closing.is_set():
+            raise StoreClosedError(self._address)
+        self._under_way += 1
+        try:
+            with within(None if extra is None else self._seconds + extra):
+                return await self._run(doing, work)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _run(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
         started = time.monotonic()
         in_doubt = False
         attempt = 0
@@ -81,14 +141,27 @@ class Retrying:
             waited = time.monotonic() - started
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
             attempt += 1
-            if waited + pause > self._seconds:
+            if waited + pause > self._seconds or (in_doubt and self._closing.is_set()):
                 raise StoreUnavailableError(
                     doing, self._address, waited, dialect.reason(cause), outcome_unknown=in_doubt
                 ) from cause
             if self._away_since is None:
                 self._away_since = started
                 logger.warning("could not %s in %s, trying again: %s", doing, self._address, dialect.reason(cause))
-            await asyncio.sleep(pause)
+            if await self._closes_within(pause):
+                if in_doubt:
+                    raise StoreUnavailableError(
+                        doing, self._address, waited, dialect.reason(cause), outcome_unknown=True
+                    ) from cause
+                raise StoreClosedError(self._address) from cause
+
+    async def _closes_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _note_success(self) -> None:
         if self._away_since is not None:

@@ -24,11 +24,13 @@ class SqliteReader:
 
     Args:
         path: The database file.
+        lock_seconds: How long to wait for a lock.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock_seconds: float | None = None) -> None:
         """Take the file; nothing is opened yet."""
         self._path = path
+        self._lock_seconds = lock_seconds
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[tuple[Steps[Any], Answer[Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -44,7 +46,8 @@ class SqliteReader:
                 self._threads[-1].start()
             answer: Answer[T] = Answer(self._loop)
             self._queue.put((steps, answer))
-            return await answer.wait()
+            # Given up at once when it is cancelled; the thread reads to the end, and nobody hears of it.
+            return await answer.wait(to_the_end=False)
         finally:
             self._under_way -= 1
 
@@ -78,7 +81,7 @@ class SqliteReader:
                 if connection is None:
                     # Before it is opened: what is written meanwhile is seen by the next read.
                     unchanging = read_only.state(self._path)
-                    connection, identity = dialect.connect_sqlite(self._path), now
+                    connection, identity = dialect.connect_sqlite(self._path, self._lock_seconds), now
                 connection.execute("BEGIN")
                 result = carry_out_on_sqlite(steps, connection)
                 connection.execute("COMMIT")

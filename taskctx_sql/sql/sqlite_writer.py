@@ -32,12 +32,14 @@ class SqliteWriter:
     Args:
         path: The database file.
         address: What to call it in errors.
+        lock_seconds: How long to wait for a lock.
     """
 
-    def __init__(self, path: str, address: str) -> None:
+    def __init__(self, path: str, address: str, lock_seconds: float | None = None) -> None:
         """Take the file; nothing is opened yet."""
         self._path = path
         self._address = address
+        self._lock_seconds = lock_seconds
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MAX_WAITING)
@@ -81,7 +83,7 @@ class SqliteWriter:
             answers: Sequence[Saved | BaseException]
             try:
                 if connection is None:
-                    connection = dialect.connect_sqlite(self._path)
+                    connection = dialect.connect_sqlite(self._path, self._lock_seconds)
                     self._identity = dialect.file_identity(self._path)
                 answers = self._save(connection, together)
             except Exception as error:
@@ -122,7 +124,7 @@ class SqliteWriter:
             waiting.append(pending)
 
     def _save(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
-        connection.execute("BEGIN IMMEDIATE")
+        self._begin(connection)
         try:
             return self._commit(connection, together)
         except Exception as error:
@@ -135,12 +137,29 @@ class SqliteWriter:
 
     def _save_alone(self, connection: sqlite3.Connection, pending: _Pending) -> Saved | BaseException:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             return self._commit(connection, [pending])[0]
         except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             return error
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock. Before it is waited for, the group before gets its answers: it is on the disk."""
+        if self._told_later is None:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
+                raise
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(dialect.busy_seconds(self._lock_seconds) * 1000)}")
+        self._tell()
+        connection.execute("BEGIN IMMEDIATE")
 
     def _commit(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
         answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)

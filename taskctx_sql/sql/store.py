@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import uuid
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -30,18 +31,24 @@ from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.listening import listening, notify
 from taskctx_sql.sql.replica import NEVER, Replica, replica_of
-from taskctx_sql.sql.retrying import InDoubtError, Retrying
+from taskctx_sql.sql.retrying import InDoubtError, Retrying, deadline, seconds_left, within
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.schema import check, has_tables, upgrade
 from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.sql.steps import Steps, carry_out
 from taskctx_sql.sql.together import Reader, Writer
-from taskctx_sql.store import Feature, check_watch, finish
+from taskctx_sql.store import Feature, check_watch, end_at_once, finish
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_RETRY_SECONDS: Final = 15.0
+# A large save is given up for silence only after this; it is some ten times slower than any that was measured.
+UPDATES_A_SECOND: Final = 1_000
+# How long a connection has for saying goodbye when the store is closed.
+GOODBYE_SECONDS: Final = 1.0
 
 
 class SqlStore:
@@ -81,10 +88,12 @@ class SqlStore:
         self._engine_name = engine.dialect.name
         self._schema = schema
         self._strict = strict
+        self._retry_seconds = retry_seconds
         self._retrying = Retrying(self.address, retry_seconds)
         self._owns_engine = owns_engine
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closed = False
+        self._closing: asyncio.Future[None] | None = None
         # Whether this account sees only the user that a transaction names. Opening finds out.
         self._row_level_security = False
         sqlite = dialect.is_sqlite(engine)
@@ -96,7 +105,10 @@ class SqlStore:
         self._write_on_postgres: Callable[[Steps[Any], str | None], Awaitable[Any]] | None = None
         if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
             path = str(engine.url.database)
-            self._writer, self._reader = SqliteWriter(path, self.address), SqliteReader(path)
+            self._writer, self._reader = (
+                SqliteWriter(path, self.address, retry_seconds),
+                SqliteReader(path, retry_seconds),
+            )
         elif owns_engine and not sqlite and schema is None and not transaction_pooling:
             # Here, since the driver need not be installed.
             from taskctx_sql.sql.postgres_reader import PostgresReader
@@ -108,7 +120,7 @@ class SqlStore:
         self._replica = replica
         self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
         # On SQLite the file itself tells.
-        self._telling = None if sqlite else Telling(lambda payload: self._read(notify(payload), None))
+        self._telling = None if sqlite else Telling(self._notify)
 
     @property
     def engine_name(self) -> str:
@@ -139,7 +151,7 @@ class SqlStore:
         if isinstance(database, str):
             url = dialect.parse_url(database)
             transaction_pooling = transaction_pooling or dialect.is_pooled(url)
-            engine = dialect.create_engine(url, transaction_pooling=transaction_pooling)
+            engine = dialect.create_engine(url, transaction_pooling=transaction_pooling, lock_seconds=retry_seconds)
         else:
             engine = database
             engines.check_pool(engine)
@@ -194,14 +206,16 @@ class SqlStore:
         if delta.sent.encoded is None:
             delta.sent.encoded = await encode(delta, strict=self._strict)
         job = Job(delta, delta.sent.encoded, strict=self._strict, named=named)
+        # Of a large save, the rows themselves take their time.
+        extra = len(delta.updates) / UPDATES_A_SECOND
         if self._replica is not None:
             # Even if nobody hears that it was written.
             self._replica.note(delta.key, job.base.revision + job.step)
         if self._writer is not None:
             writer = self._writer
-            saved = await self._retrying.run("save", lambda: writer.save(job))
+            saved = await self._retrying.run("save", lambda: writer.save(job), extra=extra)
         else:
-            saved = await self._do("save", lambda: self._save(job))
+            saved = await self._do("save", lambda: self._save(job), extra=extra)
         if self._replica is not None:
             self._replica.note(delta.key, saved.revision)
         if delta.updates:
@@ -298,9 +312,9 @@ class SqlStore:
                 return await ask(connection)
 
         if self._replica is None or not may_lag:
-            return await self._do("query", work)
+            return await self._do("query", work, reads=True, extra=None)
         self._check_use()
-        return await self._replica.query(ask, named, lambda: self._do("query", work))
+        return await self._replica.query(ask, named, lambda: self._do("query", work, reads=True, extra=None))
 
     async def read(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
         """Carry out steps that only read, on what was committed; again while the database is away.
@@ -313,7 +327,8 @@ class SqlStore:
         Raises:
             RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
-        return await self._do_read(doing, steps, user_id)
+        # A report, say: it may take its time.
+        return await self._do_read(doing, steps, user_id, extra=None)
 
     async def write(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
         """Carry out steps in one transaction; again while the database is away, so twice must do no harm.
@@ -327,25 +342,41 @@ class SqlStore:
             RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
         named = self._named(doing, user_id)
-        return await self._do(doing, lambda: self._write(steps(), named))
+        return await self._do(doing, lambda: self._write(steps(), named), extra=None)
 
     async def close(self) -> None:
-        """See `Store.close`. An engine that the caller made stays open."""
-        if self._closed:
-            return
-        self._check_home()
-        self._closed = True
-        await self._hints.close()
-        if self._telling is not None:
-            await self._telling.close()
-        if self._writer is not None:
-            await self._writer.close()
-        if self._reader is not None:
-            await self._reader.close()
-        if self._replica is not None:
-            await self._replica.close()
-        if self._owns_engine:
-            await self._engine.dispose()
+        """See `Store.close`. An engine that the caller made stays open.
+
+        What is under way is finished, and not tried again. Whoever is cancelled, or closes a second time, waits too.
+        """
+        if self._closing is None:
+            self._check_home()
+            self._closed = True
+            self._closing = asyncio.ensure_future(self._close())
+        if not self._closing.done():
+            await finish(self._closing)
+
+    async def _close(self) -> None:
+        # The last is closed first, and one that fails keeps no other open.
+        async with AsyncExitStack() as parts:
+            if self._owns_engine:
+                parts.push_async_callback(self._dispose)
+            for part in (self._replica, self._reader, self._writer, self._telling):
+                if part is not None:
+                    parts.push_async_callback(part.close)
+            parts.push_async_callback(self._retrying.close)
+            parts.push_async_callback(self._hints.close)
+
+    async def _dispose(self) -> None:
+        left = True
+        while left:
+            try:
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._engine.dispose()
+                left = False
+            except TimeoutError:
+                # The one that got no answer is closed now, and the next one's turn comes.
+                logger.warning("%s did not answer when a connection was closed", self.address)
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and self._owns_engine:
@@ -375,6 +406,10 @@ class SqlStore:
         async with self._transaction(named, write=True) as connection:
             return await carry_out(steps, connection)
 
+    async def _notify(self, payload: str) -> None:
+        with within(self._retry_seconds):
+            await self._read(notify(payload), None)
+
     def _tell(self, context_id: str) -> None:
         """Tell those who watch a context that it has grown, here and elsewhere."""
         self._hints.give([context_id])
@@ -395,9 +430,11 @@ class SqlStore:
     async def _transaction(self, named: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
         turn = self._turns.write if write else self._turns.read
         committing = False
+        # SQLite itself limits how long it waits, and its driver cannot be interrupted.
+        limit = asyncio.timeout(None if self._engine_name == "sqlite" else seconds_left(deadline()))
         async with turn or nullcontext():
             try:
-                async with dialect.transaction(self._engine, write=write) as connection:
+                async with limit, dialect.transaction(self._engine, write=write) as connection:
                     try:
                         if named is not None:
                             await tenants.name(connection, named)
@@ -407,21 +444,30 @@ class SqlStore:
                         raise
                     committing = write
             except Exception as error:
-                if committing and dialect.is_in_doubt_at_commit(error):
-                    raise InDoubtError from error
+                cause = TimeoutError("the server did not answer in time") if limit.expired() else error
+                if committing and dialect.is_in_doubt_at_commit(cause):
+                    raise InDoubtError from cause
+                if cause is not error:
+                    raise cause from error
                 raise
 
-    async def _do(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def _do(
+        self, doing: str, work: Callable[[], Awaitable[T]], *, reads: bool = False, extra: float | None = 0.0
+    ) -> T:
         """Do the work, again while the database is away, for as long as is allowed; then let a cancellation go on."""
         self._check_use()
-        return await finish(self._retrying.run(doing, work))
+        run = self._retrying.run(doing, work, extra=extra)
+        # A driver of SQLite that is interrupted leaves its thread with a statement.
+        return await (end_at_once(run) if reads and self._engine_name != "sqlite" else finish(run))
 
-    async def _do_read(self, doing: str, steps: Callable[[], Steps[T]], user_id: str | None) -> T:
+    async def _do_read(
+        self, doing: str, steps: Callable[[], Steps[T]], user_id: str | None, *, extra: float | None = 0.0
+    ) -> T:
         named = self._named(doing, user_id)
         if self._reader is not None:
             self._check_use()
-            return await self._retrying.run(doing, lambda: self._read(steps(), named))
-        return await self._do(doing, lambda: self._read(steps(), named))
+            return await self._retrying.run(doing, lambda: self._read(steps(), named), extra=extra)
+        return await self._do(doing, lambda: self._read(steps(), named), reads=True, extra=extra)
 
     async def _read_part(self, key: ContextKey, steps: Callable[[], Steps[T]]) -> T:
         if self._replica is None:

@@ -8,6 +8,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from taskctx_sql.records import Saved
 from taskctx_sql.sql.jobs import Job
+from taskctx_sql.sql.retrying import deadline
 from taskctx_sql.sql.steps import Steps
 from taskctx_sql.store import until_done
 
@@ -40,7 +41,7 @@ class Writer(Protocol):
 
 
 class Reader(Protocol):
-    """A short way for reads. What is under way it finishes, whoever is cancelled."""
+    """A short way for reads. One that is cancelled is given up at once, and leaves nothing behind."""
 
     async def read(self, steps: Steps[T], named: str | None) -> T:
         """Carry out steps that only read, and return what they return.
@@ -72,12 +73,16 @@ class Answer(Generic[T]):
         self._future: asyncio.Future[T] = loop.create_future()
         self._given = False
 
-    async def wait(self) -> T:
-        """Wait for it. A cancellation goes on when it was given: what it is the answer to, is under way."""
+    async def wait(self, *, to_the_end: bool = True) -> T:
+        """Wait for it. A cancellation goes on when it was given: what it is the answer to, is under way.
+
+        Args:
+            to_the_end: Whether it matters what comes of it.
+        """
         try:
             return await self._future
         except asyncio.CancelledError:
-            if not self._given:
+            if to_the_end and not self._given:
                 # The cancellation took the future with it.
                 self._future = self._loop.create_future()
                 await until_done(self._future)
@@ -100,12 +105,13 @@ class Answer(Generic[T]):
 class Pending(Answer[T]):
     """The answer to a save that was accepted."""
 
-    __slots__ = ("job",)
+    __slots__ = ("deadline", "job")
 
     def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
         """Take the save."""
         super().__init__(loop)
         self.job = job
+        self.deadline = deadline()
 
 
 def take_together(waiting: deque[Pending[T]]) -> list[Pending[T]]:
