@@ -211,6 +211,17 @@ class WrongEventLoopError(StoreError):
         self.address = address
 
 
+class AsyncioNeededError(StoreError):
+    """It was awaited where no asyncio event loop runs, such as under trio."""
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(
+            f"could not {doing}: no asyncio event loop runs here, as under trio. "
+            "Run it under asyncio, or use `with open_store(...)` and blocking() in a thread of its own"
+        )
+        self.doing = doing
+
+
 class ContextExistsError(StoreError):
     """A context that was to be made is there already. Nothing was changed."""
 
@@ -385,6 +396,17 @@ class ForeignSchemaError(SchemaError):
             "this library. Use another database, or on Postgres another schema="
         )
         self.address, self.tables = address, tables
+
+
+class UnsupportedEncodingError(SchemaError):
+    """The database was made with a character set that has no sign for most texts. Nothing was changed."""
+
+    def __init__(self, address: str, found: str) -> None:
+        super().__init__(
+            f"{address} has the character set {found}, which cannot hold every text: "
+            "make a database with UTF8, on Postgres with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+        self.address, self.found = address, found
 
 
 class NotADatabaseError(SchemaError):

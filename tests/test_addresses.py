@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import traceback
+import uuid
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import TaskContext, current, open_store, settings, upgrade
 from taskctx_sql.addresses import file_address, json_folder, missing_file
 from taskctx_sql.doctor import examine
-from taskctx_sql.errors import InvalidAddressError, TaskContextError
+from taskctx_sql.errors import AsyncioNeededError, InvalidAddressError, TaskContextError, UnsupportedEncodingError
 from taskctx_sql.sql import dialect
 
 SECRET = "0penSesame"
@@ -166,3 +171,39 @@ async def test_a_shared_database_in_memory_opens() -> None:
             await context.save()
             await context.load()
             assert [update.data for update in context.context_history] == ["kept"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_text_is_refused_when_it_is_upgraded(
+    encoding: str, postgres_server: str
+) -> None:
+    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+    engine = create_async_engine(dialect.parse_url(postgres_server), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        await connection.exec_driver_sql(made)
+    url = sa.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    with pytest.raises(UnsupportedEncodingError, match=f"character set {encoding}.*ENCODING 'UTF8'"):
+        await upgrade(url)
+    assert await current(url) is None
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    await engine.dispose()
+
+
+async def test_so_is_a_sqlite_file_in_utf_16(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(UnsupportedEncodingError, match="UTF-16"):
+        await upgrade(f"sqlite:///{tmp_path}/x.db")
+
+
+@pytest.mark.parametrize("use", [open_store, upgrade, current])
+def test_another_event_loop_than_asyncios_is_told_what_is_needed(use: Any, database_url: str) -> None:
+    # As another library's loop would: it sends into the coroutine where no loop of asyncio runs.
+    if database_url.startswith("sqlite:"):
+        Path(database_url.removeprefix("sqlite:///")).touch()
+    waiting = use(database_url).__await__()
+    with pytest.raises(AsyncioNeededError, match="asyncio"):
+        next(waiting)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import (
+    AsyncioNeededError,
     ForeignSchemaError,
     InvalidAddressError,
     NotADatabaseError,
@@ -21,6 +22,7 @@ from taskctx_sql.errors import (
     SchemaTooOldError,
     StoreFailedError,
     TaskContextError,
+    UnsupportedEncodingError,
 )
 from taskctx_sql.sql import citus, dialect, engines, tables, tenants
 from taskctx_sql.sql.retrying import Retrying
@@ -91,6 +93,7 @@ async def upgrade(
         RowLevelSecurityUnavailableError: The database cannot have it; nothing was changed.
         SchemaTooNewError: The database was upgraded by a newer version of the library.
         ForeignSchemaError: Tables with our names are there that this library did not make.
+        UnsupportedEncodingError: The database's character set cannot hold every text.
         StoreFailedError: The database failed, or refused.
     """
     await _migrate(database, "upgrade", revision, schema, row_level_security)
@@ -160,6 +163,8 @@ def run_migrations(
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
         connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
     _refuse_foreign(connection, schema)
+    if found_revision(connection, schema) != head():
+        _check_encoding(connection)
     citus.prepare(connection)
     was_on = tenants.is_on(connection, schema)
     configure(
@@ -259,6 +264,7 @@ def _config() -> Config:
 
 async def on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
     """Do something on a connection to a database; its failures become the library's errors."""
+    _check_loop(doing)
     async with _connected(database) as connection:
         address = dialect.mask(str(connection.engine.url))
         try:
@@ -269,6 +275,25 @@ async def on_connection(database: Database, doing: str, work: Callable[[sa.Conne
             if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
                 raise NotADatabaseError(address) from error
             raise StoreFailedError(doing, address, dialect.reason(error)) from error
+
+
+def _check_loop(doing: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise AsyncioNeededError(doing) from None
+
+
+def _check_encoding(connection: sa.Connection) -> None:
+    """See that the database can hold every text.
+
+    Raises:
+        UnsupportedEncodingError: It cannot.
+    """
+    question = "PRAGMA encoding" if dialect.is_sqlite(connection) else "SHOW server_encoding"
+    found = str(connection.exec_driver_sql(question).scalar())
+    if found.upper().replace("-", "") != "UTF8":
+        raise UnsupportedEncodingError(dialect.mask(str(connection.engine.url)), found)
 
 
 @asynccontextmanager
