@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -67,6 +68,7 @@ def register(main: click.Group) -> None:
 @limit_option
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots, for a browser.")
+@click.option("--replace", is_flag=True, help="Replace the page that FILE is, if there is one.")
 @json_option
 @asynchronous
 async def report(
@@ -74,6 +76,7 @@ async def report(
     database_url: str | None,
     schema: str | None,
     html: Path | None,
+    replace: bool,
     form: str,
     as_json: bool,
     **filters: Any,
@@ -91,12 +94,14 @@ async def report(
 
     if (name is None) == (html is None):
         raise click.UsageError(f"name one report ({', '.join(REPORTS)}), or use --html FILE")
+    if html is not None and not replace:
+        _refuse_to_overwrite(html)
     async with _database(database_url, schema) as store:
         if html is not None:
             from taskctx_sql import report_page
 
             page = report_page.render(await report_page.collect(store, _asked(filters)))
-            await asyncio.to_thread(html.write_text, page, encoding="utf-8")
+            await asyncio.to_thread(_write_page, html, page, replace=replace)
             _say({"html": str(html)}, f"Wrote {html}", as_json)
             return
         assert name is not None
@@ -266,6 +271,20 @@ async def _database(database_url: str | None, schema: str | None) -> AsyncIterat
                 f"{store.address} is a folder of JSON files, and SQL answers this: name a database with --database-url"
             )
         yield store
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    if os.path.lexists(path):
+        raise click.ClickException(f"{path} is there already: name another file, or use --replace")
+
+
+def _write_page(path: Path, page: str, *, replace: bool) -> None:
+    """Write a page that its owner alone can read; in the place of a link, not through it."""
+    written = path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp") if replace else path
+    with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(page)
+    if replace:
+        written.replace(path)
 
 
 def _asked(filters: dict[str, Any]) -> Filters:

@@ -205,3 +205,35 @@ def test_output_of_a_small_character_set_has_replacements(encoding: str, tmp_pat
         )
         assert done.returncode == 0
         assert b"Traceback" not in done.stderr
+
+
+def test_a_page_is_its_owners_and_replaces_nothing_unasked(strange: str, tmp_path: Path) -> None:
+    page, link, precious = tmp_path / "page.html", tmp_path / "link.html", tmp_path / "precious"
+    precious.write_text("precious")
+    link.symlink_to(precious)
+    mask = os.umask(0o022)
+    try:
+        assert run("report", "--html", page, "--database-url", strange).exit_code == 0
+        assert page.stat().st_mode & 0o777 == 0o600
+        for there in (page, link):
+            done = run("report", "--html", there, "--database-url", strange)
+            assert done.exit_code == 1
+            assert "--replace" in done.output
+        page.chmod(0o644)
+        for there in (page, link):
+            assert run("report", "--html", there, "--replace", "--database-url", strange).exit_code == 0
+            assert there.stat().st_mode & 0o777 == 0o600
+            assert there.read_text(encoding="utf-8").startswith("<!")
+    finally:
+        os.umask(mask)
+    assert precious.read_text() == "precious"
+
+
+async def test_a_database_made_through_a_link_is_its_owners(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    mask = os.umask(0o022)
+    try:
+        async with open_store(f"sqlite:///{tmp_path}/link.db"):
+            assert (tmp_path / "real.db").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(mask)

@@ -41,7 +41,7 @@ def told(database_url: str, user: str) -> str:
 
 
 def page_of(url: str, user: str, *more: str) -> str:
-    done = taskctx("report", "--html", "page.html", "--user", user, "--database-url", url, *more)
+    done = taskctx("report", "--html", "page.html", "--replace", "--user", user, "--database-url", url, *more)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return Path("page.html").read_text(encoding="utf-8")
 

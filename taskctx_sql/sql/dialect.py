@@ -227,6 +227,8 @@ _making: Final = threading.Lock()
 
 
 def _make_private(path: Path) -> None:
+    # Through a link: what it names is made, and would not be private otherwise.
+    path = Path(os.path.realpath(path))
     # Never opened under its own name: closing a descriptor of a file drops all locks that the process has on it,
     # those of its other connections included, and then another process may take the log away under them.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
