@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from taskctx_sql import settings
+from taskctx_sql import codec, settings
 from taskctx_sql.context import Clock, MemoryContext
 from taskctx_sql.errors import (
     InvalidContextError,
@@ -32,7 +32,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.opening import open_store
 from taskctx_sql.optimize import updates_until
-from taskctx_sql.records import ContextUpdate, Delta, Run
+from taskctx_sql.records import ContextUpdate, Delta, MappingChange, Run
 from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
 from taskctx_sql.store import Feature, Store
@@ -211,9 +211,11 @@ class StoredContext(MemoryContext):
             # Nothing is to be made where nothing was: what follows is another run's, with saves of its own.
             self._run = None if self._run is None else replace(self._run, run_id=str(uuid.uuid4()), saves=0)
         else:
-            # An empty save of the same identity: whichever of the two comes second writes nothing.
-            with contextlib.suppress(LostContextError):
-                await store.save(Delta(delta.key, delta.run, delta.base, delta.at))
+            # A save of the same identity that changes nothing, and yet makes a revision: whichever of the two comes
+            # second, even much later, writes nothing.
+            same = MappingChange(codec.decode(self._metadata_text), {}, ())
+            with contextlib.suppress(StaleContextError, LostContextError):
+                await store.save(Delta(delta.key, delta.run, delta.base, delta.at, metadata=same))
             self._count(delta.run)
         self._abandon(handout)
 

@@ -206,6 +206,29 @@ async def test_after_discarding_a_save_in_doubt_the_next_save_is_not_taken_for_i
         await expect_reload(store, context)
 
 
+async def test_a_copy_of_a_discarded_save_that_arrives_late_writes_nothing(store: Store, user: str) -> None:
+    faulty, context, _ = await in_state(store, user, "in doubt, not written")
+    await context.discard()
+    await store.save(faulty.deltas[1])
+    assert await stored(store, context.key) == ["first"]
+
+
+@pytest.mark.parametrize("fault", ["lost before", "lost after"])
+async def test_an_edit_on_its_way_or_in_doubt_counts_as_unsaved(store: Store, user: str, fault: str) -> None:
+    faulty, context, _ = await in_state(store, user, "clean")
+    context.context_history[0].data = "edited"
+    faulty.faults = [fault]
+    saving = asyncio.ensure_future(context.save())
+    await asyncio.sleep(0)
+    assert context.has_unsaved_changes
+    with pytest.raises(StoreFailedError):
+        await saving
+    assert context.has_unsaved_changes
+    await context.save()
+    assert not context.has_unsaved_changes
+    assert await stored(store, context.key) == ["edited"]
+
+
 async def test_discarding_a_first_save_in_doubt_makes_nothing(store: Store, user: str) -> None:
     faulty = FaultyStore(store)
     context = TaskContext({"user_id": user, "chat_id": "c1", "metadata": {"a": 1}}, store=faulty)
