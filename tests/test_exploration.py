@@ -14,7 +14,7 @@ from tests.chaos.explore.known import is_left_out
 from tests.chaos.explore.places import KINDS, Place
 
 # A run on a folder costs a few hundredths of a second, one on Postgres some tenths.
-RUNS = {"json": 120, "sqlite": 60, "postgres": 20, "sqlite-engine": 20, "postgres-engine": 12}
+RUNS = {"json": 120, "sqlite": 48, "postgres": 16, "sqlite-engine": 20, "postgres-engine": 10}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -64,7 +64,7 @@ async def enter_and_leave(run: Run) -> None:
 
 
 async def optimize(run: Run) -> None:
-    await run.until_saved()
+    await run.settle()
     before = dict(run.model.present)
     if run.context.optimize_context(60):
         run.model.removed(items_of(run.context, run.model.features))
@@ -73,7 +73,7 @@ async def optimize(run: Run) -> None:
 
 
 async def truncate(run: Run) -> None:
-    await run.until_saved()
+    await run.settle()
     history = run.context.context_history
     if len(history) < 2:
         return
@@ -99,7 +99,7 @@ async def _operated(run: Run, before: State, after: State) -> None:
 
 
 async def look(run: Run) -> None:
-    await run.until_saved()
+    await run.settle()
     if not run.model.past:
         return
     revision = sorted(run.model.past)[len(run.model.past) // 2]
@@ -117,7 +117,7 @@ async def look(run: Run) -> None:
 
 
 async def restore(run: Run) -> None:
-    await run.until_saved()
+    await run.settle()
     if not run.model.past:
         return
     revision = sorted(run.model.past)[len(run.model.past) // 2]
@@ -133,7 +133,7 @@ async def restore(run: Run) -> None:
 
 
 async def undo(run: Run) -> None:
-    await run.until_saved()
+    await run.settle()
     if not run.model.operations:
         return
     before, after = dict(run.model.present), run.model.taken_back()
@@ -165,7 +165,7 @@ async def _count(run: Run, operation: str) -> None:
 
 
 async def fork(run: Run) -> None:
-    await run.until_saved()
+    await run.settle()
     chat = f"{run.chat}-fork-{run.model.new_mark()}"
     expected = dict(run.model.present)
     try:
@@ -174,6 +174,9 @@ async def fork(run: Run) -> None:
         # It was done, and nobody heard of it.
         if not isinstance(error.__cause__, ContextExistsError) or not run.points.fired:
             raise
+    if run.refused:
+        # What was added before the call began was saved first.
+        expected = dict(run.model.present)
     copied = ours(items_of(await run.fresh(chat=chat), run.model.features))
     if copied != expected and not run.model.gone:
         run.wrong(f"the fork has {copied}, and the context had {expected}")

@@ -158,7 +158,7 @@ class Run:
                     raise WrongError(f"StoreClosedError, and nobody closed it: {error}") from error
                 raise HasEndedError from error
             except NOT_THERE_ANY_MORE as error:
-                if not (self.model.gone or self.model.pruned):
+                if not (self.is_deleted or self.model.pruned):
                     raise WrongError(f"refused: {type(error).__name__}: {error}") from error
                 raise
             except AFTER_A_FAILURE as error:
@@ -176,6 +176,15 @@ class Run:
         await self.until_done(self.context.save)
         self.model.acknowledged = dict(self.model.present)
         self.is_settled = True
+
+    async def settle(self) -> None:
+        """Save until nothing is unsaved, before an operation."""
+        for _ in range(ATTEMPTS):
+            await self.until_saved()
+            if not self.context.has_unsaved_changes:
+                break
+        self.meanwhile.clear()
+        self.refused = self.is_edited = False
 
     async def save(self) -> None:
         """Save, as patiently as this program does."""
