@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -14,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from taskctx_sql import ContextKey, SqlStore, current, downgrade, open_store, row_level_security, upgrade
+from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, open_store, row_level_security, upgrade
 from taskctx_sql.cli import main
 from taskctx_sql.doctor import examine
 from taskctx_sql.errors import RowLevelSecurityUnavailableError, StoreFailedError
@@ -229,3 +230,26 @@ async def test_the_doctor_tells(url: str, application: str) -> None:
     assert "not for taskctx_files, taskctx_report_users" in found.message
     await upgrade(url)
     assert [found.level for found in await told(url)] == ["ok"]
+
+
+async def test_the_activity_of_the_server_does_not_show_whom_a_statement_names(
+    tenant_url: str, tenant_store: SqlStore, user: str
+) -> None:
+    engine = dialect.create_engine(dialect.parse_url(tenant_url))
+    mine = ContextKey(f"someone-{user}", "c")
+    saving = TaskContext({"user_id": mine.user_id, "chat_id": mine.chat_id}, store=tenant_store)
+    seen: list[str] = []
+    async with engine.connect() as spy:
+        for number in range(10):
+            saving.add_context_update("message", number)
+            task = asyncio.ensure_future(saving.save())
+            while not task.done():
+                await spy.rollback()
+                activity = "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+                seen += (await spy.exec_driver_sql(activity)).scalars().all()
+            await task
+            await saving.load()
+    await engine.dispose()
+    assert any("taskctx" in query for query in seen)
+    secret = (mine.user_id, mine.user_id.encode().hex())
+    assert not [query for query in seen if any(part in query for part in secret)]

@@ -29,7 +29,9 @@ async def transaction(connection: asyncpg.Connection, named: str | None) -> Asyn
         Exception: What the driver raises. The transaction is left as it is, so the connection is to be thrown away.
         TaskContextError: What the work raises; it was rolled back.
     """
-    await connection.execute("BEGIN;" if named is None else f"BEGIN; {tenants.naming(named)}")
+    await connection.execute("BEGIN;")
+    if named is not None:
+        await tenants.name_on(connection, named)
     try:
         yield
     except TaskContextError:

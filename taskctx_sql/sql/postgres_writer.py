@@ -216,7 +216,7 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
         async with transaction(connection, first):
             for named, of_user in groupby(jobs, lambda job: job.named or first):
                 if named != first:
-                    await connection.execute(tenants.naming(named))
+                    await tenants.name_on(connection, named)
                 heads |= await _send(list(of_user), connection, waiting=waiting)
         return heads
     except InDoubtError:

@@ -6,13 +6,16 @@ later upgrade gives them to the tables that it adds. docs/tenants.md says what i
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskctx_sql.errors import InvalidIdError, RowLevelSecurityUnavailableError
 from taskctx_sql.sql import dialect, tables, views
+
+if TYPE_CHECKING:
+    import asyncpg
 
 SETTING: Final = "taskctx.user_id"
 _POLICY: Final = "taskctx_tenant"
@@ -48,10 +51,12 @@ async def name(connection: AsyncConnection, user_id: str) -> None:
     await connection.execute(sa.select(sa.func.set_config(SETTING, user_id, True)))
 
 
-def naming(user_id: str) -> str:
-    """Return the statement that does it, without parameters, so that it can share a round trip with others."""
-    # As hexadecimal digits: there is nothing in them to quote.
-    return f"SELECT set_config('{SETTING}', convert_from(decode('{user_id.encode().hex()}', 'hex'), 'UTF8'), true);"
+async def name_on(connection: asyncpg.Connection, user_id: str) -> None:
+    """Do it on a connection of the driver's own.
+
+    As a parameter: accounts of the same role see each other's statements in ``pg_stat_activity``.
+    """
+    await connection.execute("SELECT set_config($1, $2, true)", SETTING, user_id)
 
 
 # Whether it is on.
