@@ -18,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from taskctx_sql import (
     ContextKey,
@@ -40,6 +40,7 @@ from taskctx_sql.errors import (
     SchemaTooNewError,
     SchemaTooOldError,
     StoreFailedError,
+    StoreUnavailableError,
 )
 from taskctx_sql.sql import dialect, rows, schema, tables
 from tests.conftest import ENGINES
@@ -477,3 +478,68 @@ async def test_an_upgrade_that_is_cancelled_while_it_waits_keeps_nobody_waiting(
     await asyncio.wait(upgrades)
     await asyncio.wait_for(upgrade(urls[1]), 30)
     assert [await current(url) for url in (urls[0], urls[1], urls[-1])] == [schema.head()] * 3
+
+
+async def _in_transaction(url: str, statement: str) -> tuple[AsyncEngine, AsyncConnection]:
+    """Leave a stranger's transaction open, in which a statement was executed."""
+    engine = create_async_engine(dialect.parse_url(url))
+    connection = await engine.connect()
+    await connection.execute(sa.text(statement))
+    return engine, connection
+
+
+@pytest.mark.parametrize("how", ["address", "engine"])
+async def test_a_schema_change_behind_a_long_reader_lets_savers_and_readers_through(
+    how: str, empty_postgres_url: str, user: str
+) -> None:
+    await upgrade(empty_postgres_url)
+    async with open_store(empty_postgres_url, retry_seconds=10) as store:
+        await store.save(new_delta(ContextKey(user, "before"), "x"))
+        reading, reader = await _in_transaction(empty_postgres_url, "SELECT count(*) FROM taskctx_updates")
+        own = create_async_engine(dialect.parse_url(empty_postgres_url))
+        change = asyncio.create_task(upgrade(own if how == "engine" else empty_postgres_url, row_level_security=True))
+        await asyncio.sleep(0.5)
+        for number in range(3):
+            async with asyncio.timeout(schema.LOCK_SECONDS + 3):
+                await store.save(new_delta(ContextKey(user, f"c{number}"), "x"))
+                assert await stored(store, ContextKey(user, "before")) == ["x"]
+        assert not change.done()
+        await reader.close()
+        await asyncio.wait_for(change, 20)
+    assert await schema.row_level_security(empty_postgres_url)
+    await reading.dispose()
+    await own.dispose()
+
+
+async def test_a_lock_on_upgrades_that_somebody_keeps_is_named(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "UPGRADE_SECONDS", 2.0)
+    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({dialect.UPGRADE_LOCK})")
+    with pytest.raises(StoreUnavailableError, match="pg_locks"):
+        await asyncio.wait_for(upgrade(empty_postgres_url), 15)
+    await keeper.close()
+    await upgrade(empty_postgres_url)
+    assert await current(empty_postgres_url) == schema.head()
+    await keeping.dispose()
+
+
+async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_url: str) -> None:
+    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({dialect.UPGRADE_LOCK})")
+    change = asyncio.create_task(upgrade(empty_postgres_url))
+    await asyncio.sleep(0.5)
+    change.cancel()
+    await asyncio.wait([change], timeout=5)
+    assert change.cancelled()
+    await keeper.close()
+    await asyncio.wait_for(upgrade(empty_postgres_url), 20)
+    await keeping.dispose()
+
+
+async def test_a_transaction_of_the_callers_waits_as_he_says(empty_postgres_url: str) -> None:
+    engine = create_async_engine(dialect.parse_url(empty_postgres_url))
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("SET LOCAL lock_timeout = '7s'")
+        await upgrade(connection)
+        assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar() == "7s"
+    await engine.dispose()

@@ -42,6 +42,8 @@ UPGRADE_LOCK: Final = 0x7461736B637478
 
 # An option of an engine: its connections are to have this isolation while we use them.
 READ_COMMITTED: Final = "taskctx_read_committed"
+# An option of a connection: how long the changes of a schema wait for a lock at a time.
+LOCK_SECONDS: Final = "taskctx_lock_seconds"
 
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
@@ -299,6 +301,13 @@ async def _begin_sqlite(connection: AsyncConnection, statement: str) -> None:
     # Somebody's own engine may have listeners that begin by themselves.
     if driver is not None and not driver.in_transaction:
         await connection.exec_driver_sql(statement)
+
+
+def limit_locks(connection: sa.Connection) -> None:
+    """In a transaction of Postgres that is open already, wait for each lock no longer than the connection's option."""
+    seconds = connection.get_execution_options().get(LOCK_SECONDS)
+    if seconds is not None and not is_sqlite(connection):
+        connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{int(seconds * 1000)}ms", True)))
 
 
 def begin_write(connection: sa.Connection) -> None:

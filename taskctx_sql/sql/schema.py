@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -21,6 +23,7 @@ from taskctx_sql.errors import (
     SchemaTooNewError,
     SchemaTooOldError,
     StoreFailedError,
+    StoreUnavailableError,
     TaskContextError,
     UnsupportedEncodingError,
 )
@@ -32,7 +35,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS: Final = 15.0
+# How long a schema change waits for a lock at a time: so long those wait who come after it.
+LOCK_SECONDS: Final = 2.0
+LOCK_PAUSE: Final = 1.0
+# How long it tries: another upgrade may be long, and an application's account can hold the lock on upgrades for ever.
+UPGRADE_SECONDS: Final = 600.0
+_WHO_HOLDS: Final = "`SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid)` says who holds the locks"
 # How often an upgrade looks whether the one before it, in this process, is through.
 ALEMBIC_PAUSE: Final = 0.02
 
@@ -94,6 +105,7 @@ async def upgrade(
         SchemaTooNewError: The database was upgraded by a newer version of the library.
         ForeignSchemaError: Tables with our names are there that this library did not make.
         UnsupportedEncodingError: The database's character set cannot hold every text.
+        StoreUnavailableError: Somebody held a lock that was needed for too long.
         StoreFailedError: The database failed, or refused.
     """
     await _migrate(database, "upgrade", revision, schema, row_level_security)
@@ -112,13 +124,32 @@ async def _migrate(
 ) -> None:
     from alembic import command
 
+    # With a transaction or a connection of the caller's, how long to wait and what to try again is his matter.
+    ours = not isinstance(database, AsyncConnection)
+
     def migrate(connection: sa.Connection) -> None:
+        if ours:
+            connection.execution_options(**{dialect.LOCK_SECONDS: LOCK_SECONDS})
         config = _config()
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
         getattr(command, direction)(config, revision)
 
-    async with _alembic_turn():
-        await on_connection(database, f"{direction} the schema", migrate)
+    doing, started = f"{direction} the schema", time.monotonic()
+    while True:
+        try:
+            async with _alembic_turn():
+                await on_connection(database, doing, migrate)
+            return
+        except StoreFailedError as error:
+            waited = time.monotonic() - started
+            if not ours or error.__cause__ is None or not dialect.waited_for_lock(error.__cause__):
+                raise
+            if waited > UPGRADE_SECONDS:
+                raise StoreUnavailableError(doing, error.address, waited, f"{error.reason}; {_WHO_HOLDS}") from error
+            if waited < 2 * LOCK_SECONDS:
+                logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.address, _WHO_HOLDS)
+        # Whoever queued up behind the lock that was asked for has his turn now.
+        await asyncio.sleep(LOCK_PAUSE)
 
 
 @asynccontextmanager
@@ -151,6 +182,7 @@ def run_migrations(
     """
     if not connection.in_transaction():
         with connection.begin():
+            dialect.limit_locks(connection)
             run_migrations(connection, schema, configure, run, row_level_security)
         return
     if row_level_security:
