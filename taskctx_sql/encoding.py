@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import Enum
 from typing import Any, Final
 
@@ -79,6 +81,8 @@ class Encoding:
         self._strict = strict
         self._warn = warn
         self._for_file = for_file
+        # Of tuples and sets in sets, by identity: what holds them is held by the caller meanwhile.
+        self._digests: dict[int, str] = {}
 
     def tree(self, value: Any, place: str) -> Any:
         """Return what JSON can write for the value, which is called ``place`` in errors and warnings."""
@@ -155,13 +159,13 @@ class Encoding:
         if isinstance(value, set | frozenset) and are_crowded(value):
             return self._as_text(value, place, "too many of its members have one hash")
         if isinstance(value, frozenset):
-            children = _numbered(_in_stable_order(value), True)
+            children = _numbered(self._in_stable_order(value), True)
             return _Part(value, children, lambda done: {"__frozenset__": done}, place, depth + 1)
         if hashable:
             # What it would be read as can be no key and no member of a set.
             return self._as_text(value, place, "as a key or in a set")
         if isinstance(value, set):
-            children = _numbered(_in_stable_order(value), True)
+            children = _numbered(self._in_stable_order(value), True)
             return _Part(value, children, lambda done: {"__set__": done}, place, depth + 1)
         if isinstance(value, dict):
             return self._dict(value, dict.items(value), place, depth)
@@ -188,6 +192,33 @@ class Encoding:
             step = f"[{shown(key)}]" if isinstance(key, str | int) else f"[<{type(key).__name__}>]"
             flat += [(step, key, True), (step, item, False)]
         return _Part(holder, flat, _items, place, depth + 2)
+
+    def _in_stable_order(self, items: Collection[Any]) -> Iterator[Any]:
+        """Sets have no order; sorted by what is in them, equal sets have equal texts."""
+        if len(items) < 2:
+            return iter(items)
+        return iter(sorted(items, key=self._order))
+
+    def _order(self, item: Any) -> tuple[str, str]:
+        # A text of what holds others would hold theirs, and be made again at each level.
+        text = self._digest(item) if isinstance(item, tuple | frozenset) else text_of(item)
+        return type(item).__name__, text
+
+    def _digest(self, item: Any) -> str:
+        if not isinstance(item, tuple | frozenset):
+            return f"{type(item).__name__} {text_of(item)}"
+        if id(item) not in self._digests:
+            try:
+                own: Any = tuple if isinstance(item, tuple) else frozenset
+                parts = [self._digest(part) for part in own.__iter__(item)]
+            except RecursionError:
+                # The stack ends here, and so does the order.
+                return ""
+            if isinstance(item, frozenset):
+                parts.sort()
+            content = json.dumps([type(item).__name__, *parts]).encode()
+            self._digests[id(item)] = hashlib.sha256(content).hexdigest()
+        return self._digests[id(item)]
 
     def _needs_escape(self, tag: str, content: Any) -> bool:
         return not self._for_file or _is_ours(tag, content)
@@ -273,8 +304,3 @@ def _comes_back(value: Any, tag: str, text: str) -> bool:
     again = FROM_TAG[tag](text)
     # Not equal to itself, as a NaN, or as a time that a change of the clocks makes twice: then its text tells.
     return bool(again == value) or text_of(again) == text_of(value)
-
-
-def _in_stable_order(items: Iterable[Any]) -> Iterator[Any]:
-    """Sets have no order; sorted by their text, equal sets have equal texts."""
-    return iter(sorted(items, key=lambda item: (type(item).__name__, text_of(item))))

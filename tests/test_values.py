@@ -456,16 +456,16 @@ SLOW: list[Any] = [
 @pytest.mark.parametrize("value", SLOW, ids=lambda value: str(value)[:24])
 async def test_a_small_value_costs_little_whatever_it_says(store: Store, user: str, value: Any) -> None:
     key = ContextKey(user, "c1")
-    began = time.monotonic()
+    began = time.process_time()
     await store.save(new_delta(key, value, [value]))
     assert await stored(store, key) == [value, [value]]
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 5
     # In a file, or in a row that somebody else wrote, it is no look-alike.
-    began = time.monotonic()
+    began = time.process_time()
     codec.read_file_text(json.dumps(value))
     with contextlib.suppress(ValueError):
         codec.decode(json.dumps(value, separators=(",", ":")))
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 4
 
 
 async def test_a_set_of_one_hash_is_stored_as_its_text(store: Store, user: str) -> None:
@@ -548,6 +548,28 @@ def test_what_the_original_wrote_stays_as_it_is_whatever_it_looks_like(text: str
 
 def test_equal_sets_have_equal_texts() -> None:
     assert codec.encode({"b", "a", "c"}) == codec.encode({"c", "b", "a"})
+    # A small table of hashes gives them another order than the one they came in.
+    members = [
+        (1, frozenset({"a", "b"})),
+        (1, frozenset({"b", "c"})),
+        ("x", 8),
+        frozenset({8, 16}),
+        frozenset({0, 8}),
+        1,
+        "1",
+    ]
+    assert len({codec.encode(set(order)) for order in (members, members[::-1], sorted(members, key=repr))}) == 1
+
+
+@pytest.mark.parametrize("with_more", [lambda number: number, lambda number: frozenset({number, "more"})])
+def test_sets_within_sets_cost_no_more_than_their_size(with_more: Any) -> None:
+    value = frozenset({"x" * 1_000_000, 1})
+    for number in range(400):
+        value = frozenset({value, with_more(number)})
+    began = time.process_time()
+    text = codec.encode(value)
+    assert time.process_time() - began < 5
+    assert codec.decode(text) == value
 
 
 def test_a_value_can_be_coded_under_a_long_stack() -> None:
