@@ -21,7 +21,7 @@ from taskctx_sql.errors import ContextExistsError, StaleContextError
 from taskctx_sql.housekeeping import erase, prune
 from taskctx_sql.moving import copy, export, import_folder
 from taskctx_sql.retention import Retention
-from taskctx_sql.sql import reports, rows, schema
+from taskctx_sql.sql import pruning, reports, rows, schema, transfer
 from tests.contract import new_delta
 
 USER = "traveler"
@@ -251,6 +251,13 @@ async def _(store: SqlStore, guide: Guide) -> None:
 async def _(store: SqlStore, guide: Guide) -> None:
     for chat in ("erased", "erased, too"):
         await store.save(new_delta(ContextKey("nobody", chat), *range(30)))
+    # One that broke off, and a save in its place.
+    key = ContextKey("nobody", "half")
+    await store.save(new_delta(key, *range(5)))
+    old = await store.read("erase", lambda: pruning.one_context(key), user_id=key.user_id)
+    assert old is not None
+    await store.write("erase", lambda: pruning.hide(old, guarded=False), user_id=key.user_id)
+    await store.save(new_delta(key, "anew"))
     await erase(store, "nobody", "erased", batch=10)
     await erase(store, "nobody")
 
@@ -265,6 +272,10 @@ async def _(store: SqlStore, guide: Guide) -> None:
     del found.context_history[2]
     found.file_tracker.pop("a.txt", None)
     await found.save()
+    await prune(store, Retention(removed_age=0), user_id=USER, now=1e12)
+    await store.read(
+        "copy", lambda: transfer.keys_at(transfer.UPDATES, rows.context_id(KEY), 1, live=True), user_id=USER
+    )
     for source, target in ((guide.url, guide.other_url), (guide.other_url, guide.url)):
         await copy(source, target, user_id=USER)
         await copy(source, target, user_id=USER, chat_id="c")
