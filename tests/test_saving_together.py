@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, SqlStore, open_store
-from taskctx_sql.errors import LostContextError, StaleContextError, StoreClosedError, StoreFailedError
+from taskctx_sql.errors import LostContextError, SaveRefusedError, StaleContextError, StoreClosedError, StoreFailedError
 from taskctx_sql.records import Delta, FileChange, Saved
 from taskctx_sql.sql import dialect, postgres_writer, rows, sqlite_writer, tables, together
 from tests.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
@@ -128,7 +128,7 @@ async def test_a_save_that_is_refused_does_not_keep_the_answer_of_another(
             # So that it is on its way already, more or less far.
             await asyncio.sleep(number * 0.00002)
             ends = await asyncio.wait_for(asyncio.gather(saving, bad.save(), return_exceptions=True), 20)
-            assert [type(end) for end in ends] == [int, StoreFailedError]
+            assert [type(end) for end in ends] == [int, SaveRefusedError]
     finally:
         await refuse_no_more(engine, name)
     assert await stored(store, good.key) == list(range(20))
