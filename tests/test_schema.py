@@ -43,6 +43,7 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
 )
 from taskctx_sql.sql import dialect, rows, schema, tables
+from taskctx_sql.sql.autogenerate import include_name
 from tests.conftest import ENGINES
 from tests.contract import loaded, new_delta, stored
 
@@ -146,6 +147,26 @@ async def test_a_difference_between_tables_and_migrations_would_be_found(url: st
     options = {"version_table": tables.VERSION_TABLE, "include_name": schema.is_ours}
     found = await look(engine, lambda c: compare_metadata(MigrationContext.configure(c, opts=options), tables.metadata))
     assert [change[0] for change in found] == ["add_column"]
+
+
+@pytest.mark.filterwarnings(NOT_READ)
+async def test_an_applications_own_migrations_leave_our_tables_alone(url: str, engine: AsyncEngine) -> None:
+    await upgrade(url)
+    await run(engine, "CREATE TABLE orders (id INTEGER NOT NULL PRIMARY KEY)", "CREATE TABLE forgotten (id INTEGER)")
+    declared = sa.MetaData()
+    sa.Table("orders", declared, sa.Column("id", sa.Integer, primary_key=True), sa.Column("total", sa.Integer))
+
+    def compare(connection: sa.Connection) -> list[Any]:
+        opts = {"include_name": include_name, "include_schemas": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=opts), declared))
+
+    async with engine.connect() as connection:
+        found = await connection.run_sync(compare)
+    # What is the application's own is compared as ever.
+    assert sorted((kind, getattr(what[-1], "name", None)) for kind, *what in found) == [
+        ("add_column", "total"),
+        ("remove_table", "forgotten"),
+    ]
 
 
 async def test_downgrading_leaves_nothing_and_other_tables_alone(url: str, engine: AsyncEngine) -> None:
