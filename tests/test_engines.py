@@ -59,7 +59,7 @@ async def test_a_schema_is_read_and_changed_in_turn_with_saves(user: str) -> Non
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE", "REPEATABLE READ"])
 async def test_a_save_is_a_transaction_on_an_engine_of_any_isolation(level: str, postgres_url: str, user: str) -> None:
     engine = create_async_engine(dialect.parse_url(postgres_url), isolation_level=level)
-    async with open_store(engine, retry_seconds=1) as store:
+    async with open_store(engine) as store:
         contexts = [await loaded(store, user, "c") for _ in range(4)]
         for step in range(SAVES):
             for number, context in enumerate(contexts):

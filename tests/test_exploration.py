@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.chaos.explore import looking, running
 from tests.chaos.explore.command import main, new_place
 from tests.chaos.explore.exploring import Found, explore
 from tests.chaos.explore.known import is_left_out
@@ -15,6 +16,13 @@ from tests.chaos.explore.places import KINDS, Place
 
 # A run on a folder costs a few hundredths of a second, one on Postgres some tenths.
 RUNS = {"json": 120, "sqlite": 48, "postgres": 16, "sqlite-engine": 20, "postgres-engine": 10}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has much else to do is slow, and nothing hangs."""
+    for module in (running, looking):
+        monkeypatch.setattr(module, "HANG_SECONDS", 60.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -497,7 +497,7 @@ async def test_an_upgrade_that_is_cancelled_while_it_waits_keeps_nobody_waiting(
     for waiting in upgrades[1:-1]:
         waiting.cancel()
     await asyncio.wait(upgrades)
-    await asyncio.wait_for(upgrade(urls[1]), 30)
+    await asyncio.wait_for(upgrade(urls[1]), 60)
     assert [await current(url) for url in (urls[0], urls[1], urls[-1])] == [schema.head()] * 3
 
 
@@ -514,19 +514,19 @@ async def test_a_schema_change_behind_a_long_reader_lets_savers_and_readers_thro
     how: str, empty_postgres_url: str, user: str
 ) -> None:
     await upgrade(empty_postgres_url)
-    async with open_store(empty_postgres_url, retry_seconds=10) as store:
+    async with open_store(empty_postgres_url, retry_seconds=60) as store:
         await store.save(new_delta(ContextKey(user, "before"), "x"))
         reading, reader = await _in_transaction(empty_postgres_url, "SELECT count(*) FROM taskctx_updates")
         own = create_async_engine(dialect.parse_url(empty_postgres_url))
         change = asyncio.create_task(upgrade(own if how == "engine" else empty_postgres_url, row_level_security=True))
         await asyncio.sleep(0.5)
         for number in range(3):
-            async with asyncio.timeout(schema.LOCK_SECONDS + 3):
+            async with asyncio.timeout(schema.LOCK_SECONDS + 30):
                 await store.save(new_delta(ContextKey(user, f"c{number}"), "x"))
                 assert await stored(store, ContextKey(user, "before")) == ["x"]
         assert not change.done()
         await reader.close()
-        await asyncio.wait_for(change, 20)
+        await asyncio.wait_for(change, 60)
     assert await schema.row_level_security(empty_postgres_url)
     await reading.dispose()
     await own.dispose()
@@ -538,7 +538,7 @@ async def test_a_lock_on_upgrades_that_somebody_keeps_is_named(
     monkeypatch.setattr(schema, "UPGRADE_SECONDS", 2.0)
     keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({dialect.UPGRADE_LOCK})")
     with pytest.raises(StoreUnavailableError, match="pg_locks"):
-        await asyncio.wait_for(upgrade(empty_postgres_url), 15)
+        await asyncio.wait_for(upgrade(empty_postgres_url), 60)
     await keeper.close()
     await upgrade(empty_postgres_url)
     assert await current(empty_postgres_url) == schema.head()
@@ -550,10 +550,10 @@ async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_
     change = asyncio.create_task(upgrade(empty_postgres_url))
     await asyncio.sleep(0.5)
     change.cancel()
-    await asyncio.wait([change], timeout=5)
+    await asyncio.wait([change], timeout=30)
     assert change.cancelled()
     await keeper.close()
-    await asyncio.wait_for(upgrade(empty_postgres_url), 20)
+    await asyncio.wait_for(upgrade(empty_postgres_url), 60)
     await keeping.dispose()
 
 
