@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
 
 from taskctx_sql import ContextKey, SqlStore, TaskContext
 from taskctx_sql.errors import InvalidArgumentError
-from taskctx_sql.sql import reports
+from taskctx_sql.sql import reports, rows, unfinished
 from tests.conftest import Clock
 
 DAY = 86_400.0
@@ -149,6 +150,23 @@ async def test_a_search_goes_on_where_it_ended(told: SqlStore, user: str) -> Non
     while found := await reports.search(told, "say", user=user, limit=5, after=paged[-1] if paged else None):
         paged += found
     assert paged == everything
+
+
+async def test_a_context_that_is_half_removed_is_in_no_report(told: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c1")
+    await told.write("hide", partial(unfinished.hide, rows.context_id(key)))
+    for name, report in REPORTS.items():
+        if name != "users":
+            assert await report(told, user=user, chat="c1") == [], name
+    (all_of_the_user,) = await reports.users(told, user=user)
+    largest = await reports.largest(told, user=user)
+    assert all_of_the_user.contexts == len(largest) == await reports.count_contexts(told, user=user) == 2
+    assert all_of_the_user.updates == sum(size.updates for size in largest)
+    assert all_of_the_user.bytes == sum(size.bytes for size in largest)
+    assert await reports.search(told, "c1", user=user) == []
+    for report_of_one in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
+        assert list(await report_of_one(told, key)) == []
+        assert len(await report_of_one(told, ContextKey(user, "c0"))) > 0
 
 
 async def test_a_page_of_no_size_is_refused(told: SqlStore, user: str) -> None:

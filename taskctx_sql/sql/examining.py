@@ -212,8 +212,9 @@ def _orphans(connection: sa.Connection) -> Iterator[Found]:
 def _unfinished(connection: sa.Connection) -> Iterator[Found]:
     count = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision == 0)) or 0
     if count:
-        message = f"{count:,} contexts were not copied to their end, and show nothing"
-        yield Found("unfinished", "warning", message, "run the same `taskctx copy` again, or `taskctx erase` them")
+        message = f"{count:,} contexts were not copied or not removed to their end, and show nothing"
+        remedy = "run the same `taskctx copy`, `prune` or `erase` again"
+        yield Found("unfinished", "warning", message, remedy)
     beyond = sa.exists().where(updates.c.context_id == contexts.c.context_id, updates.c.seq >= contexts.c.next_seq)
     wrong = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0, beyond)) or 0
     if wrong:
@@ -223,7 +224,7 @@ def _unfinished(connection: sa.Connection) -> Iterator[Found]:
 
 def _largest(connection: sa.Connection) -> Iterator[Found]:
     statement = sa.select(contexts.c.user_id, contexts.c.chat_id, contexts.c.next_seq - 1)
-    total = connection.scalar(sa.select(sa.func.count()).select_from(contexts)) or 0
+    total = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0)) or 0
     yield Found("contexts", "ok", f"there are {total:,}")
     for user, chat, count in connection.execute(statement.order_by(contexts.c.next_seq.desc()).limit(LARGEST)):
         level: Level = "note"

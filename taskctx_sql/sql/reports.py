@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary
-from taskctx_sql.sql import dialect, rows, views
+from taskctx_sql.sql import dialect, rows, unfinished, views
 from taskctx_sql.sql.filtering import PAGE, Filters, Order, columns_of, page, typed, when, whose
 from taskctx_sql.sql.report_rows import (
     Activity,
@@ -52,7 +52,7 @@ async def contexts(
 async def count_contexts(store: SqlStore, **filters: Unpack[Filters]) -> int:
     """Return how many contexts were worked on in the period."""
     table = contexts_table
-    conditions = (*whose(table, filters), *when(table, filters, "created_at", "updated_at"))
+    conditions = (*whose(table, filters), *when(table, filters, "created_at", "updated_at"), unfinished.is_there())
     counted = await store.query(
         sa.select(sa.func.count()).select_from(table).where(*conditions), user_id=filters.get("user")
     )
@@ -173,6 +173,7 @@ async def search(
         .select_from(view)
         .where(dialect.contains(updates.c.data, needle, case_sensitive=case_sensitive))
         .where(*whose(contexts_table, filters), *when(updates, filters, "timestamp", "timestamp"))
+        .where(unfinished.is_there())
     )
     if update_type is not None:
         statement = statement.where(updates.c.update_type == update_type)
@@ -191,7 +192,7 @@ async def timeline(store: SqlStore, key: ContextKey, *, limit: int = 20) -> list
             updates.c.data,
             updates.c.removed_in.is_not(None),
         )
-        .where(updates.c.context_id == rows.context_id(key))
+        .where(*_of(updates, key))
         .order_by(updates.c.seq.desc())
         .limit(limit)
     )
@@ -203,7 +204,7 @@ async def updates_by_type(store: SqlStore, key: ContextKey) -> list[Count]:
     number = sa.func.count()
     statement = (
         sa.select(updates.c.update_type, number)
-        .where(updates.c.context_id == rows.context_id(key))
+        .where(*_of(updates, key))
         .group_by(updates.c.update_type)
         .order_by(number.desc(), updates.c.update_type)
     )
@@ -216,7 +217,7 @@ async def files_by_operation(store: SqlStore, key: ContextKey) -> list[Count]:
     operation = sa.func.coalesce(files_table.c.operation, "")
     statement = (
         sa.select(operation, number)
-        .where(files_table.c.context_id == rows.context_id(key), files_table.c.removed_in.is_(None))
+        .where(*_of(files_table, key), files_table.c.removed_in.is_(None))
         .group_by(operation)
         .order_by(number.desc(), operation)
     )
@@ -244,11 +245,18 @@ async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> 
             sa.func.coalesce(written.c.written, 0),
         )
         .select_from(runs_table.outerjoin(written, runs_table.c.run_id == written.c.run_id))
-        .where(runs_table.c.context_id == ident)
+        .where(*_of(runs_table, key))
         .order_by(runs_table.c.started_at.desc(), runs_table.c.run_id)
         .limit(limit)
     )
     return [_run(row) for row in reversed(await store.query(statement, user_id=key.user_id))]
+
+
+def _of(table: sa.Table, key: ContextKey) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for a context's rows, if it is not half there."""
+    ident = rows.context_id(key)
+    whole = sa.exists().where(contexts_table.c.context_id == ident, unfinished.is_there())
+    return table.c.context_id == ident, whole
 
 
 async def _page(
@@ -283,6 +291,7 @@ async def _newest_contexts(
     """Return a page of the contexts that were made before the period's end and saved after its beginning."""
     table = contexts_table
     statement = statement.where(*whose(table, filters), *when(table, filters, "created_at", "updated_at"))
+    statement = statement.where(unfinished.is_there())
     order = _order(table, "-created_at", "-context_id")
     seen = None
     if after is not None:

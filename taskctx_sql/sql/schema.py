@@ -50,7 +50,7 @@ ALEMBIC_PAUSE: Final = 0.02
 Database = str | AsyncEngine | AsyncConnection
 
 # The migrations in order, so that opening a database need not read their files; a test compares.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 # Alembic's context is one for the process.
 _alembic_lock: Final = threading.Lock()

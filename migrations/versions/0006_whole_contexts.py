@@ -1,0 +1,71 @@
+"""The reports leave out contexts that are half there: those that are being removed, or copied in for the first time.
+
+Revision: 0006, after 0005
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+# The row of a context that is half there says revision 0, which no save leaves.
+_WHOLE = {
+    "JOIN taskctx_contexts c ON ": "JOIN taskctx_contexts c ON c.revision > 0 AND ",
+    "ON u.context_id = c.context_id\n        GROUP BY ": (
+        "ON u.context_id = c.context_id\n        WHERE c.revision > 0\n        GROUP BY "
+    ),
+}
+
+
+def upgrade() -> None:
+    for name, select in _views():
+        before = select
+        for place, whole in _WHOLE.items():
+            # Those that begin with the contexts have the condition of their own.
+            if "FROM taskctx_contexts c " in select or place.startswith("JOIN"):
+                select = select.replace(place, whole)
+        assert select != before, name
+        _replace(name, select)
+
+
+def downgrade() -> None:
+    for name, select in _views():
+        _replace(name, select)
+
+
+def _replace(name: str, select: str) -> None:
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        # What an account may read of it stays.
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW taskctx_report_{name} AS {select}")
+        return
+    connection.exec_driver_sql(f"DROP VIEW taskctx_report_{name}")
+    connection.exec_driver_sql(f"CREATE VIEW taskctx_report_{name} AS {select}")
+
+
+def _views() -> Iterator[tuple[str, str]]:
+    """Yield the views as the revisions before this one left them."""
+    made, changed = _revision("0003_reports"), _revision("0004_time_travel")
+    dialect = op.get_bind().dialect.name
+    later = {"tasks": changed._tasks, "models": changed._models}
+    for name, select in made._VIEWS.items():
+        if name in later:
+            yield name, later[name](changed._Engine(dialect), before=False)
+        else:
+            yield name, select(made._Engine(dialect))
+
+
+def _revision(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
