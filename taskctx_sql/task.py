@@ -1,30 +1,45 @@
-"""TaskContext: a context that is entered and left, with what it holds open."""
+"""TaskContext: put together from what is in memory, what of it is unsaved, and the place where it is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from taskctx_sql.context import MemoryContext
-from taskctx_sql.errors import UnreadableFileError, add_note
-from taskctx_sql.opening import open_store
-from taskctx_sql.records import Outcome
+from taskctx_sql import settings
+from taskctx_sql.context import Clock, MemoryContext
+from taskctx_sql.errors import (
+    InvalidContextError,
+    PastContextError,
+    TaskContextError,
+    UnreadableFileError,
+    UnsupportedByStoreError,
+    add_note,
+)
+from taskctx_sql.json_store import JsonStore
+from taskctx_sql.limits import check_number
+from taskctx_sql.optimize import updates_until
+from taskctx_sql.persistence import Persistence
+from taskctx_sql.place import Place
+from taskctx_sql.records import ContextUpdate, Operation, Outcome
+from taskctx_sql.revisions import Revision
+from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
-from taskctx_sql.store import Store
-from taskctx_sql.stored import new_run
+from taskctx_sql.store import Feature, Store
 from taskctx_sql.sync import blocking
-from taskctx_sql.traveling import TravelingContext
+from taskctx_sql.tracking import plain
 
 logger = logging.getLogger(__name__)
 
+# What an error says that a context without a store cannot do.
+_SHOW_STATES = ("show earlier states", Feature.REVISIONS.value)
 
-class TaskContext(TravelingContext):
+
+class TaskContext(MemoryContext):
     """What a task did, in memory and in a store.
 
     Where it is kept, the first of these that is given: ``store``; ``database_url``; the variable
@@ -34,6 +49,275 @@ class TaskContext(TravelingContext):
     JSON files are read here, as the original did; a database is read on entering (``with`` or ``async with``) or
     by `load`. Leaving closes the resources, and then saves.
     """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        task_dir: str | Path = DEFAULT_TASK_DIR,
+        *,
+        store: Store | None = None,
+        database_url: str | None = None,
+        history_limit: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Make a context, and read its JSON file if that is where it is kept.
+
+        Args:
+            data: user_id, chat_id, metadata, metadata_toggles, aiPreference; all optional.
+            task_dir: The folder of JSON files; without it, ``AIECS_TASK_DIR``.
+            store: An open store, which you close yourself.
+            database_url: What `open_store` takes; opened on entering, and closed on leaving.
+            history_limit: Read only the newest updates, this many; `earlier_updates` has the others.
+            clock: What tells the time, in seconds since the epoch; the system's clock if not given.
+
+        Raises:
+            InvalidContextError: The data, or a mapping in it, is no dict.
+            InvalidSettingError: A variable that was needed has a value that is not allowed.
+        """
+        super().__init__(data, task_dir, clock=clock)
+        if history_limit is not None and (not isinstance(history_limit, int) or history_limit < 0):
+            raise InvalidContextError("history_limit", history_limit, "None or a whole number, 0 or more")
+        url = None if store is not None else database_url
+        files: JsonStore | None = None
+        if store is None and url is None and settings.enable_persistence():
+            url = settings.database_url()
+            files = JsonStore(self.task_dir) if url is None else None
+        self._bind(Place(files if store is None else store, url), history_limit)
+        if files is not None:
+            self._read_json(files)
+
+    def _bind(self, place: Place, history_limit: int | None) -> None:
+        """Begin with nothing loaded, and nothing on its way, at a place."""
+        self._place = place
+        self._persistence = Persistence(self._unsaved, history_limit)
+        # How often it is entered and not left.
+        self._depth = 0
+        # The constructor read the file already; what it could only log, load() raises.
+        self._was_read = False
+        self._load_error: TaskContextError | None = None
+
+    def _read_json(self, store: JsonStore) -> None:
+        self._was_read = True
+        try:
+            self._unsaved.adopt(store.load_now(self.key, Selection(self._persistence.history_limit)))
+        except TaskContextError as error:
+            # The original's constructor raises nothing; load() will.
+            self._load_error = error
+            logger.error("the context starts with an empty history: %s", error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are contexts of their own, without a store: two that believe to have saved the same rows
+        # would contradict each other.
+        memory = self._memory
+        data = {
+            "user_id": self.user_id,
+            "chat_id": self.chat_id,
+            "metadata": self.metadata,
+            "metadata_toggles": self.metadata_toggles,
+        }
+        files = {path: plain(entry) for path, entry in memory.files.items()}
+        contents = (memory.own_history(), files, [plain(entry) for entry in memory.models])
+        return (_copied, (type(self), data, self.task_dir, self._persistence.history_limit, self.start_time, contents))
+
+    def __repr__(self) -> str:
+        doubt = ", a save in doubt" if self._in_doubt else ""
+        return f"<{type(self).__name__} of {self.user_id!r}, {self.chat_id!r} at revision {self.revision}{doubt}>"
+
+    @property
+    def _in_doubt(self) -> bool | None:
+        return True if self._persistence.in_doubt is not None else None
+
+    # Loading and saving.
+
+    async def load(
+        self,
+        *,
+        revision: int | None = None,
+        at: float | None = None,
+        max_chars: int | None = None,
+        types: Sequence[str] | None = None,
+        keep_types: Sequence[str] = (),
+    ) -> None:
+        """Take what the store holds; what is unsaved here is kept on top of it.
+
+        An earlier state is shown as it was, and cannot be saved: `restore` and `fork` go on from it, and another
+        `load` comes back to the present.
+
+        Args:
+            revision: Show the state in this revision.
+            at: Show the state at this time, seconds since the epoch, UTC.
+            max_chars: Only the newest updates whose data fits into so many characters, as JSON text.
+            types: Only updates of these types.
+            keep_types: Updates of these types in any case, however old; they are paid for first. What the rest is, and
+                how groups stay together, is said at `Store.load`.
+
+        Raises:
+            InvalidArgumentError: A value is not what it must be, or two contradict each other.
+            UnsavedChangesError: An earlier state is asked for, and there are unsaved changes here.
+            ContextNotFoundError: An earlier state is asked for, and the store does not have the context.
+            RevisionNotFoundError: It has no such state, or what was removed since was pruned.
+            UnsupportedByStoreError: An earlier state is asked for, and the store keeps none.
+            UnreadableFileError: The history file is not one; it was set aside, and nothing changed here.
+            StoreError: The store failed.
+        """
+        if self._load_error is not None:
+            error, self._load_error = self._load_error, None
+            raise error
+        selection = Selection(self._persistence.history_limit, revision, at, max_chars, types, keep_types)
+        async with self._place.used() as store:
+            if store is not None:
+                async with self._place.in_turn():
+                    await self._persistence.load(store, selection)
+            elif selection.is_past:
+                doing, feature = _SHOW_STATES
+                raise UnsupportedByStoreError(doing, "a context without a store", feature)
+
+    async def save(self, *, if_unchanged: bool = False) -> int:
+        """Write what is unsaved, and return the revision that it made.
+
+        With nothing unsaved, nothing is written. After an error all is still unsaved, and the next save writes it.
+
+        Args:
+            if_unchanged: Refuse if another writer saved since this context was loaded.
+
+        Raises:
+            StaleContextError: ``if_unchanged`` was asked for, and another writer had saved.
+            LostContextError: Somebody deleted the context from the store.
+            PastContextError: The context shows an earlier revision, and was changed.
+            UnstorableValueError: In strict mode, a value would come back as something else.
+            StoreError: The store failed.
+        """
+        async with self._place.used() as store:
+            if store is not None:
+                async with self._place.in_turn():
+                    await self._persistence.save(store, if_unchanged=if_unchanged)
+        return self.revision
+
+    async def _save_context_history(self) -> None:
+        """Save, under the reference's name."""
+        await self.save()
+
+    async def discard(self) -> None:
+        """Give up what is unsaved: memory becomes what the store holds.
+
+        Of a save in doubt the store is asked first: if it was written, it stays. Metadata and toggles that a context
+        was made with stay where the store does not have the context, or does not keep them.
+
+        Raises:
+            UnsupportedByStoreError: The context has no store.
+            StoreError: The store failed; all is as it was.
+        """
+        async with self._place.required("discard changes", "what was saved") as store, self._place.in_turn():
+            await self._persistence.discard(store)
+
+    async def truncate_context_history(self, timestamp: float) -> None:
+        """Remove the updates made after ``timestamp`` (seconds since the epoch, UTC), and save if there were any.
+
+        What `optimize_context` removed before is saved first, so that each is a revision of its own.
+        """
+        if self._memory.dropped and len(updates_until(self._memory.own_history(), timestamp)) < len(
+            self._memory.history
+        ):
+            await self.save()
+        kept = updates_until(self._memory.own_history(), timestamp)
+        if len(kept) < len(self._memory.history):
+            staying = set(map(id, kept))
+            self._memory.drop(
+                (update for update in self._memory.history if id(update) not in staying), kept, "truncate"
+            )
+            await self.save()
+
+    async def earlier_updates(self) -> AsyncIterator[ContextUpdate]:
+        """Return the stored updates that `load` left out of memory, the newest first, page by page.
+
+        Raises:
+            PastContextError: The context shows an earlier revision.
+        """
+        if self.history_complete:
+            return
+        if self.is_past:
+            raise PastContextError(self.key, self.revision, "read more")
+        here = set() if self._unsaved.loaded_from is not None else set(self._memory.history.seqs)
+        async with self._place.used() as store:
+            if store is not None:
+                async for row in store.updates(self.key, before=self._unsaved.loaded_from, newest_first=True):
+                    if row.seq not in here:
+                        yield row.update
+
+    # Earlier states.
+
+    async def revisions(self, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
+        """Return the context's revisions, the newest first: when, by which run, what came and went.
+
+        Args:
+            before: Only those with a lower number: the last one of the page before.
+            limit: How many at the most.
+
+        Raises:
+            InvalidArgumentError: A value is not what it must be.
+            ContextNotFoundError: The store does not have the context.
+            UnsupportedByStoreError: The store keeps none.
+        """
+        async with self._place.required(*_SHOW_STATES) as store:
+            return await store.revisions(self.key, before=before, limit=limit)
+
+    async def restore(self, revision: int) -> int:
+        """Make an earlier state current, as a new revision, and return its number.
+
+        History, both trackers, metadata and toggles become what they were. Nothing is erased: all that was saved since
+        stays in the record, and `undo` takes the restore back.
+
+        Raises:
+            InvalidArgumentError: That is no number of a revision.
+            UnsavedChangesError: There are unsaved changes here.
+            ContextNotFoundError: The store does not have the context.
+            RevisionNotFoundError: It has no such revision, or what was removed since was pruned.
+            UnsupportedByStoreError: The store keeps no revisions.
+        """
+        check_number("revision", revision, 1)
+        return await self._operate("restore", revision)
+
+    async def undo(self) -> int:
+        """Take back the last optimize, truncate or restore that is not taken back yet, and return the new revision.
+
+        What it took out comes back in its old place, and what was added since stays.
+
+        Raises:
+            NothingToUndoError: There is none.
+            UnsavedChangesError: There are unsaved changes here.
+            ContextNotFoundError: The store does not have the context.
+            UnsupportedByStoreError: The store keeps no revisions.
+        """
+        return await self._operate("undo", None)
+
+    async def fork(self, new_chat_id: str, revision: int | None = None) -> Self:
+        """Make a new context that starts from this one, in the same store, and return it, loaded.
+
+        The rows are copied within the database. What was paid for models stays with this one in the reports.
+
+        Args:
+            new_chat_id: Its chat; the user is the same.
+            revision: Which state; the one that is shown if not given.
+
+        Raises:
+            InvalidArgumentError: That is no number of a revision.
+            ContextExistsError: There is a context of that chat already.
+            UnsavedChangesError: There are unsaved changes here.
+            ContextNotFoundError: The store does not have the context.
+            RevisionNotFoundError: It has no such revision, or what was removed since was pruned.
+            UnsupportedByStoreError: The store keeps no revisions.
+        """
+        async with self._place.required(*_SHOW_STATES) as store, self._place.in_turn():
+            await self._persistence.fork(store, new_chat_id, revision)
+        forked = type(self)({"user_id": self.user_id, "chat_id": new_chat_id}, self.task_dir, clock=self._clock)
+        forked._bind(self._place.another(), self._persistence.history_limit)
+        await forked.load()
+        return forked
+
+    async def _operate(self, operation: Operation, revision: int | None) -> int:
+        async with self._place.required(*_SHOW_STATES) as store, self._place.in_turn():
+            await self._persistence.operate(store, operation, revision)
+        return self.revision
 
     # Entering and leaving.
 
@@ -70,20 +354,17 @@ class TaskContext(TravelingContext):
         finally:
             await self._leave(ended_at, error)
 
-    # How.
-
     def _begin(self) -> None:
         self.start_time = self._now()
         if self._depth == 0:
-            self._run = new_run(self.start_time)
+            self._persistence.begin_run(self.start_time)
 
     async def _open_and_load(self) -> None:
         self._depth += 1
         if self._depth > 1:
             return
         try:
-            if self._store is None and self._url is not None:
-                self._opened = await open_store(self._url)
+            await self._place.enter()
             if self._was_read:
                 self._was_read = False
             else:
@@ -92,14 +373,14 @@ class TaskContext(TravelingContext):
                     await self.load()
         except BaseException:
             self._depth -= 1
-            await self._close_opened()
+            await self._place.leave()
             raise
 
     async def _leave(self, ended_at: float, error: BaseException | None) -> None:
         self._depth -= 1
         try:
-            if self._depth == 0 and self._run is not None:
-                self._run = replace(self._run, ended_at=ended_at, **_outcome(error))
+            if self._depth == 0:
+                self._persistence.end_run(ended_at, *_outcome(error))
             await self.save()
         except Exception as failure:
             if error is None:
@@ -109,12 +390,7 @@ class TaskContext(TravelingContext):
             logger.error("the context could not be saved after an error: %s", failure)
         finally:
             if self._depth == 0:
-                await self._close_opened()
-
-    async def _close_opened(self) -> None:
-        store, self._opened = self._opened, None
-        if store is not None:
-            await store.close()
+                await self._place.leave()
 
 
 def task_context(
@@ -137,13 +413,28 @@ def build_context(data: Mapping[str, Any]) -> dict[str, Any]:
     return MemoryContext(data).to_dict()
 
 
-def _outcome(error: BaseException | None) -> dict[str, Any]:
-    outcome: Outcome
+def _outcome(error: BaseException | None) -> tuple[Outcome, str | None]:
     if error is None:
-        return {"outcome": "completed", "error": None}
-    outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+        return "completed", None
     try:
         text = f"{type(error).__name__}: {error}"
     except Exception:
         text = type(error).__name__
-    return {"outcome": outcome, "error": text}
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed", text
+
+
+def _copied(
+    kind: type[TaskContext],
+    data: dict[str, Any],
+    task_dir: Path,
+    history_limit: int | None,
+    start_time: float | None,
+    contents: tuple[list[ContextUpdate], dict[Any, Any], list[Any]],
+) -> TaskContext:
+    """Make a copy of a context, without a store and without its resources."""
+    context = kind.__new__(kind)
+    MemoryContext.__init__(context, data, task_dir)
+    context._bind(Place(), history_limit)
+    context.start_time = start_time
+    context.context_history, context.file_tracker, context.model_tracker = contents
+    return context

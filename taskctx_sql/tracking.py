@@ -8,8 +8,8 @@ Both work in three steps: `hand_out` returns the difference, and then either `co
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, Final, Generic, Self, SupportsIndex, TypeVar
 
@@ -36,13 +36,15 @@ class _Image(Generic[T]):
 class ListDifference(Generic[T]):
     """What a list needs to be saved: items to append, and the seqs of rows that are gone, with what they held.
 
-    ``kept`` has the places of the saved rows that stay, or is None if all of them do.
+    ``kept`` has the places of the saved rows that stay, or is None if all of them do. ``rewritten`` has the seqs, by
+    identity, of saved items that nobody edited, and that go again because they stand after a change.
     """
 
     appended: list[T]
     removed: list[int]
     removed_items: list[T]
     kept: list[int] | None = None
+    rewritten: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +135,10 @@ class TrackedList(list[T]):
             kept.append(at)
             at += 1
         gone = sorted(set(range(len(rows))).difference(kept))
-        return ListDifference(list(self[len(kept) :]), [self._seqs[at] for at in gone], [rows[at] for at in gone], kept)
+        appended = list(self[len(kept) :])
+        again = {id(item) for item in appended if id(item) not in edited}
+        rewritten = {id(rows[at]): self._seqs[at] for at in gone if id(rows[at]) in again}
+        return ListDifference(appended, [self._seqs[at] for at in gone], [rows[at] for at in gone], kept, rewritten)
 
     def hand_out(self) -> ListDifference[T]:
         """Return what is unsaved, and take the present state as the one that `confirm` will confirm.

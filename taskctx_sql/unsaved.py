@@ -1,131 +1,266 @@
-"""What becomes of a context's unsaved changes while they are on their way to a store."""
+"""What of a context no store has yet: handed out, confirmed, given up, or merged with what a store has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
-from taskctx_sql.errors import SaveOrderError
-from taskctx_sql.records import ContextUpdate, Delta
-from taskctx_sql.tracking import DictDifference, ListDifference
+from taskctx_sql import codec, limits
+from taskctx_sql.memory import Memory, own_update
+from taskctx_sql.records import ContextKey, Delta, FileChange, Loaded, MappingChange, Operation, Run, Saved
+from taskctx_sql.saving_state import Contents, Handout, Saving
+from taskctx_sql.tracking import ListDifference, TrackedDict, TrackedList, noted_entry, plain
+
+_EMPTY = codec.encode({})
 
 
-class State(Enum):
-    """Where a context stands between memory and store."""
+class Unsaved:
+    """How memory differs from what a store holds.
 
-    CLEAN = "memory is what the store held when it was last asked"
-    UNSAVED = "memory has changes that no store was given"
-    SAVING = "a store was given changes, and has not answered yet"
-    IN_DOUBT = "a store was given changes, and it is not known whether they were written"
-    TO_BE_RELOADED = "a restore or an undo was written, and memory does not show it yet"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Handout:
-    """What a context handed out to be saved. Confirming and abandoning it require this very object.
-
-    ``delta`` is what the store is given. The rest says what of memory is in it: nothing, for a restore or an undo.
+    Attributes:
+        base: What the store returned last, to be handed back to it.
+        saving: What is on its way to the store, or in doubt.
+        revision: The store's revision that memory last saw; 0 if none.
+        is_past: Whether memory shows an earlier revision, which cannot be saved.
+        history_complete: Whether memory has the whole history, and not only the newest part of it.
+        loaded_from: The first seq in memory, or None if not all that is missing is older.
     """
 
-    delta: Delta
-    contents: Contents | None = None
+    __slots__ = (
+        *("_ids_of_base", "_key_of_base", "_memory", "_metadata_text", "_toggles_text"),
+        *("base", "history_complete", "is_past", "loaded_from", "revision", "saving"),
+    )
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Contents:
-    """The differences that a handout was made of.
-
-    ``texts`` are those of metadata and toggles; ``dropped`` is what an optimize or truncate took out, by identity.
-    """
-
-    history: ListDifference[ContextUpdate]
-    models: ListDifference[Any]
-    files: DictDifference
-    texts: tuple[str, str]
-    dropped: Mapping[int, ContextUpdate]
-
-
-class Saving:
-    """The one place that knows the state of a context's changes.
-
-    ===============  ==========================  ==========================================================
-    from             by                          to
-    ===============  ==========================  ==========================================================
-    CLEAN, UNSAVED   `hand_out`                  SAVING
-    SAVING           `settle`, saved or refused  CLEAN or UNSAVED, as memory has other changes or not;
-                                                 TO_BE_RELOADED after a restore or an undo that was written
-    SAVING           `doubt`                     IN_DOUBT
-    IN_DOUBT         `send_again`                SAVING, with the same handout
-    TO_BE_RELOADED   `reloaded`                  CLEAN or UNSAVED
-    ===============  ==========================  ==========================================================
-
-    Every other step raises `SaveOrderError`, and changes nothing. What is added or changed in memory while a handout
-    is on its way or in doubt belongs to the next one.
-    """
-
-    __slots__ = ("_handout", "_is_in_doubt", "must_reload")
-
-    def __init__(self) -> None:
-        """Begin with nothing on its way."""
-        self._handout: Handout | None = None
-        self._is_in_doubt = False
-        self.must_reload = False
+    def __init__(self, memory: Memory) -> None:
+        """Begin with all of it unsaved."""
+        self._memory = memory
+        self.saving = Saving()
+        self.revision = 0
+        self.is_past = False
+        self.history_complete = True
+        self.loaded_from: int | None = None
+        self.base: Any = None
+        self._key_of_base: ContextKey | None = None
+        self._ids_of_base: tuple[Any, Any] = (None, None)
+        # What the store has of both.
+        self._metadata_text = self._toggles_text = _EMPTY
 
     @property
-    def handout(self) -> Handout | None:
-        """What is on its way or in doubt."""
-        return self._handout
+    def key(self) -> ContextKey:
+        """The identity of the context.
+
+        Raises:
+            InvalidIdError: An id cannot name a context.
+        """
+        return ContextKey(self._memory.user_id, self._memory.chat_id)
 
     @property
-    def in_doubt(self) -> Handout | None:
-        """What is in doubt."""
-        return self._handout if self._is_in_doubt else None
+    def is_new(self) -> bool:
+        """Whether no store is known to have the context."""
+        return self.revision == 0
 
-    def state(self, *, has_changes: bool) -> State:
-        """Return the state, given whether memory has changes that were not handed out."""
-        if self._handout is not None:
-            return State.IN_DOUBT if self._is_in_doubt else State.SAVING
-        if self.must_reload:
-            return State.TO_BE_RELOADED
-        return State.UNSAVED if has_changes else State.CLEAN
+    @property
+    def has_changes(self) -> bool:
+        """Whether a save would write something, or one is under way or in doubt."""
+        memory, handout = self._memory, self.saving.handout
+        return (
+            self.is_new
+            or (handout is not None and handout.delta.has_content)
+            or memory.history.has_changes
+            or memory.models.has_changes
+            or memory.files.has_changes
+            or codec.encode(memory.metadata, warn=False) != self._metadata_text
+            or codec.encode(memory.toggles, warn=False) != self._toggles_text
+        )
 
-    def check_free(self) -> None:
-        """See that nothing is on its way."""
-        if self._handout is not None:
-            raise SaveOrderError()
+    def hand_out(self, run: Run, at: float, *, if_unchanged: bool) -> Handout:
+        """Hand out what is unsaved. `confirm` or `abandon` must follow, with what is returned.
 
-    def hand_out(self, handout: Handout) -> Handout:
-        """Something is on its way to the store."""
-        self.check_free()
-        self._handout = handout
-        return handout
+        Raises:
+            SaveOrderError: What was handed out before is neither confirmed nor abandoned.
+            InvalidContextError: An entry of the history is none.
+        """
+        memory = self._memory
+        self.saving.check_free()
+        key = self._follow_key()
+        limits.check_save(memory.history.unsaved_count + memory.models.unsaved_count, len(memory.files))
+        # Whatever may be refused comes before anything is handed out.
+        metadata, metadata_text = _mapping_change(memory.metadata, self._metadata_text)
+        toggles, toggles_text = _mapping_change(memory.toggles, self._toggles_text)
+        history = memory.history.hand_out()
+        models, files = memory.models.hand_out(), memory.files.hand_out()
+        dropped = _seqs_of(memory.dropped, history)
+        delta = Delta(
+            key=key,
+            run=run,
+            base=self.base,
+            at=at,
+            updates=history.appended,
+            removed_updates=history.removed,
+            models=[plain(entry) for entry in models.appended],
+            removed_models=models.removed,
+            files=[FileChange(*change) for change in files.changes],
+            metadata=metadata,
+            toggles=toggles,
+            operation=memory.dropped_by if dropped else None,
+            dropped=dropped,
+            if_unchanged=if_unchanged,
+        )
+        contents = Contents(history, models, files, (metadata_text, toggles_text), memory.dropped)
+        memory.dropped = {}
+        return self.saving.hand_out(Handout(delta, contents))
 
-    def send_again(self, handout: Handout) -> None:
-        """What was in doubt is on its way once more, as it was."""
-        if handout is not self.in_doubt:
-            raise SaveOrderError()
-        self._is_in_doubt = False
+    def hand_out_operation(self, run: Run, at: float, operation: Operation, revision: int | None) -> Handout:
+        """Hand out an operation of the store's own, with nothing of what is in memory."""
+        self.saving.check_free()
+        delta = Delta(self._follow_key(), run, self.base, at, operation=operation, source_revision=revision)
+        return self.saving.hand_out(Handout(delta))
 
-    def doubt(self, handout: Handout) -> None:
-        """Nobody knows whether it was written."""
-        self.check(handout)
-        self._is_in_doubt = True
+    def confirm(self, handout: Handout, saved: Saved) -> None:
+        """What was handed out is saved."""
+        memory = self._memory
+        self.saving.check(handout)
+        contents = handout.contents
+        if contents is not None:
+            memory.history.confirm(contents.history, saved.first_seq)
+            memory.models.confirm(contents.models, saved.first_model)
+            memory.files.confirm(contents.files, saved.first_position)
+            self._metadata_text, self._toggles_text = contents.texts
+        self.base = saved.base
+        if not self.is_past:
+            self.revision = saved.revision
+        if self.loaded_from is None and memory.history.seqs:
+            self.loaded_from = memory.history.seqs[0]
+        self.saving.settle(handout, written=True)
 
-    def settle(self, handout: Handout, *, written: bool) -> None:
-        """It is known whether it was written."""
-        self.check(handout)
-        self._handout, self._is_in_doubt = None, False
-        if written and handout.contents is None:
-            self.must_reload = True
+    def abandon(self, handout: Handout) -> None:
+        """What was handed out was not saved: all of it is unsaved still."""
+        memory = self._memory
+        self.saving.check(handout)
+        contents = handout.contents
+        if contents is not None:
+            memory.history.abandon(contents.history)
+            memory.models.abandon(contents.models)
+            memory.files.abandon(contents.files)
+            memory.dropped = {**contents.dropped, **memory.dropped}
+        self.saving.settle(handout, written=False)
 
-    def reloaded(self) -> None:
-        """Memory shows what the store holds."""
-        self.check_free()
-        self.must_reload = False
+    def discard(self, loaded: Loaded) -> None:
+        """Take what a store holds, and give up what is unsaved.
 
-    def check(self, handout: Handout) -> None:
-        """See that it is what was handed out last, and is not settled yet."""
-        if handout is not self._handout:
-            raise SaveOrderError()
+        Metadata and toggles stay where the store does not have the context, or does not keep them.
+        """
+        self.saving.check_free()
+        self._memory.forget()
+        if loaded.revision > 0 and loaded.metadata is not None:
+            self._memory.metadata = codec.decode(self._metadata_text)
+            self._memory.toggles = codec.decode(self._toggles_text)
+        self.adopt(loaded)
+
+    def unchanged_metadata(self) -> MappingChange:
+        """Return a change of the metadata that changes nothing of what the store has."""
+        return MappingChange(codec.decode(self._metadata_text), {}, ())
+
+    def adopt(self, loaded: Loaded, *, is_past: bool = False, contiguous: bool = True) -> None:
+        """Take what a store holds, and keep what is unsaved here on top of it.
+
+        Args:
+            loaded: What it holds.
+            is_past: Whether it is an earlier revision.
+            contiguous: Whether all that is missing is older than the first update.
+        """
+        memory = self._memory
+        self.saving.check_free()
+        self._follow_key()
+        dropped = set(_seqs_of(memory.dropped, memory.history.difference())) if memory.dropped else set()
+        # They are other objects now.
+        memory.dropped = {
+            id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
+        }
+        stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
+        memory.history = _merged(memory.history, stored)
+        entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
+        seqs = [seq for seq, _ in loaded.models]
+        memory.models = _merged(memory.models, TrackedList(entries, seqs, prepare=noted_entry))
+        files = TrackedDict(loaded.files)
+        for path, entry, _, removed in memory.files.difference().changes:
+            if not removed:
+                files[path] = entry
+            elif path in files:
+                del files[path]
+        memory.files = files
+        memory.metadata, self._metadata_text = _with_changes(loaded.metadata, memory.metadata, self._metadata_text)
+        memory.toggles, self._toggles_text = _with_changes(loaded.toggles, memory.toggles, self._toggles_text)
+        self.base = loaded.base
+        self.revision = loaded.revision
+        self.loaded_from = loaded.seqs[0] if loaded.seqs and contiguous else None
+        self.history_complete = not loaded.earlier
+        self.is_past = is_past
+        self.saving.reloaded()
+
+    def _follow_key(self) -> ContextKey:
+        """Return the key. With another id it is another context, and there all that is in memory is unsaved."""
+        memory = self._memory
+        user_id, chat_id = self._ids_of_base
+        if user_id is memory.user_id and chat_id is memory.chat_id and self._key_of_base is not None:
+            return self._key_of_base
+        key = self.key
+        if self._key_of_base not in (None, key):
+            memory.take_as_unsaved()
+            self._metadata_text = self._toggles_text = _EMPTY
+            self.base, self.loaded_from, self.revision = None, None, 0
+        self._key_of_base, self._ids_of_base = key, (memory.user_id, memory.chat_id)
+        return key
+
+
+def _merged(here: TrackedList[Any], stored: TrackedList[Any]) -> TrackedList[Any]:
+    """Return what a store holds with what is unsaved here on top of it."""
+    unsaved = here.difference()
+    there = set(stored.seqs) if unsaved.rewritten else ()
+    if unsaved.removed:
+        gone = set(unsaved.removed)
+        kept = [item for item, seq in zip(stored, stored.seqs, strict=True) if seq not in gone]
+        stored = stored.replaced_by(kept)
+    # What would only be written anew for the sake of the order does not come back when somebody else took it out.
+    stored.extend(item for item in unsaved.appended if (seq := unsaved.rewritten.get(id(item))) is None or seq in there)
+    return stored
+
+
+def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:
+    """Return the seqs of those that are gone, out of items by identity."""
+    if not items:
+        return []
+    gone = zip(difference.removed, difference.removed_items, strict=True)
+    return [seq for seq, item in gone if id(item) in items]
+
+
+def _mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str]:
+    """Return how a mapping differs from its saved text, if it does, and its text now."""
+    if saved_text == _EMPTY and type(now) is dict and not now:
+        return None, _EMPTY
+    text = codec.encode(now, warn=False)
+    if text == saved_text:
+        return None, text
+    saved = codec.decode(saved_text)
+    if not isinstance(now, dict) or not isinstance(saved, dict):
+        return MappingChange(now, {}, ()), text
+    missing = object()
+    changed = {
+        key: value
+        for key, value in now.items()
+        if (old := saved.get(key, missing)) is missing or codec.encode(old) != codec.encode(value, warn=False)
+    }
+    return MappingChange(dict(now), changed, [key for key in saved if key not in now]), text
+
+
+def _with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:
+    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text."""
+    if stored is None:
+        # A store that does not keep it.
+        return here, saved_text
+    change, _ = _mapping_change(here, saved_text)
+    text = codec.encode(stored, warn=False)
+    if change is None or not isinstance(stored, dict) or not isinstance(here, dict):
+        return (stored if change is None else here), text
+    merged = {key: value for key, value in stored.items() if key not in change.removed} | dict(change.changed)
+    return merged, text

@@ -153,7 +153,7 @@ async def test_a_store_that_was_open_before_loses_nothing(url: str, application:
         with pytest.raises(StoreFailedError, match="open the store again"):
             await context.save()
     async with open_store(application) as store:
-        context._store = store
+        context._place.store = store
         await context.save()
         assert await stored(store, CONTEXTS[0]) == ["u1", "precious"]
         await upgrade(url, row_level_security=False)

@@ -20,8 +20,9 @@ from taskctx_sql.errors import (
     UnsavedChangesError,
     UnsupportedByStoreError,
 )
-from taskctx_sql.unsaved import Saving, State
-from tests.contract import expect_reload, loaded, stored
+from taskctx_sql.records import Loaded
+from taskctx_sql.saving_state import Saving, State
+from tests.contract import expect_reload, loaded, new_run, stored
 from tests.faults import FaultyStore
 
 Call = Callable[[TaskContext], Awaitable[object]]
@@ -165,6 +166,24 @@ async def test_a_context_that_was_never_loaded_is_restored_with_what_was_added_m
     assert await stored(store, context.key) == [1, "mine"]
 
 
+async def test_an_edit_while_a_restore_awaits_is_kept_and_doubles_nothing(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b"):
+        context.add_context_update("m", data)
+    await context.save()
+    context.context_history[0].data = "an edit"
+    await context.save()
+    restoring = asyncio.ensure_future(context.restore(1))
+    await asyncio.sleep(0)
+    context.context_history[0].data = "mine"
+    await restoring
+    await context.save()
+    assert [update.data for update in context.context_history] == ["a", "b", "mine"]
+    await expect_reload(store, context)
+
+
 # A save in doubt goes again as it was.
 
 
@@ -261,14 +280,22 @@ async def test_an_outcome_of_something_else_is_refused_and_changes_nothing(store
     context, other = await loaded(store, user), await loaded(store, user, "c2")
     for each in (context, other):
         each.add_context_update("m", 1)
-    handout, foreign = context._next_handout(), other._next_handout()
-    for wrong in (lambda: context._abandon(foreign), context._next_handout, lambda: context._saving.reloaded()):
+    here = context._unsaved
+    handout, foreign = (each._unsaved.hand_out(new_run(), 0.0, if_unchanged=False) for each in (context, other))
+    wrong_calls: list[Callable[[], object]] = [
+        lambda: here.abandon(foreign),
+        lambda: here.hand_out(new_run(), 0.0, if_unchanged=False),
+        lambda: here.discard(Loaded(0, None)),
+        lambda: here.saving.reloaded(),
+        lambda: here.saving.send_again(handout),
+    ]
+    for wrong in wrong_calls:
         with pytest.raises(SaveOrderError):
             wrong()
-    assert context._saving.state(has_changes=True) is State.SAVING
-    context._abandon(handout)
+    assert here.saving.state(has_changes=True) is State.SAVING
+    here.abandon(handout)
     with pytest.raises(SaveOrderError):
-        context._abandon(handout)
+        here.abandon(handout)
     await context.save()
     assert await stored(store, context.key) == [1]
 

@@ -188,7 +188,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     await found.restore(1)
     await found.undo()
     assert (await store.load(found.key, revision=2)).revision == 2
-    assert (await store.load(found.key, at=found._base.created_at + 1000)).revision
+    assert (await store.load(found.key, at=found._unsaved.base.created_at + 1000)).revision
     # The oldest that is known, of a database that is older than the table.
     connection = await asyncpg.connect(guide.direct_url)
     await connection.execute(

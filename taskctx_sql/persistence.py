@@ -1,0 +1,240 @@
+"""How a context's changes go to a store and come back: what loading and saving are, and what follows a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from taskctx_sql.errors import (
+    ContextNotFoundError,
+    LimitExceededError,
+    LostContextError,
+    NothingToUndoError,
+    PastContextError,
+    RevisionNotFoundError,
+    SaveRefusedError,
+    StaleContextError,
+    TaskContextError,
+    UnsavedChangesError,
+    UnstorableValueError,
+)
+from taskctx_sql.records import Delta, Loaded, Operation, Outcome, Run
+from taskctx_sql.saving_state import Handout
+from taskctx_sql.selection import Selection
+from taskctx_sql.store import Store
+from taskctx_sql.unsaved import Unsaved
+
+
+class Persistence:
+    """Moves what is unsaved to a store, and takes what the store holds.
+
+    One call at a time: whoever calls sees to the turn.
+
+    Args:
+        unsaved: What is unsaved.
+        history_limit: How many of the newest updates a load brings, if not all.
+    """
+
+    def __init__(self, unsaved: Unsaved, history_limit: int | None) -> None:
+        """Begin with no run."""
+        self._unsaved = unsaved
+        self.history_limit = history_limit
+        self._run: Run | None = None
+        # The last restore or undo that was sent.
+        self._operation: tuple[Operation, int | None] | None = None
+
+    @property
+    def in_doubt(self) -> Handout | None:
+        """A save of which nobody knows whether it was written."""
+        return self._unsaved.saving.in_doubt
+
+    # The run: one entering of a context, or the time from a first save to the last one.
+
+    def begin_run(self, started_at: float) -> None:
+        """The saves from now on are of a new run."""
+        self._run = _new_run(started_at)
+
+    def end_run(self, ended_at: float, outcome: Outcome, error: str | None) -> None:
+        """The next save tells how the run ended."""
+        if self._run is not None:
+            self._run = replace(self._run, ended_at=ended_at, outcome=outcome, error=error)
+
+    # Calls.
+
+    async def load(self, store: Store, selection: Selection | None = None) -> None:
+        """Take what the store holds, and keep what is unsaved on top of it.
+
+        Raises:
+            UnsavedChangesError: An earlier state is asked for, and there are unsaved changes.
+        """
+        selection = selection or Selection(self.history_limit)
+        if selection.is_past:
+            await self._refuse_unsaved(store, "show an earlier state")
+        with contextlib.suppress(StaleContextError, LostContextError):
+            # Both say that it was not written: what it held is unsaved again, and loading is the remedy.
+            await self._settle_doubt(store)
+        loaded = await self._read(store, selection)
+        self._unsaved.adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
+
+    async def save(self, store: Store, *, if_unchanged: bool = False) -> None:
+        """Settle a save in doubt, and write what is unsaved."""
+        await self._settle_doubt(store)
+        unsaved = self._unsaved
+        if unsaved.saving.must_reload:
+            await self.load(store)
+        handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=if_unchanged)
+        delta = handout.delta
+        if unsaved.is_past and delta.has_content:
+            unsaved.abandon(handout)
+            raise PastContextError(unsaved.key, unsaved.revision, "be saved")
+        if delta.has_content or delta.run.ended_at is not None or unsaved.is_new:
+            await self._send(store, handout)
+        else:
+            unsaved.abandon(handout)
+
+    async def discard(self, store: Store) -> None:
+        """Give up what is unsaved, except a save in doubt that was written."""
+        await self._give_up_doubt(store)
+        loaded = await self._read(store, Selection(self.history_limit))
+        self._unsaved.discard(loaded)
+
+    async def operate(self, store: Store, operation: Operation, revision: int | None) -> None:
+        """Let the store restore or undo, and take what it made.
+
+        Raises:
+            UnsavedChangesError: There are unsaved changes.
+            ContextNotFoundError: The store does not have the context.
+        """
+        unsaved = self._unsaved
+        if self._is_under_way(operation, revision):
+            # It is the same one again, which did not return the last time: it happens once.
+            await self._settle_doubt(store)
+        else:
+            await self._refuse_unsaved(store, operation)
+            if unsaved.is_new:
+                await self.load(store)
+            if unsaved.is_new:
+                raise ContextNotFoundError(unsaved.key)
+            handout = unsaved.hand_out_operation(self._next_save(), _now(), operation, revision)
+            self._operation = (operation, revision)
+            await self._send(store, handout)
+        await self.load(store)
+
+    async def fork(self, store: Store, chat_id: str, revision: int | None) -> None:
+        """Let the store make a new context of the state that is shown, or of a revision.
+
+        Raises:
+            UnsavedChangesError: There are unsaved changes.
+        """
+        await self._refuse_unsaved(store, "be forked")
+        shown = self._unsaved.revision if self._unsaved.is_past else None
+        await store.fork(self._unsaved.key, chat_id, revision=shown if revision is None else revision)
+
+    # How.
+
+    async def _read(self, store: Store, selection: Selection) -> Loaded:
+        return await store.load(
+            self._unsaved.key,
+            history_limit=selection.history_limit,
+            revision=selection.revision,
+            at=selection.at,
+            max_chars=selection.max_chars,
+            types=selection.types,
+            keep_types=selection.keep_types,
+        )
+
+    async def _refuse_unsaved(self, store: Store, doing: str) -> None:
+        """See that nothing is unsaved, which would be mixed up with another state.
+
+        What is in doubt counts as unsaved, unless it only told of the end of a run.
+        """
+        unsaved = self._unsaved
+        if self.in_doubt is not None:
+            if self.in_doubt.delta.has_content:
+                raise UnsavedChangesError(unsaved.key, doing)
+            await self._settle_doubt(store)
+        handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=False)
+        unsaved.abandon(handout)
+        if handout.delta.has_content:
+            raise UnsavedChangesError(unsaved.key, doing)
+
+    def _is_under_way(self, operation: Operation, revision: int | None) -> bool:
+        """Whether this very operation was sent, and what it made is not in memory yet."""
+        if self.in_doubt is not None:
+            delta = self.in_doubt.delta
+            return (delta.operation, delta.source_revision) == (operation, revision)
+        return self._unsaved.saving.must_reload and self._operation == (operation, revision)
+
+    async def _settle_doubt(self, store: Store) -> None:
+        """A save whose outcome nobody knows is sent again as it was: it is written now, or was written then."""
+        handout = self.in_doubt
+        if handout is not None:
+            self._unsaved.saving.send_again(handout)
+            await self._send(store, handout, again=True)
+
+    async def _give_up_doubt(self, store: Store) -> None:
+        """See that a save in doubt was written, or never will be."""
+        handout = self.in_doubt
+        if handout is None:
+            return
+        delta = handout.delta
+        if delta.base is None:
+            # Nothing is to be made where nothing was: what follows is another run's, with saves of its own.
+            self._run = None if self._run is None else replace(self._run, run_id=str(uuid.uuid4()), saves=0)
+        else:
+            # A save of the same identity that changes nothing, and yet makes a revision: whichever of the two comes
+            # second, even much later, writes nothing.
+            same = self._unsaved.unchanged_metadata()
+            with contextlib.suppress(StaleContextError, LostContextError):
+                await store.save(Delta(delta.key, delta.run, delta.base, delta.at, metadata=same))
+            self._count(delta.run)
+        self._unsaved.abandon(handout)
+
+    async def _send(self, store: Store, handout: Handout, *, again: bool = False) -> None:
+        try:
+            saved = await store.save(handout.delta)
+        except BaseException as error:
+            if _was_not_written(error, again=again):
+                self._unsaved.abandon(handout)
+            else:
+                self._unsaved.saving.doubt(handout)
+            raise
+        self._unsaved.confirm(handout, saved)
+        self._count(handout.delta.run)
+
+    def _next_save(self) -> Run:
+        if self._run is None:
+            self.begin_run(_now())
+            assert self._run is not None
+        return self._run.next_save()
+
+    def _count(self, saved: Run) -> None:
+        # A save in doubt may be settled when the next run has begun.
+        if self._run is not None and self._run.run_id == saved.run_id:
+            self._run = None if saved.ended_at is not None else self._run.after(saved)
+
+
+def _new_run(started_at: float) -> Run:
+    return Run(run_id=str(uuid.uuid4()), saves=0, started_at=started_at)
+
+
+def _now() -> float:
+    # Not the context's clock: the original asks it for updates only, and a clock of your own may count.
+    return datetime.now(UTC).timestamp()
+
+
+def _was_not_written(error: BaseException, *, again: bool) -> bool:
+    """Whether an error says that nothing of a save is in the store.
+
+    These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
+    last attempt alone, which tells nothing of a save that is sent ``again``.
+    """
+    refusals = (
+        *(StaleContextError, LostContextError, UnstorableValueError, LimitExceededError, SaveRefusedError),
+        *(NothingToUndoError, RevisionNotFoundError),
+    )
+    if isinstance(error, refusals):
+        return True
+    return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

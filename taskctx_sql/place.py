@@ -1,0 +1,72 @@
+"""Where a context is kept: a store of the caller's, an address, or nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from taskctx_sql.errors import UnsupportedByStoreError
+from taskctx_sql.opening import open_store
+from taskctx_sql.store import Store
+
+
+class Place:
+    """Where a context is kept.
+
+    Args:
+        store: An open store, whose owner closes it.
+        url: An address, opened when it is used or entered.
+    """
+
+    def __init__(self, store: Store | None = None, url: str | None = None) -> None:
+        """Take the place; nothing is opened yet."""
+        self.store = store
+        self._url = url if store is None else None
+        self._opened: Store | None = None
+        self._turn: asyncio.Lock | None = None
+        self._turn_loop: asyncio.AbstractEventLoop | None = None
+
+    def another(self) -> Place:
+        """Return the same place for another context."""
+        return Place(self.store, self._url)
+
+    async def enter(self) -> None:
+        """Open the address, until `leave`."""
+        if self.store is None and self._url is not None:
+            self._opened = await open_store(self._url)
+
+    async def leave(self) -> None:
+        """Close what `enter` opened."""
+        store, self._opened = self._opened, None
+        if store is not None:
+            await store.close()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[Store | None]:
+        """Yield the store that is open, or one opened for this once, or None where nothing is kept."""
+        open_already = self._opened if self.store is None else self.store
+        if open_already is not None or self._url is None:
+            yield open_already
+        else:
+            async with open_store(self._url) as store:
+                yield store
+
+    @asynccontextmanager
+    async def required(self, doing: str, feature: str) -> AsyncIterator[Store]:
+        """Yield the store.
+
+        Raises:
+            UnsupportedByStoreError: Nothing is kept anywhere.
+        """
+        async with self.used() as store:
+            if store is None:
+                raise UnsupportedByStoreError(doing, "a context without a store", feature)
+            yield store
+
+    def in_turn(self) -> asyncio.Lock:
+        """Return what lets one save or load of a context go on at a time."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn_loop is not loop:
+            self._turn, self._turn_loop = asyncio.Lock(), loop
+        return self._turn
