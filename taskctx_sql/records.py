@@ -24,7 +24,7 @@ Outcome = Literal["completed", "failed", "cancelled"]
 # What makes a revision that is no ordinary save.
 Operation = Literal["optimize", "truncate", "restore", "undo", "fork"]
 
-_set, _get, _delete = object.__setattr__, object.__getattribute__, object.__delattr__
+_set, _get = object.__setattr__, object.__getattribute__
 
 # Held for a moment, when what was read of a text becomes an update's own: several threads may look at one history.
 # One that may be entered twice, because a collection of garbage may run a program's code anywhere.
@@ -49,6 +49,15 @@ class Source(NamedTuple):
 
     read: Callable[[int, bytes], tuple[Any, Any]]
     edit_logs: tuple[dict[int, Any], ...] = ()
+
+    def with_field(self, name: str, value: Any) -> Source:
+        """Return a source that has this value for one of the two."""
+
+        def read(seq: int, text: bytes) -> tuple[Any, Any]:
+            data, metadata = self.read(seq, text)
+            return (value, metadata) if name == "data" else (data, value)
+
+        return Source(read, self.edit_logs)
 
 
 @dataclass(init=False)
@@ -75,9 +84,9 @@ class ContextUpdate:
     if TYPE_CHECKING:
         # Who hears of edits; no field, so that only the four make two updates equal.
         _edit_logs: tuple[dict[int, Any], ...]
-        # What data and metadata are read of when one of them is asked for first; the text is dropped then.
+        # What data and metadata are read of when one of them is asked for first; the text is dropped then, for None.
         _seq: int
-        _text: bytes
+        _text: bytes | None
         _source: Source
 
     def __init__(self, timestamp: float, update_type: str, data: Any, metadata: dict[str, Any]) -> None:
@@ -121,26 +130,34 @@ class ContextUpdate:
             return self._source.edit_logs
         if name not in ("data", "metadata"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            text = _get(self, "_text")
-        except AttributeError:
-            # Another thread read it meanwhile.
-            return _get(self, name)
-        data, metadata = self._source.read(self._seq, text)
-        with _reading:
-            # What another thread read or set meanwhile stays: all of them see the same objects.
-            for field_name, value in (("data", data), ("metadata", metadata)):
-                try:
-                    _get(self, field_name)
-                except AttributeError:
-                    _set(self, field_name, value)
-            with contextlib.suppress(AttributeError):
-                _delete(self, "_text")
-            return _get(self, name)
+        while True:
+            try:
+                source, text = self._source, self._text
+            except AttributeError:
+                # Made here, and deleted here.
+                return _get(self, name)
+            if text is None:
+                # Another thread read it a moment ago.
+                with _reading:
+                    return _get(self, name)
+            data, metadata = source.read(self._seq, text)
+            with _reading:
+                # If another thread read or set one of them meanwhile, that one stays: all of them see the same objects.
+                if self._text is text:
+                    _put_data(self, data)
+                    _put_metadata(self, metadata)
+                    _put_text(self, None)
+                    return data if name == "data" else metadata
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # What is read later does not come in its place.
         with _reading:
+            if name in ("data", "metadata"):
+                # What is read later must not come in its place. An update that was made here has no source.
+                with contextlib.suppress(AttributeError):
+                    if self._text is not None:
+                        _set(self, "_source", self._source.with_field(name, value))
+                        # Another object, by which a thread that reads it just now sees that it comes too late.
+                        _put_text(self, _Again(self._text))
             _set(self, name, value)
         for log in self._edit_logs:
             log[id(self)] = self
@@ -177,6 +194,14 @@ class ContextUpdate:
             "data": self.data,
             "metadata": self.metadata,
         }
+
+
+class _Again(bytes):
+    """A text that is an object of its own."""
+
+
+# By slot, in half the time: a load is used update by update.
+_put_data, _put_metadata, _put_text = (ContextUpdate.__dict__[name].__set__ for name in ("data", "metadata", "_text"))
 
 
 @dataclass(frozen=True, slots=True)

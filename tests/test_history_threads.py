@@ -99,6 +99,22 @@ def test_reading_an_update_may_read_it_again_on_the_way() -> None:
     assert update.data is first
 
 
+def test_what_is_set_while_an_update_is_read_stays() -> None:
+    def read(seq: int, text: bytes) -> tuple[Any, Any]:
+        if not reads:
+            update.data = "set"
+        reads.append(text)
+        return "read", {"read": len(reads)}
+
+    reads: list[bytes] = []
+    update = unread(read)
+    assert update.metadata == {"read": 2}
+    assert update.data == "set"
+    # It is read no more, and the text is not kept.
+    assert (update.metadata, reads) == ({"read": 2}, [b"text", b"text"])
+    assert update._text is None
+
+
 def test_an_update_that_cannot_be_read_says_so_each_time() -> None:
     def read(seq: int, text: bytes) -> tuple[Any, Any]:
         raise CorruptRecordError(ContextKey("u", "c"), f"update seq {seq}", "damaged")
