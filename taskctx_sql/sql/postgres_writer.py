@@ -125,7 +125,7 @@ class PostgresWriter:
         async with self._room:
             if self._closed:
                 raise StoreClosedError(self._address)
-            pending = _Pending(job, self._loop)
+            pending: _Pending = Pending(job, self._loop)
             self._waiting.append(pending)
             if self._worker is None:
                 self._worker = self._loop.create_task(self._work(), name="taskctx-writer")

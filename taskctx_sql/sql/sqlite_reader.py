@@ -72,9 +72,8 @@ class SqliteReader:
             steps, answer = asked
             try:
                 now = dialect.file_identity(self._path)
-                if connection is not None and (
-                    now != identity or unchanging not in (None, read_only.state(self._path))
-                ):
+                changed = unchanging is not None and unchanging != read_only.state(self._path)
+                if connection is not None and (changed or now != identity):
                     # Another file has the name, or none.
                     connection.close()
                     connection = None

@@ -57,7 +57,7 @@ class SqliteWriter:
                 # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
                 self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
                 self._thread.start()
-            pending = _Pending(job, self._loop)
+            pending: _Pending = Pending(job, self._loop)
             self._queue.put(pending)
             return await pending.wait()
 
