@@ -11,6 +11,9 @@ from taskctx_sql.errors import InvalidAddressError
 
 _SCHEME: Final = re.compile(r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|asyncpg))?|json):/")
 
+# What ends the path of an address, or is an escape in it.
+_SPECIAL: Final = re.compile(r"[%?]")
+
 # Nobody means to name a file so: it is an address that was written wrongly, and has a secret in it.
 _SECRET_IN_PATH: Final = re.compile(r"(?i)(pass|pwd|key|secret|token)\w*\s*=|:[^/]*@")
 
@@ -47,6 +50,11 @@ def json_folder(address: str) -> Path:
 def file_address(scheme: str, path: Path | str) -> str:
     """Return the address of a file or a folder, whatever characters its name has."""
     return f"{scheme}:///{quote(str(path), safe='/:@ ~,()[]')}"
+
+
+def json_address(folder: Path | str) -> str:
+    """Return the address of a folder of JSON files, as people read it; `json_folder` returns the folder again."""
+    return "json:///" + _SPECIAL.sub(lambda found: quote(found[0]), str(folder))
 
 
 def missing_file(address: str) -> Path | None:

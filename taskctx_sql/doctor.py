@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskctx_sql import json_files, salvage
+from taskctx_sql.addresses import json_address
 from taskctx_sql.findings import Examination, Found
 from taskctx_sql.health import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.opening import is_json_address, json_folder
@@ -35,7 +36,7 @@ async def examine(address: str | AsyncEngine, *, schema: str | None = None) -> E
     if isinstance(address, str) and is_json_address(address):
         folder = json_folder(address)
         findings = await asyncio.to_thread(lambda: list(_look_at_folder(folder)))
-        shown = f"json:///{folder}"
+        shown = json_address(folder)
     else:
         from taskctx_sql.sql import dialect, examining
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from taskctx_sql.addresses import json_address
 from taskctx_sql.errors import StoreUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def _lock(descriptor: int, folder: Path, patience: Patience) -> None:
             return
         patience.pause(
             random.uniform(0.5, 1) * pause,
-            f"json:///{folder}",
+            json_address(folder),
             f"another process holds the lock of {folder}; `fuser -v` names it: end it, or let it go on",
         )
         pause = min(pause * 1.5, _LONGEST_PAUSE)

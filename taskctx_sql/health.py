@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from taskctx_sql import settings
+from taskctx_sql.addresses import json_address
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import file_name, parse
@@ -120,7 +121,7 @@ def diagnose_history_loading_issue(
         user_id: Whose context.
         chat_id: Which chat.
     """
-    address = address or settings.database_url() or f"json:///{settings.task_dir()}"
+    address = address or settings.database_url() or json_address(settings.task_dir())
     try:
         key = ContextKey(user_id, chat_id)
         if is_json_address(address):

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from taskctx_sql import codec, folders, json_files
+from taskctx_sql.addresses import json_address
 from taskctx_sql.errors import (
     LostContextError,
     StaleContextError,
@@ -122,7 +123,7 @@ class JsonStore:
     @property
     def address(self) -> str:
         """The store's address."""
-        return f"json:///{self.folder}"
+        return json_address(self.folder)
 
     def __repr__(self) -> str:
         return f"JsonStore({str(self.folder)!r})"

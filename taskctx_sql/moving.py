@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskctx_sql import json_files, salvage
+from taskctx_sql.addresses import json_address
 from taskctx_sql.errors import (
     CorruptRecordError,
     InvalidAddressError,
@@ -67,7 +68,7 @@ async def import_folder(
     chats, ignored = history_files(folder, chat_id)
     found = [Files(paths, ImportedChat(chat, [path.name for path in paths])) for chat, paths in chats.items()]
     total = sum(files.size for files in found) * (2 if verify else 1)
-    imported = Imported(f"json:///{folder}", store.address, [files.chat for files in found], ignored)
+    imported = Imported(json_address(folder), store.address, [files.chat for files in found], ignored)
     tell = _adding_up(progress, total)
     for files in found:
         try:
@@ -114,7 +115,7 @@ async def export(
 
     started = time.monotonic()
     folder = Path(folder)
-    moved = Moved(store.address, f"json:///{folder}", verified=0 if verify else None)
+    moved = Moved(store.address, json_address(folder), verified=0 if verify else None)
     total = 0
     async for context in contexts(store, user_id, chat_id):
         total += context.next_seq - 1
@@ -227,7 +228,7 @@ async def copy(
 async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: bool, progress: Progress) -> Moved:
     started = time.monotonic()
     chats, _ = history_files(source, chat_id)
-    moved = Moved(f"json:///{source}", f"json:///{target}", verified=0 if verify else None)
+    moved = Moved(json_address(source), json_address(target), verified=0 if verify else None)
     await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
     paths = [path for paths in chats.values() for path in paths]
     for at, path in enumerate(paths):

@@ -13,10 +13,19 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import TaskContext, current, open_store, settings, upgrade
-from taskctx_sql.addresses import file_address, json_folder, missing_file
+from taskctx_sql import (
+    JsonStore,
+    TaskContext,
+    current,
+    diagnose_history_loading_issue,
+    open_store,
+    settings,
+    upgrade,
+)
+from taskctx_sql.addresses import file_address, json_address, json_folder, missing_file
 from taskctx_sql.doctor import examine
 from taskctx_sql.errors import AsyncioNeededError, InvalidAddressError, TaskContextError, UnsupportedEncodingError
+from taskctx_sql.moving import copy
 from taskctx_sql.sql import dialect
 
 SECRET = "0penSesame"
@@ -154,6 +163,24 @@ async def test_every_way_takes_an_address_for_the_same_file(name: str, tmp_path:
         await context.save()
     assert missing_file(url) is None
     assert json_folder(f"json:///{tmp_path}/{name}").exists()
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "ü [x] 'y'", "a\nb", "50%"])
+async def test_the_address_that_is_told_of_a_folder_leads_to_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = JsonStore(tmp_path / name)
+    context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+    context.add_context_update("message", "kept")
+    await context.save()
+    assert json_folder(store.address) == tmp_path / name
+    async with open_store(store.address) as again:
+        assert len((await again.load(context.key)).history) == 1
+    assert json_folder((await examine(store.address)).address) == tmp_path / name
+    moved = await copy(store.address, json_address(tmp_path / f"copy of {name}"))
+    assert (moved.ok, json_folder(moved.target)) == (True, tmp_path / f"copy of {name}")
+    monkeypatch.setenv("AIECS_TASK_DIR", str(tmp_path / name))
+    assert diagnose_history_loading_issue(user_id="u", chat_id="c").ok
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "ü [x] 'y'", "a\nb", "50%"])
