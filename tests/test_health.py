@@ -38,16 +38,17 @@ def test_a_healthy_context(tmp_path: Path) -> None:
         ("user_id", "", "user_id is missing"),
         ("chat_id", None, "chat_id is missing"),
         ("chat_id", "x" * 300, "the limit is 255"),
-        ("_history", (), "context_history is a tuple, not a list"),
+        ("memory.history", (), "context_history is a tuple, not a list"),
         ("resources", [], "resources is a list, not a dict"),
-        ("_files", [], "file_tracker is a list"),
-        ("_models", {}, "model_tracker is a dict"),
+        ("memory.files", [], "file_tracker is a list"),
+        ("memory.models", {}, "model_tracker is a dict"),
         ("metadata", None, "metadata is a NoneType"),
     ],
 )
 def test_what_is_wrong_is_found(tmp_path: Path, name: str, value: Any, message: str) -> None:
     context = TaskContext({}, tmp_path)
-    setattr(context, name, value)
+    of = context._memory if name.startswith("memory.") else context
+    setattr(of, name.removeprefix("memory."), value)
     found = check_context_health(context)
     assert not found
     assert message in found.findings[0].message
