@@ -31,6 +31,44 @@ _CANNOT_LOCK: Final = _UNSUPPORTED | {errno.ENOLCK}
 _warned_of: set[tuple[str, str]] = set()
 
 
+class UnknownMoveError(OSError):
+    """It is not known whether a file has its new name."""
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file another name, in the place of what has that name.
+
+    A file system of a network may do so and lose the answer: then it is looked at which file is there.
+
+    Raises:
+        UnknownMoveError: It failed, and it cannot be seen what became of it.
+        OSError: It failed, and the file has its old name.
+    """
+    moved = identity(source.lstat())
+    try:
+        source.replace(target)
+    except OSError as error:
+        if _has(target, moved, error):
+            return
+        if _has(source, moved, error):
+            raise
+        raise UnknownMoveError(error.errno, f"{error.strerror}; it is at neither place", str(target)) from error
+
+
+def identity(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells one state of a file from another, whatever its name is."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _has(path: Path, moved: tuple[int, int, int], error: OSError) -> bool:
+    try:
+        return identity(path.lstat()) == moved
+    except FileNotFoundError:
+        return False
+    except OSError as failure:
+        raise UnknownMoveError(failure.errno, f"{error.strerror}, and then {failure.strerror}", str(path)) from error
+
+
 class Patience:
     """How long somebody waits for a lock: so many seconds, or until they are told to give up."""
 

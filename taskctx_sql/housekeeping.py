@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from taskctx_sql import json_pruning
-from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, TaskContextError
+from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, StoreFailedError, TaskContextError
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.records import ContextKey
 from taskctx_sql.retention import Progress, Pruned, Receipt, Retention, tell_nobody
@@ -21,6 +22,8 @@ from taskctx_sql.store import Store, finish
 
 if TYPE_CHECKING:
     from taskctx_sql.sql.store import SqlStore
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ async def prune(
     at = time.time() if now is None else now
     pruned = Pruned(store.address, dry_run)
     if isinstance(store, JsonStore):
-        await finish(asyncio.to_thread(json_pruning.prune_folder, store.folder, retention, at, pruned))
+        await _in_folder(store, "prune", partial(json_pruning.prune_folder, store.folder, retention, at, pruned))
     else:
         from taskctx_sql.sql.erasing import Pruning
 
@@ -90,7 +93,7 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
     if isinstance(store, JsonStore):
         if chat_id is None:
             raise InvalidRetentionError("the files of a folder do not say whose they are: name the chat")
-        counts = await finish(asyncio.to_thread(json_pruning.erase_files, store.folder, key))
+        counts = await _in_folder(store, "erase", partial(json_pruning.erase_files, store.folder, key))
         if counts["files"]:
             chats.append(key.chat_id)
         pruned.add(counts)
@@ -103,6 +106,13 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
             chats.append(old.chat_id)
     chat = None if chat_id is None else key.chat_id
     return Receipt(store.address, key.user_id, chat, tuple(chats), pruned.rows, time.time())
+
+
+async def _in_folder(store: JsonStore, doing: str, work: Callable[[], T]) -> T:
+    try:
+        return await finish(asyncio.to_thread(work))
+    except OSError as error:
+        raise StoreFailedError(doing, store.address, str(error)) from error
 
 
 @asynccontextmanager

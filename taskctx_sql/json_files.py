@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 from taskctx_sql import codec, limits
 from taskctx_sql.errors import InvalidIdError
 from taskctx_sql.folders import Patience as Patience
+from taskctx_sql.folders import UnknownMoveError, identity, move
 from taskctx_sql.folders import folder_lock as folder_lock
 from taskctx_sql.folders import sync_folder as sync_folder
 from taskctx_sql.records import ContextKey, ContextUpdate
@@ -208,15 +209,24 @@ def with_appended(text: str, entries: Sequence[str]) -> str | None:
     return text[:-2] + ",\n" + ",\n".join(entries) + "\n]" if entries else text
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> tuple[int, int, int]:
     """Put ``text`` in the place of a file, so that a reader or a crash sees the old one or the new one.
 
     The name is durable after `sync_folder`.
+
+    Returns:
+        The new file's `identity`.
+
+    Raises:
+        UnknownMoveError: The old one or the new one is there, and it cannot be seen which.
+        OSError: The old one is there.
     """
     with NewFile(path) as new:
         new.write(text)
         new.finish()
+        found = identity(new.temporary.stat())
         new.take_place()
+        return found
 
 
 class NewFile:
@@ -259,7 +269,7 @@ class NewFile:
 
     def take_place(self) -> None:
         """Take the name, after `finish`."""
-        self.temporary.replace(self.path)
+        move(self.temporary, self.path)
 
 
 def set_aside(path: Path) -> Path:
@@ -272,7 +282,10 @@ def set_aside(path: Path) -> Path:
         except FileExistsError:
             continue
         try:
-            path.replace(kept)
+            move(path, kept)
+        except UnknownMoveError:
+            # What has the name now may be the file.
+            raise
         except OSError:
             kept.unlink(missing_ok=True)
             raise

@@ -10,7 +10,6 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
@@ -26,6 +25,7 @@ from taskctx_sql.errors import (
     UnsupportedByStoreError,
 )
 from taskctx_sql.folders import Patience
+from taskctx_sql.json_numbering import ABSENT, Base, Doubt, Entries, Numbering, mark_of
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
@@ -36,60 +36,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Of how many runs of a chat the last save is known again when it is repeated.
-RUNS_REMEMBERED: Final = 1_000
 # Of how many files, whoever has them in memory.
 FILES_REMEMBERED: Final = 1_000
-
-_Signature = tuple[int, int, int]
-_ABSENT: Final[_Signature] = (0, 0, 0)
-
-
-class _Numbering:
-    """Which entry of a file has which seq, for as long as a context of this process needs to know.
-
-    A file has no seqs of its own. An entry keeps its number while others come and go; after somebody else changed
-    the file, entries are known again by their timestamp and type.
-    """
-
-    def __init__(self) -> None:
-        self.signature = _ABSENT
-        self.version = 0
-        self.seqs = array("q")
-        self.marks = array("q")
-        self.next_seq = 1
-        self.applied: dict[str, tuple[int, Saved]] = {}
-
-    def follow(self, signature: _Signature, updates: Sequence[ContextUpdate]) -> None:
-        """Take the entries that the file holds now."""
-        if signature == self.signature:
-            return
-        places: dict[int, list[int]] = {}
-        for place, mark in enumerate(self.marks):
-            places.setdefault(mark, []).append(place)
-        marks = array("q", (_mark(update) for update in updates))
-        seqs = array("q")
-        at = 0
-        for mark in marks:
-            same = places.get(mark, [])
-            found = bisect_left(same, at)
-            if found < len(same):
-                at = same[found] + 1
-                seqs.append(self.seqs[same[found]])
-            else:
-                seqs.append(self.next_seq)
-                self.next_seq += 1
-        self.signature, self.marks, self.seqs = signature, marks, seqs
-        self.version += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What a context has seen of its file."""
-
-    numbering: _Numbering
-    version: int
-    existed: bool
 
 
 class JsonStore:
@@ -116,9 +64,9 @@ class JsonStore:
         self._closed = False
         self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
-        self._numberings: WeakValueDictionary[str, _Numbering] = WeakValueDictionary()
+        self._numberings: WeakValueDictionary[str, Numbering] = WeakValueDictionary()
         # Held for those who do not hold them yet: a first save may have been cancelled, and come again.
-        self._saved_last: dict[str, _Numbering] = {}
+        self._saved_last: dict[str, Numbering] = {}
 
     @property
     def address(self) -> str:
@@ -224,7 +172,7 @@ class JsonStore:
             places, earlier = _chosen(updates, selection)
             return Loaded(
                 revision=numbering.version if existed else 0,
-                base=_Base(numbering, numbering.version, existed),
+                base=Base(numbering, numbering.version, existed),
                 history=[updates[place] for place in places],
                 seqs=[numbering.seqs[place] for place in places],
                 earlier=earlier,
@@ -242,35 +190,36 @@ class JsonStore:
                 return self._write(delta, path)
 
     def _write(self, delta: Delta, path: Path) -> Saved:
-        base: _Base | None = delta.base
+        base: Base | None = delta.base
         numbering = self._numbering(path) if base is None else base.numbering
-        number, saved = numbering.applied.get(delta.run.run_id, (0, None))
-        if saved is not None and number == delta.run.saves:
+        if (saved := numbering.answer_to(delta.run)) is not None:
             self._sync_folder(path)
             return saved
         # An append needs the entries only if somebody else changed them.
         updates, exists, text = self._read(path, numbering, skip_known=not delta.removed_updates)
+        if (saved := numbering.answer_to(delta.run)) is not None:
+            # It was in doubt, and is there.
+            self._sync_folder(path)
+            return saved
         if base is not None and base.existed and not exists:
             raise LostContextError(delta.key)
         seen = 0 if base is None else base.version
         if delta.if_unchanged and seen != numbering.version:
             raise StaleContextError(delta.key, seen, numbering.version)
         complete = seen == numbering.version
-        first_seq = numbering.next_seq
-        if delta.updates or delta.removed_updates or not exists:
-            self._replace(path, delta, numbering, updates, text)
+        replaces = bool(delta.updates or delta.removed_updates or not exists)
+        version = numbering.version + replaces
         saved = Saved(
-            revision=numbering.version,
-            first_seq=first_seq,
+            revision=version,
+            first_seq=numbering.next_seq,
             first_model=1,
             first_position=1,
-            base=_Base(numbering, numbering.version if complete else seen, existed=True),
+            base=Base(numbering, version if complete else seen, existed=True),
             complete=complete,
         )
-        numbering.applied.pop(delta.run.run_id, None)
-        numbering.applied[delta.run.run_id] = (delta.run.saves, saved)
-        if len(numbering.applied) > RUNS_REMEMBERED:
-            del numbering.applied[next(iter(numbering.applied))]
+        if replaces:
+            self._replace(path, delta, saved, numbering, updates, text)
+        numbering.note(delta.run, saved)
         self._saved_last.pop(path.name, None)
         self._saved_last[path.name] = numbering
         if len(self._saved_last) > FILES_REMEMBERED:
@@ -279,7 +228,13 @@ class JsonStore:
         return saved
 
     def _replace(
-        self, path: Path, delta: Delta, numbering: _Numbering, updates: Sequence[ContextUpdate], text: str
+        self,
+        path: Path,
+        delta: Delta,
+        saved: Saved,
+        numbering: Numbering,
+        updates: Sequence[ContextUpdate],
+        text: str,
     ) -> None:
         new = [
             json_files.entry_text(
@@ -294,17 +249,24 @@ class JsonStore:
             updates = updates or json_files.parse(text)
             old = [json_files.entry_text(updates[place], f"update {place}", strict=False) for place in kept]
             after = json_files.whole_text(old + new)
-        json_files.replace_file(path, after)
-        numbering.seqs = array("q", (numbering.seqs[place] for place in kept))
-        numbering.marks = array("q", (numbering.marks[place] for place in kept))
-        numbering.seqs.extend(range(numbering.next_seq, numbering.next_seq + len(new)))
-        numbering.marks.extend(_mark(update) for update in delta.updates)
-        numbering.next_seq += len(new)
-        numbering.signature = _signature(path.stat())
-        numbering.version += 1
+        entries = Entries(
+            array("q", (numbering.seqs[place] for place in kept)),
+            array("q", (numbering.marks[place] for place in kept)),
+            numbering.next_seq + len(new),
+        )
+        entries.seqs.extend(range(numbering.next_seq, entries.next_seq))
+        entries.marks.extend(mark_of(update) for update in delta.updates)
+        try:
+            signature = json_files.replace_file(path, after)
+        except folders.UnknownMoveError as error:
+            # The next one who reads the file sees which of the two it is.
+            numbering.doubt = Doubt(delta.run, after, entries, saved)
+            self._saved_last[path.name] = numbering
+            raise StoreFailedError("save", self.address, str(error), outcome_unknown=True) from error
+        numbering.take(signature, entries)
 
     def _read(
-        self, path: Path, numbering: _Numbering, *, skip_known: bool = False
+        self, path: Path, numbering: Numbering, *, skip_known: bool = False
     ) -> tuple[list[ContextUpdate], bool, str]:
         """Return the file's updates, whether it is there, and its text; bring the numbering up to it.
 
@@ -312,13 +274,15 @@ class JsonStore:
         """
         try:
             with json_files.open_file(path) as file:
-                signature = _signature(os.fstat(file.fileno()))
+                signature = folders.identity(os.fstat(file.fileno()))
                 text = json_files.text_of_bytes(file.read())
+            numbering.settle(signature, text)
             if skip_known and signature == numbering.signature:
                 return [], True, text
             updates = json_files.parse(text)
         except FileNotFoundError:
-            numbering.follow(_ABSENT, ())
+            numbering.doubt = None
+            numbering.follow(ABSENT, ())
             return [], False, "[]"
         except (ValueError, RecursionError) as error:
             raise self._set_aside(path, error) from error
@@ -358,8 +322,8 @@ class JsonStore:
                 self._sync_folder(path)
             return True
 
-    def _numbering(self, path: Path) -> _Numbering:
-        return self._numberings.setdefault(path.name, _Numbering())
+    def _numbering(self, path: Path) -> Numbering:
+        return self._numberings.setdefault(path.name, Numbering())
 
     def _sync_folder(self, path: Path) -> None:
         try:
@@ -393,14 +357,6 @@ def _head(place: int, update: ContextUpdate) -> Head:
     group = update.metadata.get("group") if isinstance(update.metadata, dict) else None
     chars = len(codec.encode(update.data, warn=False))
     return Head(place, chars, None if group is None else codec.text_of(group))
-
-
-def _signature(status: os.stat_result) -> _Signature:
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _mark(update: ContextUpdate) -> int:
-    return hash(f"{codec.shown(update.timestamp)} {codec.shown(update.update_type)}")
 
 
 def _newest_first(summary: ContextSummary) -> tuple[float, str]:
