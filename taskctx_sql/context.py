@@ -9,7 +9,8 @@ from typing import Any, Literal, overload
 
 from taskctx_sql import settings
 from taskctx_sql.errors import InvalidContextError
-from taskctx_sql.memory import Memory, checked_mapping
+from taskctx_sql.limits import check_hashable
+from taskctx_sql.memory import Memory, checked_list, checked_mapping
 from taskctx_sql.optimize import OptimizePlan, plan
 from taskctx_sql.records import ContextKey, ContextUpdate
 from taskctx_sql.resources import Resources
@@ -101,7 +102,7 @@ class MemoryContext:
 
     @context_history.setter
     def context_history(self, updates: Iterable[ContextUpdate]) -> None:
-        self._memory.history = self._memory.history.replaced_by(updates)
+        self._memory.history = self._memory.history.replaced_by(checked_list("context_history", updates))
 
     @property
     def file_tracker(self) -> dict[Any, dict[str, Any]]:
@@ -110,7 +111,7 @@ class MemoryContext:
 
     @file_tracker.setter
     def file_tracker(self, entries: Mapping[Any, dict[str, Any]]) -> None:
-        self._memory.files = self._memory.files.replaced_by(entries)
+        self._memory.files = self._memory.files.replaced_by(checked_mapping("file_tracker", entries))
 
     @property
     def model_tracker(self) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ class MemoryContext:
 
     @model_tracker.setter
     def model_tracker(self, entries: Iterable[dict[str, Any]]) -> None:
-        self._memory.models = self._memory.models.replaced_by(entries)
+        self._memory.models = self._memory.models.replaced_by(checked_list("model_tracker", entries))
 
     def add_context_update(self, update_type: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
         """Append an update to the history, made now."""
@@ -127,11 +128,13 @@ class MemoryContext:
 
     def add_resource(self, name: str, resource: Any) -> None:
         """Take a resource that is closed when the context is left; one it replaces is closed then too."""
+        check_hashable("name", name)
         self._resources.add(name, resource)
         self.add_context_update("resource", {"name": name}, {"type": type(resource).__name__})
 
     def track_file_operation(self, file_path: str, operation: str, source: str = "task") -> None:
         """Note the last operation on a file, and add an update of it."""
+        check_hashable("file_path", file_path)
         self._memory.files[file_path] = {
             "operation": operation,
             "source": source,
@@ -208,8 +211,14 @@ class MemoryContext:
         return bool(planned)
 
     def get_active_metadata(self) -> dict[str, Any]:
-        """Return the metadata without the keys whose toggle is False."""
-        return {key: value for key, value in self.metadata.items() if self.metadata_toggles.get(key) is not False}
+        """Return the metadata without the keys whose toggle is False.
+
+        Raises:
+            InvalidContextError: Metadata or toggles were set to something that is no dict.
+        """
+        metadata = checked_mapping("metadata", self.metadata)
+        toggles = checked_mapping("metadata_toggles", self.metadata_toggles)
+        return {key: value for key, value in metadata.items() if toggles.get(key) is not False}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the context as a plain dictionary, in the reference's order."""

@@ -22,6 +22,16 @@ def _restored(kind: type[TaskContextError], args: tuple[Any, ...], facts: dict[s
     return error
 
 
+def shown(value: object, most: int = 200) -> str:
+    """Return how a value is shown in a message, whatever its ``repr`` does."""
+    try:
+        # A lone surrogate could not be printed.
+        text = repr(value).encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 # What a caller handed in.
 
 
@@ -47,10 +57,7 @@ class InvalidIdError(TaskContextError, ValueError):
     """A user_id or chat_id that cannot name a context."""
 
     def __init__(self, field: str, value: object, reason: str) -> None:
-        shown = ascii(value)
-        if len(shown) > 60:
-            shown = f"{shown[:60]}..."
-        super().__init__(f"{field} {shown} cannot be used: {reason}")
+        super().__init__(f"{field} {shown(value, 60)} cannot be used: {reason}")
         self.field, self.value, self.reason = field, value, reason
 
 
@@ -77,7 +84,7 @@ class InvalidArgumentError(TaskContextError, ValueError):
     """An argument has a value that makes no sense."""
 
     def __init__(self, argument: str, value: object, allowed: str) -> None:
-        super().__init__(f"{argument}={value!r} makes no sense: give {allowed}")
+        super().__init__(f"{argument}={shown(value)} makes no sense: give {allowed}")
         self.argument, self.value, self.allowed = argument, value, allowed
 
 

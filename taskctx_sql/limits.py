@@ -53,3 +53,26 @@ def check_number(argument: str, value: Any, least: int, *, optional: bool = Fals
     if type(value) is not int or not least <= value <= MAX_NUMBER:
         allowed = f"{'None or ' if optional else ''}a whole number, {least} or more"
         raise InvalidArgumentError(argument, value, f"{allowed}, below 2^63")
+
+
+def check_real(argument: str, value: Any, allowed: str) -> None:
+    """See that an argument is an int or a float that can be compared.
+
+    Raises:
+        InvalidArgumentError: It is not; ``allowed`` says what would be.
+    """
+    # A NaN is not equal to itself.
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise InvalidArgumentError(argument, value, allowed)
+
+
+def check_hashable(argument: str, value: Any) -> None:
+    """See that an argument can be a key.
+
+    Raises:
+        InvalidArgumentError: It cannot.
+    """
+    try:
+        hash(value)
+    except TypeError:
+        raise InvalidArgumentError(argument, value, "a string, or another value that can be a key of a dict") from None

@@ -88,3 +88,14 @@ def checked_mapping(field: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidContextError(field, value, "a dict")
     return dict(value)
+
+
+def checked_list(field: str, value: Any) -> Iterable[Any]:
+    """Return what is to become a list of a context.
+
+    Raises:
+        InvalidContextError: It is none.
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidContextError(field, value, "a list")
+    return value

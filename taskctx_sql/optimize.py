@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from taskctx_sql import codec
+from taskctx_sql.limits import check_real
 from taskctx_sql.records import ContextUpdate
 
 Reason = Literal["duplicate", "over size"]
@@ -72,7 +73,11 @@ def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
 
     From the newest to the oldest: of those with equal type and data the newest is kept, and each that still fits
     into ``max_size`` characters of ``str(data)`` in all. One too large is passed over; smaller, older ones may fit.
+
+    Raises:
+        InvalidArgumentError: The size is no number.
     """
+    check_real("max_size", max_size, "a number of characters")
     seen: set[str] = set()
     kept: list[ContextUpdate] = []
     dropped: list[Dropped] = []
@@ -94,8 +99,17 @@ def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
 
 
 def updates_until(history: Iterable[ContextUpdate], timestamp: float) -> list[ContextUpdate]:
-    """Return the updates made at ``timestamp`` (seconds since the epoch, UTC) or before."""
-    return [update for update in history if update.timestamp <= timestamp]
+    """Return the updates made at ``timestamp`` (seconds since the epoch, UTC) or before, and those of no known time.
+
+    Raises:
+        InvalidArgumentError: That is no time.
+    """
+    check_real("timestamp", timestamp, "a time in seconds since the epoch")
+    return [update for update in history if not _is_after(update.timestamp, timestamp)]
+
+
+def _is_after(made: Any, timestamp: float) -> bool:
+    return isinstance(made, int | float) and made > timestamp
 
 
 def _data_key(data: Any) -> str:

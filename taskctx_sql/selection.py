@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -48,7 +48,7 @@ class Selection:
         for name in ("types", "keep_types"):
             names = getattr(self, name)
             # A string is a sequence of strings, too, and never what was meant.
-            if names is not None and (isinstance(names, str) or not all(isinstance(item, str) for item in names)):
+            if names is not None and not _are_strings(names):
                 raise InvalidArgumentError(name, names, "a list of update types")
             if names is not None:
                 object.__setattr__(self, name, tuple(names))
@@ -62,6 +62,10 @@ class Selection:
     def chooses(self) -> bool:
         """Whether updates are chosen one by one, and not by their number alone."""
         return self.max_chars is not None or self.types is not None or bool(self.keep_types)
+
+
+def _are_strings(names: object) -> bool:
+    return isinstance(names, Collection) and not isinstance(names, str) and all(isinstance(item, str) for item in names)
 
 
 class Head(NamedTuple):
