@@ -78,6 +78,10 @@ class Patience:
         self._began = time.monotonic()
         self._given_up = threading.Event()
 
+    def begin_anew(self) -> None:
+        """Begin to wait for another lock."""
+        self._began = time.monotonic()
+
     def give_up(self) -> None:
         """Wait no longer. May be called from any thread."""
         self._given_up.set()

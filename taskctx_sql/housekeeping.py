@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from taskctx_sql import json_pruning
 from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, StoreFailedError, TaskContextError
+from taskctx_sql.folders import Patience
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.records import ContextKey
 from taskctx_sql.retention import Progress, Pruned, Receipt, Retention, tell_nobody
@@ -108,9 +109,9 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
     return Receipt(store.address, key.user_id, chat, tuple(chats), pruned.rows, time.time())
 
 
-async def _in_folder(store: JsonStore, doing: str, work: Callable[[], T]) -> T:
+async def _in_folder(store: JsonStore, doing: str, work: Callable[[Patience], T]) -> T:
     try:
-        return await finish(asyncio.to_thread(work))
+        return await store.in_thread(doing, work)
     except OSError as error:
         raise StoreFailedError(doing, store.address, str(error)) from error
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from taskctx_sql import codec, json_files, salvage
+from taskctx_sql.file_threads import in_thread
+from taskctx_sql.folders import LOCK_SECONDS, Patience, folder_lock
 from taskctx_sql.moved import Outcome
 from taskctx_sql.records import ContextUpdate
 
@@ -34,6 +36,7 @@ async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple
         What was done, and how many updates there are.
 
     Raises:
+        StoreUnavailableError: Somebody else held the folder for too long.
         OSError: The file cannot be written.
     """
     count = 0
@@ -42,7 +45,7 @@ async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple
             await asyncio.to_thread(_write, new, batch, count == 0)
             count += len(batch)
         await asyncio.to_thread(_close, new, count)
-        outcome: Outcome = await asyncio.to_thread(_take_place, new, replace)
+        outcome: Outcome = await in_thread("export", lambda patience: _take_place(new, replace, patience), LOCK_SECONDS)
     return outcome, count
 
 
@@ -57,9 +60,9 @@ def _close(new: json_files.NewFile, count: int) -> None:
     new.finish()
 
 
-def _take_place(new: json_files.NewFile, replace: bool) -> Outcome:
+def _take_place(new: json_files.NewFile, replace: bool, patience: Patience) -> Outcome:
     # Nobody of this library saves to the folder between the look and the replacing.
-    with json_files.folder_lock(new.path.parent):
+    with folder_lock(new.path.parent, patience):
         outcome = _compared(new)
         if outcome == "refused" and replace:
             outcome = "extended"

@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from taskctx_sql import codec, limits
 from taskctx_sql.errors import InvalidIdError
@@ -110,12 +110,43 @@ def open_file(path: Path) -> BinaryIO:
 _OPENING: Final = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 
 
-def status(path: Path) -> os.stat_result:
-    """Return what the file system knows of a file, or of the link if it leads nowhere."""
+class History(NamedTuple):
+    """A history file as a folder shows it: its chat, and when it was last changed."""
+
+    path: Path
+    chat_id: str
+    changed_at: float
+
+
+def histories(folder: Path) -> list[History]:
+    """Return the history files of a folder; what is no file, or leads to none, is passed over.
+
+    Raises:
+        OSError: The folder cannot be read; one that is not there is an empty one.
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            chat = chat_id(entry.name)
+            status = None if chat is None else status_of(entry)
+            if chat is not None and status is not None and stat.S_ISREG(status.st_mode):
+                found.append(History(Path(entry.path), chat, status.st_mtime))
+    return found
+
+
+def status_of(path: Path | os.DirEntry[str]) -> os.stat_result | None:
+    """Return what the file system knows of what is at a path, through links; None if nothing can be known."""
     try:
         return path.stat()
     except OSError:
-        return path.lstat()
+        # Gone by now, a link that leads nowhere or in circles, or into a place that may not be entered.
+        return None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at a path, as far as that can be known."""
+    status = status_of(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _check_file(path: Path, status: os.stat_result) -> None:
@@ -294,12 +325,12 @@ def set_aside(path: Path) -> Path:
     raise FileExistsError(f"{path}.unreadable-1 to -9999 are all taken")
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, patience: Patience | None = None) -> None:
     """Remove a history file, in a folder that is locked; of a link, what it leads to, too, if that is a history."""
     place = place_of(path)
     if place != path and _is_history(place):
         is_locked = place.parent.samefile(path.parent)
-        with contextlib.nullcontext() if is_locked else folder_lock(place.parent):
+        with contextlib.nullcontext() if is_locked else folder_lock(place.parent, patience):
             place.unlink(missing_ok=True)
             sync_folder(place.parent)
     path.unlink(missing_ok=True)

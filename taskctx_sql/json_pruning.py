@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from taskctx_sql import json_files
+from taskctx_sql.folders import Patience, folder_lock
 from taskctx_sql.records import ContextKey
 from taskctx_sql.retention import Pruned, Retention
 
 
-def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned) -> None:
+def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned, patience: Patience) -> None:
     """Remove what a retention does not keep; files that were set aside stay. See `housekeeping.prune`.
 
     Raises:
+        StoreUnavailableError: Somebody else held the folder for too long; the files before are gone.
         OSError: A file cannot be removed; those before it are gone.
     """
-    found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        found = [
-            (entry.stat().st_mtime, Path(entry.path))
-            for entry in entries
-            if json_files.chat_id(entry.name) is not None and entry.is_file()
-        ]
-    found.sort(key=lambda file: (-file[0], file[1]))
-    for place, (saved_at, path) in enumerate(found):
+    found = sorted(json_files.histories(folder), key=lambda history: (-history.changed_at, history.path))
+    for place, (path, _, saved_at) in enumerate(found):
         too_old = retention.max_age is not None and saved_at < at - retention.max_age
         too_many = retention.max_contexts is not None and place >= retention.max_contexts
         if not (too_old or too_many):
             continue
-        size = path.stat().st_size if pruned.dry_run else _remove(path, saved_at)
+        patience.begin_anew()
+        size = _size(path, saved_at) if pruned.dry_run else _remove(path, saved_at, patience)
         if size is None:
             pruned.in_use += 1
             continue
@@ -43,32 +37,38 @@ def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned) 
         json_files.sync_folder(folder)
 
 
-def _remove(path: Path, saved_at: float) -> int | None:
-    """Remove a file, and return how many bytes it had; None if somebody saved to it meanwhile."""
-    with json_files.folder_lock(path.parent):
-        status = path.stat()
-        if status.st_mtime != saved_at:
-            return None
-        json_files.remove(path)
-        return status.st_size
+def _remove(path: Path, saved_at: float, patience: Patience) -> int | None:
+    """Remove a file, and return how many bytes it had; None if somebody saved to it or removed it meanwhile."""
+    with folder_lock(path.parent, patience):
+        size = _size(path, saved_at)
+        if size is not None:
+            json_files.remove(path, patience)
+        return size
 
 
-def erase_files(folder: Path, key: ContextKey) -> dict[str, int]:
+def _size(path: Path, saved_at: float) -> int | None:
+    status = json_files.status_of(path)
+    return status.st_size if status is not None and status.st_mtime == saved_at else None
+
+
+def erase_files(folder: Path, key: ContextKey, patience: Patience) -> dict[str, int]:
     """Remove a chat's file, and those of it that were set aside; return how many, and their bytes.
 
     Raises:
+        StoreUnavailableError: Somebody else held the folder for too long.
         OSError: A file cannot be removed.
     """
     name = json_files.file_name(key)
     counts = {"files": 0, "bytes": 0}
     if not folder.is_dir():
         return counts
-    with json_files.folder_lock(folder):
+    with folder_lock(folder, patience):
         for path in sorted(folder.iterdir()):
             was = json_files.set_aside_from(path.name) or (path.name, 0)
-            if was[0] == name and not path.is_dir():
+            if was[0] == name and not json_files.is_folder(path):
+                status = json_files.status_of(path)
                 counts["files"] += 1
-                counts["bytes"] += path.stat().st_size if path.exists() else 0
-                json_files.remove(path)
+                counts["bytes"] += 0 if status is None else status.st_size
+                json_files.remove(path, patience)
         json_files.sync_folder(folder)
     return counts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -24,13 +23,14 @@ from taskctx_sql.errors import (
     UnreadableFileError,
     UnsupportedByStoreError,
 )
+from taskctx_sql.file_threads import in_thread
 from taskctx_sql.folders import Patience
 from taskctx_sql.json_numbering import ABSENT, Base, Doubt, Entries, Numbering, mark_of
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Head, Selection, choose_from
-from taskctx_sql.store import Feature, until_done
+from taskctx_sql.store import Feature
 
 T = TypeVar("T")
 
@@ -92,13 +92,13 @@ class JsonStore:
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
         if selection.is_past:
             raise self._no_revisions()
-        return await self._in_thread(lambda _: self.load_now(key, selection))
+        return await self.in_thread("load", lambda _: self.load_now(key, selection))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`. Only the history is kept."""
         if delta.operation in ("restore", "undo"):
             raise self._no_revisions()
-        return await self._in_thread(lambda patience: self._save_now(delta, patience))
+        return await self.in_thread("save", lambda patience: self._save_now(delta, patience))
 
     async def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
@@ -139,29 +139,19 @@ class JsonStore:
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The files do not know their users: each chat is listed for whoever asks."""
         check_number("limit", limit, 0)
-        return await self._in_thread(lambda _: self._contexts_now(user_id, after, limit))
+        return await self.in_thread("list", lambda _: self._contexts_now(user_id, after, limit))
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
-        return await self._in_thread(lambda patience: self._delete_now(key, patience))
+        return await self.in_thread("delete", lambda patience: self._delete_now(key, patience))
 
     async def close(self) -> None:
         """See `Store.close`."""
         self._closed = True
 
-    async def _in_thread(self, work: Callable[[Patience], T]) -> T:
-        patience = Patience(self._retry_seconds)
-        task = asyncio.ensure_future(asyncio.to_thread(work, patience))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # What was begun is finished, and a lock that others hold is not waited for any longer.
-            patience.give_up()
-            await until_done(task)
-            if not task.cancelled():
-                # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
-                task.exception()
-            raise
+    async def in_thread(self, doing: str, work: Callable[[Patience], T]) -> T:
+        """Do something on a thread, which waits for the folder's lock as long as the store does; see `file_threads`."""
+        return await in_thread(f"{doing} in {self.address}", work, self._retry_seconds)
 
     def load_now(self, key: ContextKey, selection: Selection) -> Loaded:
         """Do what `load` does, on the calling thread: for the constructor of a context, which cannot wait."""
@@ -302,12 +292,10 @@ class JsonStore:
 
     def _contexts_now(self, user_id: str, after: ContextSummary | None, limit: int) -> list[ContextSummary]:
         with self._at_work("list", None):
-            found = []
-            with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-                for entry in entries:
-                    chat_id = json_files.chat_id(entry.name)
-                    if chat_id is not None and entry.is_file():
-                        found.append(ContextSummary(user_id, chat_id, None, None, entry.stat().st_mtime))
+            found = [
+                ContextSummary(user_id, history.chat_id, None, None, history.changed_at)
+                for history in json_files.histories(self.folder)
+            ]
             found.sort(key=_newest_first)
             if after is not None:
                 found = [summary for summary in found if _newest_first(summary) > _newest_first(after)]
@@ -315,10 +303,10 @@ class JsonStore:
 
     def _delete_now(self, key: ContextKey, patience: Patience) -> bool:
         with self._at_work("delete", key) as path:
-            if not path.exists():
+            if not os.path.lexists(path):
                 return False
             with json_files.folder_lock(self.folder, patience), self._lock:
-                json_files.remove(path)
+                json_files.remove(path, patience)
                 self._sync_folder(path)
             return True
 

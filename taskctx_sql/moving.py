@@ -299,7 +299,7 @@ def history_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, l
     chats: dict[str, list[tuple[int, Path]]] = {}
     ignored = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() or path.name.startswith(".taskctx-"):
+        if json_files.is_folder(path) or path.name.startswith(".taskctx-"):
             continue
         name, number = json_files.set_aside_from(path.name) or (path.name, 10_000)
         chat = json_files.chat_id(name)
@@ -313,7 +313,12 @@ def history_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, l
         wanted = "context_history_*.json" if chat_id is None else f"file of chat {chat_id!r}"
         raise MissingHistoriesError(str(folder), f"it has no {wanted}")
     ordered = {chat: [path for _, path in sorted(numbered)] for chat, numbered in chats.items()}
-    return dict(sorted(ordered.items(), key=lambda item: json_files.status(item[1][-1]).st_mtime)), ignored
+    return dict(sorted(ordered.items(), key=lambda item: _changed_at(item[1][-1]))), ignored
+
+
+def _changed_at(path: Path) -> float:
+    status = json_files.status_of(path)
+    return 0 if status is None else status.st_mtime
 
 
 def _adding_up(progress: Progress, total: int) -> Progress:

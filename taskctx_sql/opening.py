@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from taskctx_sql.addresses import hidden, is_json_address, json_folder, missing_file
-from taskctx_sql.errors import AsyncioNeededError, InvalidAddressError, InvalidRetentionError
+from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
 from taskctx_sql.housekeeping import keep_house
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.retention import Retention
-from taskctx_sql.store import Store
+from taskctx_sql.store import Store, running_loop
 from taskctx_sql.sync import blocking
 
 if TYPE_CHECKING:
@@ -115,10 +114,7 @@ class OpeningStore:
         blocking(self.__aexit__(kind, error, traceback))
 
     async def _open(self) -> Store:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise AsyncioNeededError("open the store") from None
+        running_loop("open the store")
         if isinstance(self._address, str) and is_json_address(self._address):
             if "read_url" in self._options:
                 raise InvalidAddressError(hidden(self._address), "a folder of files has no replica for read_url=")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.opening import open_store
-from taskctx_sql.store import Store
+from taskctx_sql.store import Store, running_loop
 
 
 class Place:
@@ -66,7 +66,7 @@ class Place:
 
     def in_turn(self) -> asyncio.Lock:
         """Return what lets one save or load of a context go on at a time."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop("save or load a context")
         if self._turn is None or self._turn_loop is not loop:
             self._turn, self._turn_loop = asyncio.Lock(), loop
         return self._turn

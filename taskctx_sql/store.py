@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
-from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.errors import AsyncioNeededError, InvalidArgumentError
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
@@ -208,6 +208,18 @@ def check_watch(after: int, poll_interval: float) -> None:
     check_number("after", after, 0)
     if not isinstance(poll_interval, int | float) or not poll_interval > 0:
         raise InvalidArgumentError("poll_interval", poll_interval, "a number of seconds above 0")
+
+
+def running_loop(doing: str) -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs here.
+
+    Raises:
+        AsyncioNeededError: None does, as under trio.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise AsyncioNeededError(doing) from None
 
 
 async def finish(work: Awaitable[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import traceback
 import uuid
@@ -14,7 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import (
+    ContextKey,
     JsonStore,
+    SqlStore,
     TaskContext,
     current,
     diagnose_history_loading_issue,
@@ -234,3 +237,27 @@ def test_another_event_loop_than_asyncios_is_told_what_is_needed(use: Any, datab
     waiting = use(database_url).__await__()
     with pytest.raises(AsyncioNeededError, match="asyncio"):
         next(waiting)
+
+
+async def test_a_folder_says_that_it_needs_asyncio(tmp_path: Path) -> None:
+    store = JsonStore(tmp_path)
+    context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+    context.add_context_update("message", "kept")
+    for work in (
+        store.contexts("u"),
+        store.load(context.key),
+        context.load(),
+        context.save(),
+        store.delete(context.key),
+    ):
+        # As an event loop of another kind would take its first step.
+        with pytest.raises(AsyncioNeededError, match="asyncio"):
+            await asyncio.to_thread(work.send, None)
+    await context.save()
+    assert len((await store.load(context.key)).history) == 1
+
+
+async def test_a_store_of_asyncio_is_of_no_use_elsewhere_and_says_so(sql_store: SqlStore) -> None:
+    work = sql_store.load(ContextKey("u", "c"))
+    with pytest.raises(AsyncioNeededError):
+        await asyncio.to_thread(work.send, None)

@@ -346,19 +346,37 @@ async def test_writers_get_their_turn_while_much_is_removed(database: SqlStore, 
 
 
 async def test_a_file_that_is_saved_to_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from taskctx_sql import json_files
+    from taskctx_sql import folders, json_pruning
 
     store = JsonStore(tmp_path / "tasks")
     await saved(store, "u", "c", at=NOW - DAY)
-    lock = json_files.folder_lock
+    lock = folders.folder_lock
 
     def late(folder: Path, *more: Any) -> Any:
         os.utime(folder / "context_history_c.json", (NOW, NOW))
         return lock(folder, *more)
 
-    monkeypatch.setattr(json_files, "folder_lock", late)
+    monkeypatch.setattr(json_pruning, "folder_lock", late)
     assert (await prune(store, Retention(max_age=1), now=NOW)).in_use == 1
     assert await chats(store, "u") == {"c"}
+
+
+async def test_a_file_that_is_gone_meanwhile_ends_no_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from taskctx_sql import folders, json_pruning
+
+    store = JsonStore(tmp_path / "tasks")
+    for chat in ("a", "b", "c"):
+        await saved(store, "u", chat, at=NOW - DAY)
+    lock = folders.folder_lock
+
+    def late(folder: Path, *more: Any) -> Any:
+        (folder / "context_history_b.json").unlink(missing_ok=True)
+        return lock(folder, *more)
+
+    monkeypatch.setattr(json_pruning, "folder_lock", late)
+    done = await prune(store, Retention(max_age=1), now=NOW)
+    assert (done.by_age, done.in_use) == (2, 1)
+    assert await chats(store, "u") == set()
 
 
 async def test_a_user_is_erased_from_every_table_with_a_receipt(database: SqlStore, user: str) -> None:

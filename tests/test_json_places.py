@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, salvage, task_context
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, json_export, open_store, salvage, task_context
+from taskctx_sql.doctor import examine
 from taskctx_sql.errors import StoreFailedError, StoreUnavailableError, UnreadableFileError
 from taskctx_sql.housekeeping import erase, prune
 from taskctx_sql.moved import Moved
@@ -219,6 +220,32 @@ async def test_what_is_no_file_is_named_at_once(store: JsonStore, folder: Path, 
     assert (folder / NAME).lstat()
 
 
+async def test_links_that_lead_nowhere_hide_no_neighbor(store: JsonStore, folder: Path, tmp_path: Path) -> None:
+    await store.save(new_delta(ContextKey("u", "good"), "a"))
+    places = {
+        "circle": "context_history_circle.json",
+        "nowhere": "gone.json",
+        "long": "n" * 300,
+        "inside": "context_history_good.json/x",
+    }
+    for chat, place in places.items():
+        (folder / f"context_history_{chat}.json").symlink_to(place)
+        (folder / f"context_history_{chat}.json.unreadable-1").symlink_to(place)
+    assert [summary.chat_id for summary in await store.contexts("u")] == ["good"]
+    assert (await prune(store, Retention(max_contexts=1))).rows == {}
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
+        assert isinstance(database, SqlStore)
+        await import_folder(folder, database, user_id="u")
+        assert await stored(database, ContextKey("u", "good")) == ["a"]
+    moved = await copy(store.address, f"json:///{tmp_path}/copy")
+    assert isinstance(moved, Moved)
+    assert (moved.outcomes["added"], moved.outcomes["refused"]) == (1, 2 * len(places))
+    await examine(store.address)
+    for chat in places:
+        assert (await erase(store, "u", chat)).rows["files"] == 2
+    assert {path.name for path in folder.iterdir()} == {"context_history_good.json"}
+
+
 async def test_a_file_with_a_hole_of_a_terabyte_is_told_at_once(folder: Path, tmp_path: Path) -> None:
     with (folder / NAME).open("wb") as file:
         file.truncate(1 << 40)
@@ -278,6 +305,42 @@ async def test_a_cancellation_ends_the_waiting_for_a_lock(folder: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await saving
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("doing", ["prune", "erase", "delete", "export"])
+async def test_whatever_removes_or_writes_a_file_waits_no_longer_and_can_be_cancelled(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str
+) -> None:
+    (folder / NAME).write_text("[]")
+    (folder / "context_history_d.json").write_text("[]")
+    monkeypatch.setattr(json_export, "LOCK_SECONDS", 0.3)
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
+        assert isinstance(database, SqlStore)
+        await database.save(new_delta(KEY, "a"))
+
+        def work(seconds: float) -> Awaitable[object]:
+            store = JsonStore(folder, retry_seconds=seconds)
+            ways: dict[str, Callable[[], Awaitable[object]]] = {
+                "prune": lambda: prune(store, Retention(max_contexts=0)),
+                "erase": lambda: erase(store, "u", "c"),
+                "delete": lambda: store.delete(KEY),
+                "export": lambda: export(database, folder, user_id="u"),
+            }
+            return ways[doing]()
+
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
+            await work(0.3)
+        assert time.monotonic() - began < 3
+        monkeypatch.setattr(json_export, "LOCK_SECONDS", 60)
+        waiting = asyncio.ensure_future(work(60))
+        await asyncio.sleep(0.3)
+        waiting.cancel()
+        async with asyncio.timeout(3):
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+    assert {path.name for path in folder.iterdir()} == {NAME, "context_history_d.json"}
 
 
 @pytest.mark.usefixtures("held")

@@ -55,7 +55,7 @@ class Files:
         """Take the files; nothing is read yet."""
         self.paths = paths
         self.chat = chat
-        self.size = sum(json_files.status(path).st_size for path in paths)
+        self.size = sum(status.st_size for path in paths if (status := json_files.status_of(path)) is not None)
 
     async def batches(self) -> AsyncGenerator[tuple[list[ContextUpdate], int]]:
         """Return the entries, a batch at a time, and how many bytes they have. Reading is done on a thread."""

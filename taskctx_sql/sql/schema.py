@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import (
-    AsyncioNeededError,
     ForeignSchemaError,
     InvalidAddressError,
     NotADatabaseError,
@@ -29,6 +28,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.sql import citus, dialect, engines, tables, tenants
 from taskctx_sql.sql.retrying import Retrying
+from taskctx_sql.store import running_loop
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -296,7 +296,7 @@ def _config() -> Config:
 
 async def on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
     """Do something on a connection to a database; its failures become the library's errors."""
-    _check_loop(doing)
+    running_loop(doing)
     async with _connected(database) as connection:
         address = dialect.mask(str(connection.engine.url))
         try:
@@ -307,13 +307,6 @@ async def on_connection(database: Database, doing: str, work: Callable[[sa.Conne
             if dialect.judge(error) is dialect.Verdict.NOT_A_DATABASE:
                 raise NotADatabaseError(address) from error
             raise StoreFailedError(doing, address, dialect.reason(error)) from error
-
-
-def _check_loop(doing: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise AsyncioNeededError(doing) from None
 
 
 def _check_encoding(connection: sa.Connection) -> None:

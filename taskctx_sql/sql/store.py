@@ -38,7 +38,7 @@ from taskctx_sql.sql.sqlite_reader import SqliteReader
 from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.sql.steps import Steps, carry_out
 from taskctx_sql.sql.together import Reader, Writer
-from taskctx_sql.store import Feature, check_watch, end_at_once, finish
+from taskctx_sql.store import Feature, check_watch, end_at_once, finish, running_loop
 
 T = TypeVar("T")
 
@@ -501,5 +501,5 @@ class SqlStore:
     def _check_home(self) -> None:
         process, loop = self._home
         # The process first: in a forked child no loop counts as running.
-        if process != os.getpid() or loop is not asyncio.get_running_loop():
+        if process != os.getpid() or loop is not running_loop(f"use {self.address}"):
             raise WrongEventLoopError(self.address)
