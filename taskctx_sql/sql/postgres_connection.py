@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -15,6 +15,8 @@ from taskctx_sql.errors import TaskContextError
 from taskctx_sql.sql import dialect, failover, tenants
 from taskctx_sql.sql.retrying import InDoubtError, seconds_left
 from taskctx_sql.store import finish
+
+T = TypeVar("T")
 
 # How long a server has to answer when a connection is thrown away.
 GOODBYE_SECONDS: Final = 1.0
@@ -45,6 +47,48 @@ async def transaction(connection: asyncpg.Connection, named: str | None) -> Asyn
         raise
 
 
+class Alarm:
+    """One timer for many timeouts, one after the other, that hardly ever end in time.
+
+    A timer for each would stay with the loop until its time comes, thousands of them, and a save would pay for it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing to guard."""
+        self._loop = asyncio.get_running_loop()
+        self._limit: asyncio.Timeout | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def guard(self, limit: asyncio.Timeout, seconds: float | None) -> None:
+        """Let a timeout that has begun end in so many seconds, unless it is released before; None: never."""
+        if seconds is None:
+            return
+        self._limit, self._until = limit, self._loop.time() + seconds
+        # One that comes too early looks again.
+        if self._timer is None or self._timer.when() > self._until:
+            self.stop()
+            self._timer = self._loop.call_at(self._until, self._ring)
+
+    def release(self) -> None:
+        """Guard nothing."""
+        self._limit = None
+
+    def stop(self) -> None:
+        """Leave no timer behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._limit is not None:
+            if self._loop.time() < self._until:
+                self._timer = self._loop.call_at(self._until, self._ring)
+            else:
+                self._limit.reschedule(self._until)
+
+
 class PostgresConnection:
     """One connection out of an engine's pool, taken when it is needed first and kept until it breaks.
 
@@ -58,12 +102,13 @@ class PostgresConnection:
         self._held: AsyncConnection | None = None
         self._driver: asyncpg.Connection | None = None
         self._generation = 0
+        self._alarm = Alarm()
 
-    @asynccontextmanager
-    async def use(self, until: float | None, *, writes: bool) -> AsyncIterator[asyncpg.Connection]:
-        """Yield the driver's connection, a new one if there is none that lives. No transaction may be left open.
+    async def use(self, work: Callable[[asyncpg.Connection], Awaitable[T]], until: float | None, *, writes: bool) -> T:
+        """Do work on the driver's connection, a new one if there is none that lives. It may leave no transaction open.
 
         Args:
+            work: What to do.
             until: When to give up, by `time.monotonic`: a server that is silent need not be so for ever.
             writes: Whether nobody knows what became of it then.
 
@@ -72,10 +117,11 @@ class PostgresConnection:
             ConnectionError: The connection was lost.
             Exception: What the driver raises. The connection is thrown away: nobody knows what state it is in.
         """
-        limit = asyncio.timeout(seconds_left(until))
+        limit = asyncio.timeout(None)
         try:
-            async with limit, self._use() as connection:
-                yield connection
+            async with limit:
+                self._alarm.guard(limit, seconds_left(until))
+                return await self._use(work)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -83,12 +129,13 @@ class PostgresConnection:
             if writes:
                 raise InDoubtError from silent
             raise silent from error
+        finally:
+            self._alarm.release()
 
-    @asynccontextmanager
-    async def _use(self) -> AsyncIterator[asyncpg.Connection]:
+    async def _use(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         connection = await self._get()
         try:
-            yield connection
+            return await work(connection)
         except TaskContextError:
             # Ours, and not the connection's fault.
             raise
@@ -105,6 +152,7 @@ class PostgresConnection:
 
     async def close(self) -> None:
         """Give the connection back."""
+        self._alarm.stop()
         held, self._held, self._driver = self._held, None, None
         if held is not None:
             await held.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final, TypeVar
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.errors import StoreClosedError
@@ -40,11 +42,7 @@ class PostgresReader:
                 raise StoreClosedError(self._address)
             held = self._idle.pop()
             try:
-                async with held.use(deadline(), writes=False) as connection:
-                    if named is None:
-                        return await carry_out_on_asyncpg(steps, connection)
-                    async with transaction(connection, named):
-                        return await carry_out_on_asyncpg(steps, connection)
+                return await held.use(partial(_read, steps, named), deadline(), writes=False)
             finally:
                 self._idle.append(held)
 
@@ -61,3 +59,10 @@ class PostgresReader:
 
     def abandon(self) -> None:
         """See `Reader.abandon`: the loop ends what it runs."""
+
+
+async def _read(steps: Steps[T], named: str | None, connection: asyncpg.Connection) -> T:
+    if named is None:
+        return await carry_out_on_asyncpg(steps, connection)
+    async with transaction(connection, named):
+        return await carry_out_on_asyncpg(steps, connection)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
@@ -134,13 +134,7 @@ class PostgresWriter:
     async def _save_alone(self, job: Job) -> Saved:
         held = PostgresConnection(self._engine)
         try:
-            async with held.use(deadline(), writes=True) as connection:
-                if _needs_no_question(job):
-                    # Somebody else may have had the context locked: here nobody but this save waits for them.
-                    heads = await _write_at_once([job], connection, waiting=True)
-                    if heads:
-                        return job.saved(heads[job.encoded.context_id])
-                return await _in_transaction(save("postgresql", job), connection, job.named)
+            return await held.use(partial(_write_alone, job), deadline(), writes=True)
         finally:
             await held.close()
 
@@ -158,8 +152,7 @@ class PostgresWriter:
         """
         held = PostgresConnection(self._engine)
         try:
-            async with held.use(deadline(), writes=True) as connection:
-                return await _in_transaction(steps, connection, named)
+            return await held.use(partial(_in_transaction, steps, named), deadline(), writes=True)
         finally:
             await held.close()
 
@@ -191,8 +184,8 @@ class PostgresWriter:
 
     async def _write(self, together: list[_Pending]) -> None:
         until = min((pending.deadline for pending in together if pending.deadline is not None), default=None)
-        async with self._connection.use(until, writes=True) as connection:
-            heads = await _write_at_once([pending.job for pending in together], connection, waiting=False)
+        jobs = [pending.job for pending in together]
+        heads = await self._connection.use(partial(_write_at_once, jobs, waiting=False), until, writes=True)
         for pending in together:
             head = heads.get(pending.job.encoded.context_id)
             pending.give(None if head is None else pending.job.saved(head))
@@ -238,7 +231,16 @@ async def _send(jobs: list[Job], connection: asyncpg.Connection, *, waiting: boo
     return {ident: Head(*head) for ident, *head in found}
 
 
-async def _in_transaction(steps: Steps[T], connection: asyncpg.Connection, named: str | None) -> T:
+async def _write_alone(job: Job, connection: asyncpg.Connection) -> Saved:
+    if _needs_no_question(job):
+        # Somebody else may have had the context locked: here nobody but this save waits for them.
+        heads = await _write_at_once([job], connection, waiting=True)
+        if heads:
+            return job.saved(heads[job.encoded.context_id])
+    return await _in_transaction(save("postgresql", job), job.named, connection)
+
+
+async def _in_transaction(steps: Steps[T], named: str | None, connection: asyncpg.Connection) -> T:
     async with transaction(connection, named):
         # Under row-level security Postgres refuses COPY.
         return await carry_out_on_asyncpg(steps, connection, copies=named is None)

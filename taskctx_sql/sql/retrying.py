@@ -104,10 +104,12 @@ class Retrying:
         if self._closing.is_set():
             raise StoreClosedError(self._address)
         self._under_way += 1
+        # As `within` does: here it is done for every save.
+        token = _deadline.set(None if extra is None else time.monotonic() + self._seconds + extra + GRACE)
         try:
-            with within(None if extra is None else self._seconds + extra):
-                return await self._run(doing, work)
+            return await self._run(doing, work)
         finally:
+            _deadline.reset(token)
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
