@@ -125,7 +125,7 @@ def _writes(engine: str) -> dict[str, _Write]:
     removed = ("now", "ident", "low", "high")
     return {
         "contexts": _insertion(contexts),
-        "moved": _Write(_move_context(), ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")),
+        "moved": _Write(_move_context(engine), ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")),
         "metadata": _Write(_write_mapping("metadata"), ("now", "ident")),
         "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "ident")),
         "runs": _Write(_upsert_run(engine), columns(runs)),
@@ -155,8 +155,9 @@ def _insertion(table: sa.Table) -> _Write:
     return _Write(insertion(table, *without), columns(table, *without), table)
 
 
-def _move_context() -> Statement:
-    at = sa.bindparam("at", type_=sa.Double)
+def _move_context(engine: str) -> Statement:
+    # By a slow clock nothing gets older than it was.
+    latest = sa.func.max if engine == "sqlite" else sa.func.greatest
     return (
         sa.update(contexts)
         .where(contexts.c.context_id == text("ident"))
@@ -165,8 +166,7 @@ def _move_context() -> Statement:
             next_seq=number("seq_now"),
             next_model=number("model_now"),
             next_position=number("position_now"),
-            # By a slow clock nothing gets older than it was.
-            updated_at=sa.case((contexts.c.updated_at > at, contexts.c.updated_at), else_=at),
+            updated_at=latest(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
         )
     )
 
