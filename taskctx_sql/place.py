@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.opening import open_store
@@ -42,15 +42,12 @@ class Place:
         if store is not None:
             await store.close()
 
-    @asynccontextmanager
-    async def used(self) -> AsyncIterator[Store | None]:
+    def used(self) -> AbstractAsyncContextManager[Store | None]:
         """Yield the store that is open, or one opened for this once, or None where nothing is kept."""
         open_already = self._opened if self.store is None else self.store
         if open_already is not None or self._url is None:
-            yield open_already
-        else:
-            async with open_store(self._url) as store:
-                yield store
+            return nullcontext(open_already)
+        return open_store(self._url)
 
     @asynccontextmanager
     async def required(self, doing: str, feature: str) -> AsyncIterator[Store]:

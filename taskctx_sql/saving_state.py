@@ -22,7 +22,7 @@ class State(Enum):
     TO_BE_RELOADED = "a restore or an undo was written, and memory does not show it yet"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Handout:
     """What a context handed out to be saved. Confirming and abandoning it require this very object.
 
@@ -33,7 +33,7 @@ class Handout:
     contents: Contents | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Contents:
     """The differences that a handout was made of.
 

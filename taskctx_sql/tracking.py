@@ -32,7 +32,7 @@ class _Image(Generic[T]):
     rows: list[T] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ListDifference(Generic[T]):
     """What a list needs to be saved: items to append, and the seqs of rows that are gone, with what they held.
 
@@ -47,7 +47,7 @@ class ListDifference(Generic[T]):
     rewritten: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class DictDifference:
     """What a dict needs to be saved, each as (key, entry, position or None, whether it is gone)."""
 
@@ -121,7 +121,7 @@ class TrackedList(list[T]):
         """Return what is unsaved, and change nothing."""
         rows, edited = self._saved.rows, self._edited_before | self._edited if self._edited else self._edited_before
         if rows is None and not edited:
-            return ListDifference(list(self[self._saved.count :]), [], [])
+            return ListDifference(self[self._saved.count :], [], [])
         rows = self[: self._saved.count] if rows is None else rows
         kept: list[int] = []
         at = 0
@@ -135,7 +135,7 @@ class TrackedList(list[T]):
             kept.append(at)
             at += 1
         gone = sorted(set(range(len(rows))).difference(kept))
-        appended = list(self[len(kept) :])
+        appended = self[len(kept) :]
         again = {id(item) for item in appended if id(item) not in edited}
         rewritten = {id(rows[at]): self._seqs[at] for at in gone if id(rows[at]) in again}
         return ListDifference(appended, [self._seqs[at] for at in gone], [rows[at] for at in gone], kept, rewritten)
@@ -149,14 +149,15 @@ class TrackedList(list[T]):
         if self._handed_out is not None:
             raise SaveOrderError()
         difference = self.difference()
-        if self._prepare is not None:
+        if difference.appended and self._prepare is not None:
             self._prepare_tail(difference.appended, self._prepare)
         if self._edited:
             # The watched items hold the log itself, so it is emptied in place.
             self._edited_before = dict(self._edited)
             self._edited.clear()
         self._pending, self._handed_out = _Image(len(self)), difference
-        _watch(difference.appended, self._edited)
+        if difference.appended:
+            _watch(difference.appended, self._edited)
         return difference
 
     def confirm(self, difference: ListDifference[T], first_seq: int) -> None:
@@ -432,6 +433,8 @@ class TrackedDict(NotedDict[Any, Any]):
     def difference(self) -> DictDifference:
         """Return what is unsaved, and change nothing."""
         keys = self._changes
+        if not keys:
+            return DictDifference([], keys, [], [])
         present = [key for key in keys if key in self]
         unplaced = [key for key in present if self._positions.get(key) is None]
         gone = [key for key in keys if key not in self and key in self._positions]
