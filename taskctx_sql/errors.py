@@ -168,12 +168,19 @@ class StoreError(TaskContextError):
 
 
 class StoreFailedError(StoreError):
-    """The database or the file system failed; its own error is the ``__cause__``."""
+    """The database or the file system failed; its own error is the ``__cause__``.
 
-    def __init__(self, doing: str, address: str, reason: str, *, outcome_unknown: bool = False) -> None:
+    ``outcome_unknown`` says that it may have been written all the same. ``looked`` says that a save was refused after
+    the store had looked for an earlier copy of it, and found none.
+    """
+
+    def __init__(
+        self, doing: str, address: str, reason: str, *, outcome_unknown: bool = False, looked: bool = False
+    ) -> None:
         doubt = "; whether it was written is not known, and saving again is safe" if outcome_unknown else ""
         super().__init__(f"could not {doing} in {address}: {reason}{doubt}")
         self.doing, self.address, self.reason, self.outcome_unknown = doing, address, reason, outcome_unknown
+        self.looked = looked
 
 
 class SaveRefusedError(StoreFailedError):
@@ -182,9 +189,9 @@ class SaveRefusedError(StoreFailedError):
     Nothing was written, and all of it is unsaved still. Its own error is the ``__cause__``.
     """
 
-    def __init__(self, address: str, reason: str) -> None:
+    def __init__(self, address: str, reason: str, *, looked: bool = True) -> None:
         remedy = "nothing was written: mend or remove what it names and save() again, or discard() what is unsaved"
-        super().__init__("save", address, f"the database refuses it ({reason}); {remedy}")
+        super().__init__("save", address, f"the database refuses it ({reason}); {remedy}", looked=looked)
 
 
 class StoreUnavailableError(StoreError):

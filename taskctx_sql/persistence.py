@@ -14,7 +14,6 @@ from taskctx_sql.errors import (
     NothingToUndoError,
     PastContextError,
     RevisionNotFoundError,
-    SaveRefusedError,
     StaleContextError,
     TaskContextError,
     UnsavedChangesError,
@@ -232,9 +231,9 @@ def _was_not_written(error: BaseException, *, again: bool) -> bool:
     last attempt alone, which tells nothing of a save that is sent ``again``.
     """
     refusals = (
-        *(StaleContextError, LostContextError, UnstorableValueError, LimitExceededError, SaveRefusedError),
+        *(StaleContextError, LostContextError, UnstorableValueError, LimitExceededError),
         *(NothingToUndoError, RevisionNotFoundError),
     )
-    if isinstance(error, refusals):
+    if isinstance(error, refusals) or getattr(error, "looked", False):
         return True
     return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

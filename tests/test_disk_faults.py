@@ -18,6 +18,7 @@ from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import LostContextError, StoreError, StoreFailedError, TaskContextError
 from taskctx_sql.sql import dialect
 from tests.contract import expect_reload, loaded, new_delta, stored
+from tests.faults import FaultyStore
 
 KEY = ContextKey("u", "c")
 
@@ -66,6 +67,27 @@ async def test_a_full_disk_loses_nothing_and_saving_goes_on_when_there_is_room(
     await full.save()
     for context in (full, small):
         await expect_reload(store, context)
+
+
+async def test_a_save_in_doubt_that_no_longer_fits_can_be_made_smaller(
+    store: SqlStore, connections: list[sqlite3.Connection]
+) -> None:
+    faulty = FaultyStore(store)
+    context = await loaded(faulty, "u")
+    context.add_context_update("message", "before")
+    await context.save()
+    context.add_context_update("message", "x" * 1_000_000)
+    faulty.faults = ["lost before"]
+    with pytest.raises(StoreFailedError):
+        await context.save()
+    pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
+    connections[-1].execute(f"PRAGMA max_page_count = {pages + 20}")
+    with pytest.raises(StoreFailedError, match="the disk is full"):
+        await context.save()
+    del context.context_history[1]
+    context.add_context_update("message", "fits")
+    await context.save()
+    assert await stored(store, context.key) == ["before", "fits"]
 
 
 async def test_a_file_that_can_only_be_read_says_so(store: SqlStore, connections: list[sqlite3.Connection]) -> None:

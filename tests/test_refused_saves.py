@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import SqlStore, TaskContext
+from taskctx_sql import SqlStore, TaskContext, open_store
 from taskctx_sql.errors import LostContextError, SaveRefusedError
 from tests.contract import expect_reload, loaded, stored
 
@@ -77,6 +77,22 @@ async def test_a_save_that_the_database_will_never_take_is_refused_at_once_and_c
         await expect_reload(store, context)
     finally:
         await execute(store, *TRIGGER_GOES[engine])
+
+
+@pytest.mark.parametrize("code", ["P0001", "QU001", "53400", "54000"])
+async def test_a_quota_of_the_database_is_a_refusal(postgres_url: str, user: str, code: str) -> None:
+    async with open_store(postgres_url, retry_seconds=5) as store:
+        assert isinstance(store, SqlStore)
+        function, trigger = TRIGGERS["postgresql"]
+        named = function.replace("'no poison here'", f"'no poison here' USING ERRCODE = '{code}'")
+        await execute(store, named, trigger)
+        try:
+            context = await loaded(store, user)
+            context.add_context_update("m", "POISON")
+            with pytest.raises(SaveRefusedError):
+                await context.save()
+        finally:
+            await execute(store, *TRIGGER_GOES["postgresql"])
 
 
 @pytest.mark.parametrize("begun", ["before", "after"])

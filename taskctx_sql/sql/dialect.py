@@ -48,6 +48,8 @@ LOCK_SECONDS: Final = "taskctx_lock_seconds"
 # SQLSTATE classes that say "not now": connection, resources, operator intervention, rollback; and lock timeouts.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57", "40")
 _TRANSIENT_STATES: Final = ("55P03", "25006")
+# Of a class that passes, and yet about what one transaction asks for: a limit of the configuration.
+_FINAL_STATES: Final = ("53400",)
 # Classes after which, at COMMIT, nobody knows if it happened: the above, and failures of the server itself.
 _UNKNOWN_CLASSES: Final = (*_TRANSIENT_CLASSES, "58", "F0", "XX")
 # Classes that blame neither the server nor what is written: states of transactions and cursors, names, the schema.
@@ -407,7 +409,8 @@ def judge(error: BaseException) -> Verdict:
         return Verdict.TRANSIENT
     state = sqlstate(error)
     if state is not None:
-        transient = state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
+        passes = state[:2] in _TRANSIENT_CLASSES and state not in _FINAL_STATES
+        transient = passes or state in _TRANSIENT_STATES
         return Verdict.TRANSIENT if transient else Verdict.FINAL
     if _is_out_of_step(error):
         return Verdict.TRANSIENT
@@ -486,17 +489,29 @@ def is_refusal(error: BaseException) -> bool:
     state = sqlstate(error)
     if state is not None:
         # Whatever a trigger raises is of a class of its own choice, so those that mean something else are named.
-        return state == _DENIED_STATE or state[:2] not in (*_UNKNOWN_CLASSES, *_OTHER_CLASSES)
+        named = (_DENIED_STATE, *_FINAL_STATES)
+        return state in named or state[:2] not in (*_UNKNOWN_CLASSES, *_OTHER_CLASSES)
     orig = error.orig if isinstance(error, DBAPIError) else error
     refusals = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
     return isinstance(orig, sqlite3.Error) and getattr(orig, "sqlite_errorcode", 0) & 0xFF in refusals
+
+
+def is_raised_by_writing(error: BaseException) -> bool:
+    """Whether only the writing of rows raises an error, so that a save was past its look for an earlier copy."""
+    state = sqlstate(error)
+    if state is not None:
+        # A privilege may be missing for the look as well.
+        return state != _DENIED_STATE and is_refusal(error)
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    is_full = isinstance(orig, sqlite3.Error) and getattr(orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return is_full or is_refusal(error)
 
 
 def is_in_doubt_at_commit(error: BaseException) -> bool:
     """Whether an error that came from COMMIT leaves open if it happened."""
     state = sqlstate(error)
     if state is not None:
-        return state[:2] in _UNKNOWN_CLASSES and state != _LOCKED_STATE
+        return state[:2] in _UNKNOWN_CLASSES and state not in (_LOCKED_STATE, *_FINAL_STATES)
     orig = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(orig, sqlite3.Error):
         # After these SQLite still has the transaction, and it is rolled back; after an I/O error it may not. In a

@@ -133,12 +133,13 @@ class Retrying:
                 verdict = dialect.judge(error)
                 if verdict is dialect.Verdict.NOT_A_DATABASE:
                     raise NotADatabaseError(self._address) from error
+                reason, looked = dialect.reason(error), dialect.is_raised_by_writing(error)
                 if doing == "save" and dialect.is_refusal(error):
-                    # No copy of it was written before: each looks for another one first.
-                    raise SaveRefusedError(self._address, dialect.reason(error)) from error
+                    raise SaveRefusedError(self._address, reason, looked=looked) from error
                 if verdict is dialect.Verdict.FINAL:
+                    unknown = in_doubt and not looked
                     raise StoreFailedError(
-                        doing, self._address, dialect.reason(error), outcome_unknown=in_doubt
+                        doing, self._address, reason, outcome_unknown=unknown, looked=looked
                     ) from error
             waited = time.monotonic() - started
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
