@@ -70,18 +70,26 @@ async def test_a_full_disk_loses_nothing_and_saving_goes_on_when_there_is_room(
 
 
 async def test_a_save_in_doubt_that_no_longer_fits_can_be_made_smaller(
-    store: SqlStore, connections: list[sqlite3.Connection]
+    store: SqlStore, connections: list[sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty = FaultyStore(store)
     context = await loaded(faulty, "u")
     context.add_context_update("message", "before")
     await context.save()
+    pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
+    connect = dialect.connect_sqlite
+
+    def limited(path: str, lock_seconds: float | None = None) -> sqlite3.Connection:
+        connection = connect(path, lock_seconds)
+        connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+        return connection
+
+    monkeypatch.setattr(dialect, "connect_sqlite", limited)
+    connections[-1].execute(f"PRAGMA max_page_count = {pages + 20}")
     context.add_context_update("message", "x" * 1_000_000)
     faulty.faults = ["lost before"]
     with pytest.raises(StoreFailedError):
         await context.save()
-    pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
-    connections[-1].execute(f"PRAGMA max_page_count = {pages + 20}")
     with pytest.raises(StoreFailedError, match="the disk is full"):
         await context.save()
     del context.context_history[1]
