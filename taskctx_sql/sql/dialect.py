@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from taskctx_sql.errors import MissingDriverError, StoreFailedError
-from taskctx_sql.sql import read_only
+from taskctx_sql.sql import disposing, read_only
 from taskctx_sql.sql.addresses import driver_settings, is_memory, is_pooled, mask, parse_url
 
 # The rest of the package has them from here.
@@ -98,13 +98,19 @@ def create_engine(
             elif is_plain_file(url) and read_only.options(str(url.database)) is not None:
                 # A connection that takes the file for unchanging is not kept: others may write to it.
                 pool = {"poolclass": NullPool}
+            threads = disposing.Threads()
             engine = create_async_engine(
                 url,
                 # What people store does not belong in messages and tracebacks.
                 hide_parameters=True,
-                connect_args={"timeout": busy_seconds(lock_seconds), "isolation_level": None},
+                connect_args={
+                    "timeout": busy_seconds(lock_seconds),
+                    "isolation_level": None,
+                    "async_creator_fn": threads.connect,
+                },
                 **pool,
             )
+            threads.belong_to(engine)
             if is_plain_file(url):
                 event.listen(engine.sync_engine, "do_connect", _connect_read_only)
             event.listen(engine.sync_engine, "connect", partial(set_up_sqlite, lock_seconds=lock_seconds))
@@ -209,6 +215,7 @@ def prepare_file(url: sa.URL) -> None:
     Raises:
         StoreFailedError: It can be neither made nor read. Found out here, because aiosqlite leaves a thread behind
             when it cannot open a file.
+        OSError: The process, or the machine, may open no more files now.
     """
     if not is_file(url):
         return
@@ -222,13 +229,32 @@ def prepare_file(url: sa.URL) -> None:
         if is_there and not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
         # Not from the error itself: the path in it may hold what the address must not show.
         cause = OSError(error.errno, error.strerror)
+        if error.errno in _NO_FILES_LEFT:
+            raise cause from None
+        remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
         raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from cause
 
 
 _making: Final = threading.Lock()
+
+_NO_FILES_LEFT: Final = (errno.EMFILE, errno.ENFILE)
+# What a connection needs: the file, its log, their index, and one for the folder.
+_FILES_NEEDED: Final = 4
+
+
+def _has_no_files_left(error: BaseException) -> bool:
+    """Whether SQLite could not open its files because no more may be opened: it has the same word for all causes."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
+        return False
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_FILES_NEEDED):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as failure:
+            return failure.errno in _NO_FILES_LEFT
+    return False
 
 
 def _make_private(path: Path) -> None:
@@ -419,6 +445,8 @@ def judge(error: BaseException) -> Verdict:
         code = getattr(orig, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             return Verdict.NOT_A_DATABASE
+        if _has_no_files_left(orig):
+            return Verdict.TRANSIENT
         return Verdict.TRANSIENT if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else Verdict.FINAL
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Verdict.TRANSIENT
@@ -474,6 +502,8 @@ def reason(error: BaseException) -> str:
     orig = (error.orig or error) if isinstance(error, DBAPIError) else error
     said = f"{type(orig).__name__}: {' '.join(str(orig).split())}"
     remedy = _REMEDIES.get(getattr(orig, "sqlite_errorcode", 0) & 0xFF)
+    if _has_no_files_left(orig) or (isinstance(orig, OSError) and orig.errno in _NO_FILES_LEFT):
+        remedy = "too many open files: close stores that are not used, or raise the limit (ulimit -n)"
     if sqlstate(error) in _LOST_STATEMENT_STATES:
         remedy = "behind a pooler in transaction mode, open the store with transaction_pooling=True"
     elif sqlstate(error) == _DENIED_STATE:

@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateIndex
 from taskctx_sql.errors import SchemaError, StoreFailedError
 from taskctx_sql.findings import Found, Level
 from taskctx_sql.sql import citus, dialect, schema, tables, tenants
+from taskctx_sql.sql.disposing import Threads, dispose
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
 # Before it, two connections that commit and checkpoint at once could corrupt a file in WAL mode.
@@ -48,7 +49,7 @@ async def examine(database: str | AsyncEngine, schema_name: str | None) -> list[
         return [Found("open", "error", str(error))]
     finally:
         if isinstance(database, str):
-            await engine.dispose()
+            await dispose(engine)
 
 
 def _reading_engine(address: str) -> AsyncEngine | Found:
@@ -59,7 +60,9 @@ def _reading_engine(address: str) -> AsyncEngine | Found:
     if not path.is_file():
         return Found("open", "error", f"there is no file {path}", "check the path, or run `taskctx upgrade URL`")
     reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={"mode": "ro", "uri": "true"})
-    engine = create_async_engine(reading, connect_args={"isolation_level": None})
+    threads = Threads()
+    engine = create_async_engine(reading, connect_args={"isolation_level": None, "async_creator_fn": threads.connect})
+    threads.belong_to(engine)
 
     def set_up(connection: Any, record: Any) -> None:
         # What lasts for the connection only; the journal's mode is the file's own.

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from taskctx_sql.errors import InvalidAddressError, SchemaError
 from taskctx_sql.records import ContextKey, Loaded
 from taskctx_sql.sql import dialect, rows, tenants
+from taskctx_sql.sql.disposing import dispose
 from taskctx_sql.sql.schema import check
 from taskctx_sql.sql.steps import Statement, Step, Steps, carry_out, text
 from taskctx_sql.sql.tables import contexts
@@ -125,9 +126,11 @@ class Replica:
 
     async def close(self) -> None:
         """Give everything back."""
-        if self._reader is not None:
-            await self._reader.close()
-        await self._engine.dispose()
+        try:
+            if self._reader is not None:
+                await self._reader.close()
+        finally:
+            await dispose(self._engine)
 
     async def _or(self, primary: Callable[[], Awaitable[T]], work: Callable[[], Awaitable[T]]) -> T:
         if time.monotonic() >= self._left_alone_until:

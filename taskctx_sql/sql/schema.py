@@ -27,8 +27,9 @@ from taskctx_sql.errors import (
     UnsupportedEncodingError,
 )
 from taskctx_sql.sql import citus, dialect, engines, tables, tenants
+from taskctx_sql.sql.disposing import dispose
 from taskctx_sql.sql.retrying import Retrying
-from taskctx_sql.store import running_loop
+from taskctx_sql.store import end_at_once, running_loop
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -295,8 +296,15 @@ def _config() -> Config:
 
 
 async def on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
-    """Do something on a connection to a database; its failures become the library's errors."""
+    """Do something on a connection to a database; its failures become the library's errors.
+
+    Whoever is cancelled, waits until the connection is given back.
+    """
     running_loop(doing)
+    return await end_at_once(_on_connection(database, doing, work))
+
+
+async def _on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
     async with _connected(database) as connection:
         address = dialect.mask(str(connection.engine.url))
         try:
@@ -340,7 +348,7 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
             async with _opened(engine) as connection:
                 yield connection
         finally:
-            await engine.dispose()
+            await dispose(engine)
     else:
         raise InvalidAddressError("***", f"it is a {type(database).__name__}")
 

@@ -26,7 +26,19 @@ from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
-from taskctx_sql.sql import citus, dialect, engines, failover, forking, loading, saving, telling, tenants, watching
+from taskctx_sql.sql import (
+    citus,
+    dialect,
+    engines,
+    failover,
+    forking,
+    loading,
+    saving,
+    sharing,
+    telling,
+    tenants,
+    watching,
+)
 from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.listening import listening, notify
@@ -34,10 +46,7 @@ from taskctx_sql.sql.replica import NEVER, Replica, replica_of
 from taskctx_sql.sql.retrying import InDoubtError, Retrying, deadline, seconds_left, within
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.schema import check, has_tables, upgrade
-from taskctx_sql.sql.sqlite_reader import SqliteReader
-from taskctx_sql.sql.sqlite_writer import SqliteWriter
 from taskctx_sql.sql.steps import Steps, carry_out
-from taskctx_sql.sql.together import Reader, Writer
 from taskctx_sql.store import Feature, check_watch, end_at_once, finish, running_loop
 
 T = TypeVar("T")
@@ -47,8 +56,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_RETRY_SECONDS: Final = 15.0
 # A large save is given up for silence only after this; it is some ten times slower than any that was measured.
 UPDATES_A_SECOND: Final = 1_000
-# How long a connection has for saying goodbye when the store is closed.
-GOODBYE_SECONDS: Final = 1.0
 
 
 class SqlStore:
@@ -69,6 +76,7 @@ class SqlStore:
         owns_engine: bool = False,
         transaction_pooling: bool = False,
         replica: Replica | None = None,
+        share: sharing.Share | None = None,
     ) -> None:
         """Take an engine; `open` does this, and checks the database as well.
 
@@ -80,9 +88,15 @@ class SqlStore:
             owns_engine: Whether `close` disposes the engine.
             transaction_pooling: Whether a connection lasts no longer than a transaction.
             replica: Where to read what may lag; closed with the store.
+            share: What the store has open together with others; with ``owns_engine`` it is the only one if not given.
         """
         self.address = dialect.mask(str(engine.url))
-        if not owns_engine:
+        if owns_engine and share is None:
+            share = sharing.own(
+                engine, schema=schema, retry_seconds=retry_seconds, transaction_pooling=transaction_pooling
+            )
+        self._share = share
+        if share is None:
             engine = engines.with_transactions(engine)
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self._engine_name = engine.dialect.name
@@ -90,7 +104,6 @@ class SqlStore:
         self._strict = strict
         self._retry_seconds = retry_seconds
         self._retrying = Retrying(self.address, retry_seconds)
-        self._owns_engine = owns_engine
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
@@ -98,25 +111,9 @@ class SqlStore:
         self._row_level_security = False
         sqlite = dialect.is_sqlite(engine)
         self._turns = engines.turns(engine)
-        # On an engine of our own we know what a connection is set to, and saves and loads can take the short way.
-        self._writer: Writer | None = None
-        self._reader: Reader | None = None
-        # Any steps past SQLAlchemy's layers.
-        self._write_on_postgres: Callable[[Steps[Any], str | None], Awaitable[Any]] | None = None
-        if owns_engine and dialect.is_file(engine.url) and not engine.url.query:
-            path = str(engine.url.database)
-            self._writer, self._reader = (
-                SqliteWriter(path, self.address, retry_seconds),
-                SqliteReader(path, retry_seconds),
-            )
-        elif owns_engine and not sqlite and schema is None and not transaction_pooling:
-            # Here, since the driver need not be installed.
-            from taskctx_sql.sql.postgres_reader import PostgresReader
-            from taskctx_sql.sql.postgres_writer import PostgresWriter
-
-            writer = PostgresWriter(engine, self.address)
-            self._writer, self._reader, self._write_on_postgres = writer, PostgresReader(engine), writer.write
-
+        self._writer = None if share is None else share.writer
+        self._reader = None if share is None else share.reader
+        self._write_on_postgres = None if share is None else share.write
         self._replica = replica
         self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
         # On SQLite the file itself tells.
@@ -140,6 +137,8 @@ class SqlStore:
     ) -> SqlStore:
         """Open a database and see that its schema is the one this version needs; a new SQLite file is set up.
 
+        Stores that are opened at the same address with the same options, in one event loop, share their connections.
+
         Raises:
             InvalidAddressError: The URL is not one of SQLite or Postgres, or ``read_url`` names no replica of it.
             MissingDriverError: The driver is not installed.
@@ -147,26 +146,39 @@ class SqlStore:
             StoreUnavailableError: The database could not be reached.
             StoreFailedError: It could be reached, and refused.
         """
-        owns = isinstance(database, str)
+        share: sharing.Share | None = None
         if isinstance(database, str):
             url = dialect.parse_url(database)
             transaction_pooling = transaction_pooling or dialect.is_pooled(url)
-            engine = dialect.create_engine(url, transaction_pooling=transaction_pooling, lock_seconds=retry_seconds)
+            await Retrying(dialect.mask(str(url)), retry_seconds).run("open", partial(_prepare, url))
+            share = sharing.share(
+                url,
+                schema=schema,
+                retry_seconds=retry_seconds,
+                transaction_pooling=transaction_pooling,
+                others=(strict, read_url),
+            )
+            engine = share.engine
         else:
             engine = database
             engines.check_pool(engine)
-        replica = None
-        if read_url is not None:
-            replica = replica_of(engine, read_url, schema=schema, transaction_pooling=transaction_pooling)
-        store = cls(
-            engine,
-            schema=schema,
-            strict=strict,
-            retry_seconds=retry_seconds,
-            owns_engine=owns,
-            transaction_pooling=transaction_pooling,
-            replica=replica,
-        )
+        try:
+            replica = None
+            if read_url is not None:
+                replica = replica_of(engine, read_url, schema=schema, transaction_pooling=transaction_pooling)
+            store = cls(
+                engine,
+                schema=schema,
+                strict=strict,
+                retry_seconds=retry_seconds,
+                transaction_pooling=transaction_pooling,
+                replica=replica,
+                share=share,
+            )
+        except BaseException:
+            if share is not None:
+                await finish(share.close())
+            raise
         try:
             if not await store._do("open", store._check):
                 await upgrade(engine)
@@ -359,30 +371,15 @@ class SqlStore:
     async def _close(self) -> None:
         # The last is closed first, and one that fails keeps no other open.
         async with AsyncExitStack() as parts:
-            if self._owns_engine:
-                parts.push_async_callback(self._dispose)
-            for part in (self._replica, self._reader, self._writer, self._telling):
+            for part in (self._share, self._replica, self._telling):
                 if part is not None:
                     parts.push_async_callback(part.close)
             parts.push_async_callback(self._retrying.close)
             parts.push_async_callback(self._hints.close)
 
-    async def _dispose(self) -> None:
-        left = True
-        while left:
-            try:
-                async with asyncio.timeout(GOODBYE_SECONDS):
-                    await self._engine.dispose()
-                left = False
-            except TimeoutError:
-                # The one that got no answer is closed now, and the next one's turn comes.
-                logger.warning("%s did not answer when a connection was closed", self.address)
-
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and self._owns_engine:
-            for worker in (self._writer, self._reader):
-                if worker is not None:
-                    worker.abandon()
+        if not getattr(self, "_closed", True) and self._share is not None:
+            self._share.abandon()
             warnings.warn(f"{self!r} was never closed: use `async with open_store(...)`", ResourceWarning, 2)
 
     def __repr__(self) -> str:
@@ -503,3 +500,7 @@ class SqlStore:
         # The process first: in a forked child no loop counts as running.
         if process != os.getpid() or loop is not running_loop(f"use {self.address}"):
             raise WrongEventLoopError(self.address)
+
+
+async def _prepare(url: sa.URL) -> None:
+    dialect.prepare_file(url)
