@@ -14,6 +14,9 @@ _SCHEME: Final = re.compile(r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|a
 # What ends the path of an address, or is an escape in it.
 _SPECIAL: Final = re.compile(r"[%?]")
 
+# How Python writes bytes of a name that are no UTF-8.
+_BYTES: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
+
 # Nobody means to name a file so: it is an address that was written wrongly, and has a secret in it.
 _SECRET_IN_PATH: Final = re.compile(r"(?i)(pass|pwd|key|secret|token)\w*\s*=|:[^/]*@")
 
@@ -49,7 +52,9 @@ def json_folder(address: str) -> Path:
 
 def file_address(scheme: str, path: Path | str) -> str:
     """Return the address of a file or a folder, whatever characters its name has."""
-    return f"{scheme}:///{quote(str(path), safe='/:@ ~,()[]')}"
+    # What is no text in a name stands for its byte, and quote() takes no part of it.
+    quoted = (letter if letter in _BYTES else quote(letter, safe="/:@ ~,()[]") for letter in str(path))
+    return f"{scheme}:///{''.join(quoted)}"
 
 
 def json_address(folder: Path | str) -> str:

@@ -14,11 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from taskctx_sql.json_files import replace_file
+from taskctx_sql.json_files import open_file, replace_file
 from taskctx_sql.task import TaskContext, task_context
 
 USER_ID: Final = "demo"
@@ -31,6 +31,7 @@ TERMS: Final = 8
 
 _WORD: Final = re.compile(r"[^\W\d_]{2,}(?:['\u2019-][^\W\d_]+)*")
 _HEADING: Final = re.compile(r"^(?:#{1,6}\s+(.+?)\s*#*|(?:class|(?:async )?def)\s+(\w+).*)$", re.MULTILINE)
+_NO_TEXT: Final = re.compile("[\ud800-\udfff]")
 _COMMON: Final = frozenset(
     """
     a about after all also an and any are as at be been but by can def do does for from has have if in into is it its
@@ -51,6 +52,10 @@ class Document:
     lines: int
     headings: list[str]
     terms: list[tuple[str, int]]
+
+
+# An index is known by them.
+_FIELDS: Final = {one.name for one in fields(Document)}
 
 
 @dataclass(slots=True)
@@ -97,9 +102,10 @@ async def index_folder(
 
     Raises:
         StoreError: The store failed; what was saved at the last checkpoint is there.
-        OSError: The index could not be written.
+        OSError: The index could not be written, or something else is in its place.
     """
     started = time.perf_counter()
+    await asyncio.to_thread(_check_place, index)
     chat_id = f"index-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
     data = {"user_id": USER_ID, "chat_id": chat_id, "metadata": {"folder": str(folder), "task": "index"}}
     paths = await asyncio.to_thread(lambda: sorted(_text_files(folder, leave_out=index)))
@@ -191,10 +197,29 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _check_place(index: Path) -> None:
+    """See that nothing is replaced but an index that an earlier run wrote.
+
+    Raises:
+        FileExistsError: Something else is there.
+    """
+    try:
+        with open_file(index) as file:
+            there = json.loads(file.read())
+        is_ours = isinstance(there, list) and all(isinstance(one, dict) and set(one) == _FIELDS for one in there)
+    except FileNotFoundError:
+        return
+    except (ValueError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise FileExistsError(f"{index} is there already, and is no index of the demo: move it away, or use --output")
+
+
 def _write_index(index: Path, documents: Iterable[Document]) -> None:
     index.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(document) for document in documents], indent=1, ensure_ascii=False)
-    replace_file(index, text + "\n")
+    # A name need not be UTF-8, and JSON has an escape for what it is then.
+    replace_file(index, _NO_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def _known_documents(context: TaskContext) -> dict[str, Document]:

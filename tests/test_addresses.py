@@ -168,6 +168,14 @@ async def test_every_way_takes_an_address_for_the_same_file(name: str, tmp_path:
     assert json_folder(f"json:///{tmp_path}/{name}").exists()
 
 
+@pytest.mark.parametrize("address", ["sqlite:///\udcff.db", "postgresql://me@host/\udcff", "\ud800://x"])
+async def test_an_address_that_is_no_text_is_refused(address: str) -> None:
+    for way in (SqlStore.open, upgrade, current, open_store):
+        with pytest.raises(InvalidAddressError, match="not UTF-8"):
+            await way(address)
+    assert "\udcff" not in dialect.mask(address)
+
+
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "ü [x] 'y'", "a\nb", "50%"])
 async def test_the_address_that_is_told_of_a_folder_leads_to_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

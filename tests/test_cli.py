@@ -98,6 +98,33 @@ def test_the_demo_runs_on_every_store(notes: Path, address: str, kind: str) -> N
     assert again["result"]["resumed"]
 
 
+def test_the_demo_takes_names_that_are_no_text(notes: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xffbytes")
+    (notes / f"{name}.md").write_text("Apples")
+    for _ in range(2):
+        assert parsed("demo", notes)["result"]["documents"] == 4
+    found = json.loads((tmp_path / "taskctx-demo" / "index.json").read_bytes())
+    assert f"{name}.md" in [document["path"] for document in found]
+    # No driver takes such a name for a database.
+    done = taskctx("demo", notes, "--output", tmp_path / name)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "not UTF-8" in done.stderr
+    assert parsed("demo", notes, "--output", tmp_path / name, "--database-url", "sqlite:///x.db")
+
+
+@pytest.mark.parametrize("there", ["# mine", '{"mine": 1}', "[1, 2]", '[{"path": "mine"}]', "", b"\xff\xfe\x00"])
+def test_the_demo_replaces_nothing_but_an_index(notes: Path, tmp_path: Path, there: str | bytes) -> None:
+    output, place = tmp_path / "out", tmp_path / "mine.json"
+    output.mkdir()
+    content = there if isinstance(there, bytes) else there.encode()
+    place.write_bytes(content)
+    (output / "index.json").symlink_to(place)
+    done = taskctx("demo", notes, "--output", output)
+    assert (done.returncode, place.read_bytes()) == (1, content)
+    assert "move it away, or use --output" in done.stderr
+    assert [path.name for path in output.iterdir()] == ["index.json"]
+
+
 def test_the_demo_without_a_folder_takes_the_projects_own(tmp_path: Path) -> None:
     found = parsed("demo")
     assert found["result"]["folder"] == str(CHECKOUT)

@@ -77,6 +77,8 @@ def parse_url(address: str) -> sa.URL:
     Raises:
         InvalidAddressError: It is not a URL of SQLite or Postgres, or has a part or a parameter that neither knows.
     """
+    if not _is_text(address):
+        raise InvalidAddressError(hidden(address), "it has bytes that are not UTF-8, and no driver takes them")
     url = _made(address)
     if url is None:
         # Not from the error, which may show a part of the address.
@@ -129,7 +131,17 @@ def is_memory(url: sa.URL) -> bool:
     return named or "mode=memory" in database or url.query.get("mode") == "memory"
 
 
+def _is_text(address: str) -> bool:
+    try:
+        address.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _made(address: str) -> sa.URL | None:
+    if not _is_text(address):
+        return None
     try:
         return sa.make_url(address)
     except (ArgumentError, ValueError):
