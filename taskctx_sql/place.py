@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from taskctx_sql.errors import UnsupportedByStoreError
-from taskctx_sql.opening import open_store
+from taskctx_sql.opening import is_json_address, open_store
 from taskctx_sql.store import Store, running_loop
 
 
@@ -34,7 +34,10 @@ class Place:
     async def enter(self) -> None:
         """Open the address, until `leave`."""
         if self.store is None and self._url is not None:
-            self._opened = await open_store(self._url)
+            if is_json_address(self._url):
+                await self._open_folder(self._url)
+            else:
+                self._opened = await open_store(self._url)
 
     async def leave(self) -> None:
         """Close what `enter` opened."""
@@ -47,7 +50,7 @@ class Place:
         open_already = self._opened if self.store is None else self.store
         if open_already is not None or self._url is None:
             return nullcontext(open_already)
-        return open_store(self._url)
+        return self._used_folder(self._url) if is_json_address(self._url) else open_store(self._url)
 
     @asynccontextmanager
     async def required(self, doing: str, feature: str) -> AsyncIterator[Store]:
@@ -60,6 +63,15 @@ class Place:
             if store is None:
                 raise UnsupportedByStoreError(doing, "a context without a store", feature)
             yield store
+
+    @asynccontextmanager
+    async def _used_folder(self, url: str) -> AsyncIterator[Store]:
+        yield await self._open_folder(url)
+
+    async def _open_folder(self, url: str) -> Store:
+        # It holds nothing open, and only the store itself knows which saves it wrote.
+        self.store = await open_store(url)
+        return self.store
 
     def in_turn(self) -> asyncio.Lock:
         """Return what lets one save or load of a context go on at a time."""

@@ -68,10 +68,12 @@ async def test_the_text_is_on_the_disk_before_it_takes_the_name(
     assert steps[2] == f"sync {store.folder}"
 
 
+@pytest.mark.parametrize("by_address", [False, True])
 async def test_a_folder_that_cannot_be_synced_leaves_the_save_in_doubt_and_a_retry_writes_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_address: bool
 ) -> None:
-    context = TaskContext({"chat_id": "c"}, tmp_path)
+    address = f"json:///{tmp_path}" if by_address else None
+    context = TaskContext({"chat_id": "c"}, tmp_path, database_url=address)
     context.add_context_update("message", "a")
     fsync = os.fsync
 
