@@ -25,17 +25,17 @@ def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
     """Yield a new place of a kind; the URL is that of a Postgres server, where it needs one."""
     with tempfile.TemporaryDirectory(prefix="taskctx-explore-") as folder:
         if kind == "json":
-            yield Place(kind, f"json:///{folder}/tasks")
+            yield Place(kind, f"json:///{folder}/tasks", f"json:///{folder}/tasks-copy")
         elif kind.startswith("sqlite"):
-            yield Place(kind, f"sqlite:///{folder}/tasks.db")
+            yield Place(kind, f"sqlite:///{folder}/tasks.db", f"sqlite:///{folder}/tasks-copy.db")
         else:
-            with asyncio.Runner() as runner:
-                database = new_database(postgres_url)
-                address = runner.run(database.__aenter__())
-                try:
-                    yield Place(kind, address)
-                finally:
-                    runner.run(database.__aexit__(None, None, None))
+            with asyncio.Runner() as runner, ExitStack() as stack:
+                addresses = []
+                for _ in range(2):
+                    database = new_database(postgres_url)
+                    addresses.append(runner.run(database.__aenter__()))
+                    stack.callback(lambda opened: runner.run(opened.__aexit__(None, None, None)), database)
+                yield Place(kind, *addresses)
 
 
 @click.command()

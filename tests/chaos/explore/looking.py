@@ -58,7 +58,10 @@ async def begin_anew(run: Run) -> None:
     await run.context.load()
     found = ours(items_of(run.context, run.model.features))
     model = run.model
-    if run.open_operation is not None:
+    if model.gone:
+        # It may have been removed, and what was added since may have come after.
+        pass
+    elif run.open_operation is not None:
         before, after = run.open_operation
         kept = {item: value for item, value in found.items() if item in before or item in after}
         if kept not in (before, after):

@@ -1,16 +1,17 @@
 """The plain model: what the context must hold, as a dictionary of marked items.
 
-Each addition brings two updates and a file of one mark, so that a part of a save shows. The marks of the program are
-numbered, and the history has them in that order.
+Each addition brings three updates, a file, a use of a model, a metadata key and a toggle of one mark, so that a part of
+a save shows. The marks of the program are numbered, and the history has them in that order.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from taskctx_sql import Feature, TaskContext
 
-# An item is ("update" or "file", its mark), and its value what it says beside the mark.
+# An item is (its kind, its mark), and its value what it says beside the mark.
 Item = tuple[str, str]
 State = dict[Item, str]
 
@@ -25,22 +26,41 @@ def items_of(context: TaskContext, features: frozenset[Feature]) -> State:
     for update in context.context_history:
         if update.update_type == "file_operation":
             found.append((("update", f"{update.data['path']}/file"), ""))
+        elif update.update_type == "model_usage":
+            found.append((("update", f"{update.data['model_id']}/model"), ""))
         elif isinstance(update.data, dict) and "mark" in update.data:
             found.append((("update", update.data["mark"]), update.data["says"]))
         else:
             raise ValueError(f"an update that nobody added: {update}")
     if Feature.TRACKERS in features:
         found += [(("file", str(path)), "") for path in context.file_tracker]
+        found += [(("model", str(entry["model_id"])), "") for entry in context.model_tracker]
+    if Feature.METADATA in features:
+        found += [(("metadata", key), str(value)) for key, value in context.metadata.items()]
+        found += [(("toggle", key), str(value)) for key, value in context.metadata_toggles.items()]
     state = dict(found)
     if len(state) != len(found):
-        names = [item[1] for item, _ in found]
-        raise ValueError(f"doubled: {sorted({name for name in names if names.count(name) > 2}) or names}")
+        times = Counter(item for item, _ in found)
+        raise ValueError(f"doubled: {sorted(item for item, count in times.items() if count > 1)}")
     return state
 
 
 def add(context: TaskContext, mark: str) -> None:
     context.add_context_update("message", {"mark": mark, "says": ""})
     context.track_file_operation(mark, "write")
+    context.track_model_usage(mark, "provider", "explore", input_tokens=1)
+    context.metadata[mark] = "on"
+    context.metadata_toggles[mark] = False
+
+
+def parts_of(mark: str, features: frozenset[Feature]) -> State:
+    """What `add` brings, as it is kept by a store of these features."""
+    parts = {("update", mark): "", ("update", f"{mark}/file"): "", ("update", f"{mark}/model"): ""}
+    if Feature.TRACKERS in features:
+        parts |= {("file", mark): "", ("model", mark): ""}
+    if Feature.METADATA in features:
+        parts |= {("metadata", mark): "on", ("toggle", mark): "False"}
+    return parts
 
 
 def marks_of(state: State) -> set[str]:
@@ -83,10 +103,7 @@ class Model:
         return f"m{self.marks:03}"
 
     def added(self, mark: str) -> None:
-        self.present[("update", mark)] = ""
-        self.present[("update", f"{mark}/file")] = ""
-        if Feature.TRACKERS in self.features:
-            self.present[("file", mark)] = ""
+        self.present |= parts_of(mark, self.features)
 
     def removed(self, kept: State) -> None:
         """The program took updates out of memory: those of ``present`` that memory does not have any more."""
@@ -108,8 +125,6 @@ class Model:
     def faults_of(self, found: State, what: str) -> list[str]:
         """Compare a state with what must be there."""
         mine, present = ours(found), self.present
-        if Feature.TRACKERS not in self.features:
-            mine = {item: value for item, value in mine.items() if item[0] == "update"}
         problems = []
         lost = [item for item in present if item not in mine]
         if lost and not self.gone:
@@ -126,9 +141,7 @@ class Model:
 
     def torn(self, state: State, what: str) -> list[str]:
         """Whether a state has a part of a save."""
-        has_files = Feature.TRACKERS in self.features
         for mark in marks_of(state) - self.split:
-            parts = [("update", mark), ("update", f"{mark}/file")] + ([("file", mark)] if has_files else [])
-            if any(part not in state for part in parts):
+            if any(part not in state for part in parts_of(mark, self.features)):
                 return [f"torn in {what}: {mark} is there in part"]
         return []

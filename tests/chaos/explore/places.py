@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import Feature, Store, open_store
 
-KINDS: Final = ("json", "sqlite", "postgres", "sqlite-engine", "postgres-engine")
+KINDS: Final[tuple[str, ...]] = ("json", "sqlite", "postgres", "sqlite-engine", "postgres-engine")
 # A call that meets a fault gives up at once, or tries again for a while.
 RETRY_SECONDS: Final = (0.0, 1.0)
 
@@ -26,10 +26,12 @@ class Place:
     Attributes:
         kind: One of `KINDS`.
         address: Its address.
+        copy_address: Of another one like it, to copy to.
     """
 
     kind: str
     address: str
+    copy_address: str = ""
 
     @property
     def folder(self) -> str:

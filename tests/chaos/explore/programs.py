@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from taskctx_sql import Feature
+from taskctx_sql import Feature, TaskContext
 from taskctx_sql.errors import ContextExistsError, UnstorableValueError
 from tests.chaos.explore.acting import edit as edit_one
 from tests.chaos.explore.model import State, add, items_of, ours
+from tests.chaos.explore.moving import copy_elsewhere, set_back, watch
+from tests.chaos.explore.removing import erase_all, prune_by_age, prune_by_count, prune_removed
 from tests.chaos.explore.running import Run, WrongError
 
 Step = Callable[[Run], Coroutine[Any, Any, None]]
+
+# What optimizing leaves, in characters: about the updates of one mark and a half.
+OPTIMIZED = 200
 
 
 async def add_and_save(run: Run) -> None:
     mark = run.model.new_mark()
     add(run.context, mark)
     run.model.added(mark)
-    if Feature.METADATA in run.model.features:
-        run.context.metadata["last"] = mark
     await run.save()
 
 
@@ -63,10 +67,74 @@ async def enter_and_leave(run: Run) -> None:
     await run.until_saved()
 
 
+async def run_that_fails(run: Run) -> None:
+    """The block ends with an error of the program's, and what was done until then is saved."""
+    is_added = False
+
+    async def task() -> None:
+        nonlocal is_added
+        with contextlib.suppress(ZeroDivisionError):
+            async with run.context:
+                if not is_added:
+                    is_added = True
+                    mark = run.model.new_mark()
+                    add(run.context, mark)
+                    run.model.added(mark)
+                raise ZeroDivisionError
+
+    await run.until_done(task)
+    await run.until_saved()
+
+
+async def discard(run: Run) -> None:
+    """Give up what is unsaved. What was in doubt is there or not, and memory says which."""
+    model = run.model
+    before = {} if model.gone else {item: model.present[item] for item in model.acknowledged if item in model.present}
+    mark = model.new_mark()
+    add(run.context, mark)
+    model.added(mark)
+    await run.until_done(run.context.discard)
+    found = ours(items_of(run.context, model.features))
+    if lost := [item for item in before if item not in found]:
+        run.wrong(f"lost by discarding: {lost}")
+    if ("update", mark) in found and mark not in run.meanwhile:
+        run.wrong(f"discarded, and still there: {mark}")
+    if run.is_deleted:
+        # Metadata that is in memory alone stays where the store does not have the context.
+        model.split.add(mark)
+    run.wrong(*model.torn(found, "memory after discarding"))
+    model.present = found
+    await run.until_saved()
+
+
+async def go_elsewhere(run: Run) -> None:
+    """Change whose context it is: then it is another one, which has all of memory, and the old one stays as it was."""
+    if run.patient:
+        await run.settle()
+    old, before = dict(run.data), dict(run.model.present)
+    was_settled = run.is_settled and not run.context.has_unsaved_changes
+    if run.moves % 2 and Feature.USERS in run.model.features:
+        run.data["user_id"] += "-other"
+    run.moves += 1
+    run.data["chat_id"] = run.chat = f"{run.chat}-{run.model.new_mark()}"
+    run.context.user_id, run.context.chat_id = run.data["user_id"], run.chat
+    run.model.past.clear()
+    run.model.operations.clear()
+    run.model.acknowledged.clear()
+    run.done.clear()
+    await run.until_saved()
+    there = TaskContext(old, store=run.store)
+    await there.load()
+    left = items_of(there, run.model.features)
+    run.wrong(*run.model.torn(left, "the context that it was before"))
+    if was_settled and ours(left) != before and not run.model.gone:
+        run.wrong(f"lost in the context that it was before: it has {left}, and had {before}")
+
+
 async def optimize(run: Run) -> None:
     await run.settle()
     before = dict(run.model.present)
-    if run.context.optimize_context(60):
+    if run.context.optimize_context(OPTIMIZED):
         run.model.removed(items_of(run.context, run.model.features))
         await _operated(run, before, dict(run.model.present))
     await run.save()
@@ -99,6 +167,7 @@ async def _operated(run: Run, before: State, after: State) -> None:
 
 
 async def look(run: Run) -> None:
+    await run.too_early(lambda: run.context.load(revision=1))
     await run.settle()
     if not run.model.past:
         return
@@ -117,6 +186,7 @@ async def look(run: Run) -> None:
 
 
 async def restore(run: Run) -> None:
+    await run.too_early(lambda: run.context.restore(1))
     await run.settle()
     if not run.model.past:
         return
@@ -133,6 +203,7 @@ async def restore(run: Run) -> None:
 
 
 async def undo(run: Run) -> None:
+    await run.too_early(run.context.undo)
     await run.settle()
     if not run.model.operations:
         return
@@ -153,6 +224,9 @@ def _took(run: Run, state: State) -> None:
     for item, value in run.model.present.items():
         if item[1].partition("/")[0] in run.meanwhile and not (run.refused and item not in found):
             state[item] = value
+        elif run.is_edited and item in state and item in found and found[item].startswith("edit"):
+            # So does what was edited meanwhile.
+            state[item] = found[item]
     run.model.present = dict(sorted(state.items(), key=lambda pair: pair[0][1]))
 
 
@@ -165,8 +239,9 @@ async def _count(run: Run, operation: str) -> None:
 
 
 async def fork(run: Run) -> None:
-    await run.settle()
     chat = f"{run.chat}-fork-{run.model.new_mark()}"
+    await run.too_early(lambda: run.context.fork(chat))
+    await run.settle()
     expected = dict(run.model.present)
     try:
         await run.until_done(lambda: run.context.fork(chat))
@@ -212,8 +287,23 @@ WITHOUT_REVISIONS: dict[str, Step] = {
     "optimize": optimize,
     "truncate": truncate,
     "mistake": mistake,
+    "failing": run_that_fails,
+    "discard": discard,
+    "elsewhere": go_elsewhere,
+    "erase": erase_all,
+    "prune-age": prune_by_age,
+    "prune-count": prune_by_count,
+    "copy": copy_elsewhere,
 }
-WITH_REVISIONS: dict[str, Step] = {"look": look, "restore": restore, "undo": undo, "fork": fork}
+WITH_REVISIONS: dict[str, Step] = {
+    "look": look,
+    "restore": restore,
+    "undo": undo,
+    "fork": fork,
+    "prune": prune_removed,
+    "watch": watch,
+    "back": set_back,
+}
 STEPS = {**WITHOUT_REVISIONS, **WITH_REVISIONS}
 LENGTH = 4
 

@@ -88,9 +88,12 @@ class Run:
         loop.on_step, WATCH.listener = self.points.step, self.points.statement
         self.outcome = Outcome(self.points.counts)
         # Each run has a user of its own, so that pruning is about this run.
-        self.chat = f"explored-{next(_chats)}"
+        self.chat = self.first_chat = f"explored-{next(_chats)}"
         self.data = {"user_id": f"{USER}-{self.chat}", "chat_id": self.chat}
         self.ticks = itertools.count()
+        # How often the program changed whose context it is, and heard that it was gone; and what it copied.
+        self.moves = self.losses = 0
+        self.copied: set[str] = set()
         self.engine = place.engine()
         self.other: Other | None = None
         self.closing: asyncio.Task[None] | None = None
@@ -103,6 +106,8 @@ class Run:
         self.is_settled = True
         # How often the program called for a restore or an undo.
         self.done: dict[str, int] = {}
+        # What the database was set back to, until the program has heard of it.
+        self.set_back_to: Model | None = None
 
     async def begin(self) -> None:
         self.store = await self.place.open(self.engine, strict=self.strict, retry_seconds=self.retry_seconds)
@@ -165,8 +170,10 @@ class Run:
                 last = f"{type(error).__name__}: {error}"
                 if not self.points.fired:
                     raise WrongError(last) from error
-                # A lock of somebody else's, for one.
+                # A lock of somebody else's, for one; or of a COMMIT that is done later, on a busy server.
                 await asyncio.sleep(0.02 * attempt)
+                if attempt > ATTEMPTS // 2 and WATCH.late:
+                    await asyncio.wait(WATCH.late, timeout=HANG_SECONDS)
             except Exception as error:
                 raise WrongError(f"{type(error).__name__}: {error}") from error
             self.outcome.trace.append(last)
@@ -174,8 +181,14 @@ class Run:
 
     async def until_saved(self) -> None:
         await self.until_done(self.context.save)
-        self.model.acknowledged = dict(self.model.present)
+        self.acknowledge()
         self.is_settled = True
+
+    def acknowledge(self) -> None:
+        """A save returned. What was added while it was under way may belong to the next one."""
+        self.model.acknowledged = {
+            item: value for item, value in self.model.present.items() if item[1].partition("/")[0] not in self.meanwhile
+        }
 
     async def settle(self) -> None:
         """Save until nothing is unsaved, before an operation."""
@@ -193,7 +206,7 @@ class Run:
             return
         try:
             await self.call(self.context.save)
-            self.model.acknowledged = dict(self.model.present)
+            self.acknowledge()
         except (asyncio.CancelledError, *AFTER_A_FAILURE) as error:
             # Whatever comes next settles it.
             self.is_settled = False
@@ -205,21 +218,64 @@ class Run:
             await self.until_saved()
 
     async def lost(self, error: LostContextError) -> None:
-        if not self.is_deleted:
+        if not self.is_deleted and self.set_back_to is None:
             raise WrongError(f"LostContextError, and nobody deleted it: {error}") from error
         await self.until_done(self.context.load)
-        self.is_gone(items_of(self.context, self.model.features))
+        if self.set_back_to is not None and not self.model.gone:
+            self.is_set_back(self.set_back_to)
+        else:
+            self.is_gone(items_of(self.context, self.model.features))
+        self.set_back_to = None
 
     def is_gone(self, left: State) -> None:
         """The program knows that the context was deleted: what it has now is all there is."""
         self.model.gone = False
+        self.losses += 1
         self.model.present = ours(left)
+        self.model.acknowledged.clear()
         # An edit that is unsaved stays, and its pair is gone.
         self.model.split |= marks_of(left)
         self.model.past.clear()
         self.model.operations.clear()
         self.model.others.clear()
         self.done.clear()
+
+    def is_set_back(self, kept: Model) -> None:
+        """The program knows that the database was set back: it has what was there then, and what is unsaved."""
+        found = ours(items_of(self.context, self.model.features))
+        lost = [item for item in kept.present if item not in found]
+        back = [item for item in found if item not in kept.present and item not in self.model.present]
+        if lost or back:
+            self.wrong(f"lost in what the database was set back to: {lost}, and strange: {back}")
+        self.model.present, self.model.acknowledged = found, dict(kept.present)
+
+    async def too_early(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Call what refuses unsaved changes while there are some; an update comes before they are saved."""
+        if self.is_settled or not self.context.has_unsaved_changes:
+            return
+        try:
+            await self.call(work)
+        except UnsavedChangesError:
+            mark = self.model.new_mark()
+            add(self.context, mark)
+            self.model.added(mark)
+        except (asyncio.CancelledError, *AFTER_A_FAILURE):
+            return
+        except LostContextError as error:
+            await self.lost(error)
+        else:
+            self.wrong("it was done, with unsaved changes")
+
+    async def or_interrupted(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Call until it is done; where it broke off, nobody sees a part of the context."""
+        try:
+            await self.call(work)
+        except (asyncio.CancelledError, *AFTER_A_FAILURE) as error:
+            self.outcome.trace.append(f"broke off with {type(error).__name__}")
+            gone = self.model.gone
+            await self.compare("what is seen after it broke off")
+            self.model.gone = gone
+            await self.until_done(work)
 
     # What came of it.
 
@@ -270,11 +326,10 @@ class Run:
         state = await self.compare("the end")
         self.wrong(*self.model.faults_of(self.context_memory, "memory"))
         missing = [item for item in self.context_memory if item not in state]
-        if missing:
+        # A file that somebody deleted and another one made anew is, to its writers, one that others changed.
+        if missing and (self.keeps_revisions or not self.is_deleted):
             self.wrong(f"memory has what the store has not: {missing}")
         again = await self.fresh()
-        if Feature.METADATA in self.model.features and again.metadata != self.context.metadata:
-            self.wrong(f"metadata: memory {self.context.metadata}, store {again.metadata}")
         if self.keeps_revisions:
             await look_back(self, again.revision)
 

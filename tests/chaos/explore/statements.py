@@ -155,10 +155,12 @@ class _PostgresConnection(asyncpg.Connection):
         return await work(*args, **options)
 
     async def _later(self, work: Callable[..., Any], *args: Any, **options: Any) -> None:
-        await asyncio.sleep(LATER_SECONDS)
-        await work(*args, **options)
-        self._held = False
-        super().terminate()
+        try:
+            await asyncio.sleep(LATER_SECONDS)
+            await work(*args, **options)
+        finally:
+            self._held = False
+            super().terminate()
 
     # Until it is done, the client has lost the connection, and the server has not noticed.
 
