@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskctx_sql import json_files, salvage
 from taskctx_sql.addresses import json_address
 from taskctx_sql.errors import (
+    ContextNotFoundError,
     CorruptRecordError,
     InvalidAddressError,
     InvalidIdError,
     MissingHistoriesError,
     MissingUserError,
+    RevisionNotFoundError,
     StaleContextError,
 )
 from taskctx_sql.json_export import Batches, first_difference, read_history, write_history
@@ -111,7 +114,7 @@ async def export(
         OSError: The folder cannot be made.
     """
     from taskctx_sql.sql.copying import contexts
-    from taskctx_sql.sql.exporting import count_left_behind, history
+    from taskctx_sql.sql.exporting import compare_context, write_context
 
     started = time.monotonic()
     folder = Path(folder)
@@ -126,24 +129,20 @@ async def export(
             into = folder if user_id is not None else folder / json_files.folder_name(context.key.user_id)
             await asyncio.to_thread(into.mkdir, parents=True, exist_ok=True)
             path = into / json_files.file_name(context.key)
-            left: dict[str, int] = {}
-            outcome, count = await write_history(
-                path, _told(history(store, context, left), tell, path), replace=replace
-            )
-            await count_left_behind(store, context, left)
-        except (OSError, InvalidIdError, CorruptRecordError) as error:
+            written = await write_context(store, context, path, partial(_told, tell=tell, path=path), replace=replace)
+        except (OSError, InvalidIdError, CorruptRecordError, ContextNotFoundError, RevisionNotFoundError) as error:
             _refuse(moved, context.key, " ".join(str(error).split()))
             continue
-        if outcome == "refused":
+        if written.outcome == "refused":
             _refuse(moved, context.key, f"{path} has something else: move it away, or ask for it to be replaced")
             continue
-        moved.outcomes[outcome] += 1
-        moved.updates += count
-        moved.added += count if outcome != "unchanged" else 0
-        for what, number in left.items():
+        moved.outcomes[written.outcome] += 1
+        moved.updates += written.updates
+        moved.added += written.updates if written.outcome != "unchanged" else 0
+        for what, number in written.left_behind.items():
             moved.left_behind[what] = moved.left_behind.get(what, 0) + number
         if moved.verified is not None:
-            same, difference = await first_difference(path, _told(history(store, context, {}), tell, path))
+            same, difference = await compare_context(store, written.context, path, partial(_told, tell=tell, path=path))
             moved.verified += same
             if difference is not None:
                 moved.tell(context.key, difference)
@@ -282,7 +281,7 @@ def _refuse(moved: Moved, key: ContextKey, reason: str) -> None:
     moved.tell(key, reason)
 
 
-async def _told(batches: Batches, tell: Progress, path: Path) -> Batches:
+async def _told(batches: Batches, *, tell: Progress, path: Path) -> Batches:
     async for batch in batches:
         yield batch
         tell(path.name, len(batch), None)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +333,69 @@ async def test_an_export_replaces_a_file_only_if_it_goes_on_after_it(
     assert (await export(database, tmp_path / "out", user_id=user, replace=True)).ok
     assert await stored(JsonStore(tmp_path / "out"), context.key) == [0, 1]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["context_history_c.json"]
+
+
+def after_some_reads(monkeypatch: pytest.MonkeyPatch, doing: Callable[[], Awaitable[object]], *, reads: int) -> None:
+    """Do something once, after so many reads of rows."""
+    read, done = SqlStore.read, 0
+
+    async def overtaken(store: SqlStore, what: str, steps: Any, **more: Any) -> Any:
+        nonlocal done
+        answer = await read(store, what, steps, **more)
+        if what == "read":
+            done += 1
+            if done == reads:
+                await doing()
+        return answer
+
+    monkeypatch.setattr(SqlStore, "read", overtaken)
+
+
+@pytest.mark.parametrize("verifying", [False, True])
+@pytest.mark.parametrize("anew", [False, True])
+async def test_an_export_of_a_context_that_is_deleted_meanwhile_writes_all_of_it_or_nothing(
+    database: SqlStore, tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, verifying: bool, anew: bool
+) -> None:
+    context = await loaded(database, user, "c")
+    for number in range(800):
+        context.add_context_update("message", number)
+    await context.save()
+
+    async def delete() -> None:
+        await database.delete(context.key)
+        if anew:
+            other = await loaded(database, user, "c")
+            other.add_context_update("message", "another")
+            await other.save()
+
+    after_some_reads(monkeypatch, delete, reads=3 if verifying else 1)
+    moved = await export(database, tmp_path / "out", user_id=user)
+    if verifying:
+        assert moved.ok
+        assert await stored(JsonStore(tmp_path / "out"), context.key) == list(range(800))
+    else:
+        assert (moved.ok, moved.outcomes["refused"]) == (False, 1)
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("verifying", [False, True])
+async def test_an_export_of_a_context_that_is_pruned_meanwhile_is_of_one_state(
+    database: SqlStore, tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, verifying: bool
+) -> None:
+    context = await loaded(database, user, "c")
+    for number in range(800):
+        context.add_context_update("message", number)
+    await context.save()
+
+    async def prune_last() -> None:
+        del context.context_history[600:]
+        await context.save()
+        await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+
+    after_some_reads(monkeypatch, prune_last, reads=3 if verifying else 1)
+    moved = await export(database, tmp_path / "out", user_id=user)
+    assert moved.ok
+    assert await stored(JsonStore(tmp_path / "out"), context.key) == list(range(800 if verifying else 600))
 
 
 async def test_an_export_of_all_users_has_a_folder_for_each(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ async def _bring(
             if part is UPDATES:
                 moved.added += new
                 tell(str(context.key), new, None)
-    if (changed := await _changed_in_source(source, context)) is not None:
+    if (changed := await changed_in_source(source, context)) is not None:
         if changed == _GONE:
             await target.write("copy", partial(unfinished.clear, context.ident))
         return changed
@@ -179,7 +179,7 @@ async def _extend(
         first = int(there.named["next_seq" if part is UPDATES else "next_model"]) if part.by_number else 1
         new = [row async for page in pages(source, part, context, first=first, since=there.revision) for row in page]
         changes.append(transfer.Changes(part, lost, removed, new))
-    if (changed := await _changed_in_source(source, context)) is not None:
+    if (changed := await changed_in_source(source, context)) is not None:
         return changed
     added = await target.write("copy", partial(transfer.extend, there, context, changes))
     if added is None:
@@ -199,7 +199,7 @@ async def _bring_end(
     return ""
 
 
-async def _changed_in_source(source: SqlStore, context: Context) -> str | Context | None:
+async def changed_in_source(source: SqlStore, context: Context) -> str | Context | None:
     """Tell what happened to the context since it was looked at, if what was read of it may not be whole."""
     now = await source.read("copy", partial(transfer.context, context.key))
     if now is None or now.created_at != context.created_at or now.revision < context.revision:
@@ -258,7 +258,7 @@ async def verify_context(source: SqlStore, target: SqlStore, context: Context, m
                 moved.verified = (moved.verified or 0) + equal
                 tell(str(context.key), equal, None)
     if problems or only_there:
-        changed = await _changed_in_source(source, context)
+        changed = await changed_in_source(source, context)
         if changed == _GONE:
             return
         # What was pruned since is in the target only.
