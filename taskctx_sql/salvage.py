@@ -7,6 +7,7 @@ hand) may go on after it: in the original's layout each entry begins on a line o
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NEXT_ENTRY: Final = re.compile(r"\n  (?=\{)")
 # How a byte that is no UTF-8 is read here; in a proper file no text has one of these.
 _BAD_BYTE: Final = re.compile("[\udc80-\udcff]")
+# The same for what is no UTF-16 or UTF-32.
+_BAD_UNIT: Final = "taskctx-bad-unit"
 
 
 class Entry(NamedTuple):
@@ -69,7 +72,13 @@ class _Reader:
     def __init__(self, file: BinaryIO, chunk: int) -> None:
         self._file = file
         self._chunk = chunk
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._encoding = _encoding_of(file.read(4))
+        file.seek(0)
+        # How a character that is none is read, and how many bytes one of ASCII has.
+        self._errors, self._unit = ("surrogateescape", 1) if self._encoding == "utf-8" else (_BAD_UNIT, 2)
+        if self._encoding.startswith("utf-32"):
+            self._unit = 4
+        self._decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
         self._text = ""
         self._at = 0
         # A place in the text and its byte in the file: others are counted from there.
@@ -124,7 +133,7 @@ class _Reader:
         begin, self._at, self._after_entry = self._at, end, True
         start, stop = self._byte(begin), self._byte(end)
         if not self._text.isascii() and _BAD_BYTE.search(self._text, begin, end):
-            return Damage(start, stop, "it has bytes that are not UTF-8")
+            return Damage(start, stop, f"it has bytes that are not {self._encoding[:6].upper()}")
         try:
             return Entry(json_files.update_of(value, "the entry"), start, stop)
         except ValueError as error:
@@ -175,11 +184,29 @@ class _Reader:
     def _byte(self, at: int) -> int:
         known, byte = self._known
         if self._text.isascii():
-            return byte + at - known
+            return byte + (at - known) * self._unit
         low, high = min(known, at), max(known, at)
-        between = len(self._text[low:high].encode("utf-8", "surrogateescape"))
+        errors = self._errors if self._encoding == "utf-8" else "surrogatepass"
+        between = len(self._text[low:high].encode(self._encoding, errors))
         self._known = (at, byte + between if at >= known else byte - between)
         return self._known[1]
+
+
+def _encoding_of(beginning: bytes) -> str:
+    """Return how a file is written: editors write UTF-16, too, with or without a mark, which is read as a character."""
+    marks = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+    if beginning.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        marks = {"utf-16": "utf-16-be", "utf-32": "utf-32-be"}
+    found = json.detect_encoding(beginning)
+    return marks.get(found, found)
+
+
+def _bad_unit(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udcff", error.end
+
+
+codecs.register_error(_BAD_UNIT, _bad_unit)
 
 
 def _told(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ CHUNKS = (1, 7, 64, CHUNK)
 
 def entries(*datas: Any) -> list[str]:
     return [entry_text(ContextUpdate(1.5, "message", data, {"k": data}), "", strict=True) for data in datas]
+
+
+def updates_of(*datas: Any) -> list[ContextUpdate]:
+    return [ContextUpdate(1.5, "message", data, {}) for data in datas]
+
+
+def read_entries_of(file: Path, content: bytes, chunk: int) -> Iterator[Entry | Damage]:
+    file.write_bytes(content)
+    return read_entries(file, chunk=chunk)
 
 
 def parts(file: Path, text: str | bytes, chunk: int = CHUNK) -> tuple[list[Any], list[Damage]]:
@@ -65,6 +75,37 @@ def test_from_the_file_that_the_original_cut_short_all_whole_entries_come() -> N
     ]
     assert (damage.start, damage.end) == (whole.rindex("\n  {") + 3, len(whole))
     assert whole[damage.start :].startswith("{")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_file_that_an_editor_saved_in_another_encoding_comes_whole(file: Path, encoding: str, mark: str) -> None:
+    texts = [
+        "  " + json.dumps(update.to_dict(), ensure_ascii=False) for update in updates_of("é🙂", ["[", {"a": 1}], 3)
+    ]
+    whole = (mark + whole_text(texts)).encode(encoding)
+    for chunk in (1, 7, CHUNK):
+        found = list(read_entries_of(file, whole, chunk))
+        assert [part.update.data for part in found if isinstance(part, Entry)] == ["é🙂", ["[", {"a": 1}], 3]
+        for part in found:
+            assert isinstance(part, Entry)
+            assert json.loads(whole[part.start : part.end].decode(encoding))["data"] == part.update.data
+
+
+@pytest.mark.parametrize(("encoding", "bad"), [("utf-16-le", b"\x00\xdc\x00\xdc"), ("utf-32-be", b"\xff\xff\xff\xff")])
+def test_a_file_in_another_encoding_is_told_by_its_bytes_where_it_is_damaged(
+    file: Path, encoding: str, bad: bytes
+) -> None:
+    whole = whole_text(entries("a", "b", "c")).encode(encoding)
+    cut = whole.rindex('"c"'.encode(encoding)) + 1
+    found, damage = parts(file, whole[:cut])
+    assert found == ["a", "b"]
+    assert [part.end for part in damage] == [cut]
+    middle = whole.index('b"'.encode(encoding))
+    found, (part,) = parts(file, whole[:middle] + bad + whole[middle:])
+    assert found == ["a", "c"]
+    assert part.reason == f"it has bytes that are not {encoding[:6].upper()}"
+    assert part.start < middle < part.end
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
