@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from taskctx_sql.errors import (
     ContextNotFoundError,
@@ -18,12 +20,18 @@ from taskctx_sql.errors import (
     TaskContextError,
     UnsavedChangesError,
     UnstorableValueError,
+    UnsupportedByStoreError,
 )
 from taskctx_sql.records import Delta, Loaded, Operation, Outcome, Run
 from taskctx_sql.saving_state import Handout
 from taskctx_sql.selection import Selection
 from taskctx_sql.store import Store
 from taskctx_sql.unsaved import Unsaved
+
+logger = logging.getLogger(__name__)
+
+# Why a restore or an undo is not done, and will not be.
+_IMPOSSIBLE: Final = (NothingToUndoError, RevisionNotFoundError, ContextNotFoundError, UnsupportedByStoreError)
 
 
 class Persistence:
@@ -109,7 +117,7 @@ class Persistence:
         unsaved = self._unsaved
         if self._is_under_way(operation, revision):
             # It is the same one again, which did not return the last time: it happens once.
-            await self._settle_doubt(store)
+            await self._send_again(store)
         else:
             await self._refuse_unsaved(store, operation)
             if unsaved.is_new:
@@ -167,7 +175,17 @@ class Persistence:
         return self._unsaved.saving.must_reload and self._operation == (operation, revision)
 
     async def _settle_doubt(self, store: Store) -> None:
-        """A save whose outcome nobody knows is sent again as it was: it is written now, or was written then."""
+        """See that a save of which nobody knows the outcome is written, once.
+
+        A restore or an undo that cannot be done any more keeps nothing else from being saved.
+        """
+        try:
+            await self._send_again(store)
+        except _IMPOSSIBLE as error:
+            logger.warning("what was in doubt was not done: %s", error)
+
+    async def _send_again(self, store: Store) -> None:
+        """Send what is in doubt as it was: it is written now, or was written then."""
         handout = self.in_doubt
         if handout is not None:
             self._unsaved.saving.send_again(handout)
@@ -230,10 +248,7 @@ def _was_not_written(error: BaseException, *, again: bool) -> bool:
     These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
     last attempt alone, which tells nothing of a save that is sent ``again``.
     """
-    refusals = (
-        *(StaleContextError, LostContextError, UnstorableValueError, LimitExceededError),
-        *(NothingToUndoError, RevisionNotFoundError),
-    )
+    refusals = (StaleContextError, LostContextError, UnstorableValueError, LimitExceededError, *_IMPOSSIBLE)
     if isinstance(error, refusals) or getattr(error, "looked", False):
         return True
     return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

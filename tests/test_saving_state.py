@@ -15,7 +15,9 @@ from taskctx_sql.errors import (
     InvalidContextError,
     LimitExceededError,
     NothingToUndoError,
+    RevisionNotFoundError,
     SaveOrderError,
+    StoreClosedError,
     StoreFailedError,
     UnsavedChangesError,
     UnsupportedByStoreError,
@@ -115,6 +117,26 @@ async def test_each_call_is_defined_in_each_state(store: Store, user: str, state
     context.add_context_update("m", "last")
     await context.save()
     assert await stored(store, context.key) == [*expected, "last"]
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_after_its_store_is_closed_each_call_says_so_and_nothing_leaves_memory(
+    store: Store, user: str, state: str
+) -> None:
+    _, context, _ = await in_state(store, user, state)
+    await store.close()
+    for name, call in CALLS.items():
+        if name in ("optimize", "truncate", "rename"):
+            continue
+        before = (context.to_dict(), context.has_unsaved_changes)
+        if (state, name) == ("clean", "save"):
+            assert await context.save() == context.revision
+            continue
+        with pytest.raises((StoreClosedError, UnsavedChangesError, UnsupportedByStoreError)):
+            await call(context)
+        assert (context.to_dict(), context.has_unsaved_changes) == before
+    copied = copy.deepcopy(context)
+    assert copied.to_dict() == context.to_dict()
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call not in ("rename", "optimize", "discard")])
@@ -271,6 +293,21 @@ async def test_a_context_without_a_store_has_nothing_to_go_back_to(monkeypatch: 
     with pytest.raises(UnsupportedByStoreError):
         await context.discard()
     assert len(context.context_history) == 1
+
+
+@pytest.mark.parametrize("fault", ["lost before", "lost after"])
+@pytest.mark.parametrize("operation", ["undo", "restore"])
+async def test_an_operation_in_doubt_that_is_impossible_keeps_nothing_from_being_saved(
+    store: Store, user: str, fault: str, operation: str
+) -> None:
+    faulty, context, _ = await in_state(store, user, "clean")
+    faulty.faults = [fault]
+    with pytest.raises((StoreFailedError, NothingToUndoError, RevisionNotFoundError, UnsupportedByStoreError)):
+        await (context.undo() if operation == "undo" else context.restore(99))
+    context.add_context_update("m", "later")
+    await context.save()
+    assert await stored(store, context.key) == ["first", "later"]
+    assert not context.has_unsaved_changes
 
 
 # What is handed out is a token.
