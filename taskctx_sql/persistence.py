@@ -99,7 +99,7 @@ class Persistence:
         if delta.has_content or delta.run.ended_at is not None or unsaved.is_new:
             await self._send(store, handout)
         else:
-            unsaved.abandon(handout)
+            unsaved.forgo(handout)
 
     async def discard(self, store: Store) -> None:
         """Give up what is unsaved, except a save in doubt that was written."""

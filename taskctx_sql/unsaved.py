@@ -120,18 +120,26 @@ class Unsaved:
         """What was handed out is saved."""
         memory = self._memory
         self.saving.check(handout)
-        contents = handout.contents
-        if contents is not None:
-            memory.history.confirm(contents.history, saved.first_seq)
-            memory.models.confirm(contents.models, saved.first_model)
-            memory.files.confirm(contents.files, saved.first_position)
-            self._metadata_text, self._toggles_text = contents.texts
+        self._take_as_saved(handout.contents, saved.first_seq, saved.first_model, saved.first_position)
         self.base = saved.base
         if not self.is_past:
             self.revision = saved.revision
         if self.loaded_from is None and memory.history.seqs:
             self.loaded_from = memory.history.seqs[0]
         self.saving.settle(handout, written=True)
+
+    def forgo(self, handout: Handout) -> None:
+        """What was handed out has no content, and need not be saved: changes may have canceled each other out."""
+        self.saving.check(handout)
+        self._take_as_saved(handout.contents, 0, 0, 0)
+        self.saving.settle(handout, written=False)
+
+    def _take_as_saved(self, contents: Contents | None, seq: int, model: int, position: int) -> None:
+        if contents is not None:
+            self._memory.history.confirm(contents.history, seq)
+            self._memory.models.confirm(contents.models, model)
+            self._memory.files.confirm(contents.files, position)
+            self._metadata_text, self._toggles_text = contents.texts
 
     def abandon(self, handout: Handout) -> None:
         """What was handed out was not saved: all of it is unsaved still."""

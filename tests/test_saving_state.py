@@ -206,6 +206,22 @@ async def test_an_edit_while_a_restore_awaits_is_kept_and_doubles_nothing(store:
     await expect_reload(store, context)
 
 
+async def test_changes_that_cancel_each_other_out_are_no_changes_after_a_save(store: Store, user: str) -> None:
+    faulty, context, _ = await in_state(store, user, "clean")
+    context.add_context_update("m", "never")
+    del context.context_history[1]
+    context.file_tracker["f"] = {"operation": "read"}
+    del context.file_tracker["f"]
+    context.model_tracker.append({"model_id": "m"})
+    context.model_tracker.pop()
+    await context.save()
+    assert not context.has_unsaved_changes
+    assert len(faulty.deltas) == 1
+    context.add_context_update("m", "later")
+    await context.save()
+    assert await stored(store, context.key) == ["first", "later"]
+
+
 # A save in doubt goes again as it was.
 
 
