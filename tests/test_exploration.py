@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,10 @@ from click.testing import CliRunner
 
 from tests.chaos.explore import looking, running
 from tests.chaos.explore.command import main, new_place
-from tests.chaos.explore.exploring import Found, explore
+from tests.chaos.explore.exploring import explore
+from tests.chaos.explore.figures import Found
 from tests.chaos.explore.known import is_left_out
+from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import KINDS, Place
 
 # A run on a folder costs a few hundredths of a second, one on Postgres some tenths.
@@ -48,5 +53,26 @@ def test_the_command_counts_what_it_explored(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     result = CliRunner().invoke(main, ["json", "--minutes", "0.02", "--json", str(figures)])
     assert result.exit_code == 0, result.output
-    assert "json: " in result.output
-    assert '"kind": "json"' in figures.read_text()
+    assert "acknowledged" in result.output
+    (found,) = json.loads(figures.read_text())
+    assert (found["store"], found["lost"], found["doubled"], found["torn"], found["hangs"]) == ("json", 0, 0, 0, 0)
+    assert found["points"] > 0
+    assert found["acknowledged"] > 0
+
+
+async def test_what_is_late_hangs_unless_the_machine_was_the_reason() -> None:
+    with Pulse() as pulse:
+        assert await in_time(pulse, asyncio.ensure_future(asyncio.sleep(0)), 5.0) == 0.0
+        with pytest.raises(HangError, match="not back after"):
+            await in_time(pulse, asyncio.get_running_loop().create_future(), 0.05)
+        owed = pulse.owed()
+        # Nothing of Python goes on meanwhile, as on a machine that has no time.
+        ctypes.PyDLL(None).usleep(500_000)
+        assert pulse.owed() - owed > 0.3
+
+
+def test_problems_are_counted_by_their_kind() -> None:
+    found = Found()
+    found.fail(1, 2, "what", ["lost in the store: m001", "torn in memory: m002 is there in part", "it hangs: not back"])
+    found.fail(1, 3, "what", ["left behind: ['1 connections']", "it ended with ValueError: doubled: m003", "odd"])
+    assert found.problems == dict.fromkeys(("lost", "torn", "hangs", "leaks", "doubled", "other"), 1)

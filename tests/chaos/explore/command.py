@@ -6,18 +6,26 @@ import asyncio
 import itertools
 import json
 import logging
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from tests.chaos.explore.exploring import Found, explore
+from tests.chaos.explore.exploring import explore
+from tests.chaos.explore.figures import Found, memory, row, table
 from tests.chaos.explore.known import LEFT_OUT, is_left_out
 from tests.chaos.explore.places import KINDS, Place
+from tests.chaos.explore.programs import STEPS
 from tests.chaos.server import Server, new_database
+
+# After so long a new database is used, so that what the programs leave in one does not slow the next.
+PLACE_SECONDS = 300.0
 
 
 @contextmanager
@@ -44,6 +52,8 @@ def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="The first program; with --number the only one.")
 @click.option("--number", type=click.IntRange(min=0), help="Only this one of the program's points: 0 is none.")
 @click.option("--points", type=click.IntRange(min=1), default=60, help="How many of each program, at the most.")
+@click.option("--step", type=click.Choice(list(STEPS)), help="Only programs that have this step.")
+@click.option("--first", "only_first", is_flag=True, help="End at the first failure.")
 @click.option("--known", is_flag=True, help="Also what is left out for a known fault.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
@@ -53,6 +63,8 @@ def main(
     seed: int,
     number: int | None,
     points: int,
+    step: str | None,
+    only_first: bool,
     known: bool,
     postgres_url: str | None,
     json_path: Path | None,
@@ -61,50 +73,62 @@ def main(
 
     A failure is named by its seed and number: `explore KIND --seed SEED --number NUMBER` runs it again.
     """
-    rows = []
+    rows, tables = [], []
     logger = logging.getLogger("taskctx_sql")
     with ExitStack() as stack:
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
+        # Whoever ends it early gets the databases removed, too.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)))
         for kind in kinds or KINDS:
             if kind.startswith("postgres") and postgres_url is None:
                 postgres_url = stack.enter_context(Server()).url
-            with new_place(kind, postgres_url or "") as place:
-                found = explore(
-                    place,
-                    itertools.count(seed) if number is None else iter([seed]),
-                    number=number,
-                    a_program=points,
-                    seconds=minutes * 60,
-                    leaves_out=(lambda program, injection: False) if known else is_left_out,
-                    tell=_tell,
-                )
-            rows.append(_shown(kind, found))
-    if not known:
+            started, found = time.monotonic(), Found()
+            seeds = itertools.count(seed) if number is None else iter([seed])
+            while (left := started + minutes * 60 - time.monotonic()) > 0:
+                with new_place(kind, postgres_url or "") as place:
+                    some = explore(
+                        place,
+                        seeds,
+                        number=number,
+                        a_program=points,
+                        seconds=min(left, PLACE_SECONDS),
+                        leaves_out=(lambda program, injection: False) if known else is_left_out,
+                        step=step,
+                        only_first=only_first,
+                        tell=Teller(kind, found, started),
+                    )
+                found.add(some)
+                if number is not None or (only_first and found.failed):
+                    break
+            for failed_seed, failed_number, what in found.failures:
+                click.echo(f"  --seed {failed_seed} --number {failed_number}: {what}")
+            tables.append(row(kind, found, time.monotonic() - started))
+            failures = [{"seed": seed, "number": number, "what": what} for seed, number, what in found.failures]
+            rows.append({**tables[-1], "by what was done": dict(found.points), "failures": failures})
+    Console(width=200).print(table(tables))
+    if not known and LEFT_OUT:
         click.echo(f"left out: {'; '.join(f'{fault}: {what}' for fault, what in LEFT_OUT.items())}")
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=1))
-    sys.exit(1 if any(row["failures"] for row in rows) else 0)
+    sys.exit(1 if any(one["verdict"] != "ok" for one in rows) else 0)
 
 
-def _tell(line: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{line}", err=True, nl=False)
+class Teller:
+    """Tells how far an exploration is: always on a terminal, and otherwise once a minute."""
 
+    def __init__(self, kind: str, before: Found, started: float) -> None:
+        self._kind, self._before, self._started = kind, before, started
+        self._told = time.monotonic()
 
-def _shown(kind: str, found: Found) -> dict[str, object]:
-    points = found.points.total()
-    click.echo(
-        f"{kind}: {found.programs:,} programs, {points:,} points, {len(found.failures):,} failures, "
-        f"longest call {found.longest:.2f} s"
-    )
-    for seed, number, what in found.failures:
-        click.echo(f"  --seed {seed} --number {number}: {what}")
-    return {
-        "kind": kind,
-        "programs": found.programs,
-        "points": points,
-        "by what was done": dict(found.points),
-        "longest": round(found.longest, 3),
-        "failures": [{"seed": seed, "number": number, "what": what} for seed, number, what in found.failures],
-    }
+    def __call__(self, found: Found) -> None:
+        now = time.monotonic()
+        if now - self._told < (1 if sys.stderr.isatty() else 60):
+            return
+        self._told = now
+        programs = self._before.programs + found.programs
+        points = self._before.points.total() + found.points.total()
+        failed = self._before.failed + found.failed
+        line = f"{self._kind}: {(now - self._started) / 60:.1f} min, {programs:,} programs, {points:,} points"
+        line = f"{line}, {failed:,} failed, {memory():,} MB"
+        click.echo(f"\r{line}" if sys.stderr.isatty() else line, err=True, nl=not sys.stderr.isatty())

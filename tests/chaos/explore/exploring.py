@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
+from tests.chaos.explore.figures import Found
 from tests.chaos.explore.loop import SteppingLoop
+from tests.chaos.explore.patience import Pulse
 from tests.chaos.explore.places import RETRY_SECONDS, Place
 from tests.chaos.explore.points import Action, Injection, Where
 from tests.chaos.explore.programs import STEPS, program
@@ -21,27 +23,12 @@ AT_STATEMENTS: tuple[Action | Fault, ...] = (Fault.PASSING, Fault.FINAL, *Action
 AT_COMMIT = (Fault.NOT_DONE, Fault.DONE, Fault.LATER)
 
 
-@dataclass
-class Found:
-    """What an exploration found.
-
-    Attributes:
-        programs: How many programs ran.
-        points: How many points were explored, by what was done there.
-        failures: For each failure its seed, number, and what it says.
-        longest: Seconds that the longest call took.
-    """
-
-    programs: int = 0
-    points: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[int, int, str]] = field(default_factory=list)
-    longest: float = 0.0
-
-    def take(self, seed: int, number: int, what: str, outcome: Outcome) -> None:
-        self.longest = max(self.longest, outcome.longest)
-        if outcome.problems:
-            trace = f" ({', then '.join(outcome.trace)})" if outcome.trace else ""
-            self.failures.append((seed, number, f"{what}: {'; '.join(outcome.problems)}{trace}"))
+def _take(found: Found, seed: int, number: int, what: str, outcome: Outcome) -> None:
+    found.longest, found.slowest = max(found.longest, outcome.longest), max(found.slowest, outcome.late)
+    found.acknowledged += outcome.acknowledged
+    if outcome.problems:
+        trace = f" ({', then '.join(outcome.trace)})" if outcome.trace else ""
+        found.fail(seed, number, f"{what}: {'; '.join(outcome.problems)}{trace}", outcome.problems)
 
 
 @dataclass(frozen=True)
@@ -68,11 +55,12 @@ class Program:
         how = "patient" if self.is_patient else "going on"
         return f"{self.place.kind}: {' '.join(self.names)} [{how}, retry_seconds={self.retry_seconds:g}]"
 
-    def run(self, runner: asyncio.Runner, injection: Injection | None) -> Outcome:
+    def run(self, runner: asyncio.Runner, pulse: Pulse, injection: Injection | None) -> Outcome:
         make = partial(
             Run,
             self.place,
             injection,
+            pulse,
             patient=self.is_patient,
             retry_seconds=self.retry_seconds,
             strict="mistake" in self.names,
@@ -109,8 +97,10 @@ def explore(
     a_program: int | None = None,
     seconds: float | None = None,
     without: frozenset[str] = frozenset(),
+    step: str | None = None,
     leaves_out: LeavesOut = nothing,
-    tell: Callable[[str], None] = lambda line: None,
+    only_first: bool = False,
+    tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
     """Run the programs of seeds, and each of them again with one thing done at one point.
 
@@ -122,24 +112,33 @@ def explore(
         a_program: How many of each program at the most: the first ones of its order.
         seconds: How long at the most.
         without: Steps that programs have not.
+        step: Only programs that have this one.
         leaves_out: What is not done.
-        tell: Takes a line about how far it is.
+        only_first: Whether to end at the first failure.
+        tell: Takes what was found so far.
     """
     found = Found()
     started = time.monotonic()
 
     def is_over() -> bool:
-        out_of_time = seconds is not None and time.monotonic() - started > seconds
-        return out_of_time or (runs is not None and found.points.total() + len(found.failures) >= runs)
+        if seconds is not None and time.monotonic() - started > seconds:
+            return True
+        if only_first and found.failed:
+            return True
+        return runs is not None and found.points.total() + found.failed >= runs
 
-    with watched() as watch, asyncio.Runner(loop_factory=SteppingLoop) as runner:
+    with ExitStack() as stack:
+        watch, pulse = stack.enter_context(watched()), stack.enter_context(Pulse())
+        runner = stack.enter_context(asyncio.Runner(loop_factory=SteppingLoop))
         watch.folder = place.folder
         for seed in seeds:
             if is_over():
                 break
             one = Program(place, seed, without)
-            plain = one.run(runner, None)
-            found.take(seed, 0, f"{one}, with nothing done", plain)
+            if step is not None and step not in one.names:
+                continue
+            plain = one.run(runner, pulse, None)
+            _take(found, seed, 0, f"{one}, with nothing done", plain)
             found.programs += 1
             if plain.problems or number == 0:
                 continue
@@ -151,9 +150,9 @@ def explore(
                     break
                 if number is None and leaves_out(one, injection):
                     continue
-                outcome = one.run(runner, injection)
+                outcome = one.run(runner, pulse, injection)
                 found.points[injection.what.name] += 1
-                found.take(seed, at, f"{one}, {injection}", outcome)
-                tell(f"{place.kind}: program {found.programs}, {found.points.total()} points")
+                _take(found, seed, at, f"{one}, {injection}", outcome)
+                tell(found)
     WATCH.folder = ""
     return found

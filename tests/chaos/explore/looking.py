@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tests.chaos.explore.running import Run
 
 
+# How often it is looked whether something is left: a thread or a connection may take a moment on a busy machine.
+LOOKS = 500
+
+
 async def look_back(run: Run, newest: int) -> None:
     """Every revision is what it was, and none has a part of a save."""
     for revision in range(1, newest + 1):
@@ -31,7 +35,7 @@ async def look_back(run: Run, newest: int) -> None:
 
 async def nothing_is_left(run: Run) -> None:
     left: list[str] = []
-    for _ in range(20):
+    for _ in range(LOOKS):
         tasks = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         threads = [one.name for one in threading.enumerate() if one.name.startswith("taskctx-")]
         threads = [name for name in threads if name != "taskctx-blocking"]
@@ -48,10 +52,8 @@ async def nothing_is_left(run: Run) -> None:
 async def begin_anew(run: Run) -> None:
     """The store was closed: open it again, and take what is there."""
     assert run.closing is not None
-    try:
-        await asyncio.wait_for(run.closing, HANG_SECONDS)
-    except TimeoutError as error:
-        raise TimeoutError("closing hangs") from error
+    await run.in_time(run.closing, HANG_SECONDS)
+    await run.closing
     run.closing = None
     run.store = await run.place.open(run.engine, strict=run.strict, retry_seconds=run.retry_seconds)
     run.context = run.new_context()

@@ -140,6 +140,8 @@ async def watch(run: Run) -> None:
 
     async def take() -> None:
         after = came[-1] if came else 0
+        if after >= stored[-1]:
+            return
         updates = run.store.watch(context.user_id, context.chat_id, after=after, poll_interval=POLL_SECONDS)
         async with contextlib.aclosing(updates):
             async for row in updates:

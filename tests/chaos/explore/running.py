@@ -26,6 +26,7 @@ from tests.chaos.explore.acting import act
 from tests.chaos.explore.looking import begin_anew, look_back, nothing_is_left
 from tests.chaos.explore.loop import SteppingLoop
 from tests.chaos.explore.model import Model, State, add, items_of, marks_of, ours
+from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import Other, Place
 from tests.chaos.explore.points import HANG_SECONDS, Injection, Points, Where
 from tests.chaos.explore.statements import WATCH
@@ -57,12 +58,16 @@ class Outcome:
         fired: Whether the injection's point was reached.
         problems: What is wrong; empty if all is well.
         longest: Seconds that the longest call took.
+        late: Seconds beyond those allowed that a call took because of the machine.
+        acknowledged: How many additions a save acknowledged.
     """
 
     counts: dict[Where, int] = field(default_factory=dict)
     fired: bool = False
     problems: list[str] = field(default_factory=list)
     longest: float = 0.0
+    late: float = 0.0
+    acknowledged: int = 0
     trace: list[str] = field(default_factory=list)
 
 
@@ -72,15 +77,23 @@ class Run:
     Args:
         place: Where.
         injection: What is done, and at which point; None to count the points.
+        pulse: What the machine owes.
         patient: Whether a save that failed is done again at once, rather than with whatever comes next.
         retry_seconds: As of `open_store`.
         strict: As of `open_store`.
     """
 
     def __init__(
-        self, place: Place, injection: Injection | None, *, patient: bool, retry_seconds: float, strict: bool
+        self,
+        place: Place,
+        injection: Injection | None,
+        pulse: Pulse,
+        *,
+        patient: bool,
+        retry_seconds: float,
+        strict: bool,
     ) -> None:
-        self.place, self.injection = place, injection
+        self.place, self.injection, self.pulse = place, injection, pulse
         self.patient, self.retry_seconds, self.strict = patient, retry_seconds, strict
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SteppingLoop)
@@ -128,20 +141,23 @@ class Run:
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Call, with the points counted, and see that it ends."""
-        limit = self.retry_seconds + HANG_SECONDS
         started = time.monotonic()
         task = asyncio.ensure_future(work())
         self.points.caller = task
         try:
-            await asyncio.wait([task], timeout=limit)
+            await self.in_time(task, self.retry_seconds + HANG_SECONDS)
         finally:
             self.points.caller = None
         self.outcome.longest = max(self.outcome.longest, time.monotonic() - started)
-        if not task.done():
-            where = "".join(map(str, task.get_stack(limit=3)))
-            task.cancel()
-            raise WrongError(f"it hangs: not back after {limit:g} s: {where}")
         return await task
+
+    async def in_time(self, task: asyncio.Future[Any], seconds: float) -> None:
+        """Wait for something, as long as it may take on a machine that may be busy."""
+        try:
+            late = await in_time(self.pulse, task, seconds)
+        except HangError as error:
+            raise WrongError(str(error)) from error
+        self.outcome.late = max(self.outcome.late, late)
 
     async def until_done(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Call, and after a failure do what the errors tell, until it is done."""
@@ -186,9 +202,11 @@ class Run:
 
     def acknowledge(self) -> None:
         """A save returned. What was added while it was under way may belong to the next one."""
+        before = marks_of(self.model.acknowledged)
         self.model.acknowledged = {
             item: value for item, value in self.model.present.items() if item[1].partition("/")[0] not in self.meanwhile
         }
+        self.outcome.acknowledged += len(marks_of(self.model.acknowledged) - before)
 
     async def settle(self) -> None:
         """Save until nothing is unsaved, before an operation."""
@@ -340,8 +358,11 @@ class Run:
         assert isinstance(loop, SteppingLoop)
         loop.on_step = None
         if self.closing is not None:
-            await asyncio.wait_for(self.closing, HANG_SECONDS)
-        await asyncio.wait_for(self.store.close(), HANG_SECONDS)
+            await self.in_time(self.closing, HANG_SECONDS)
+            await self.closing
+        closing = asyncio.ensure_future(self.store.close())
+        await self.in_time(closing, HANG_SECONDS)
+        await closing
         if self.other is not None:
             await self.other.finish(HANG_SECONDS)
             other, self.other = self.other, None
