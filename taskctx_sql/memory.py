@@ -46,6 +46,8 @@ class Memory:
     def take_as_unsaved(self) -> None:
         """Keep all of it, none of it saved: it is another context now."""
         history, models, files = self.history, self.models, self.files
+        history.let_go(history)
+        models.let_go(models)
         self.forget()
         self.history.extend(history)
         self.models.extend(models)

@@ -168,6 +168,10 @@ class ContextUpdate:
             return
         _set(self, "_edit_logs", (*self._edit_logs, log))
 
+    def unwatch(self, log: dict[int, Any]) -> None:
+        """Note later edits in ``log`` no more."""
+        _set(self, "_edit_logs", tuple(known for known in self._edit_logs if known is not log))
+
     @classmethod
     def watch_all(cls, updates: Sequence[ContextUpdate], log: dict[int, Any]) -> None:
         """Do for many what `watch` does for one."""

@@ -178,6 +178,12 @@ class TrackedList(list[T]):
         self._edited.update(self._edited_before)
         self._pending, self._handed_out, self._edited_before = None, None, {}
 
+    def let_go(self, items: Iterable[Any]) -> None:
+        """Hear of edits of these items no more: they are in another list now."""
+        for item in items:
+            if hasattr(item, "unwatch"):
+                item.unwatch(self._edited)
+
     def _prepare_tail(self, appended: list[T], prepare: Callable[[int, Any], T]) -> None:
         # All of them first: one that is refused leaves the list as it was.
         first = len(self) - len(appended)
@@ -262,6 +268,10 @@ class NotedDict(dict[K, V]):
         """Note later changes of this dict in ``log``, by identity."""
         if not any(getattr(known, "log", None) is log for known in self._listeners):
             self._listeners = (*self._listeners, _Note(log, self))
+
+    def unwatch(self, log: dict[int, Any]) -> None:
+        """Note later changes in ``log`` no more."""
+        self._listeners = tuple(known for known in self._listeners if getattr(known, "log", None) is not log)
 
     def _changed(self, key: Any) -> None:
         for listener in self._listeners:

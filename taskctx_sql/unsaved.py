@@ -224,6 +224,7 @@ class Unsaved:
 def _merged(here: TrackedList[Any], stored: TrackedList[Any]) -> TrackedList[Any]:
     """Return what a store holds with what is unsaved here on top of it."""
     unsaved = here.difference()
+    here.let_go(unsaved.appended)
     there = set(stored.seqs) if unsaved.rewritten else ()
     if unsaved.removed:
         gone = set(unsaved.removed)

@@ -361,6 +361,23 @@ def test_the_states_are_told_apart() -> None:
     assert saving.state(has_changes=True) is State.TO_BE_RELOADED
 
 
+async def test_what_is_unsaved_is_watched_once_however_often_it_is_loaded(store: Store, user: str) -> None:
+    faulty, context, _ = await in_state(store, user, "unsaved")
+    context.model_tracker.append({"model_id": "m"})
+    faulty.faults = ["before"] * 20
+    for _ in range(20):
+        with pytest.raises(StoreFailedError):
+            await context.save()
+        await context.load()
+    assert len(context.context_history[-1]._edit_logs) <= 1
+    assert len(context._memory.models[-1]._listeners) <= 1
+    context.context_history[-1].data = "edited"
+    await context.save()
+    context.context_history[-1].data = "edited again"
+    await context.save()
+    assert await stored(store, context.key) == ["first", "edited again"]
+
+
 # Two operations before a save, and what only looks like ours.
 
 
