@@ -76,7 +76,6 @@ class OpeningStore:
     def __init__(self, address: str | AsyncEngine, options: dict[str, Any]) -> None:
         """Take the address, and what `SqlStore.open` takes beside it; nothing is opened yet."""
         self._address, self._options = address, options
-        self._store: Store | None = None
         self._retention: tuple[Retention, float] | None = None
         self._house = AsyncExitStack()
 
@@ -92,18 +91,18 @@ class OpeningStore:
         return self._open().__await__()
 
     async def __aenter__(self) -> Store:
-        self._store = await self._open()
+        store = await self._open()
+        # The job is ended before the store is closed, and the store is closed whatever becomes of the job.
+        self._house.push_async_callback(store.close)
         if self._retention is not None:
             retention, interval = self._retention
-            await self._house.enter_async_context(keep_house(self._store, retention, interval=interval))
-        return self._store
+            await self._house.enter_async_context(keep_house(store, retention, interval=interval))
+        return store
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._house.aclose()
-        if self._store is not None:
-            await self._store.close()
 
     def __enter__(self) -> Store:
         return blocking(self.__aenter__())

@@ -29,7 +29,7 @@ from taskctx_sql.records import ContextUpdate, Operation, Outcome
 from taskctx_sql.revisions import Revision
 from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
-from taskctx_sql.store import Feature, Store
+from taskctx_sql.store import Feature, Store, finish
 from taskctx_sql.sync import blocking
 from taskctx_sql.tracking import plain
 
@@ -352,7 +352,8 @@ class TaskContext(MemoryContext):
         try:
             await self._resources.close_all(settle)
         finally:
-            await self._leave(ended_at, error)
+            # To its end, however often it is cancelled: saving may take several steps, and closing another one.
+            await finish(self._leave(ended_at, error))
 
     def _begin(self) -> None:
         self.start_time = self._now()
