@@ -143,6 +143,12 @@ def status_of(path: Path | os.DirEntry[str]) -> os.stat_result | None:
         return None
 
 
+def state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells whether somebody wrote to a file since; None if it is not there."""
+    status = status_of(path)
+    return None if status is None else identity(status)
+
+
 def is_folder(path: Path) -> bool:
     """Whether a folder is at a path, as far as that can be known."""
     status = status_of(path)

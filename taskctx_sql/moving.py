@@ -9,7 +9,7 @@ import asyncio
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from taskctx_sql import json_files, salvage
 from taskctx_sql.addresses import json_address
@@ -24,13 +24,17 @@ from taskctx_sql.errors import (
     StaleContextError,
 )
 from taskctx_sql.json_export import Batches, first_difference, read_history, write_history
-from taskctx_sql.moved import Imported, ImportedChat, Moved, Progress, no_progress
+from taskctx_sql.moved import Imported, ImportedChat, Moved, Outcome, Progress, no_progress
 from taskctx_sql.opening import is_json_address, json_folder, missing_file, open_store
 from taskctx_sql.records import ContextKey
 from taskctx_sql.store import Store
 
 if TYPE_CHECKING:
     from taskctx_sql.sql.store import SqlStore
+
+
+# How often a file that somebody writes to meanwhile is read again.
+ATTEMPTS: Final = 10
 
 
 async def import_folder(
@@ -76,9 +80,14 @@ async def import_folder(
     for files in found:
         try:
             key = ContextKey(user_id, files.chat.chat_id)
-            await import_chat(store, key, files, tell)
-            if verify:
-                files.chat.verified = await verify_chat(store, key, files, tell)
+            for _ in range(ATTEMPTS):
+                before = files.state()
+                await import_chat(store, key, files, tell)
+                if verify:
+                    files.chat.verified = await verify_chat(store, key, files, tell)
+                if files.chat.ok or files.state() == before:
+                    break
+                # Somebody wrote to the files meanwhile: what differs may only be newer, or half written then.
         except (OSError, InvalidIdError, StaleContextError) as error:
             files.chat.error = " ".join(str(error).split())
     imported.seconds = time.monotonic() - started
@@ -234,27 +243,52 @@ async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: b
         progress(f"copying {path.name}", at, len(paths))
         moved.contexts += 1
         try:
-            damage = [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)]
+            outcome: Outcome = "unchanged"
+            for _ in range(ATTEMPTS):
+                before = json_files.state_of(path)
+                copied = await _copy_file(path, target / path.name, verify)
+                outcome = copied.outcome if outcome == "unchanged" or copied.outcome == "refused" else outcome
+                if not copied.problems or json_files.state_of(path) == before:
+                    break
+                # Somebody wrote to it meanwhile: what differs may only be newer, or half written then.
         except OSError as error:
             # No file at all, or one that may not be read: its neighbors come all the same.
             moved.outcomes["refused"] += 1
             moved.tell(path.name, str(error))
             continue
-        outcome, count = await write_history(target / path.name, read_history(path), replace=False)
         moved.outcomes[outcome] += 1
-        moved.updates += count
-        moved.added += count if outcome in ("added", "extended") else 0
-        for part in damage:
-            moved.tell(path.name, str(part))
-        if outcome == "refused":
-            moved.tell(path.name, f"{target / path.name} has something else: move it away")
-        elif moved.verified is not None:
-            same, difference = await first_difference(target / path.name, read_history(path))
-            moved.verified += same
-            if difference is not None:
-                moved.tell(path.name, difference)
+        moved.updates += copied.updates
+        moved.added += copied.updates if outcome in ("added", "extended") else 0
+        if moved.verified is not None:
+            moved.verified += copied.verified
+        for problem in copied.problems:
+            moved.tell(path.name, problem)
     moved.seconds = time.monotonic() - started
     return moved
+
+
+class _Copied(NamedTuple):
+    """What became of a file, how many updates it has and how many are the same, and what is wrong with it."""
+
+    outcome: Outcome
+    updates: int
+    verified: int
+    problems: list[str]
+
+
+async def _copy_file(path: Path, target: Path, verify: bool) -> _Copied:
+    damage = await asyncio.to_thread(
+        lambda: [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)]
+    )
+    problems = [str(part) for part in damage]
+    outcome, count = await write_history(target, read_history(path), replace=False)
+    same = 0
+    if outcome == "refused":
+        problems.append(f"{target} has something else: move it away")
+    elif verify:
+        same, difference = await first_difference(target, read_history(path))
+        problems += [] if difference is None else [difference]
+    return _Copied(outcome, count, same, problems)
 
 
 def _masked(address: str) -> str:

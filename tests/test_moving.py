@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, task_context
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, json_export, moving, open_store, task_context
 from taskctx_sql.errors import (
     InvalidAddressError,
     InvalidIdError,
@@ -78,6 +78,47 @@ def file_of(folder: Path, *datas: Any, chat: str = "c") -> Path:
 
 
 # Importing.
+
+
+@pytest.mark.parametrize("was", ["shorter", "half written"])
+async def test_an_import_of_a_file_that_is_written_to_meanwhile_brings_what_is_new(
+    database: SqlStore, tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, was: str
+) -> None:
+    path = file_of(tmp_path / "tasks", "a", "b")
+    whole = file_of(tmp_path / "whole", "a", "b", "c").read_text()
+    path.write_text(path.read_text() if was == "shorter" else whole[:-30])
+    import_chat = importing.import_chat
+
+    async def overtaken(*arguments: Any) -> None:
+        await import_chat(*arguments)
+        if path.read_text() != whole:
+            path.write_text(whole)
+
+    monkeypatch.setattr(importing, "import_chat", overtaken)
+    imported = await import_folder(path.parent, database, user_id=user)
+    assert (imported.ok, imported.entries, imported.added) == (True, 3, 3)
+    assert await stored(database, ContextKey(user, "c")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("was", ["shorter", "half written"])
+async def test_a_copy_of_a_file_that_is_written_to_meanwhile_brings_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str
+) -> None:
+    path = file_of(tmp_path / "tasks", "a", "b")
+    whole = file_of(tmp_path / "whole", "a", "b", "c").read_text()
+    path.write_text(path.read_text() if was == "shorter" else whole[:-30])
+    difference = json_export.first_difference
+
+    async def overtaken(*arguments: Any) -> Any:
+        if path.read_text() != whole:
+            path.write_text(whole)
+        return await difference(*arguments)
+
+    monkeypatch.setattr(moving, "first_difference", overtaken)
+    moved = await copy(f"json:///{path.parent}", f"json:///{tmp_path}/out")
+    assert isinstance(moved, Moved)
+    assert (moved.ok, moved.verified, moved.added, moved.outcomes["added"]) == (True, 3, 3, 1)
+    assert (tmp_path / "out" / path.name).read_text() == whole
 
 
 async def test_an_import_brings_every_entry_and_tells_what_did_not_come(

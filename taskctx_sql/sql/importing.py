@@ -57,6 +57,10 @@ class Files:
         self.chat = chat
         self.size = sum(status.st_size for path in paths if (status := json_files.status_of(path)) is not None)
 
+    def state(self) -> list[tuple[int, int, int] | None]:
+        """Return what tells whether somebody wrote to the files since."""
+        return [json_files.state_of(path) for path in self.paths]
+
     async def batches(self) -> AsyncGenerator[tuple[list[ContextUpdate], int]]:
         """Return the entries, a batch at a time, and how many bytes they have. Reading is done on a thread."""
         self.chat.entries, self.chat.damage_count, self.chat.damage = 0, 0, []
