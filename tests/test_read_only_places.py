@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, head, open_store
+from taskctx_sql.doctor import examine
 from taskctx_sql.errors import StoreFailedError
-from taskctx_sql.sql import reports
+from taskctx_sql.sql import dialect, reports
 from tests.contract import new_delta, stored
 
 KEY = ContextKey("u", "c")
@@ -63,6 +64,33 @@ async def test_a_database_is_read(sealed: Path) -> None:
             await context.save()
         assert context.has_unsaved_changes
     assert {path.name: path.stat().st_mtime_ns for path in sealed.iterdir()} == before
+
+
+async def test_a_database_is_examined(sealed: Path) -> None:
+    address = f"sqlite:///{sealed}/t.db"
+    async with open_store(address) as store:
+        await store.save(new_delta(KEY, "archived"))
+    seal(sealed)
+    before = sorted(path.name for path in sealed.iterdir())
+    examination = await examine(address)
+    assert [found.message for found in examination.findings if found.check == "schema"] == [f"it is at {head()}"]
+    assert not [found for found in examination.findings if found.level == "error"]
+    assert sorted(path.name for path in sealed.iterdir()) == before
+
+
+async def test_an_error_of_an_examination_names_the_address_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "t.db").write_text("no database" * 1000)
+    (found, *_) = (await examine(f"sqlite:///{tmp_path}/t.db")).findings
+    assert (found.level, f"sqlite:///{tmp_path}/t.db" in found.message) == ("error", True)
+    sqlite3.connect(tmp_path / "empty.db").execute("CREATE TABLE mine (x)").connection.close()
+    messages = [found.message + found.remedy for found in (await examine(f"sqlite:///{tmp_path}/empty.db")).findings]
+    assert not [message for message in messages if "file%3A" in message or "mode=ro" in message]
+
+
+async def test_a_log_that_cannot_be_read_where_it_is_is_told_with_the_way_that_works() -> None:
+    refused = sqlite3.OperationalError("unable to open database file")
+    refused.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    assert "copy it, with the file ending in -wal" in dialect.reason(refused)
 
 
 async def test_what_others_write_to_a_database_is_seen_by_who_may_only_read_it(sealed: Path) -> None:

@@ -484,13 +484,14 @@ _LOST_STATEMENT_STATES: Final = ("26000", "42P05", "08P01")
 # What Postgres says of a missing privilege, and of row-level security.
 _DENIED_STATE: Final = "42501"
 
+_COPY_IT: Final = (
+    "to read it all the same, copy it, with the file ending in -wal if there is one, to where you may write"
+)
+
 # What to do about what SQLite says, by its code.
 _REMEDIES: Final = {
-    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and that the file may be opened",
-    sqlite3.SQLITE_READONLY: (
-        "check the permissions of the file and its folder; to read it all the same, "
-        "copy it, with the file ending in -wal if there is one, to where you may write"
-    ),
+    sqlite3.SQLITE_CANTOPEN: f"check that the folder exists and that the file may be opened; {_COPY_IT}",
+    sqlite3.SQLITE_READONLY: f"check the permissions of the file and its folder; {_COPY_IT}",
     sqlite3.SQLITE_FULL: "the disk is full: nothing that was saved is lost, and saving goes on when there is room",
     sqlite3.SQLITE_CORRUPT: "run `PRAGMA integrity_check`, and restore the file from a backup",
     sqlite3.SQLITE_BUSY: "another process holds the file",

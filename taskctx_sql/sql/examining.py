@@ -8,15 +8,16 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
-from taskctx_sql.errors import SchemaError, StoreFailedError
+from taskctx_sql.errors import NotADatabaseError, SchemaError, StoreFailedError
 from taskctx_sql.findings import Found, Level
-from taskctx_sql.sql import citus, dialect, schema, tables, tenants
+from taskctx_sql.sql import citus, dialect, read_only, schema, tables, tenants
 from taskctx_sql.sql.disposing import Threads, dispose
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
 
@@ -44,8 +45,16 @@ async def examine(database: str | AsyncEngine, schema_name: str | None) -> list[
     if isinstance(engine, Found):
         return [engine]
     try:
-        return await schema.on_connection(engine, "examine", lambda connection: list(_look(connection, schema_name)))
-    except (SchemaError, StoreFailedError) as error:
+        # Not the address that it is opened by for this.
+        shown = dialect.mask(database if isinstance(database, str) else str(database.url))
+        return await schema.on_connection(
+            engine, "examine", lambda connection: list(_look(connection, schema_name, shown))
+        )
+    except StoreFailedError as error:
+        return [Found("open", "error", str(StoreFailedError(error.doing, shown, error.reason)))]
+    except NotADatabaseError:
+        return [Found("open", "error", str(NotADatabaseError(shown)))]
+    except SchemaError as error:
         return [Found("open", "error", str(error))]
     finally:
         if isinstance(database, str):
@@ -59,7 +68,9 @@ def _reading_engine(address: str) -> AsyncEngine | Found:
     path = Path(str(url.database)).absolute()
     if not path.is_file():
         return Found("open", "error", f"there is no file {path}", "check the path, or run `taskctx upgrade URL`")
-    reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={"mode": "ro", "uri": "true"})
+    # Where nothing may be written, not even the files that SQLite makes to read.
+    how = dict(parse_qsl(read_only.options(str(path)) or read_only.READING))
+    reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={**how, "uri": "true"})
     threads = Threads()
     engine = create_async_engine(reading, connect_args={"isolation_level": None, "async_creator_fn": threads.connect})
     threads.belong_to(engine)
@@ -75,9 +86,8 @@ def _reading_engine(address: str) -> AsyncEngine | Found:
     return engine
 
 
-def _look(connection: sa.Connection, name: str | None) -> Iterator[Found]:
+def _look(connection: sa.Connection, name: str | None, address: str) -> Iterator[Found]:
     yield from _settings_of_sqlite(connection) if dialect.is_sqlite(connection) else _settings_of_postgres(connection)
-    address = dialect.mask(str(connection.engine.url))
     try:
         schema.check(connection, name, address)
     except SchemaError as error:
