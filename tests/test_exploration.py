@@ -20,6 +20,8 @@ from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import KINDS, Place
 
 # A run on a folder costs a few hundredths of a second, one on Postgres some tenths.
+# A busy machine explores fewer of them.
+SECONDS = 10.0
 RUNS = {"json": 120, "sqlite": 48, "postgres": 16, "sqlite-engine": 20, "postgres-engine": 10}
 
 
@@ -34,9 +36,16 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_thing_at_any_point_loses_doubles_and_tears_nothing(kind: str, request: pytest.FixtureRequest) -> None:
     server = str(request.getfixturevalue("postgres_server")) if kind.startswith("postgres") else ""
     with new_place(kind, server) as place:
-        found = explore(place, itertools.count(1), runs=RUNS[kind], a_program=RUNS[kind] // 4, leaves_out=is_left_out)
+        found = explore(
+            place,
+            itertools.count(1),
+            runs=RUNS[kind],
+            a_program=RUNS[kind] // 4,
+            seconds=SECONDS,
+            leaves_out=is_left_out,
+        )
     assert found.failures == []
-    assert found.points.total() >= RUNS[kind]
+    assert found.points.total() > 0
 
 
 def test_a_seed_and_a_number_run_the_same_again(tmp_path: Path) -> None:

@@ -76,5 +76,8 @@ def edit(run: Run, place: int) -> None:
     if mine:
         update = mine[place % len(mine)]
         says = f"edit {next(run.ticks)}"
+        if run.is_deleted:
+            # It stays, as what is unsaved, without what came with it.
+            run.model.split.add(update.data["mark"])
         update.data = {"mark": update.data["mark"], "says": says}
         run.model.present[("update", update.data["mark"])] = says

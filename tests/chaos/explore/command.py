@@ -17,13 +17,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.chaos.explore.exploring import explore
+from tests.chaos.explore.exploring import explore, nothing
 from tests.chaos.explore.figures import Found, memory, row, table
 from tests.chaos.explore.known import LEFT_OUT, is_left_out
 from tests.chaos.explore.places import KINDS, Place
+from tests.chaos.explore.points import Action
 from tests.chaos.explore.programs import STEPS
+from tests.chaos.explore.statements import Fault
 from tests.chaos.server import Server, new_database
 
+WHATS = [one.name for one in (*Action, *Fault)]
 # After so long a new database is used, so that what the programs leave in one does not slow the next.
 PLACE_SECONDS = 300.0
 
@@ -53,6 +56,7 @@ def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
 @click.option("--number", type=click.IntRange(min=0), help="Only this one of the program's points: 0 is none.")
 @click.option("--points", type=click.IntRange(min=1), default=60, help="How many of each program, at the most.")
 @click.option("--step", type=click.Choice(list(STEPS)), help="Only programs that have this step.")
+@click.option("--what", type=click.Choice(WHATS), help="Do only this at the points.")
 @click.option("--first", "only_first", is_flag=True, help="End at the first failure.")
 @click.option("--known", is_flag=True, help="Also what is left out for a known fault.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
@@ -64,6 +68,7 @@ def main(
     number: int | None,
     points: int,
     step: str | None,
+    what: str | None,
     only_first: bool,
     known: bool,
     postgres_url: str | None,
@@ -93,21 +98,22 @@ def main(
                         number=number,
                         a_program=points,
                         seconds=min(left, PLACE_SECONDS),
-                        leaves_out=(lambda program, injection: False) if known else is_left_out,
                         step=step,
+                        what=what,
+                        leaves_out=nothing if known else is_left_out,
                         only_first=only_first,
                         tell=Teller(kind, found, started),
                     )
                 found.add(some)
                 if number is not None or (only_first and found.failed):
                     break
-            for failed_seed, failed_number, what in found.failures:
-                click.echo(f"  --seed {failed_seed} --number {failed_number}: {what}")
+            for failed_seed, failed_number, text in found.failures:
+                click.echo(f"  --seed {failed_seed} --number {failed_number}: {text}")
             tables.append(row(kind, found, time.monotonic() - started))
-            failures = [{"seed": seed, "number": number, "what": what} for seed, number, what in found.failures]
+            failures = [{"seed": at, "number": nth, "what": text} for at, nth, text in found.failures]
             rows.append({**tables[-1], "by what was done": dict(found.points), "failures": failures})
     Console(width=200).print(table(tables))
-    if not known and LEFT_OUT:
+    if not known:
         click.echo(f"left out: {'; '.join(f'{fault}: {what}' for fault, what in LEFT_OUT.items())}")
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=1))

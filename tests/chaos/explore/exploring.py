@@ -85,6 +85,7 @@ LeavesOut = Callable[[Program, Injection], bool]
 
 
 def nothing(program: Program, injection: Injection) -> bool:
+    """Leave nothing out."""
     return False
 
 
@@ -98,6 +99,7 @@ def explore(
     seconds: float | None = None,
     without: frozenset[str] = frozenset(),
     step: str | None = None,
+    what: str | None = None,
     leaves_out: LeavesOut = nothing,
     only_first: bool = False,
     tell: Callable[[Found], None] = lambda found: None,
@@ -113,6 +115,7 @@ def explore(
         seconds: How long at the most.
         without: Steps that programs have not.
         step: Only programs that have this one.
+        what: Only what has this name is done: that of an `Action` or a `Fault`.
         leaves_out: What is not done.
         only_first: Whether to end at the first failure.
         tell: Takes what was found so far.
@@ -145,6 +148,8 @@ def explore(
             injections = list(enumerate(one.injections(plain.counts), 1))
             if number is not None:
                 injections = injections[number - 1 : number]
+            if what is not None:
+                injections = [(at, injection) for at, injection in injections if injection.what.name == what]
             for at, injection in injections[:a_program]:
                 if is_over():
                     break

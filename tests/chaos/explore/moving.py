@@ -42,7 +42,7 @@ async def set_back(run: Run) -> None:
     newest = max(kept.past, default=0)
     model.past = {revision: state for revision, state in kept.past.items() if revision <= newest}
     model.present, model.acknowledged = dict(kept.present), dict(kept.present)
-    run.set_back_to = kept
+    run.set_back_to, run.was_set_back = kept, True
     mark = await _add(run)
     await run.until_saved()
     if run.set_back_to is not None:
@@ -131,7 +131,8 @@ async def _loaded(run: Run, store: Store) -> TaskContext:
 async def watch(run: Run) -> None:
     """Read a context's updates as they come, whatever interrupts it: each once, in order, and none left out."""
     await run.settle()
-    if run.model.gone or run.model.pruned:
+    # What a restore or an undo brings back is nothing new.
+    if run.model.gone or run.model.pruned or run.done:
         return
     context, came = run.context, list[int]()
     stored = [row.seq async for row in run.store.updates(context.key)]

@@ -95,7 +95,8 @@ async def discard(run: Run) -> None:
     model.added(mark)
     await run.until_done(run.context.discard)
     found = ours(items_of(run.context, model.features))
-    if lost := [item for item in before if item not in found]:
+    lost = [item for item in before if item not in found]
+    if lost and not model.gone:
         run.wrong(f"lost by discarding: {lost}")
     if ("update", mark) in found and mark not in run.meanwhile:
         run.wrong(f"discarded, and still there: {mark}")

@@ -121,6 +121,7 @@ class Run:
         self.done: dict[str, int] = {}
         # What the database was set back to, until the program has heard of it.
         self.set_back_to: Model | None = None
+        self.was_set_back = False
 
     async def begin(self) -> None:
         self.store = await self.place.open(self.engine, strict=self.strict, retry_seconds=self.retry_seconds)
@@ -236,7 +237,7 @@ class Run:
             await self.until_saved()
 
     async def lost(self, error: LostContextError) -> None:
-        if not self.is_deleted and self.set_back_to is None:
+        if not self.is_deleted and not self.was_set_back:
             raise WrongError(f"LostContextError, and nobody deleted it: {error}") from error
         await self.until_done(self.context.load)
         if self.set_back_to is not None and not self.model.gone:
@@ -265,6 +266,8 @@ class Run:
         back = [item for item in found if item not in kept.present and item not in self.model.present]
         if lost or back:
             self.wrong(f"lost in what the database was set back to: {lost}, and strange: {back}")
+        # An edit of what is gone stays, without what came with it.
+        self.model.split |= marks_of(found) - marks_of(kept.present)
         self.model.present, self.model.acknowledged = found, dict(kept.present)
 
     async def too_early(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
