@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import ContextKey, SqlStore, open_store
+from taskctx_sql import ContextKey, SqlStore, open_store, upgrade
 from taskctx_sql.errors import LostContextError, SaveRefusedError, StaleContextError, StoreClosedError, StoreFailedError
 from taskctx_sql.records import Delta, FileChange, Saved
 from taskctx_sql.sql import dialect, postgres_writer, rows, sqlite_writer, tables, together
@@ -391,3 +391,24 @@ async def test_two_stores_with_the_same_contexts_do_not_block_each_other(
             assert len(await all_rows(one, ContextKey(user, f"{group}-{number}"))) == 4
     # A deadlock would end one of them, which would be tried again.
     assert caplog.messages == []
+
+
+# Postgres alone.
+
+
+async def test_a_save_is_planned_once_and_not_each_time(postgres_url: str, user: str) -> None:
+    await upgrade(postgres_url)
+    async with open_store(postgres_url) as store:
+        assert isinstance(store, SqlStore)
+        writer = store._writer
+        assert isinstance(writer, postgres_writer.PostgresWriter)
+        context = await loaded(store, user)
+        for number in range(12):
+            context.track_file_operation("/a.txt", "write")
+            await context.save()
+            context.add_context_update("message", number)
+            await context.save()
+        held = writer._connection._driver
+        assert held is not None
+        plans = await held.fetch("SELECT custom_plans FROM pg_prepared_statements WHERE statement ~ '^.WITH job'")
+        assert [custom for (custom,) in plans] == [0, 0]

@@ -94,11 +94,13 @@ class PostgresConnection:
 
     Args:
         engine: Where it comes from; its driver is asyncpg.
+        plans_once: Whether statements are planned once for all parameters, and not for each time's own.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, plans_once: bool = False) -> None:
         """Take the engine; nothing is opened yet."""
         self._engine = engine
+        self._plans_once = plans_once
         self._held: AsyncConnection | None = None
         self._driver: asyncpg.Connection | None = None
         self._generation = 0
@@ -168,6 +170,12 @@ class PostgresConnection:
             driver: asyncpg.Connection | None = raw.driver_connection
             assert driver is not None
             self._driver = driver
+            if self._plans_once:
+                try:
+                    await driver.execute("SET plan_cache_mode = force_generic_plan;")
+                except BaseException:
+                    await finish(self._drop())
+                    raise
         return self._driver
 
     async def _drop(self) -> None:

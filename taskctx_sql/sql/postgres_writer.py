@@ -110,7 +110,8 @@ class PostgresWriter:
         self._engine = engine
         self._address = address
         self._loop = asyncio.get_running_loop()
-        self._connection = PostgresConnection(engine)
+        # Planning a save takes longer than the save, and Postgres might plan it anew each time.
+        self._connection = PostgresConnection(engine, plans_once=True)
         self._waiting: deque[_Pending] = deque()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._worker: asyncio.Task[None] | None = None
