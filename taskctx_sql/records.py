@@ -263,6 +263,8 @@ class Run:
 
     def after(self, saved: Run) -> Run:
         """Return the run as it is after the save that ``saved`` was of: it may have ended meanwhile."""
+        if self.ended_at == saved.ended_at:
+            return saved
         return Run(self.run_id, saved.saves, self.started_at, self.ended_at, self.outcome, self.error)
 
 
