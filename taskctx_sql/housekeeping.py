@@ -44,7 +44,8 @@ async def prune(
 ) -> Pruned:
     """Remove for good what a retention does not keep.
 
-    A context that somebody saves to while it is being removed keeps what is left of it, and is counted.
+    A context that somebody saves to before its turn comes stays whole, and is counted. Once it is gone, a program that
+    still has it in memory gets `LostContextError` at its next save.
 
     Args:
         store: An open store. A folder of JSON files has no users and no removed rows: there contexts are counted

@@ -56,7 +56,7 @@ class Pruned:
         dry_run: Whether nothing was removed.
         by_age: How many contexts went because of their age.
         by_count: How many went because their user has too many.
-        in_use: How many stayed, at least in part, because somebody saved to them meanwhile.
+        in_use: How many stayed because somebody saved to them meanwhile.
         rows: How many rows went, by table; files and their bytes for a folder.
         batches: In how many transactions.
         longest: Seconds that the longest one took.

@@ -42,8 +42,9 @@ from taskctx_sql.errors import (
     StoreFailedError,
     StoreUnavailableError,
 )
-from taskctx_sql.sql import dialect, rows, schema, tables
+from taskctx_sql.sql import dialect, rows, schema, tables, upgrade_turn
 from taskctx_sql.sql.autogenerate import include_name
+from tests import accounts
 from tests.conftest import ENGINES
 from tests.contract import loaded, new_delta, stored
 
@@ -381,17 +382,35 @@ async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
     assert await current(url) == head()
 
 
-async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine) -> None:
+@pytest.mark.parametrize("found", [None, schema.REVISIONS[-2]])
+async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine, found: str | None) -> None:
     await run(engine, "CREATE TABLE yours (x TEXT)")
+    if found is not None:
+        await upgrade(url, found)
     async with engine.connect() as connection:
         await connection.begin()
-        await connection.run_sync(dialect.begin_write)
+        await connection.run_sync(upgrade_turn.take, None)
         waiting = asyncio.create_task(upgrade(url))
         await asyncio.sleep(0.7)
         assert not waiting.done()
         await connection.rollback()
     await waiting
     assert await current(url) == head()
+
+
+async def test_an_account_that_only_uses_the_tables_holds_up_no_upgrade(empty_postgres_url: str) -> None:
+    await upgrade(empty_postgres_url, schema.REVISIONS[-2])
+    application = await accounts.create(empty_postgres_url)
+    holder = create_async_engine(dialect.parse_url(application))
+    async with holder.connect() as connection:
+        await connection.execute(sa.text(f"SELECT pg_advisory_lock({dialect.UPGRADE_LOCK})"))
+        await connection.execute(sa.text("SELECT version_num FROM taskctx_alembic_version"))
+        await asyncio.wait_for(upgrade(empty_postgres_url), 60)
+        assert await current(empty_postgres_url) == head()
+        # It finds nothing to do, and needs no right to do it.
+        await asyncio.wait_for(upgrade(application), 60)
+    await holder.dispose()
+    await accounts.drop(empty_postgres_url, application)
 
 
 async def test_a_new_sqlite_file_opened_by_many_at_once_is_set_up_once(tmp_path: Path, user: str) -> None:

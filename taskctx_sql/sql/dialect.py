@@ -37,7 +37,7 @@ __all__ = ["is_memory", "is_pooled", "mask", "parse_url"]
 # Eight processes that append to one file waited 4.3 s at the most (80,000 saves).
 SQLITE_BUSY_SECONDS: Final = 60.0
 
-# An arbitrary number, the same in every version of the library: whoever changes the schema holds it.
+# An arbitrary number, the same in every version of the library: whoever makes a schema holds it.
 UPGRADE_LOCK: Final = 0x7461736B637478
 
 # An option of an engine: its connections are to have this isolation while we use them.
@@ -340,13 +340,10 @@ def limit_locks(connection: sa.Connection) -> None:
 
 
 def begin_write(connection: sa.Connection) -> None:
-    """In a transaction that is open already, take what keeps other schema changes away until its end."""
-    if is_sqlite(connection):
-        driver: Any = connection.connection.driver_connection
-        if not driver.in_transaction:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+    """In a transaction of SQLite that is open already, take what keeps other writers away until its end."""
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 _SQLITE: Final = sqlite.dialect()

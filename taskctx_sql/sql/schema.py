@@ -26,7 +26,7 @@ from taskctx_sql.errors import (
     TaskContextError,
     UnsupportedEncodingError,
 )
-from taskctx_sql.sql import citus, dialect, engines, tables, tenants
+from taskctx_sql.sql import citus, dialect, engines, tables, tenants, upgrade_turn
 from taskctx_sql.sql.disposing import dispose
 from taskctx_sql.sql.retrying import Retrying
 from taskctx_sql.store import end_at_once, running_loop
@@ -42,7 +42,7 @@ CONNECT_SECONDS: Final = 15.0
 # How long a schema change waits for a lock at a time: so long those wait who come after it.
 LOCK_SECONDS: Final = 2.0
 LOCK_PAUSE: Final = 1.0
-# How long it tries: another upgrade may be long, and an application's account can hold the lock on upgrades for ever.
+# How long it tries: another upgrade may be long, and a reader that never ends holds up what changes its table.
 UPGRADE_SECONDS: Final = 600.0
 _WHO_HOLDS: Final = "`SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid)` says who holds the locks"
 # How often an upgrade looks whether the one before it, in this process, is through.
@@ -188,7 +188,7 @@ def run_migrations(
         return
     if row_level_security:
         tenants.check_possible(connection)
-    dialect.begin_write(connection)
+    upgrade_turn.take(connection, schema)
     path_before = None
     if schema is not None:
         quoted = connection.dialect.identifier_preparer.quote(schema)
