@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskctx_sql import codec, limits
@@ -27,7 +27,15 @@ class Unsaved:
     """
 
     __slots__ = (
-        *("_ids_of_base", "_key_of_base", "_memory", "_metadata_text", "_toggles_text"),
+        *(
+            "_gone_models",
+            "_gone_updates",
+            "_ids_of_base",
+            "_key_of_base",
+            "_memory",
+            "_metadata_text",
+            "_toggles_text",
+        ),
         *("base", "history_complete", "is_past", "loaded_from", "revision", "saving"),
     )
 
@@ -42,6 +50,9 @@ class Unsaved:
         self.base: Any = None
         self._key_of_base: ContextKey | None = None
         self._ids_of_base: tuple[Any, Any] = (None, None)
+        # What was taken out here, and is not shown: an earlier state is.
+        self._gone_updates: Iterable[int] = ()
+        self._gone_models: Iterable[int] = ()
         # What the store has of both.
         self._metadata_text = self._toggles_text = _EMPTY
 
@@ -160,6 +171,7 @@ class Unsaved:
         """
         self.saving.check_free()
         self._memory.forget()
+        self._gone_updates = self._gone_models = ()
         if loaded.revision > 0 and loaded.metadata is not None:
             self._memory.metadata = codec.decode(self._metadata_text)
             self._memory.toggles = codec.decode(self._toggles_text)
@@ -186,10 +198,13 @@ class Unsaved:
             id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
         }
         stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
-        memory.history = _merged(memory.history, stored)
+        memory.history, gone_updates = _merged(memory.history, stored, self._gone_updates)
         entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
         seqs = [seq for seq, _ in loaded.models]
-        memory.models = _merged(memory.models, TrackedList(entries, seqs, prepare=noted_entry))
+        models = TrackedList(entries, seqs, prepare=noted_entry)
+        memory.models, gone_models = _merged(memory.models, models, self._gone_models)
+        # An earlier state may not show them, and the present still does.
+        self._gone_updates, self._gone_models = (gone_updates, gone_models) if is_past else ((), ())
         files = TrackedDict(loaded.files)
         for path, entry, _, removed in memory.files.difference().changes:
             if not removed:
@@ -215,24 +230,34 @@ class Unsaved:
         key = self.key
         if self._key_of_base not in (None, key):
             memory.take_as_unsaved()
+            self._gone_updates = self._gone_models = ()
             self._metadata_text = self._toggles_text = _EMPTY
             self.base, self.loaded_from, self.revision = None, None, 0
         self._key_of_base, self._ids_of_base = key, (memory.user_id, memory.chat_id)
         return key
 
 
-def _merged(here: TrackedList[Any], stored: TrackedList[Any]) -> TrackedList[Any]:
-    """Return what a store holds with what is unsaved here on top of it."""
+def _merged(here: TrackedList[Any], stored: TrackedList[Any], gone: Iterable[int]) -> tuple[TrackedList[Any], set[int]]:
+    """Return what a store holds with what is unsaved here on top of it, and the seqs that it has no rows of.
+
+    Args:
+        here: What is in memory.
+        stored: What the store holds.
+        gone: The seqs of rows that were taken out or edited here, and that memory did not show since.
+    """
     unsaved = here.difference()
     here.let_go(unsaved.appended)
-    there = set(stored.seqs) if unsaved.rewritten else ()
-    if unsaved.removed:
-        gone = set(unsaved.removed)
-        kept = [item for item, seq in zip(stored, stored.seqs, strict=True) if seq not in gone]
-        stored = stored.replaced_by(kept)
+    if not unsaved.removed and not unsaved.appended and not gone:
+        return stored, set()
+    there = set(stored.seqs)
+    taken_out = set(unsaved.removed).union(gone)
+    if not taken_out.isdisjoint(there):
+        stored = stored.replaced_by(
+            [item for item, seq in zip(stored, stored.seqs, strict=True) if seq not in taken_out]
+        )
     # What would only be written anew for the sake of the order does not come back when somebody else took it out.
     stored.extend(item for item in unsaved.appended if (seq := unsaved.rewritten.get(id(item))) is None or seq in there)
-    return stored
+    return stored, taken_out - there - set(unsaved.rewritten.values())
 
 
 def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:

@@ -222,6 +222,30 @@ async def test_changes_that_cancel_each_other_out_are_no_changes_after_a_save(st
     assert await stored(store, context.key) == ["first", "later"]
 
 
+async def test_an_edit_and_a_removal_while_an_earlier_state_is_loaded_concern_the_present(
+    store: Store, user: str
+) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b", "c", "d"):
+        context.add_context_update("m", data)
+        context.model_tracker.append({"model_id": data})
+        await context.save()
+    loading = asyncio.ensure_future(context.load(revision=1))
+    await asyncio.sleep(0)
+    del context.context_history[1]
+    del context.model_tracker[1]
+    context.context_history[1].data = "edited"
+    await loading
+    assert context.is_past
+    await context.load()
+    await context.save()
+    assert sorted(await stored(store, context.key)) == ["a", "d", "edited"]
+    assert [entry["model_id"] for entry in context.model_tracker] == ["a", "c", "d"]
+    await expect_reload(store, context)
+
+
 # A save in doubt goes again as it was.
 
 
