@@ -15,7 +15,7 @@ from collections import OrderedDict, namedtuple
 from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Integral, Real
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -336,6 +336,8 @@ LOSSY = [
     ({NoTime(1, 1, 1): 1}, {"NoTime": 1}),
     (Fraction(microseconds=1), "1500 ns"),
     (Rounded(1 / 3), "0.3333333333333333333333"),
+    (PureWindowsPath("C:/a"), "C:\\a"),
+    ({PureWindowsPath("C:/a"): 1}, {"C:\\a": 1}),
     (Opaque(), "opaque"),
     (Mute(), "<Mute without a text>"),
     (1 + 2j, "(1+2j)"),
