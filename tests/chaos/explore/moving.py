@@ -98,13 +98,14 @@ async def _copy(run: Run) -> bool:
     user, chat = run.context.user_id, run.context.chat_id
     source, target = run.place.address, run.place.copy_address
     try:
-        await run.call(lambda: transfers.copy(source, target, user_id=user, chat_id=chat))
+        moved = await run.call(lambda: transfers.copy(source, target, user_id=user, chat_id=chat))
     except (asyncio.CancelledError, OSError, MissingHistoriesError, *AFTER_A_FAILURE, *NOT_THERE_ANY_MORE) as error:
         if not (run.points.fired or run.is_deleted):
             raise
         run.outcome.trace.append(f"the copy broke off with {type(error).__name__}")
         return False
-    return True
+    # It may have met the fault and gone on, and then it says what did not come.
+    return moved.ok
 
 
 async def _seen(run: Run, store: Store, states: list[State], *, whole: bool, losses: int) -> State:

@@ -140,7 +140,12 @@ class _PostgresConnection(asyncpg.Connection):
         fault = WATCH.ask(text, text.startswith("COMMIT") or alone)
         # A BEGIN fails with the connection alone.
         if fault in _STATES and not text.startswith("BEGIN"):
-            return await super().execute(_RAISE.format(_STATES[fault]))
+            try:
+                return await super().execute(_RAISE.format(_STATES[fault]))
+            finally:
+                # A COMMIT that fails ends its transaction.
+                if text.startswith("COMMIT"):
+                    await super().execute("ROLLBACK")
         if fault is Fault.DONE:
             await work(*args, **options)
         if fault is Fault.LATER and alone:
