@@ -291,7 +291,7 @@ class NotedDict(dict[K, V]):
     def note_nested(self) -> None:
         """Replace the dicts and lists in it by ones whose changes are changes of it, `NOTED_LEVELS` deep."""
         for key, value in self.items():
-            if isinstance(value, dict | list):
+            if type(value) in _NOTABLE:
                 # In the place of an equal one, so the loop may go on.
                 super().__setitem__(key, _noted(value, partial(self._changed_below, key), NOTED_LEVELS))
 
@@ -343,7 +343,7 @@ class _Note:
 
 def _noted(value: Any, changed: Callable[[Any], None], levels: int) -> Any:
     """Return a dict or a list like this one of whose changes ``changed`` hears, and everything else as it is."""
-    if not levels or type(value) not in (dict, list, NotedDict, NotedList):
+    if not levels or type(value) not in _NOTABLE:
         return value
     if isinstance(value, list):
         return NotedList((_noted(item, changed, levels - 1) for item in value), changed)
@@ -393,10 +393,15 @@ for _name in (
     setattr(NotedList, _name, _noting(_name))
 
 
+# What is replaced by one that tells of its changes, or is one already.
+_NOTED: Final = (NotedDict, NotedList)
+_NOTABLE: Final[frozenset[type[Any]]] = frozenset({dict, list, *_NOTED})
+
+
 def plain(value: Any) -> Any:
     """Return a tracker's entry as ordinary dicts and lists."""
     if isinstance(value, NotedDict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item) if isinstance(item, _NOTED) else item for key, item in value.items()}
     if isinstance(value, NotedList):
         return [plain(item) for item in value]
     return value
