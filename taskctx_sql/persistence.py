@@ -215,6 +215,8 @@ class Persistence:
         except BaseException as error:
             if _was_not_written(error, again=again):
                 self._unsaved.abandon(handout)
+                if isinstance(error, LostContextError):
+                    self._begin_anew()
             else:
                 self._unsaved.saving.doubt(handout)
             raise
@@ -226,6 +228,11 @@ class Persistence:
             self.begin_run(_now())
             assert self._run is not None
         return self._run.next_save()
+
+    def _begin_anew(self) -> None:
+        """A store that was set back knows other saves of this run: what follows has an identity of its own."""
+        if self._run is not None:
+            self._run = replace(self._run, run_id=str(uuid.uuid4()), saves=0)
 
     def _count(self, saved: Run) -> None:
         # A save in doubt may be settled when the next run has begun.
