@@ -18,6 +18,7 @@ from taskctx_sql import demo as demo_task
 from taskctx_sql.addresses import file_address
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.errors import TaskContextError
+from taskctx_sql.folders import make_folder
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
 from taskctx_sql.records import ContextKey
@@ -103,7 +104,7 @@ def demo(folder: Path | None, database_url: str | None, output: Path, as_json: b
     taskctx demo ~/notes --database-url postgresql://me@host/db --json
     """
     folder = (folder or _project_folder()).resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     url = database_url or file_address("sqlite", output / "demo.db")
     with display.progress() as bars:
         bar = bars.add_task("Indexing", total=None)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from taskctx_sql.folders import make_folder
 from taskctx_sql.json_files import open_file, replace_file
 from taskctx_sql.task import TaskContext, task_context
 
@@ -216,7 +217,7 @@ def _check_place(index: Path) -> None:
 
 
 def _write_index(index: Path, documents: Iterable[Document]) -> None:
-    index.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(index.parent)
     text = json.dumps([asdict(document) for document in documents], indent=1, ensure_ascii=False)
     # A name need not be UTF-8, and JSON has an escape for what it is then.
     replace_file(index, _NO_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")

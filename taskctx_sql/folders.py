@@ -69,6 +69,20 @@ def _has(path: Path, moved: tuple[int, int, int], error: OSError) -> bool:
         raise UnknownMoveError(failure.errno, f"{error.strerror}, and then {failure.strerror}", str(path)) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone; one that is there stays as it is.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    # The names of files tell of chats and users.
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 class Patience:
     """How long somebody waits for a lock: so many seconds, or until they are told to give up."""
 

@@ -174,7 +174,7 @@ class JsonStore:
 
     def _save_now(self, delta: Delta, patience: Patience) -> Saved:
         with self._at_work("save", delta.key) as path:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            folders.make_folder(self.folder)
             # The folder first: while it is waited for, others can load.
             with json_files.folder_lock(json_files.place_of(path).parent, patience), self._lock:
                 return self._write(delta, path)

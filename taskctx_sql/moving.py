@@ -23,6 +23,7 @@ from taskctx_sql.errors import (
     RevisionNotFoundError,
     StaleContextError,
 )
+from taskctx_sql.folders import make_folder
 from taskctx_sql.json_export import Batches, first_difference, read_history, write_history
 from taskctx_sql.moved import Imported, ImportedChat, Moved, Outcome, Progress, no_progress
 from taskctx_sql.opening import is_json_address, json_folder, missing_file, open_store
@@ -136,7 +137,7 @@ async def export(
         moved.contexts += 1
         try:
             into = folder if user_id is not None else folder / json_files.folder_name(context.key.user_id)
-            await asyncio.to_thread(into.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(make_folder, into)
             path = into / json_files.file_name(context.key)
             written = await write_context(store, context, path, partial(_told, tell=tell, path=path), replace=replace)
         except (OSError, InvalidIdError, CorruptRecordError, ContextNotFoundError, RevisionNotFoundError) as error:
@@ -237,7 +238,7 @@ async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: b
     started = time.monotonic()
     chats, _ = history_files(source, chat_id)
     moved = Moved(json_address(source), json_address(target), verified=0 if verify else None)
-    await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+    await asyncio.to_thread(make_folder, target)
     paths = [path for paths in chats.values() for path in paths]
     for at, path in enumerate(paths):
         progress(f"copying {path.name}", at, len(paths))

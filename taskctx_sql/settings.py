@@ -22,6 +22,7 @@ from typing import Any, Final, TypedDict
 
 from taskctx_sql.addresses import hidden
 from taskctx_sql.errors import InvalidSettingError
+from taskctx_sql.folders import make_folder
 
 _ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.")
 
@@ -159,7 +160,7 @@ def validate_config() -> Settings:
     """
     found = Settings.from_environment()
     try:
-        Path(found.task_dir).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(found.task_dir))
     except OSError as error:
         raise InvalidSettingError("AIECS_TASK_DIR", found.task_dir, f"a folder that can be made ({error})") from error
     return found

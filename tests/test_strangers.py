@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, Feature, SqlStore, Store, open_store, upgrade
+from taskctx_sql import ContextKey, Feature, JsonStore, SqlStore, Store, open_store, upgrade, validate_config
+from taskctx_sql.demo import index_folder
 from taskctx_sql.errors import InvalidIdError, StoreError, StoreFailedError
+from taskctx_sql.moving import copy, export
 from taskctx_sql.sql import dialect, tables
 from tests import accounts
 from tests.contract import expect_reload, loaded, new_delta, stored
@@ -186,6 +189,33 @@ def test_the_grants_name_every_table() -> None:
 
 
 # Files.
+
+
+async def test_folders_are_their_owners_alone_and_those_that_are_there_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        store = JsonStore(shared / "new" / "deep")
+        await store.save(new_delta(ContextKey("u", "c"), "mine"))
+        await copy(store.address, f"json:///{shared}/copied/deep")
+        async with open_store(f"sqlite:///{shared}/x.db") as database:
+            assert isinstance(database, SqlStore)
+            await database.save(new_delta(ContextKey("u", "c"), "mine"))
+            await export(database, shared / "exported")
+        monkeypatch.setenv("AIECS_TASK_DIR", str(shared / "tasks"))
+        validate_config()
+        (shared / "notes").mkdir(mode=0o755)
+        await index_folder(shared / "notes", shared / "out" / "index.json", f"sqlite:///{shared}/x.db")
+        await JsonStore(shared).save(new_delta(ContextKey("u", "c"), "mine"))
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(shared).as_posix(): path.stat().st_mode & 0o777 for path in shared.rglob("*")}
+    assert modes.pop("notes") == shared.stat().st_mode & 0o777 == 0o755
+    assert {"new", "new/deep", "copied", "copied/deep", "exported", "exported/u", "tasks", "out"} <= set(modes)
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
 
 
 async def test_files_are_their_owners_alone(tmp_path: Path) -> None:
