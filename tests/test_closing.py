@@ -167,6 +167,32 @@ async def test_a_report_may_take_longer_than_retrying(postgres: SqlStore) -> Non
     await postgres.read("sleep", lambda: _sleep(RETRY + 3))
 
 
+@pytest.mark.parametrize("postgres", WAYS[1:], indirect=True)
+async def test_what_has_many_rows_may_take_longer_than_retrying(
+    postgres: SqlStore, postgres_url: str, user: str
+) -> None:
+    keys = [ContextKey(user, f"c{number}") for number in range(4)]
+    for key in keys:
+        await postgres.save(new_delta(key, *range(6_000)))
+    small = ContextKey(user, "small")
+    await postgres.save(new_delta(small, 1))
+    restored = await loaded(postgres, user, keys[3].chat_id)
+    restored.context_history.clear()
+    await restored.save()
+    async with _other(postgres_url) as stranger, stranger.transaction():
+        await stranger.execute("LOCK TABLE taskctx_updates")
+        work: list[Awaitable[Any]] = [postgres.load(keys[0]), postgres.delete(keys[1]), postgres.fork(keys[2], "fork")]
+        calls = [asyncio.ensure_future(call) for call in (*work, restored.restore(1))]
+        small_ones: list[Awaitable[Any]] = [postgres.load(small), postgres.delete(small), postgres.fork(small, "other")]
+        await asyncio.gather(*map(_seconds, small_ones))
+        # Longer than a call may take that has little to do.
+        await asyncio.sleep(1)
+        assert not any(call.done() for call in calls)
+    await asyncio.gather(*calls)
+    assert len(restored.context_history) == len(await stored(postgres, ContextKey(user, "fork"))) == 6_000
+    assert await stored(postgres, keys[1]) == []
+
+
 def _sleep(seconds: float) -> Steps[Any]:
     from taskctx_sql.sql.steps import Step
 

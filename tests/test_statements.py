@@ -46,6 +46,8 @@ ELSEWHERE = {
     "listening.py": "a hint names no table, and a database in memory is SQLite's",
     "replica.py": "a replica is asked what the primary is asked, and how far it is",
     "tenants.py": "row-level security is refused where there is a Citus",
+    "postgres_connection.py:_get": "a setting of the connection that writes for many contexts",
+    "upgrade_turn.py": "there an upgrade takes the lock that is no table's",
     "schema.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
 

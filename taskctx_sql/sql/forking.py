@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from taskctx_sql.errors import ContextExistsError, ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, Run
 from taskctx_sql.sql import dialect, rows, states, unfinished
+from taskctx_sql.sql.retrying import allow
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, columns, insertion, parameters, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
@@ -40,6 +41,7 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     place = yield from states.find(source, revision)
     if place is None:
         raise RevisionNotFoundError(key, revision, newest)
+    allow(sum(place))
     texts = []
     for column in ("metadata", "metadata_toggles"):
         texts.append((yield from states.mapping_at(source, revision, column)))

@@ -13,6 +13,7 @@ from taskctx_sql.records import ContextKey, ContextSummary, Loaded, StoredUpdate
 from taskctx_sql.selection import Selection
 from taskctx_sql.sql import choosing, dialect, rows, states, unfinished
 from taskctx_sql.sql.jobs import UNSEEN, Base
+from taskctx_sql.sql.retrying import allow
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, runs, updates
@@ -69,6 +70,8 @@ def _load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded | 
     revision, next_seq, next_model, next_position, metadata, toggles = (
         (yield from _earlier(key, selection, now)) if selection.is_past else now
     )
+    if selection.history_limit is None or selection.chooses:
+        allow(next_seq + next_model + next_position)
     then = {"ident": ident, "revision": revision}
     if selection.chooses:
         found, earlier = yield from choosing.chosen(engine, then, next_seq, selection, update_columns(engine))
@@ -173,6 +176,8 @@ def erase(key: ContextKey) -> Steps[bool]:
     # Its lock holds back a save that would add rows meanwhile. The context itself goes last: under row-level security
     # what is left of a context that is gone is nobody's, and would stay.
     found = yield Step(_lock_context(), ident, reads=True)
+    if found:
+        allow(sum(found[0][1:]))
     for table in (updates, files, models, runs, revisions):
         yield Step(_delete(table), ident)
     yield Step(_delete_context(), ident)
@@ -224,7 +229,8 @@ def _list(*, goes_on: bool) -> Statement:
 
 @cache
 def _lock_context() -> Statement:
-    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident")).with_for_update()
+    sizes = (contexts.c.next_seq, contexts.c.next_model, contexts.c.next_position)
+    return sa.select(contexts.c.revision, *sizes).where(contexts.c.context_id == text("ident")).with_for_update()
 
 
 @cache

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.sql import dialect, failover, tenants
-from taskctx_sql.sql.retrying import InDoubtError, seconds_left
+from taskctx_sql.sql.retrying import InDoubtError, extended_by, seconds_left
 from taskctx_sql.store import finish
 
 T = TypeVar("T")
@@ -70,6 +70,11 @@ class Alarm:
             self.stop()
             self._timer = self._loop.call_at(self._until, self._ring)
 
+    def extend(self, seconds: float) -> None:
+        """Let the timeout that is guarded end later."""
+        # A timer that comes too early looks again.
+        self._until += seconds
+
     def release(self) -> None:
         """Guard nothing."""
         self._limit = None
@@ -123,7 +128,8 @@ class PostgresConnection:
         try:
             async with limit:
                 self._alarm.guard(limit, seconds_left(until))
-                return await self._use(work)
+                with extended_by(self._alarm.extend):
+                    return await self._use(work)
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from taskctx_sql.errors import NothingToUndoError, RevisionNotFoundError
 from taskctx_sql.records import Delta
 from taskctx_sql.sql import dialect, states
+from taskctx_sql.sql.retrying import allow
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import files, models, revisions, updates
 
@@ -71,6 +72,7 @@ def restore(engine: str, ident: str, delta: Delta, revision: int, next_seq: int,
         how = _UNDO
         if (yield from _nothing_but_operations_since(ident, source)):
             how, then = _RESTORE, source - 1
+    allow(next_seq + next_model)
     known = {"ident": ident, "then": then, "now": revision, "run": delta.run.run_id}
     seq, added, removed = yield from _restore_rows(engine, how, updates, known, next_seq)
     model, _, _ = yield from _restore_rows(engine, how, models, known, next_model)

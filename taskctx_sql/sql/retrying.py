@@ -58,6 +58,37 @@ def within(seconds: float | None) -> Iterator[None]:
         _deadline.reset(token)
 
 
+# Rows take their time: some ten times more slowly than any that was measured.
+ROWS_A_SECOND: Final = 1_000
+
+# What gives the attempt that is under way more time, in seconds.
+_extend: ContextVar[Callable[[float], None] | None] = ContextVar("taskctx_extend", default=None)
+
+
+def allow(rows: int) -> None:
+    """Give the attempt that is under way more time: it found out that it has so many rows to read or write."""
+    extend = _extend.get()
+    if extend is not None:
+        extend(rows / ROWS_A_SECOND)
+
+
+@contextmanager
+def extended_by(extend: Callable[[float], None]) -> Iterator[None]:
+    """Let what is done in the block ask for more time."""
+    token = _extend.set(extend)
+    try:
+        yield
+    finally:
+        _extend.reset(token)
+
+
+def extend_limit(limit: asyncio.Timeout, seconds: float) -> None:
+    """Let a timeout come later."""
+    when = limit.when()
+    if when is not None and not limit.expired():
+        limit.reschedule(when + seconds)
+
+
 class InDoubtError(Exception):
     """COMMIT failed in a way that leaves open if it happened; the engine's error is the cause."""
 

@@ -43,7 +43,16 @@ from taskctx_sql.sql.hints import Hints, Telling
 from taskctx_sql.sql.jobs import Job
 from taskctx_sql.sql.listening import listening, notify
 from taskctx_sql.sql.replica import NEVER, Replica, replica_of
-from taskctx_sql.sql.retrying import InDoubtError, Retrying, deadline, seconds_left, within
+from taskctx_sql.sql.retrying import (
+    ROWS_A_SECOND,
+    InDoubtError,
+    Retrying,
+    deadline,
+    extend_limit,
+    extended_by,
+    seconds_left,
+    within,
+)
 from taskctx_sql.sql.rows import AnyRow, encode
 from taskctx_sql.sql.schema import check, has_tables, upgrade
 from taskctx_sql.sql.steps import Steps, carry_out
@@ -54,8 +63,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 DEFAULT_RETRY_SECONDS: Final = 15.0
-# A large save is given up for silence only after this; it is some ten times slower than any that was measured.
-UPDATES_A_SECOND: Final = 1_000
 
 
 class SqlStore:
@@ -219,7 +226,8 @@ class SqlStore:
             delta.sent.encoded = await encode(delta, strict=self._strict)
         job = Job(delta, delta.sent.encoded, strict=self._strict, named=named)
         # Of a large save, the rows themselves take their time.
-        extra = len(delta.updates) / UPDATES_A_SECOND
+        rows = (delta.updates, delta.removed_updates, delta.models, delta.removed_models, delta.files)
+        extra = sum(map(len, rows)) / ROWS_A_SECOND
         if self._replica is not None:
             # Even if nobody hears that it was written.
             self._replica.note(delta.key, job.base.revision + job.step)
@@ -271,7 +279,8 @@ class SqlStore:
         if self._replica is not None:
             self._replica.note(new, 1)
         steps = partial(forking.fork, self._engine_name, key, new, revision, run, at)
-        await self.write("fork", steps, user_id=key.user_id)
+        named = self._named("fork", key.user_id)
+        await self._do("fork", lambda: self._write(steps(), named))
         return new
 
     def watch(
@@ -294,7 +303,8 @@ class SqlStore:
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         self.note_gone(key)
-        return await self.write("delete", lambda: loading.erase(key), user_id=key.user_id)
+        named = self._named("delete", key.user_id)
+        return await self._do("delete", lambda: self._write(loading.erase(key), named))
 
     def note_gone(self, key: ContextKey) -> None:
         """Know from now on that a context is to be gone: a replica that still has it is not asked for it."""
@@ -435,7 +445,8 @@ class SqlStore:
                     try:
                         if named is not None:
                             await tenants.name(connection, named)
-                        yield connection
+                        with extended_by(partial(extend_limit, limit)):
+                            yield connection
                     except Exception as error:
                         await failover.drop(connection, error)
                         raise

@@ -13,6 +13,7 @@ from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.records import ContextKey, StoredUpdate
 from taskctx_sql.revisions import MISSING, Difference, Revision
 from taskctx_sql.sql import dialect, loading, rows, states, unfinished
+from taskctx_sql.sql.retrying import allow
 from taskctx_sql.sql.states import as_of
 from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, updates
@@ -54,8 +55,10 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Differenc
     newest, created_at = yield from _newest(key)
     for revision in (old, new):
         yield from states.check_whole(key, revision, newest)
-        if (yield from states.find(ident, revision)) is None:
+        place = yield from states.find(ident, revision)
+        if place is None:
             raise RevisionNotFoundError(key, revision, newest)
+        allow(sum(place))
     changes: dict[str, list[Any]] = {}
     for name, one, other in (("added", new, old), ("removed", old, new)):
         which = {"ident": ident, "revision": one, "other": other}
