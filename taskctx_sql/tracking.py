@@ -8,7 +8,7 @@ Both work in three steps: `hand_out` returns the difference, and then either `co
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, Final, Generic, Self, SupportsIndex, TypeVar
@@ -36,15 +36,17 @@ class _Image(Generic[T]):
 class ListDifference(Generic[T]):
     """What a list needs to be saved: items to append, and the seqs of rows that are gone, with what they held.
 
-    ``kept`` has the places of the saved rows that stay, or is None if all of them do. ``rewritten`` has the seqs, by
-    identity, of saved items that nobody edited, and that go again because they stand after a change.
+    ``kept`` has the places of the saved rows that stay, or is None if all of them do. ``again`` has the seqs, by
+    identity, of saved items that are appended again: those that were edited, which ``edited`` has, and those that stand
+    after a change.
     """
 
     appended: list[T]
     removed: list[int]
     removed_items: list[T]
     kept: list[int] | None = None
-    rewritten: Mapping[int, int] = field(default_factory=dict)
+    again: Mapping[int, int] = field(default_factory=dict)
+    edited: Collection[int] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -136,9 +138,10 @@ class TrackedList(list[T]):
             at += 1
         gone = sorted(set(range(len(rows))).difference(kept))
         appended = self[len(kept) :]
-        again = {id(item) for item in appended if id(item) not in edited}
-        rewritten = {id(rows[at]): self._seqs[at] for at in gone if id(rows[at]) in again}
-        return ListDifference(appended, [self._seqs[at] for at in gone], [rows[at] for at in gone], kept, rewritten)
+        present = set(map(id, appended))
+        again = {id(rows[at]): self._seqs[at] for at in gone if id(rows[at]) in present}
+        removed = [self._seqs[at] for at in gone]
+        return ListDifference(appended, removed, [rows[at] for at in gone], kept, again, edited.keys() & again.keys())
 
     def hand_out(self) -> ListDifference[T]:
         """Return what is unsaved, and take the present state as the one that `confirm` will confirm.

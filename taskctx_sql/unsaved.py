@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from taskctx_sql import codec, limits
@@ -28,8 +28,8 @@ class Unsaved:
 
     __slots__ = (
         *(
-            "_gone_models",
-            "_gone_updates",
+            "_hidden_models",
+            "_hidden_updates",
             "_ids_of_base",
             "_key_of_base",
             "_memory",
@@ -50,9 +50,9 @@ class Unsaved:
         self.base: Any = None
         self._key_of_base: ContextKey | None = None
         self._ids_of_base: tuple[Any, Any] = (None, None)
-        # What was taken out here, and is not shown: an earlier state is.
-        self._gone_updates: Iterable[int] = ()
-        self._gone_models: Iterable[int] = ()
+        # Changes of rows that memory does not show, since it shows an earlier state.
+        self._hidden_updates: Mapping[int, Any] = {}
+        self._hidden_models: Mapping[int, Any] = {}
         # What the store has of both.
         self._metadata_text = self._toggles_text = _EMPTY
 
@@ -77,6 +77,7 @@ class Unsaved:
         return (
             self.is_new
             or (handout is not None and handout.delta.has_content)
+            or bool(self._hidden_updates or self._hidden_models)
             or memory.history.has_changes
             or memory.models.has_changes
             or memory.files.has_changes
@@ -171,7 +172,7 @@ class Unsaved:
         """
         self.saving.check_free()
         self._memory.forget()
-        self._gone_updates = self._gone_models = ()
+        self._hidden_updates = self._hidden_models = {}
         if loaded.revision > 0 and loaded.metadata is not None:
             self._memory.metadata = codec.decode(self._metadata_text)
             self._memory.toggles = codec.decode(self._toggles_text)
@@ -198,13 +199,11 @@ class Unsaved:
             id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
         }
         stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
-        memory.history, gone_updates = _merged(memory.history, stored, self._gone_updates)
+        memory.history, self._hidden_updates = _merged(memory.history, stored, self._hidden_updates, is_past=is_past)
         entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
         seqs = [seq for seq, _ in loaded.models]
         models = TrackedList(entries, seqs, prepare=noted_entry)
-        memory.models, gone_models = _merged(memory.models, models, self._gone_models)
-        # An earlier state may not show them, and the present still does.
-        self._gone_updates, self._gone_models = (gone_updates, gone_models) if is_past else ((), ())
+        memory.models, self._hidden_models = _merged(memory.models, models, self._hidden_models, is_past=is_past)
         files = TrackedDict(loaded.files)
         for path, entry, _, removed in memory.files.difference().changes:
             if not removed:
@@ -230,34 +229,57 @@ class Unsaved:
         key = self.key
         if self._key_of_base not in (None, key):
             memory.take_as_unsaved()
-            self._gone_updates = self._gone_models = ()
+            self._hidden_updates = self._hidden_models = {}
             self._metadata_text = self._toggles_text = _EMPTY
             self.base, self.loaded_from, self.revision = None, None, 0
         self._key_of_base, self._ids_of_base = key, (memory.user_id, memory.chat_id)
         return key
 
 
-def _merged(here: TrackedList[Any], stored: TrackedList[Any], gone: Iterable[int]) -> tuple[TrackedList[Any], set[int]]:
-    """Return what a store holds with what is unsaved here on top of it, and the seqs that it has no rows of.
+def _merged(
+    here: TrackedList[Any], stored: TrackedList[Any], hidden: Mapping[int, Any], *, is_past: bool
+) -> tuple[TrackedList[Any], Mapping[int, Any]]:
+    """Return what a store holds with what is unsaved here on top of it, and the changes that it has no rows for.
 
     Args:
         here: What is in memory.
         stored: What the store holds.
-        gone: The seqs of rows that were taken out or edited here, and that memory did not show since.
+        hidden: Changes of rows that memory does not show, by seq: the edited item, or None for one that was taken out.
+        is_past: Whether what the store holds is an earlier state. It may lack rows that the present has.
     """
     unsaved = here.difference()
     here.let_go(unsaved.appended)
-    if not unsaved.removed and not unsaved.appended and not gone:
-        return stored, set()
-    there = set(stored.seqs)
-    taken_out = set(unsaved.removed).union(gone)
-    if not taken_out.isdisjoint(there):
-        stored = stored.replaced_by(
-            [item for item, seq in zip(stored, stored.seqs, strict=True) if seq not in taken_out]
-        )
-    # What would only be written anew for the sake of the order does not come back when somebody else took it out.
-    stored.extend(item for item in unsaved.appended if (seq := unsaved.rewritten.get(id(item))) is None or seq in there)
-    return stored, taken_out - there - set(unsaved.rewritten.values())
+    if not unsaved.removed and not unsaved.appended and not hidden:
+        return stored, {}
+    again = unsaved.again
+    changes = {**hidden, **dict.fromkeys(unsaved.removed)}
+    new = [item for item in unsaved.appended if id(item) not in again]
+    if _is_in_order(unsaved):
+        for item in unsaved.appended:
+            if id(item) in unsaved.edited:
+                changes[again[id(item)]] = item
+            elif id(item) in again:
+                # It was to be written anew for the sake of the order alone.
+                del changes[again[id(item)]]
+    else:
+        there = {None, *stored.seqs}
+        new = [item for item in unsaved.appended if again.get(id(item)) in there or id(item) in unsaved.edited]
+    if changes:
+        placed = [changes.pop(seq, item) for item, seq in zip(stored, stored.seqs, strict=True)]
+        stored = stored.replaced_by([item for item in placed if item is not None])
+    if not is_past:
+        # An edit of what somebody else took out is kept.
+        stored.extend(item for item in changes.values() if item is not None)
+        changes = {}
+    stored.extend(new)
+    return stored, changes
+
+
+def _is_in_order(unsaved: ListDifference[Any]) -> bool:
+    """Whether saved items that are appended again come first, and in the order of their seqs."""
+    places = [unsaved.again.get(id(item)) for item in unsaved.appended]
+    again = [seq for seq in places if seq is not None]
+    return places[: len(again)] == sorted(again)
 
 
 def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:

@@ -15,7 +15,6 @@ from tests.chaos.explore import looking, running
 from tests.chaos.explore.command import main, new_place
 from tests.chaos.explore.exploring import explore
 from tests.chaos.explore.figures import Found
-from tests.chaos.explore.known import is_left_out
 from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import KINDS, Place
 
@@ -42,7 +41,6 @@ def test_one_thing_at_any_point_loses_doubles_and_tears_nothing(kind: str, reque
             runs=RUNS[kind],
             a_program=RUNS[kind] // 4,
             seconds=SECONDS,
-            leaves_out=is_left_out,
         )
     assert found.failures == []
     assert found.points.total() > 0

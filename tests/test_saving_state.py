@@ -239,9 +239,11 @@ async def test_an_edit_and_a_removal_while_an_earlier_state_is_loaded_concern_th
     context.context_history[1].data = "edited"
     await loading
     assert context.is_past
+    assert [update.data for update in context.context_history] == ["a"]
+    assert context.has_unsaved_changes
     await context.load()
     await context.save()
-    assert sorted(await stored(store, context.key)) == ["a", "d", "edited"]
+    assert await stored(store, context.key) == ["a", "edited", "d"]
     assert [entry["model_id"] for entry in context.model_tracker] == ["a", "c", "d"]
     await expect_reload(store, context)
 

@@ -17,9 +17,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.chaos.explore.exploring import explore, nothing
+from tests.chaos.explore.exploring import explore
 from tests.chaos.explore.figures import Found, memory, row, table
-from tests.chaos.explore.known import LEFT_OUT, is_left_out
 from tests.chaos.explore.places import KINDS, Place
 from tests.chaos.explore.points import Action
 from tests.chaos.explore.programs import STEPS
@@ -58,7 +57,6 @@ def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
 @click.option("--step", type=click.Choice(list(STEPS)), help="Only programs that have this step.")
 @click.option("--what", type=click.Choice(WHATS), help="Do only this at the points.")
 @click.option("--first", "only_first", is_flag=True, help="End at the first failure.")
-@click.option("--known", is_flag=True, help="Also what is left out for a known fault.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
@@ -70,7 +68,6 @@ def main(
     step: str | None,
     what: str | None,
     only_first: bool,
-    known: bool,
     postgres_url: str | None,
     json_path: Path | None,
 ) -> None:
@@ -100,7 +97,6 @@ def main(
                         seconds=min(left, PLACE_SECONDS),
                         step=step,
                         what=what,
-                        leaves_out=nothing if known else is_left_out,
                         only_first=only_first,
                         tell=Teller(kind, found, started),
                     )
@@ -113,8 +109,6 @@ def main(
             failures = [{"seed": at, "number": nth, "what": text} for at, nth, text in found.failures]
             rows.append({**tables[-1], "by what was done": dict(found.points), "failures": failures})
     Console(width=200).print(table(tables))
-    if not known:
-        click.echo(f"left out: {'; '.join(f'{fault}: {what}' for fault, what in LEFT_OUT.items())}")
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=1))
     sys.exit(1 if any(one["verdict"] != "ok" for one in rows) else 0)

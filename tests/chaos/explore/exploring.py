@@ -80,15 +80,6 @@ class Program:
         return found
 
 
-# Whether something is to be left out: what is done, and on which program.
-LeavesOut = Callable[[Program, Injection], bool]
-
-
-def nothing(program: Program, injection: Injection) -> bool:
-    """Leave nothing out."""
-    return False
-
-
 def explore(
     place: Place,
     seeds: Iterator[int],
@@ -100,7 +91,6 @@ def explore(
     without: frozenset[str] = frozenset(),
     step: str | None = None,
     what: str | None = None,
-    leaves_out: LeavesOut = nothing,
     only_first: bool = False,
     tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
@@ -116,7 +106,6 @@ def explore(
         without: Steps that programs have not.
         step: Only programs that have this one.
         what: Only what has this name is done: that of an `Action` or a `Fault`.
-        leaves_out: What is not done.
         only_first: Whether to end at the first failure.
         tell: Takes what was found so far.
     """
@@ -153,8 +142,6 @@ def explore(
             for at, injection in injections[:a_program]:
                 if is_over():
                     break
-                if number is None and leaves_out(one, injection):
-                    continue
                 outcome = one.run(runner, pulse, injection)
                 found.points[injection.what.name] += 1
                 _take(found, seed, at, f"{one}, {injection}", outcome)
