@@ -269,3 +269,13 @@ async def test_a_store_of_asyncio_is_of_no_use_elsewhere_and_says_so(sql_store: 
     work = sql_store.load(ContextKey("u", "c"))
     with pytest.raises(AsyncioNeededError):
         await asyncio.to_thread(work.send, None)
+
+
+async def test_an_opening_that_waits_for_a_database_can_be_cancelled_at_once() -> None:
+    for opening in (SqlStore.open, open_store):
+        waiting = asyncio.ensure_future(opening("postgresql://me@127.0.0.1:1/db"))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        async with asyncio.timeout(2):
+            with pytest.raises(asyncio.CancelledError):
+                await waiting

@@ -187,7 +187,7 @@ class SqlStore:
                 await finish(share.close())
             raise
         try:
-            if not await store._do("open", store._check):
+            if not await store._do("open", store._check, reads=True):
                 await upgrade(engine)
         except BaseException:
             await store.close()
