@@ -115,13 +115,17 @@ def main(
 
 
 class Teller:
-    """Tells how far an exploration is: always on a terminal, and otherwise once a minute."""
+    """Reports failures as they come, and how far an exploration is: always on a terminal, otherwise once a minute."""
 
     def __init__(self, kind: str, before: Found, started: float) -> None:
         self._kind, self._before, self._started = kind, before, started
         self._told = time.monotonic()
+        self._reported = 0
 
     def __call__(self, found: Found) -> None:
+        for seed, number, text in found.failures[self._reported :]:
+            click.echo(f"{self._kind}: --seed {seed} --number {number}: {text}", err=True)
+        self._reported = len(found.failures)
         now = time.monotonic()
         if now - self._told < (1 if sys.stderr.isatty() else 60):
             return
