@@ -141,14 +141,13 @@ class PostgresConnection:
             self._alarm.release()
 
     async def _use(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        connection = await self._get()
         try:
-            return await work(connection)
+            return await work(await self._get())
         except TaskContextError:
             # Ours, and not the connection's fault.
             raise
         except BaseException as error:
-            lost = connection.is_closed()
+            lost = self._driver is not None and self._driver.is_closed()
             # Whoever is cancelled meanwhile, again and again too.
             await finish(self._drop())
             if dialect.tells_of_failover(error):
@@ -177,11 +176,7 @@ class PostgresConnection:
             assert driver is not None
             self._driver = driver
             if self._plans_once:
-                try:
-                    await driver.execute("SET plan_cache_mode = force_generic_plan;")
-                except BaseException:
-                    await finish(self._drop())
-                    raise
+                await driver.execute("SET plan_cache_mode = force_generic_plan;")
         return self._driver
 
     async def _drop(self) -> None:
