@@ -66,7 +66,7 @@ class TrackedList(list[T]):
     in their order at the head of the list are kept, and all that follows is written anew.
     """
 
-    __slots__ = ("_edited", "_edited_before", "_handed_out", "_pending", "_prepare", "_saved", "_seqs")
+    __slots__ = ("_edited", "_edited_before", "_handed_out", "_pending", "_prepare", "_saved", "_seqs", "_stand_ins")
 
     def __init__(
         self,
@@ -92,15 +92,33 @@ class TrackedList(list[T]):
         self._prepare = prepare
         self._edited: dict[int, T] = {} if edits is None else edits
         self._edited_before: dict[int, T] = {}
+        # The seqs of rows in whose place something else stands, by its identity.
+        self._stand_ins: Mapping[int, int] = {}
         if edits is None:
             _watch(self[: len(self._seqs)], self._edited)
 
-    def replaced_by(self, items: Iterable[T]) -> TrackedList[T]:
-        """Return a new list of ``items`` that takes over what is known; this one is tracked no more."""
+    def replaced_by(self, items: Iterable[T], stand_ins: Mapping[int, int] | None = None) -> TrackedList[T]:
+        """Return a new list of ``items`` that takes over what is known; this one is tracked no more.
+
+        Args:
+            items: What the list holds from now on.
+            stand_ins: The seqs of saved rows in whose place an edited item stands, by the item's identity.
+        """
         self._keep_rows()
         new: TrackedList[T] = TrackedList(items)
-        for name in ("_seqs", "_saved", "_pending", "_handed_out", "_prepare", "_edited", "_edited_before"):
+        for name in (
+            "_seqs",
+            "_saved",
+            "_pending",
+            "_handed_out",
+            "_prepare",
+            "_edited",
+            "_edited_before",
+            "_stand_ins",
+        ):
             setattr(new, name, getattr(self, name))
+        if stand_ins is not None:
+            new._stand_ins = stand_ins
         self._saved, self._pending, self._handed_out, self._seqs = _Image(0, []), None, None, array("q")
         return new
 
@@ -140,8 +158,10 @@ class TrackedList(list[T]):
         appended = self[len(kept) :]
         present = set(map(id, appended))
         again = {id(rows[at]): self._seqs[at] for at in gone if id(rows[at]) in present}
+        stand_ins = {item: seq for item, seq in self._stand_ins.items() if item in present}
         removed = [self._seqs[at] for at in gone]
-        return ListDifference(appended, removed, [rows[at] for at in gone], kept, again, edited.keys() & again.keys())
+        changed = edited.keys() & again.keys() | stand_ins.keys()
+        return ListDifference(appended, removed, [rows[at] for at in gone], kept, again | stand_ins, changed)
 
     def hand_out(self) -> ListDifference[T]:
         """Return what is unsaved, and take the present state as the one that `confirm` will confirm.
@@ -172,7 +192,7 @@ class TrackedList(list[T]):
             self._seqs = array("q", (self._seqs[at] for at in difference.kept))
         self._seqs.extend(range(first_seq, first_seq + len(difference.appended)))
         self._saved, self._pending, self._handed_out = pending, None, None
-        self._edited_before = {}
+        self._edited_before, self._stand_ins = {}, {}
 
     def abandon(self, difference: ListDifference[T]) -> None:
         """The difference was not saved: it stays unsaved."""

@@ -265,8 +265,10 @@ def _merged(
         there = {None, *stored.seqs}
         new = [item for item in unsaved.appended if again.get(id(item)) in there or id(item) in unsaved.edited]
     if changes:
-        placed = [changes.pop(seq, item) for item, seq in zip(stored, stored.seqs, strict=True)]
-        stored = stored.replaced_by([item for item in placed if item is not None])
+        seqs = stored.seqs
+        stand_ins = {id(changes[seq]): seq for seq in seqs if changes.get(seq) is not None}
+        placed = [changes.pop(seq, item) for item, seq in zip(stored, seqs, strict=True)]
+        stored = stored.replaced_by([item for item in placed if item is not None], stand_ins)
     if not is_past:
         # An edit of what somebody else took out is kept.
         stored.extend(item for item in changes.values() if item is not None)

@@ -188,6 +188,30 @@ async def test_a_context_that_was_never_loaded_is_restored_with_what_was_added_m
     assert await stored(store, context.key) == [1, "mine"]
 
 
+async def test_an_edit_beside_several_loads_stays_in_its_place(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b", "c"):
+        context.add_context_update("m", data)
+        await context.save()
+    loading = asyncio.ensure_future(context.load(revision=2))
+    await asyncio.sleep(0)
+    context.context_history[0].data = "edited"
+    await loading
+    assert [update.data for update in context.context_history] == ["edited", "b"]
+    for _ in range(2):
+        await context.load()
+    assert [update.data for update in context.context_history] == ["edited", "b", "c"]
+    context.add_context_update("m", "d")
+    await context.save()
+    assert await stored(store, context.key) == ["edited", "b", "c", "d"]
+    context.context_history[1].data = "edited, too"
+    await context.load()
+    await context.save()
+    assert await stored(store, context.key) == ["edited", "edited, too", "c", "d"]
+
+
 async def test_an_edit_while_a_restore_awaits_is_kept_and_doubles_nothing(store: Store, user: str) -> None:
     if Feature.REVISIONS not in store.features:
         return

@@ -67,7 +67,13 @@ async def _other_prunes(run: Run, other: Other, retention: Retention) -> None:
 
 
 def edit(run: Run, place: int) -> None:
-    """Let one of the program's own updates say something else."""
+    """Let one of the program's own updates say something else.
+
+    Not one of an earlier state that is shown: the present may have it written anew, and then the edit is an update of
+    its own, as the docs say.
+    """
+    if run.context.is_past:
+        return
     mine = [
         update
         for update in run.context.context_history
