@@ -58,8 +58,8 @@ async def test_many_contexts_by_one_address_have_few_connections(database_url: s
             context.add_context_update("message", "the last")
 
     await asyncio.gather(*(request(number) for number in range(MANY)))
-    # One thread that saves; or the connections of one pool, and nobody else's.
-    assert max(seen) <= (1 if database_url.startswith("sqlite") else 21)
+    # One thread that saves; or the connections of one pool, and of one before that the server has not let go of yet.
+    assert max(seen) <= (1 if database_url.startswith("sqlite") else 42)
     async with open_store(database_url) as store:
         for number in range(MANY):
             assert await stored(store, ContextKey(user, f"c{number}")) == [number, "the last"]
