@@ -300,7 +300,8 @@ class Sent:
         self.encoded: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: setting seventeen fields past a frozen class's guard would cost each save some microseconds.
+@dataclass(slots=True)
 class Delta:
     """What a save writes: all that changed since the last one, and nothing else.
 
