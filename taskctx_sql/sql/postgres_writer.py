@@ -250,6 +250,9 @@ async def _in_transaction(steps: Steps[T], named: str | None, connection: asyncp
 def _needs_no_question(job: Job) -> bool:
     """Whether a save only appends.
 
+    A file may have a version that somebody wrote after the statement began, which it does not see. Where there is to be
+    a new one, the index of live versions refuses it; where there is to be none, nothing would.
+
     Where a user is named, a first save is none of these: the policies look for the row of its context, which no other
     part of the same statement sees.
     """
@@ -260,6 +263,7 @@ def _needs_no_question(job: Job) -> bool:
         and not delta.if_unchanged
         and not delta.removed_updates
         and not delta.removed_models
+        and len(job.encoded.files) == len(job.encoded.changed_paths)
         and delta.operation is None
         and (job.named is None if is_new else delta.metadata is None and delta.toggles is None)
     )
@@ -304,14 +308,6 @@ def _given(name: str, columns: dict[str, str], first: int) -> str:
     return f"unnest({arrays}) AS {name} ({', '.join(columns)})"
 
 
-# The version of a file that is replaced is looked for among what was there when the statement began. So a context that
-# somebody saved to before it was locked is left to the plain way, which looks when it has the lock.
-_SEEN: Final = """
-seen AS MATERIALIZED (
-    SELECT c.context_id, c.revision FROM job JOIN taskctx_contexts c ON c.context_id = job.ident
-),"""
-
-
 @cache
 def _statement(*, trackers: bool, waiting: bool) -> str:
     """Return the statement. Its parts see the tables as they were at its beginning, and feed each other."""
@@ -319,11 +315,9 @@ def _statement(*, trackers: bool, waiting: bool) -> str:
     writes = _write_updates(first) + (_write_trackers(first + len(_UPDATES)) if trackers else "")
     return f"""
 WITH job AS MATERIALIZED (SELECT * FROM {_given("job", _JOBS, 1)}),
-{_SEEN if trackers else ""}
 held AS MATERIALIZED (
-    SELECT c.context_id FROM job, taskctx_contexts c{", seen" if trackers else ""}
+    SELECT c.context_id FROM job, taskctx_contexts c
     WHERE c.context_id = job.ident AND c.created_at = job.base AND c.revision >= greatest(job.newest, 1)
-          {"AND seen.context_id = c.context_id AND seen.revision = c.revision" if trackers else ""}
     FOR UPDATE OF c {"" if waiting else "SKIP LOCKED"}
 ),
 made AS (
