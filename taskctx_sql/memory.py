@@ -23,16 +23,21 @@ class Memory:
         models: The model uses, oldest first.
         dropped: The updates that an optimize or truncate took out and no save has recorded yet, by identity.
         dropped_by: The last of the two.
+        given: The metadata and the toggles that the context was made with.
     """
 
-    __slots__ = ("chat_id", "dropped", "dropped_by", "files", "history", "metadata", "models", "toggles", "user_id")
+    __slots__ = (
+        *("chat_id", "dropped", "dropped_by", "files", "given", "history", "metadata", "models", "toggles", "user_id"),
+    )
 
-    def __init__(self, user_id: Any, chat_id: Any, metadata: Any, toggles: Any) -> None:
+    def __init__(self, user_id: Any, chat_id: Any, metadata: dict[str, Any], toggles: dict[str, Any]) -> None:
         """Begin with an empty history."""
         self.user_id = user_id
         self.chat_id = chat_id
-        self.metadata = metadata
-        self.toggles = toggles
+        # Programs may assign anything.
+        self.metadata: Any = metadata
+        self.toggles: Any = toggles
+        self.given = (dict(metadata), dict(toggles))
         self.forget()
 
     def forget(self) -> None:

@@ -200,8 +200,8 @@ class TaskContext(MemoryContext):
     async def discard(self) -> None:
         """Give up what is unsaved: memory becomes what the store holds.
 
-        Of a save in doubt the store is asked first: if it was written, it stays. Metadata and toggles that a context
-        was made with stay where the store does not have the context, or does not keep them.
+        Of a save in doubt the store is asked first: if it was written, it stays. Where the store does not have the
+        context, metadata and toggles become what it was made with; where it does not keep them, they stay.
 
         Raises:
             UnsupportedByStoreError: The context has no store.

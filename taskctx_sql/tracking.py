@@ -137,6 +137,12 @@ class TrackedList(list[T]):
         """The seqs of the saved rows, in order."""
         return self._seqs
 
+    @property
+    def saved(self) -> dict[int, T]:
+        """The items that the store has, by seq, whether or not they are in the list still."""
+        rows = self[: self._saved.count] if self._saved.rows is None else self._saved.rows
+        return dict(zip(self._seqs, rows, strict=True))
+
     def difference(self) -> ListDifference[T]:
         """Return what is unsaved, and change nothing."""
         rows, edited = self._saved.rows, self._edited_before | self._edited if self._edited else self._edited_before

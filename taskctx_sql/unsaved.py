@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from taskctx_sql import codec, limits
+from taskctx_sql import codec, limits, mappings, merging
 from taskctx_sql.memory import Memory, own_update
-from taskctx_sql.records import ContextKey, Delta, FileChange, Loaded, MappingChange, Operation, Run, Saved
+from taskctx_sql.records import (
+    ContextKey,
+    Delta,
+    FileChange,
+    Loaded,
+    MappingChange,
+    Operation,
+    Run,
+    Saved,
+)
 from taskctx_sql.saving_state import Contents, Handout, Saving
 from taskctx_sql.tracking import ListDifference, TrackedDict, TrackedList, noted_entry, plain
-
-_EMPTY = codec.encode({})
 
 
 class Unsaved:
@@ -54,7 +61,7 @@ class Unsaved:
         self._hidden_updates: Mapping[int, Any] = {}
         self._hidden_models: Mapping[int, Any] = {}
         # What the store has of both.
-        self._metadata_text = self._toggles_text = _EMPTY
+        self._metadata_text = self._toggles_text = mappings.EMPTY
 
     @property
     def key(self) -> ContextKey:
@@ -97,8 +104,8 @@ class Unsaved:
         key = self._follow_key()
         limits.check_save(memory.history.unsaved_count + memory.models.unsaved_count, len(memory.files))
         # Whatever may be refused comes before anything is handed out.
-        metadata, metadata_text = _mapping_change(memory.metadata, self._metadata_text)
-        toggles, toggles_text = _mapping_change(memory.toggles, self._toggles_text)
+        metadata, metadata_text = mappings.mapping_change(memory.metadata, self._metadata_text)
+        toggles, toggles_text = mappings.mapping_change(memory.toggles, self._toggles_text)
         history = memory.history.hand_out()
         models, files = memory.models.hand_out(), memory.files.hand_out()
         dropped = _seqs_of(memory.dropped, history)
@@ -168,14 +175,19 @@ class Unsaved:
     def discard(self, loaded: Loaded) -> None:
         """Take what a store holds, and give up what is unsaved.
 
-        Metadata and toggles stay where the store does not have the context, or does not keep them.
+        Metadata and toggles become what the context was made with where the store does not have it; where the store
+        does not keep them, they stay.
         """
+        memory = self._memory
         self.saving.check_free()
-        self._memory.forget()
+        memory.forget()
         self._hidden_updates = self._hidden_models = {}
-        if loaded.revision > 0 and loaded.metadata is not None:
-            self._memory.metadata = codec.decode(self._metadata_text)
-            self._memory.toggles = codec.decode(self._toggles_text)
+        if loaded.revision == 0:
+            memory.metadata, memory.toggles = (dict(given) for given in memory.given)
+            self._metadata_text = self._toggles_text = mappings.EMPTY
+        elif loaded.metadata is not None:
+            memory.metadata = codec.decode(self._metadata_text)
+            memory.toggles = codec.decode(self._toggles_text)
         self.adopt(loaded)
 
     def unchanged_metadata(self) -> MappingChange:
@@ -193,17 +205,24 @@ class Unsaved:
         memory = self._memory
         self.saving.check_free()
         self._follow_key()
+        stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
+        seqs_now = merging.seqs_now(memory.history, stored, self._hidden_updates, merging.parts_of_update)
         dropped = set(_seqs_of(memory.dropped, memory.history.difference())) if memory.dropped else set()
+        dropped = {seqs_now.get(seq, seq) for seq in dropped}
         # They are other objects now.
         memory.dropped = {
             id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
         }
-        stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
-        memory.history, self._hidden_updates = _merged(memory.history, stored, self._hidden_updates, is_past=is_past)
+        memory.history, self._hidden_updates = merging.merged(
+            memory.history, stored, self._hidden_updates, seqs_now, is_past=is_past
+        )
         entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
         seqs = [seq for seq, _ in loaded.models]
         models = TrackedList(entries, seqs, prepare=noted_entry)
-        memory.models, self._hidden_models = _merged(memory.models, models, self._hidden_models, is_past=is_past)
+        seqs_now = merging.seqs_now(memory.models, models, self._hidden_models, merging.parts_of_use)
+        memory.models, self._hidden_models = merging.merged(
+            memory.models, models, self._hidden_models, seqs_now, is_past=is_past
+        )
         files = TrackedDict(loaded.files)
         for path, entry, _, removed in memory.files.difference().changes:
             if not removed:
@@ -211,8 +230,10 @@ class Unsaved:
             elif path in files:
                 del files[path]
         memory.files = files
-        memory.metadata, self._metadata_text = _with_changes(loaded.metadata, memory.metadata, self._metadata_text)
-        memory.toggles, self._toggles_text = _with_changes(loaded.toggles, memory.toggles, self._toggles_text)
+        memory.metadata, self._metadata_text = mappings.with_changes(
+            loaded.metadata, memory.metadata, self._metadata_text
+        )
+        memory.toggles, self._toggles_text = mappings.with_changes(loaded.toggles, memory.toggles, self._toggles_text)
         self.base = loaded.base
         self.revision = loaded.revision
         self.loaded_from = loaded.seqs[0] if loaded.seqs and contiguous else None
@@ -230,58 +251,10 @@ class Unsaved:
         if self._key_of_base not in (None, key):
             memory.take_as_unsaved()
             self._hidden_updates = self._hidden_models = {}
-            self._metadata_text = self._toggles_text = _EMPTY
+            self._metadata_text = self._toggles_text = mappings.EMPTY
             self.base, self.loaded_from, self.revision = None, None, 0
         self._key_of_base, self._ids_of_base = key, (memory.user_id, memory.chat_id)
         return key
-
-
-def _merged(
-    here: TrackedList[Any], stored: TrackedList[Any], hidden: Mapping[int, Any], *, is_past: bool
-) -> tuple[TrackedList[Any], Mapping[int, Any]]:
-    """Return what a store holds with what is unsaved here on top of it, and the changes that it has no rows for.
-
-    Args:
-        here: What is in memory.
-        stored: What the store holds.
-        hidden: Changes of rows that memory does not show, by seq: the edited item, or None for one that was taken out.
-        is_past: Whether what the store holds is an earlier state. It may lack rows that the present has.
-    """
-    unsaved = here.difference()
-    here.let_go(unsaved.appended)
-    if not unsaved.removed and not unsaved.appended and not hidden:
-        return stored, {}
-    again = unsaved.again
-    changes = {**hidden, **dict.fromkeys(unsaved.removed)}
-    new = [item for item in unsaved.appended if id(item) not in again]
-    if _is_in_order(unsaved):
-        for item in unsaved.appended:
-            if id(item) in unsaved.edited:
-                changes[again[id(item)]] = item
-            elif id(item) in again:
-                # It was to be written anew for the sake of the order alone.
-                del changes[again[id(item)]]
-    else:
-        there = {None, *stored.seqs}
-        new = [item for item in unsaved.appended if again.get(id(item)) in there or id(item) in unsaved.edited]
-    if changes:
-        seqs = stored.seqs
-        stand_ins = {id(changes[seq]): seq for seq in seqs if changes.get(seq) is not None}
-        placed = [changes.pop(seq, item) for item, seq in zip(stored, seqs, strict=True)]
-        stored = stored.replaced_by([item for item in placed if item is not None], stand_ins)
-    if not is_past:
-        # An edit of what somebody else took out is kept.
-        stored.extend(item for item in changes.values() if item is not None)
-        changes = {}
-    stored.extend(new)
-    return stored, changes
-
-
-def _is_in_order(unsaved: ListDifference[Any]) -> bool:
-    """Whether saved items that are appended again come first, and in the order of their seqs."""
-    places = [unsaved.again.get(id(item)) for item in unsaved.appended]
-    again = [seq for seq in places if seq is not None]
-    return places[: len(again)] == sorted(again)
 
 
 def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:
@@ -290,35 +263,3 @@ def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[
         return []
     gone = zip(difference.removed, difference.removed_items, strict=True)
     return [seq for seq, item in gone if id(item) in items]
-
-
-def _mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str]:
-    """Return how a mapping differs from its saved text, if it does, and its text now."""
-    if saved_text == _EMPTY and type(now) is dict and not now:
-        return None, _EMPTY
-    text = codec.encode(now, warn=False)
-    if text == saved_text:
-        return None, text
-    saved = codec.decode(saved_text)
-    if not isinstance(now, dict) or not isinstance(saved, dict):
-        return MappingChange(now, {}, ()), text
-    missing = object()
-    changed = {
-        key: value
-        for key, value in now.items()
-        if (old := saved.get(key, missing)) is missing or codec.encode(old) != codec.encode(value, warn=False)
-    }
-    return MappingChange(dict(now), changed, [key for key in saved if key not in now]), text
-
-
-def _with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:
-    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text."""
-    if stored is None:
-        # A store that does not keep it.
-        return here, saved_text
-    change, _ = _mapping_change(here, saved_text)
-    text = codec.encode(stored, warn=False)
-    if change is None or not isinstance(stored, dict) or not isinstance(here, dict):
-        return (stored if change is None else here), text
-    merged = {key: value for key, value in stored.items() if key not in change.removed} | dict(change.changed)
-    return merged, text

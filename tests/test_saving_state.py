@@ -226,7 +226,103 @@ async def test_an_edit_while_a_restore_awaits_is_kept_and_doubles_nothing(store:
     context.context_history[0].data = "mine"
     await restoring
     await context.save()
-    assert [update.data for update in context.context_history] == ["a", "b", "mine"]
+    assert [update.data for update in context.context_history] == ["mine", "b"]
+    await expect_reload(store, context)
+
+
+async def test_what_an_undo_writes_anew_is_edited_and_removed_where_it_stands(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b", "c", "d"):
+        context.add_context_update("m", data)
+        context.model_tracker.append({"model_id": data})
+    await context.save()
+    assert context.optimize_context(2)
+    await context.save()
+    left = list(context.context_history)
+    assert [update.data for update in left] == ["c", "d"]
+    undoing = asyncio.ensure_future(context.undo())
+    await asyncio.sleep(0)
+    left[0].data = "edited"
+    context.context_history.remove(left[1])
+    await undoing
+    for _ in range(2):
+        assert [update.data for update in context.context_history] == ["a", "b", "edited"]
+        await context.save()
+    await expect_reload(store, context)
+
+
+async def test_a_use_that_a_restore_writes_anew_is_edited_where_it_stands(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for model in ("a", "b", "c"):
+        context.track_model_usage(model, "p", "x")
+    await context.save()
+    del context.model_tracker[1]
+    await context.save()
+    restoring = asyncio.ensure_future(context.restore(1))
+    await asyncio.sleep(0)
+    context.model_tracker[1]["input_tokens"] = 3
+    await restoring
+    await context.save()
+    uses = [(entry["model_id"], entry.get("input_tokens")) for entry in context.model_tracker]
+    assert uses == [("a", None), ("b", None), ("c", 3)]
+    await expect_reload(store, context)
+
+
+async def test_what_somebody_edits_stays_though_it_was_taken_out_here(store: Store, user: str) -> None:
+    context = await loaded(store, user)
+    for data in ("a", "b"):
+        context.add_context_update("m", data)
+    await context.save()
+    other = await loaded(store, user)
+    other.context_history[0].data = "theirs"
+    await other.save()
+    del context.context_history[0]
+    await context.load()
+    await context.save()
+    assert [update.data for update in context.context_history] == ["theirs", "b"]
+    await expect_reload(store, context)
+
+
+async def test_an_edit_of_what_somebody_took_out_is_not_put_on_another_update(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = TaskContext({"user_id": user, "chat_id": "c"}, store=store, clock=lambda: 7.0)
+    for data in ("a", "b"):
+        context.add_context_update("m", data)
+    await context.save()
+    other = TaskContext({"user_id": user, "chat_id": "c"}, store=store, clock=lambda: 7.0)
+    await other.load()
+    del other.context_history[:]
+    other.add_context_update("m", "theirs")
+    await other.save()
+    context.context_history[0].data = "mine"
+    await context.load()
+    assert [update.data for update in context.context_history] == ["theirs", "mine"]
+    await context.save()
+    await expect_reload(store, context)
+
+
+@pytest.mark.parametrize("is_stored", [False, True], ids=["never saved", "deleted"])
+async def test_discarding_what_the_store_does_not_have_leaves_what_the_context_was_made_with(
+    store: Store, user: str, is_stored: bool
+) -> None:
+    if Feature.METADATA not in store.features:
+        return
+    data = {"user_id": user, "chat_id": "c", "metadata": {"given": 1}, "metadata_toggles": {"given": True}}
+    context = TaskContext(data, store=store)
+    context.metadata["stored"] = 2
+    if is_stored:
+        await context.save()
+        await store.delete(context.key)
+    context.metadata["unsaved"] = 3
+    del context.metadata_toggles["given"]
+    await context.discard()
+    assert (context.metadata, context.metadata_toggles) == ({"given": 1}, {"given": True})
+    await context.save()
     await expect_reload(store, context)
 
 

@@ -407,12 +407,34 @@ async def test_undo_keeps_what_was_done_since(store: Store, user: str) -> None:
     assert files == {"f1": "op3", "f0": "since", "f9": "gone"}
     assert [entry["model_id"] for entry in context.model_tracker] == ["m1", "m2", "m3", "m4", "since"]
     assert (context.metadata, context.metadata_toggles) == was[2:]
-    # Metadata that were changed since stay.
+    # Keys of the metadata that were changed since stay, and the others come back.
     await context.restore(2)
     context.metadata["mine"] = True
     await context.save()
     await context.undo()
-    assert context.metadata == {"number": 2, "mine": True}
+    assert context.metadata == {"number": 4, "before": True, "mine": True}
+    await context.restore(2)
+    context.metadata["number"] = "changed"
+    await context.save()
+    await context.undo()
+    assert context.metadata == {"number": "changed", "before": True, "mine": True}
+
+
+async def test_undo_after_an_edit_brings_back_in_order(store: Store, user: str) -> None:
+    context = await grown(store, user, 4)
+    await context.truncate_context_history(context.context_history[5].timestamp)
+    # All of it is written anew.
+    context.context_history[0].data = "edited"
+    await context.save()
+    context.add_context_update("message", "since")
+    await context.save()
+    await context.undo()
+    assert messages(context) == ["edited", 2, 3, 4, "since"]
+    assert state(context) == state(await loaded(store, user))
+    await context.restore(4)
+    assert messages(context) == [1, 2, 3, 4]
+    await context.undo()
+    assert messages(context) == ["edited", 2, 3, 4, "since"]
 
 
 async def test_undo_brings_nothing_back_that_went_since(store: Store, user: str) -> None:

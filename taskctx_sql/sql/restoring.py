@@ -3,7 +3,8 @@
 Nothing is erased and no row changes, except that ``removed_in`` is set. What is in the state already stays where it
 is. An entry that is not is written again, as a copy under a new seq; and since the order of the history is that of
 the seqs, so is all that comes after it. A copy knows in ``copy_of`` the seq that the entry was written under first:
-its root. Roots rise along a history, too, so states are compared and merged by them.
+its root. Roots rise along a history, too, so states are compared and merged by them. An edit breaks that: what it
+wrote anew has roots of its own, though it stands before what was taken out earlier. An undo then goes by time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from taskctx_sql import mappings
 from taskctx_sql.errors import NothingToUndoError, RevisionNotFoundError
 from taskctx_sql.records import Delta
 from taskctx_sql.sql import dialect, states
@@ -72,10 +74,11 @@ def restore(engine: str, ident: str, delta: Delta, revision: int, next_seq: int,
         how = _UNDO
         if (yield from _nothing_but_operations_since(ident, source)):
             how, then = _RESTORE, source - 1
+    by_time = how is _UNDO and (yield from _was_edited_since(ident, source))
     allow(next_seq + next_model)
     known = {"ident": ident, "then": then, "now": revision, "run": delta.run.run_id}
-    seq, added, removed = yield from _restore_rows(engine, how, updates, known, next_seq)
-    model, _, _ = yield from _restore_rows(engine, how, models, known, next_model)
+    seq, added, removed = yield from _restore_rows(engine, how, updates, known, next_seq, by_time=by_time)
+    model, _, _ = yield from _restore_rows(engine, how, models, known, next_model, by_time=by_time)
     yield from how.files(engine, known)
     metadata = yield from how.mapping(ident, then, "metadata")
     toggles = yield from how.mapping(ident, then, "metadata_toggles")
@@ -142,10 +145,18 @@ def _nothing_but_operations_since(ident: str, source: int) -> Steps[bool]:
     return pruned < source and not (found and found[0][0])
 
 
+def _was_edited_since(ident: str, source: int) -> Steps[bool]:
+    """Return the steps that tell if rows may have been written anew by saves after a revision."""
+    found = yield Step(_count_removed_since(), {"ident": ident, "then": source}, reads=True)
+    return bool(found and found[0][0])
+
+
 def _restore_rows(
-    engine: str, how: _How, table: sa.Table, known: dict[str, Any], following: int
+    engine: str, how: _How, table: sa.Table, known: dict[str, Any], following: int, *, by_time: bool
 ) -> Steps[tuple[int, int, int]]:
     """Write what is to be there again, and take out what is not.
+
+    With ``by_time`` what is written is in the order of its times, and has roots of its own.
 
     Returns:
         The seq that follows, how many entries came, and how many left.
@@ -161,7 +172,7 @@ def _restore_rows(
     bounds = {**known, "first": min(missing)}
     found = yield Step(_count_from(how, table), bounds, reads=True)
     copies = int(found[0][0]) if found else 0
-    yield Step(_copy_from(how, table), {**bounds, "following": following})
+    yield Step(_copy_from(how, table, by_time=by_time), {**bounds, "following": following})
     yield Step(_remove_from(table), bounds)
     return following + copies, len(missing), len(others)
 
@@ -233,7 +244,7 @@ def _count_from(how: _How, table: sa.Table) -> Statement:
 
 
 @cache
-def _copy_from(how: _How, table: sa.Table) -> Statement:
+def _copy_from(how: _How, table: sa.Table, *, by_time: bool) -> Statement:
     def in_partition(condition: Flag) -> Flag:
         return sa.func.max(sa.case((condition, 1), else_=0)).over(partition_by=_root(table)) == 1
 
@@ -241,13 +252,14 @@ def _copy_from(how: _How, table: sa.Table) -> Statement:
     newest = sa.func.row_number().over(partition_by=_root(table), order_by=table.c.seq.desc())
     flags = (sa.case((how.wanted(table, in_partition), 1), else_=0).label("wanted"), newest.label("place"))
     rows = sa.select(table, _root(table).label("root"), *flags).where(*_from_first(table)).subquery()
-    place = sa.func.row_number().over(order_by=rows.c.root)
+    order = (rows.c.timestamp, rows.c.root) if by_time else (rows.c.root,)
+    place = sa.func.row_number().over(order_by=order)
     new = {
         "seq": number("following") - 1 + place,
         "added_in": number("now"),
         "removed_in": sa.null(),
         "run_id": text("run"),
-        "copy_of": rows.c.root,
+        "copy_of": sa.null() if by_time else rows.c.root,
     }
     values = [new.get(column.name, rows.c[column.name]) for column in table.c]
     chosen = sa.select(*values).where(rows.c.wanted == 1, rows.c.place == 1)
@@ -354,6 +366,17 @@ def _count_saves_since() -> Statement:
     return sa.select(sa.func.count()).where(revisions.c.context_id == text("ident"), *since)
 
 
+@cache
+def _count_removed_since() -> Statement:
+    edits = sa.select(revisions.c.revision).where(
+        revisions.c.context_id == text("ident"),
+        revisions.c.revision > number("then"),
+        revisions.c.operation.is_(None),
+    )
+    gone = (updates.c.removed_in > number("then"), updates.c.removed_in.in_(edits))
+    return sa.select(sa.func.count()).where(updates.c.context_id == text("ident"), *gone)
+
+
 def _mapping_then(ident: str, then: int, column: str) -> Steps[str | None]:
     before = yield from states.mapping_at(ident, then, column)
     now = yield from states.mapping_at(ident, states.LAST_REVISION, column)
@@ -362,10 +385,13 @@ def _mapping_then(ident: str, then: int, column: str) -> Steps[str | None]:
 
 def _mapping_without(ident: str, then: int, column: str) -> Steps[str | None]:
     changed = yield Step(_select_changed_mapping(column), {"ident": ident, "then": then}, reads=True)
-    if [row[0] for row in changed or ()] != [then]:
-        # It did not change in that revision, or was changed again since.
+    if then not in {row[0] for row in changed or ()}:
         return None
-    return (yield from states.mapping_at(ident, then - 1, column))
+    before = yield from states.mapping_at(ident, then - 1, column)
+    after = yield from states.mapping_at(ident, then, column)
+    now = yield from states.mapping_at(ident, states.LAST_REVISION, column)
+    text = mappings.taken_back(before, after, now)
+    return None if text == now else text
 
 
 def _files_then(engine: str, known: dict[str, Any]) -> Steps[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from taskctx_sql.errors import RevisionNotFoundError
@@ -76,5 +77,8 @@ async def begin_anew(run: Run) -> None:
     run.wrong(*model.torn(found, "the store after closing"))
     model.present, model.acknowledged = dict(found), dict(found)
     model.operations.clear()
+    if run.keeps_revisions and not run.is_deleted:
+        # An operation may have been done without the caller's hearing of it.
+        run.done = Counter(one.operation for one in await run.context.revisions() if one.operation is not None)
     run.open_operation, run.is_settled = None, True
     run.meanwhile.clear()

@@ -28,10 +28,9 @@ async def set_back(run: Run) -> None:
         kept, done = copy.deepcopy(run.model), dict(run.done)
         for _ in range(2):
             await _add(run)
-            await run.until_saved()
+            await run.settle()
         if run.other is not None:
             await run.other.finish(HANG_SECONDS)
-        saved = set(run.meanwhile)
         await backup.bring_back()
     finally:
         backup.close()
@@ -43,10 +42,6 @@ async def set_back(run: Run) -> None:
     newest = max(kept.past, default=0)
     model.past = {revision: state for revision, state in kept.past.items() if revision <= newest}
     model.present, model.acknowledged = dict(kept.present), dict(kept.present)
-    for mark in run.meanwhile:
-        # What came while it was set back is unsaved.
-        if mark not in saved:
-            model.added(mark)
     run.set_back_to, run.was_set_back = kept, True
     mark = await _add(run)
     await run.until_saved()

@@ -100,9 +100,6 @@ async def discard(run: Run) -> None:
         run.wrong(f"lost by discarding: {lost}")
     if ("update", mark) in found and mark not in run.meanwhile:
         run.wrong(f"discarded, and still there: {mark}")
-    if run.is_deleted:
-        # Metadata that is in memory alone stays where the store does not have the context.
-        model.split.add(mark)
     run.wrong(*model.torn(found, "memory after discarding"))
     model.present = found
     await run.until_saved()
@@ -225,9 +222,11 @@ def _took(run: Run, state: State) -> None:
     for item, value in run.model.present.items():
         if item[1].partition("/")[0] in run.meanwhile and not (run.refused and item not in found):
             state[item] = value
-        elif run.is_edited and item in state and item in found and found[item].startswith("edit"):
-            # So does what was edited meanwhile.
-            state[item] = found[item]
+        elif run.is_edited and item in found and value.startswith("edit") and found[item] == value:
+            # So does what was edited meanwhile, on its own if the rest of its addition is gone.
+            if item not in state:
+                run.model.split.add(item[1])
+            state[item] = value
     run.model.present = dict(sorted(state.items(), key=lambda pair: pair[0][1]))
 
 

@@ -257,6 +257,7 @@ class Run:
         self.model.past.clear()
         self.model.operations.clear()
         self.model.others.clear()
+        self.open_operation = None
         self.done.clear()
 
     def is_set_back(self, kept: Model) -> None:
