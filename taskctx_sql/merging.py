@@ -12,7 +12,12 @@ from taskctx_sql.tracking import ListDifference, TrackedList, plain
 
 
 def seqs_now(
-    here: TrackedList[Any], stored: TrackedList[Any], hidden: Mapping[int, Any], parts_of: Callable[[Any], list[Any]]
+    here: TrackedList[Any],
+    stored: TrackedList[Any],
+    hidden: Mapping[int, Any],
+    parts_of: Callable[[Any], list[Any]],
+    *,
+    is_past: bool,
 ) -> dict[int, int]:
     """Return under which seqs rows that have changes here are stored now, if they were written anew.
 
@@ -24,8 +29,9 @@ def seqs_now(
         stored: What the store holds.
         hidden: As of `merged`.
         parts_of: Returns the time and the type of an item, and the rest.
+        is_past: As of `merged`. What has changes is no earlier version of itself.
     """
-    if not (hidden or here.has_changes):
+    if is_past or not (hidden or here.has_changes):
         return {}
     unsaved = here.difference()
     if (hidden.keys() | unsaved.removed).issubset(stored.seqs):
@@ -45,8 +51,8 @@ def seqs_now(
         first, second = (codec.encode(parts_of(item), warn=False) for item in (known[old], there[new]))
         return first == second
 
-    is_edited = {seq for seq, item in known.items() if id(item) in unsaved.edited} | edits.keys()
-    return {old: new for old, new in found if old in is_edited or is_same(old, new)}
+    edited = {unsaved.again[item] for item in unsaved.edited} | edits.keys()
+    return {old: new for old, new in found if old in edited or is_same(old, new)}
 
 
 def parts_of_update(update: ContextUpdate) -> list[Any]:

@@ -206,7 +206,9 @@ class Unsaved:
         self.saving.check_free()
         self._follow_key()
         stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
-        seqs_now = merging.seqs_now(memory.history, stored, self._hidden_updates, merging.parts_of_update)
+        seqs_now = merging.seqs_now(
+            memory.history, stored, self._hidden_updates, merging.parts_of_update, is_past=is_past
+        )
         dropped = set(_seqs_of(memory.dropped, memory.history.difference())) if memory.dropped else set()
         dropped = {seqs_now.get(seq, seq) for seq in dropped}
         # They are other objects now.
@@ -219,7 +221,7 @@ class Unsaved:
         entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
         seqs = [seq for seq, _ in loaded.models]
         models = TrackedList(entries, seqs, prepare=noted_entry)
-        seqs_now = merging.seqs_now(memory.models, models, self._hidden_models, merging.parts_of_use)
+        seqs_now = merging.seqs_now(memory.models, models, self._hidden_models, merging.parts_of_use, is_past=is_past)
         memory.models, self._hidden_models = merging.merged(
             memory.models, models, self._hidden_models, seqs_now, is_past=is_past
         )

@@ -287,6 +287,26 @@ async def test_what_somebody_edits_stays_though_it_was_taken_out_here(store: Sto
     await expect_reload(store, context)
 
 
+async def test_an_edit_of_an_earlier_version_is_put_on_the_present_one(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b"):
+        context.add_context_update("m", data)
+    await context.save()
+    context.context_history[0].data = "edited"
+    await context.save()
+    await context.load(revision=1)
+    loading = asyncio.ensure_future(context.load(revision=1))
+    await asyncio.sleep(0)
+    context.context_history[0].data = "mine"
+    await loading
+    await context.load()
+    assert [update.data for update in context.context_history] == ["mine", "b"]
+    await context.save()
+    await expect_reload(store, context)
+
+
 async def test_an_edit_of_what_somebody_took_out_is_not_put_on_another_update(store: Store, user: str) -> None:
     if Feature.REVISIONS not in store.features:
         return

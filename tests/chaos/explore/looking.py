@@ -39,7 +39,8 @@ async def nothing_is_left(run: Run) -> None:
     for _ in range(LOOKS):
         tasks = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         threads = [one.name for one in threading.enumerate() if one.name.startswith("taskctx-")]
-        threads = [name for name in threads if name != "taskctx-blocking"]
+        # Those of `blocking` stay for the next call.
+        threads = [name for name in threads if not name.startswith("taskctx-blocking")]
         connections = WATCH.open_connections()
         left = [*tasks, *threads, *([f"{connections} connections"] if connections else [])]
         if not left:
@@ -77,8 +78,8 @@ async def begin_anew(run: Run) -> None:
     run.wrong(*model.torn(found, "the store after closing"))
     model.present, model.acknowledged = dict(found), dict(found)
     model.operations.clear()
-    if run.keeps_revisions and not run.is_deleted:
+    if run.keeps_revisions and run.context.revision:
         # An operation may have been done without the caller's hearing of it.
         run.done = Counter(one.operation for one in await run.context.revisions() if one.operation is not None)
-    run.open_operation, run.is_settled = None, True
+    run.open_operation, run.set_back_to, run.is_settled = None, None, True
     run.meanwhile.clear()
