@@ -105,10 +105,14 @@ def without(now: Database, before: Database, after: Database, order: dict[float,
     }
     back = {stamp: entry for stamp, entry in before.history.items() if stamp not in after.history}
     undone.history = dict(sorted({**kept, **back}.items(), key=lambda item: order[item[0]]))
-    for path in {*before.files, *after.files}:
-        was, became = before.files.get(path), after.files.get(path)
-        if was != became and now.files.get(path) == became:
-            _overlay(undone.files, {} if was is None else {path: was}, {path})
+    mappings = (
+        (before.files, after.files, now.files, undone.files),
+        (before.metadata, after.metadata, now.metadata, undone.metadata),
+    )
+    for then, became, is_now, result in mappings:
+        for key in {*then, *became}:
+            if then.get(key) != became.get(key) and is_now.get(key) == became.get(key):
+                _overlay(result, {key: then[key]} if key in then else {}, {key})
     # The programs only ever append here.
     models = [entry for entry in now.models if entry in before.models or entry not in after.models]
     models += [entry for entry in before.models if entry not in after.models]
