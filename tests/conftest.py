@@ -337,6 +337,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(left_out)]
 
 
+def pytest_collection_finish() -> None:
+    """Let each test's own collection of garbage leave out what is there before the first one."""
+    gc.collect()
+    gc.freeze()
+
+
 def _says_the_same(item: pytest.Item) -> bool:
     call = getattr(item, "callspec", None)
     if call is None:
