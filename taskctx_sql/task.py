@@ -23,13 +23,13 @@ from taskctx_sql.errors import (
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.limits import check_number
 from taskctx_sql.optimize import updates_until
-from taskctx_sql.persistence import Persistence
 from taskctx_sql.place import Place
 from taskctx_sql.records import ContextUpdate, Operation, Outcome
 from taskctx_sql.revisions import Revision
 from taskctx_sql.selection import Selection
 from taskctx_sql.settings import DEFAULT_TASK_DIR
 from taskctx_sql.store import Feature, Store, finish
+from taskctx_sql.stored import Persistence
 from taskctx_sql.sync import blocking
 from taskctx_sql.tracking import plain
 

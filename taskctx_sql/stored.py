@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from taskctx_sql.errors import (
@@ -246,7 +246,7 @@ def _new_run(started_at: float) -> Run:
 
 def _now() -> float:
     # Not the context's clock, nor `time.time`: the original asks both for updates only, and those of a test may count.
-    return time.time_ns() / 1e9
+    return datetime.now(UTC).timestamp()
 
 
 def _was_not_written(error: BaseException, *, again: bool) -> bool:
