@@ -12,6 +12,7 @@ from typing import Final
 from taskctx_sql.errors import (
     ContextNotFoundError,
     LimitExceededError,
+    LossyValueWarning,
     LostContextError,
     NothingToUndoError,
     PastContextError,
@@ -255,7 +256,8 @@ def _was_not_written(error: BaseException, *, again: bool) -> bool:
     These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
     last attempt alone, which tells nothing of a save that is sent ``again``.
     """
-    refusals = (StaleContextError, LostContextError, UnstorableValueError, LimitExceededError, *_IMPOSSIBLE)
+    unfit = (UnstorableValueError, LossyValueWarning, LimitExceededError)
+    refusals = (StaleContextError, LostContextError, *unfit, *_IMPOSSIBLE)
     if isinstance(error, refusals) or getattr(error, "looked", False):
         return True
     return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pydantic
@@ -415,6 +415,56 @@ async def test_a_warning_that_is_an_error_refuses_the_save_each_time(store: Stor
     with pytest.warns(LossyValueWarning):
         await context.save()
     assert await stored(store, context.key) == [{"in": ["opaque"]}]
+
+
+def _undo(context: TaskContext, part: str) -> None:
+    """Take out what `_add_opaque` put in."""
+    match part:
+        case "history":
+            context.context_history.pop()
+        case "metadata":
+            del context.metadata["opaque"]
+        case "toggles":
+            del context.metadata_toggles["opaque"]
+        case "files":
+            del context.file_tracker["opaque"]
+        case "models":
+            context.model_tracker.pop()
+
+
+def _add_opaque(context: TaskContext, part: str) -> None:
+    match part:
+        case "history":
+            context.add_context_update("message", Opaque())
+        case "metadata":
+            context.metadata["opaque"] = Opaque()
+        case "toggles":
+            context.metadata_toggles["opaque"] = cast(bool, Opaque())
+        case "files":
+            context.file_tracker["opaque"] = {"by": Opaque()}
+        case "models":
+            context.model_tracker.append({"by": Opaque()})
+
+
+@pytest.mark.parametrize("part", ["history", "metadata", "toggles", "files", "models"])
+async def test_after_a_warning_that_is_an_error_the_value_can_be_taken_out(store: Store, user: str, part: str) -> None:
+    if part != "history" and not store.features:
+        part = "history"
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+    context.add_context_update("message", "before")
+    await context.save()
+    _add_opaque(context, part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LossyValueWarning)
+        with pytest.raises(LossyValueWarning):
+            await context.save()
+        # A load puts on top of what is stored what is unsaved here, and sends nothing.
+        await context.load()
+        _undo(context, part)
+        context.add_context_update("message", "after")
+        await context.save()
+    assert await stored(store, context.key) == ["before", "after"]
+    assert not context.has_unsaved_changes
 
 
 async def test_a_key_of_any_size_comes_back(store: Store, user: str) -> None:
