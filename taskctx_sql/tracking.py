@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Final, Generic, Self, SupportsIndex, TypeVar
 
 from taskctx_sql.errors import SaveOrderError
@@ -322,10 +322,17 @@ class NotedDict(dict[K, V]):
         for key, value in self.items():
             if type(value) in _NOTABLE:
                 # In the place of an equal one, so the loop may go on.
-                super().__setitem__(key, _noted(value, partial(self._changed_below, key), NOTED_LEVELS))
+                super().__setitem__(key, _noted(value, _Below(self, key), NOTED_LEVELS))
 
-    def _changed_below(self, key: Any, _: Any) -> None:
-        self._changed(key)
+    def is_part_of(self, changed: _Below) -> bool:
+        """Whether ``changed`` hears of this dict's changes already."""
+        return any(isinstance(known, _Below) and known.is_same(changed) for known in self._listeners)
+
+    def note_items(self, changed: _Below, levels: int) -> None:
+        """Replace the dicts and lists in it by ones of whose changes ``changed`` hears."""
+        for key, value in self.items():
+            if type(value) in _NOTABLE:
+                super().__setitem__(key, _noted(value, changed, levels))
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]  # dict has two overloads of it, for other types
         self.update(other)
@@ -370,9 +377,29 @@ class _Note:
         self.log[id(self.noted)] = self.noted
 
 
-def _noted(value: Any, changed: Callable[[Any], None], levels: int) -> Any:
-    """Return a dict or a list like this one of whose changes ``changed`` hears, and everything else as it is."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Below:
+    """A listener to what is below a key of an entry: it changes the entry."""
+
+    entry: NotedDict[Any, Any]
+    key: Any
+
+    def __call__(self, _: Any) -> None:
+        self.entry._changed(self.key)
+
+    def is_same(self, other: _Below) -> bool:
+        return self.entry is other.entry and self.key is other.key
+
+
+def _noted(value: Any, changed: _Below, levels: int) -> Any:
+    """Return a dict or a list like this one of whose changes ``changed`` hears, and everything else as it is.
+
+    One that it hears of already stays the same object: a program may hold it from one save to the next.
+    """
     if not levels or type(value) not in _NOTABLE:
+        return value
+    if isinstance(value, _NOTED) and value.is_part_of(changed):
+        value.note_items(changed, levels - 1)
         return value
     if isinstance(value, list):
         return NotedList((_noted(item, changed, levels - 1) for item in value), changed)
@@ -397,6 +424,16 @@ class NotedList(list[T]):
         """Take the items; ``changed`` hears of every later change."""
         super().__init__(items)
         self._listener = changed
+
+    def is_part_of(self, changed: _Below) -> bool:
+        """Whether ``changed`` hears of this list's changes already."""
+        return isinstance(self._listener, _Below) and self._listener.is_same(changed)
+
+    def note_items(self, changed: _Below, levels: int) -> None:
+        """Replace the dicts and lists in it by ones of whose changes ``changed`` hears."""
+        for place, item in enumerate(self):
+            if type(item) in _NOTABLE:
+                list.__setitem__(self, place, _noted(item, changed, levels))
 
     def __reduce__(self) -> tuple[type[list[T]], tuple[list[T]]]:
         return (list, (list(self),))
@@ -427,13 +464,26 @@ _NOTED: Final = (NotedDict, NotedList)
 _NOTABLE: Final[frozenset[type[Any]]] = frozenset({dict, list, *_NOTED})
 
 
-def plain(value: Any) -> Any:
-    """Return a tracker's entry as ordinary dicts and lists."""
+def plain(value: Any, made: dict[int, Any] | None = None) -> Any:
+    """Return a tracker's entry as ordinary dicts and lists.
+
+    Args:
+        value: The entry.
+        made: What was made of the parts that were seen on the way, by identity: an entry may contain itself.
+    """
+    if not isinstance(value, _NOTED):
+        return value
+    made = {} if made is None else made
+    if id(value) in made:
+        return made[id(value)]
     if isinstance(value, NotedDict):
-        return {key: plain(item) if isinstance(item, _NOTED) else item for key, item in value.items()}
-    if isinstance(value, NotedList):
-        return [plain(item) for item in value]
-    return value
+        # In its place before it is full.
+        entry = made[id(value)] = {}
+        entry.update((key, plain(item, made)) for key, item in value.items())
+        return entry
+    items = made[id(value)] = []
+    items.extend(plain(item, made) for item in value)
+    return items
 
 
 class TrackedDict(NotedDict[Any, Any]):

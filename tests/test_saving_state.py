@@ -616,6 +616,28 @@ async def test_changes_deep_in_a_trackers_entry_are_noticed(store: Store, user: 
     assert again.file_tracker["f"]["tags"] == ["x", "x"]
 
 
+async def test_a_part_of_a_trackers_entry_can_be_held_from_save_to_save(store: Store, user: str) -> None:
+    if Feature.TRACKERS not in store.features:
+        return
+    context = await loaded(store, user)
+    context.track_model_usage("gpt", "openai", "chat")
+    context.track_file_operation("f", "read")
+    context.model_tracker[0]["usage"] = {"steps": [{"in": 0}]}
+    context.file_tracker["f"]["tags"] = []
+    await context.save()
+    usage, tags = context.model_tracker[0]["usage"], context.file_tracker["f"]["tags"]
+    step = usage["steps"][0]
+    for number in range(1, 4):
+        step["in"], usage["last"] = number, number
+        tags.append(number)
+        assert context.has_unsaved_changes
+        await context.save()
+        await expect_reload(store, context)
+    again = await loaded(store, user)
+    assert again.model_tracker[0]["usage"] == {"steps": [{"in": 3}], "last": 3}
+    assert again.file_tracker["f"]["tags"] == [1, 2, 3]
+
+
 @pytest.mark.filterwarnings("ignore::taskctx_sql.errors.LossyValueWarning")
 async def test_an_entry_that_contains_itself_is_saved(store: Store, user: str) -> None:
     context = await loaded(store, user)
@@ -624,6 +646,11 @@ async def test_an_entry_that_contains_itself_is_saved(store: Store, user: str) -
     context.model_tracker.append(entry)
     await context.save()
     assert not context.has_unsaved_changes
+    # One that is saved already has dicts of ours in it.
+    context.model_tracker[0]["self"]["again"] = context.model_tracker[0]["self"]
+    await context.save()
+    assert not context.has_unsaved_changes
+    assert context.to_dict()["model_tracker"][0]["model_id"] == "m"
 
 
 async def test_a_new_file_that_is_tracked_again_during_its_save_is_where_memory_has_it(store: Store, user: str) -> None:
