@@ -27,6 +27,7 @@ from taskctx_sql.cli_options import (
     until_option,
     user_option,
 )
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.records import ContextKey, ContextUpdate, StoredUpdate
 from taskctx_sql.store import Feature, Store
@@ -101,7 +102,7 @@ async def report(
             from taskctx_sql import report_page
 
             page = report_page.render(await report_page.collect(store, _asked(filters)))
-            await asyncio.to_thread(_write_page, html, page, replace=replace)
+            await on_thread(_write_page, html, page, replace=replace)
             _say({"html": str(html)}, f"Wrote {html}", as_json)
             return
         assert name is not None

@@ -1,10 +1,13 @@
-"""Threads that work until the process is gone: a last save may come when the main thread is through."""
+"""Work on threads until the process is gone: a last save may come when the main thread is through."""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -12,6 +15,35 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _Call = Callable[[], None]
+
+
+async def on_thread(work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+    """Do something on a thread, as ``asyncio.to_thread`` does; also when the main thread is through."""
+    call = partial(contextvars.copy_context().run, work, *arguments, **named)
+    try:
+        future = asyncio.get_running_loop().run_in_executor(None, call)
+    except RuntimeError:
+        # The loop's threads take nothing any more, and this loop is of another thread, or of an atexit handler.
+        future = asyncio.wrap_future(_on_its_own_thread(call))
+    return await future
+
+
+def _on_its_own_thread(call: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+    threading.Thread(target=_settle, args=(future, call), name="taskctx-late", daemon=True).start()
+    return future
+
+
+def _settle(future: Future[T], call: Callable[[], T]) -> None:
+    """Make the call, and give what comes of it to the future, unless it was cancelled before."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 class DaemonThreads(ThreadPoolExecutor):
@@ -36,17 +68,7 @@ class DaemonThreads(ThreadPoolExecutor):
     def submit(self, work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
         """Have it done on one of the threads."""
         future: Future[T] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = work(*arguments, **named)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
+        call = partial(_settle, future, partial(work, *arguments, **named))
         with self._turn:
             self._unfinished += 1
             if self._started < min(self._unfinished, self._most):

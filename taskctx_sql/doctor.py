@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskctx_sql import json_files, salvage
 from taskctx_sql.addresses import json_address
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.findings import Examination, Found
 from taskctx_sql.health import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.opening import is_json_address, json_folder
@@ -35,14 +35,14 @@ async def examine(address: str | AsyncEngine, *, schema: str | None = None) -> E
     """
     if isinstance(address, str) and is_json_address(address):
         folder = json_folder(address)
-        findings = await asyncio.to_thread(lambda: list(_look_at_folder(folder)))
+        findings = await on_thread(lambda: list(_look_at_folder(folder)))
         shown = json_address(folder)
     else:
         from taskctx_sql.sql import dialect, examining
 
         findings = await examining.examine(address, schema)
         shown = dialect.mask(address if isinstance(address, str) else str(address.url))
-    return Examination(shown, (*findings, *await asyncio.to_thread(lambda: list(_library()))))
+    return Examination(shown, (*findings, *await on_thread(lambda: list(_library()))))
 
 
 def _look_at_folder(folder: Path) -> Iterator[Found]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.folders import Patience
 from taskctx_sql.store import running_loop, until_done
 
@@ -22,7 +23,7 @@ async def in_thread(doing: str, work: Callable[[Patience], T], seconds: float) -
     """
     running_loop(doing)
     patience = Patience(seconds)
-    task = asyncio.ensure_future(asyncio.to_thread(work, patience))
+    task = asyncio.ensure_future(on_thread(work, patience))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from taskctx_sql import codec, json_files, salvage
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.file_threads import in_thread
 from taskctx_sql.folders import LOCK_SECONDS, Patience, folder_lock
 from taskctx_sql.moved import Outcome
@@ -42,9 +42,9 @@ async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple
     count = 0
     with json_files.NewFile(path) as new:
         async for batch in batches:
-            await asyncio.to_thread(_write, new, batch, count == 0)
+            await on_thread(_write, new, batch, count == 0)
             count += len(batch)
-        await asyncio.to_thread(_close, new, count)
+        await on_thread(_close, new, count)
         outcome: Outcome = await in_thread("export", lambda patience: _take_place(new, replace, patience), LOCK_SECONDS)
     return outcome, count
 
@@ -121,7 +121,7 @@ async def read_history(path: Path) -> Batches:
                     break
         return taken
 
-    while taken := await asyncio.to_thread(some):
+    while taken := await on_thread(some):
         yield taken
 
 
@@ -135,9 +135,9 @@ async def first_difference(path: Path, batches: Batches) -> tuple[int, str | Non
     waiting: list[bytes] = []
     history = read_history(path)
     async for batch in batches:
-        expected = await asyncio.to_thread(_texts, batch)
+        expected = await on_thread(_texts, batch)
         while len(waiting) < len(expected) and (more := await anext(history, None)) is not None:
-            waiting += await asyncio.to_thread(_texts, more)
+            waiting += await on_thread(_texts, more)
         found, waiting = waiting[: len(expected)], waiting[len(expected) :]
         if found != expected:
             pairs = zip(found, expected, strict=False)

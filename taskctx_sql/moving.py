@@ -5,7 +5,6 @@ Nothing that is there is ever overwritten, each can be interrupted and done agai
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from taskctx_sql import json_files, salvage
 from taskctx_sql.addresses import json_address
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.errors import (
     ContextNotFoundError,
     CorruptRecordError,
@@ -137,7 +137,7 @@ async def export(
         moved.contexts += 1
         try:
             into = folder if user_id is not None else folder / json_files.folder_name(context.key.user_id)
-            await asyncio.to_thread(make_folder, into)
+            await on_thread(make_folder, into)
             path = into / json_files.file_name(context.key)
             written = await write_context(store, context, path, partial(_told, tell=tell, path=path), replace=replace)
         except (OSError, InvalidIdError, CorruptRecordError, ContextNotFoundError, RevisionNotFoundError) as error:
@@ -238,7 +238,7 @@ async def _copy_files(source: Path, target: Path, chat_id: str | None, verify: b
     started = time.monotonic()
     chats, _ = history_files(source, chat_id)
     moved = Moved(json_address(source), json_address(target), verified=0 if verify else None)
-    await asyncio.to_thread(make_folder, target)
+    await on_thread(make_folder, target)
     paths = [path for paths in chats.values() for path in paths]
     for at, path in enumerate(paths):
         progress(f"copying {path.name}", at, len(paths))
@@ -278,9 +278,7 @@ class _Copied(NamedTuple):
 
 
 async def _copy_file(path: Path, target: Path, verify: bool) -> _Copied:
-    damage = await asyncio.to_thread(
-        lambda: [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)]
-    )
+    damage = await on_thread(lambda: [part for part in salvage.read_entries(path) if isinstance(part, salvage.Damage)])
     problems = [str(part) for part in damage]
     outcome, count = await write_history(target, read_history(path), replace=False)
     same = 0

@@ -123,12 +123,17 @@ def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 OPENING = """
-import atexit, sys, threading, time
+import asyncio, atexit, sys, threading, time
 from taskctx_sql import blocking, open_store, task_context
 
 def work():
     with open_store(sys.argv[1]) as store:
         with task_context({"user_id": "u", "chat_id": "c"}, store=store) as context:
+            context.add_context_update("message", "late")
+
+async def work_there():
+    async with open_store(sys.argv[1]) as store:
+        async with task_context({"user_id": "u", "chat_id": "c"}, store=store) as context:
             context.add_context_update("message", "late")
 """
 LATE = {
@@ -139,7 +144,11 @@ def start():
     threading.Thread(target=work).start()
 threading.Thread(target=start).start()
 """,
+    "a thread with a loop of its own": """
+threading.Thread(target=lambda: (time.sleep(0.3), asyncio.run(work_there()))).start()
+""",
     "atexit": "atexit.register(work)",
+    "atexit, in a loop of its own": "atexit.register(lambda: asyncio.run(work_there()))",
     "atexit, when the loop ran already": "work(); atexit.register(work)",
 }
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from taskctx_sql import json_files, salvage
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.errors import StaleContextError
 from taskctx_sql.moved import TOLD, ImportedChat, Progress
 from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, Run
@@ -66,11 +67,11 @@ class Files:
         self.chat.entries, self.chat.damage_count, self.chat.damage = 0, 0, []
         for path in self.paths:
             parts = salvage.read_entries(path)
-            ahead = asyncio.create_task(asyncio.to_thread(self._batch, path, parts))
+            ahead = asyncio.create_task(on_thread(self._batch, path, parts))
             try:
                 while (found := await ahead) is not None:
                     # The next one is read while this one is written.
-                    ahead = asyncio.create_task(asyncio.to_thread(self._batch, path, parts))
+                    ahead = asyncio.create_task(on_thread(self._batch, path, parts))
                     yield found
             finally:
                 await until_done(ahead)

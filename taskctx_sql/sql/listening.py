@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.hints import Hints, Listening, told
 from taskctx_sql.sql.steps import Statement, Step, Steps, compiled, text
@@ -98,7 +99,7 @@ async def _listen_on_sqlite(path: str, hints: Hints) -> None:
         await asyncio.get_running_loop().create_future()
     finally:
         ended.set()
-        await asyncio.to_thread(thread.join)
+        await on_thread(thread.join)
 
 
 # On a thread.

@@ -9,6 +9,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.sql import dialect, read_only
 from taskctx_sql.sql.steps import Steps, carry_out_on_sqlite
 from taskctx_sql.sql.together import Answer
@@ -55,7 +56,7 @@ class SqliteReader:
         """See `Reader.close`."""
         self.abandon()
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            await on_thread(thread.join)
 
     def abandon(self) -> None:
         """See `Reader.abandon`."""

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
+from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.errors import StoreClosedError, StoreFailedError
 from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect
@@ -66,7 +67,7 @@ class SqliteWriter:
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+            await on_thread(self._thread.join)
 
     def abandon(self) -> None:
         """See `Writer.abandon`."""
