@@ -15,8 +15,10 @@ from uuid import UUID
 from taskctx_sql.foreign_values import are_crowded
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+# In microseconds.
+_SECOND: Final = 1_000_000
 # No exponent: "1E999999" would be a number of a million digits.
-_SECONDS: Final = re.compile(r"-?[0-9]{1,14}(?:\.[0-9]{1,6})?")
+_SECONDS: Final = re.compile(r"(-?)([0-9]{1,14})(?:\.([0-9]{1,6}))?")
 
 
 def escape(text: str) -> str:
@@ -36,19 +38,32 @@ def _time_text(value: time) -> str:
     return value.isoformat()
 
 
+# In whole numbers: a program may set how many digits Decimal keeps, and how it writes them.
+
+
+def _timedelta_text(value: timedelta) -> str:
+    microseconds = value // _MICROSECOND
+    seconds, rest = divmod(abs(microseconds), _SECOND)
+    return f"{'-' if microseconds < 0 else ''}{seconds}.{rest:06}"
+
+
 def _timedelta(text: str) -> timedelta:
-    if _SECONDS.fullmatch(text) is None:
+    found = _SECONDS.fullmatch(text)
+    if found is None:
         raise ValueError("not a number of seconds")
-    return timedelta(microseconds=int(Decimal(text).scaleb(6)))
+    sign, seconds, rest = found.groups("")
+    microseconds = int(seconds) * _SECOND + int(rest.ljust(6, "0"))
+    return timedelta(microseconds=-microseconds if sign else microseconds)
 
 
 TO_TAG: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
     datetime: ("__datetime__", datetime.isoformat),
     date: ("__date__", date.isoformat),
     time: ("__time__", _time_text),
-    timedelta: ("__timedelta__", lambda value: str(Decimal(value // _MICROSECOND).scaleb(-6))),
+    timedelta: ("__timedelta__", _timedelta_text),
     UUID: ("__uuid__", str),
-    Decimal: ("__decimal__", str),
+    # There is no other e in it, and a program may set which one it is.
+    Decimal: ("__decimal__", lambda value: str(value).replace("e", "E")),
     bytes: ("__bytes__", lambda value: base64.b64encode(value).decode("ascii")),
     PurePath: ("__path__", str),
 }

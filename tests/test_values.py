@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import OrderedDict, namedtuple
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, Overflow, localcontext
 from numbers import Integral, Real
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
@@ -465,6 +465,21 @@ async def test_after_a_warning_that_is_an_error_the_value_can_be_taken_out(store
         await context.save()
     assert await stored(store, context.key) == ["before", "after"]
     assert not context.has_unsaved_changes
+
+
+@pytest.mark.parametrize("digits", [1, 5, 100])
+async def test_what_a_program_sets_decimals_to_changes_no_value(store: Store, user: str, digits: int) -> None:
+    values: list[Any] = [
+        timedelta(days=123, seconds=4567, microseconds=890123),
+        -timedelta(microseconds=1),
+        timedelta.max,
+    ]
+    values += [timedelta.min, timedelta(microseconds=10**12 + 1), Decimal("1.234567891E-30")]
+    key = ContextKey(user, "c1")
+    with localcontext(Context(prec=digits, Emax=2, Emin=-2, traps=[Inexact, Overflow], capitals=0)):
+        await store.save(new_delta(key, values))
+        assert await stored(store, key) == [values]
+    assert await stored(store, key) == [values]
 
 
 async def test_a_key_of_any_size_comes_back(store: Store, user: str) -> None:
