@@ -685,6 +685,31 @@ async def test_what_was_pruned_in_the_source_leaves_the_target_too(
         await other.load(context.key, revision=context.revision - 2)
 
 
+async def test_what_was_pruned_in_the_target_is_no_difference(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str
+) -> None:
+    await copy(url_of(database), url_of(other), user_id=user)
+    await prune(other, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+    context = await loaded(database, user, "c")
+    for revision in (None, None, 1):
+        moved = await copy(url_of(database), url_of(other), user_id=user)
+        assert isinstance(moved, Moved)
+        assert (moved.problems, moved.outcomes["refused"]) == ([], 0)
+        assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
+        if revision is None:
+            context.track_file_operation("f1", "again")
+            await context.save()
+        else:
+            await context.restore(revision)
+    assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+    # The target went on, and pruned what the source has still.
+    there = await loaded(other, user, "c")
+    del there.context_history[3]
+    await there.save()
+    await prune(other, Retention(removed_age=0), user_id=user, now=time.time() + 60)
+    assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+
+
 @pytest.mark.parametrize("what", ["save", "run", "new run", "prune", "delete"])
 async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, what: str

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from taskctx_sql.moved import Moved, Outcome, Progress
-from taskctx_sql.sql import transfer, unfinished
+from taskctx_sql.sql import states, transfer, unfinished
 from taskctx_sql.sql.steps import Steps
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import FILES, MODELS, PARTS, REVISIONS, RUNS, UPDATES, Context, Part, Row
@@ -241,6 +241,7 @@ async def verify_context(source: SqlStore, target: SqlStore, context: Context, m
         return
     problems: list[str] = []
     only_there: list[str] = []
+    only_here: list[tuple[int, str]] = []
     if there.revision == context.revision and not there.is_same_or_later(context):
         problems.append("the context's own row is not the same in the target")
     for part in PARTS:
@@ -253,10 +254,14 @@ async def verify_context(source: SqlStore, target: SqlStore, context: Context, m
             goes_on = now is not None and not now.is_same(context)
             equal = len(page)
             if page != other:
-                equal = _report(part, page, other, problems, only_there, goes_on=goes_on)
+                equal = _report(part, page, other, problems, only_there, only_here, goes_on=goes_on)
             if part is UPDATES:
                 moved.verified = (moved.verified or 0) + equal
                 tell(str(context.key), equal, None)
+    if only_here:
+        # What the target pruned is in the source only.
+        pruned = await target.read("verify", partial(states.pruned_until, context.ident))
+        problems += [problem for left_in, problem in only_here if pruned < min(left_in, context.revision + 1)]
     if problems or only_there:
         changed = await changed_in_source(source, context)
         if changed == _GONE:
@@ -274,7 +279,14 @@ def _same_page(part: Part, context: Context, page: list[Row], low: Row, high: Ro
 
 
 def _report(
-    part: Part, page: list[Row], other: list[Row], problems: list[str], only_there: list[str], *, goes_on: bool
+    part: Part,
+    page: list[Row],
+    other: list[Row],
+    problems: list[str],
+    only_there: list[str],
+    only_here: list[tuple[int, str]],
+    *,
+    goes_on: bool,
 ) -> int:
     """Note which rows differ, and return how many do not. Removed rows that only the target kept are fine.
 
@@ -284,6 +296,8 @@ def _report(
         other: Those of the target.
         problems: Where to note what is missing or not the same.
         only_there: Where to note what only the target has.
+        only_here: Where to note what only the source has and may have been pruned in the target, with the revision
+            in which it left.
         goes_on: Whether the source was saved to since: runs have no revisions, and these may be newer.
     """
     found: dict[Row, Row] = {part.place(row): row for row in other}
@@ -294,7 +308,12 @@ def _report(
             equal += 1
         else:
             state = "is missing" if there is None else "is not the same"
-            problems.append(f"{part.table.name} {_shown(part, row)} {state} in the target")
+            problem = f"{part.table.name} {_shown(part, row)} {state} in the target"
+            if there is None and part.has_revisions:
+                left_in = part.value(row, "removed_in")
+                only_here.append((states.LAST_REVISION if left_in is None else int(left_in), problem))
+            else:
+                problems.append(problem)
     low, high = part.place(page[0]), part.place(page[-1])
     for place, row in found.items():
         if low <= place <= high and part.has_revisions and part.value(row, "removed_in") is None:
