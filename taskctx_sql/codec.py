@@ -12,17 +12,15 @@ The table of all types is docs/values.md.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final
 
 import orjson
 
 from taskctx_sql.encoding import MAX_INTEGER_BITS, Encoding, from_file_tag
 from taskctx_sql.foreign_values import shown, text_of
+from taskctx_sql.fresh_stack import with_fresh_stack
 from taskctx_sql.tags import TAGS, from_tag
-
-T = TypeVar("T")
 
 __all__ = [
     "decode",
@@ -136,32 +134,6 @@ def read_file_value(text: str, at: int) -> tuple[Any, int]:
 
 _plain_file: Final = json.JSONDecoder()
 _tagged_file: Final = json.JSONDecoder(object_hook=from_file_tag)
-
-
-def with_fresh_stack(work: Callable[[], T]) -> T:
-    """Do the work, again on a thread of its own if the caller's stack left too little room for it.
-
-    Python counts a value's nesting and the caller's frames against one limit, so that what was written under a
-    short stack could not be read under a long one.
-    """
-    try:
-        return work()
-    except RecursionError:
-        outcome: list[T] = []
-        failure: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                outcome.append(work())
-            except BaseException as error:  # handed to the caller, below
-                failure.append(error)
-
-        thread = threading.Thread(target=run, name="taskctx-codec")
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0] from None
-        return outcome[0]
 
 
 def _is_plain(value: Any) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, Final
 
+from taskctx_sql.distinct_keys import stand_ins
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 from taskctx_sql.foreign_values import are_crowded, fields_of, is_model, number_of, shown, text_of
 from taskctx_sql.tags import FROM_TAG, LIST_TAGS, TAGS, TO_TAG, escape, from_tag
@@ -53,6 +55,9 @@ def _is_ours(tag: str, content: Any, steps: int = 8) -> bool:
 
 _warned: set[type] = set()
 
+# Types of which each value comes back as itself, and as no other's.
+_EXACT: Final = frozenset({*TO_TAG, tuple, set, frozenset, dict, list}) - {PurePath}
+
 
 # A step from a container to one of its children, the child, and whether it must be hashable when it comes back.
 _Child = tuple[str, Any, bool]
@@ -83,6 +88,8 @@ class Encoding:
         self._for_file = for_file
         # Of tuples and sets in sets, by identity: what holds them is held by the caller meanwhile.
         self._digests: dict[int, str] = {}
+        # How many parts so far come back as something else, so that two keys might become one.
+        self._converted = 0
 
     def tree(self, value: Any, place: str) -> Any:
         """Return what JSON can write for the value, which is called ``place`` in errors and warnings."""
@@ -134,6 +141,7 @@ class Encoding:
 
     def _open_other(self, value: Any, place: _Place, depth: int, holders: set[int], hashable: bool) -> Any:
         kind = type(value)
+        self._converted += kind not in _EXACT
         if isinstance(value, Enum):
             return self._open(value.value, (place, ".value"), depth, holders, hashable)
         if isinstance(value, str):
@@ -159,14 +167,12 @@ class Encoding:
         if isinstance(value, set | frozenset) and are_crowded(value):
             return self._as_text(value, place, "too many of its members have one hash")
         if isinstance(value, frozenset):
-            children = _numbered(self._in_stable_order(value), True)
-            return _Part(value, children, lambda done: {"__frozenset__": done}, place, depth + 1)
+            return self._set(value, "__frozenset__", place, depth)
         if hashable:
             # What it would be read as can be no key and no member of a set.
             return self._as_text(value, place, "as a key or in a set")
         if isinstance(value, set):
-            children = _numbered(self._in_stable_order(value), True)
-            return _Part(value, children, lambda done: {"__set__": done}, place, depth + 1)
+            return self._set(value, "__set__", place, depth)
         if isinstance(value, dict):
             return self._dict(value, dict.items(value), place, depth)
         if isinstance(value, list):
@@ -178,20 +184,45 @@ class Encoding:
             return self._open(value.model_dump(), place, depth, holders, hashable)
         return self._as_text(value, place, "JSON has no form for it")
 
+    def _set(self, holder: Collection[Any], tag: str, place: _Place, depth: int) -> _Part:
+        members, before = list(self._in_stable_order(holder)), self._converted
+
+        def finish(done: list[Any]) -> Any:
+            return {tag: self._apart(members, done, place) if self._converted > before else done}
+
+        return _Part(holder, _numbered(members, True), finish, place, depth + 1)
+
     def _dict(self, holder: Any, pairs: Iterable[tuple[Any, Any]], place: _Place, depth: int) -> Any:
+        pairs = list(pairs)
         items = [(_plain_key(key), item) for key, item in pairs]
-        plain = all(type(key) is str and (self._for_file or _is_clean(key)) for key, _ in items)
-        if plain and not (len(items) == 1 and items[0][0] in TAGS and self._needs_escape(*items[0])):
-            keys = [key for key, _ in items]
+        keys = [key for key, _ in items]
+        plain = all(type(key) is str and (self._for_file or _is_clean(key)) for key in keys)
+        is_apart = not plain or len(set(keys)) == len(keys)
+        if plain and is_apart and not (len(items) == 1 and keys[0] in TAGS and self._needs_escape(*items[0])):
             steps = [(f"[{shown(key)}]", item, False) for key, item in items]
             return _Part(holder, steps, lambda done: dict(zip(keys, done, strict=True)), place, depth)
         if are_crowded(key for key, _ in items):
             return self._as_text(holder, place, "too many of its keys have one hash")
+        before = self._converted
+
+        def finish(done: list[Any]) -> Any:
+            if not is_apart or self._converted > before:
+                done[::2] = self._apart([key for key, _ in pairs], done[::2], place)
+            return _items(done)
+
         flat = []
         for key, item in items:
             step = f"[{shown(key)}]" if isinstance(key, str | int) else f"[<{type(key).__name__}>]"
             flat += [(step, key, True), (step, item, False)]
-        return _Part(holder, flat, _items, place, depth + 2)
+        return _Part(holder, flat, finish, place, depth + 2)
+
+    def _apart(self, members: Sequence[Any], trees: list[Any], place: _Place) -> list[Any]:
+        """Return what JSON writes for keys or members of a set, so that as many come back."""
+        apart = list(trees)
+        for at, text in stand_ins(members, trees).items():
+            step = f"[<{type(members[at]).__name__}>]"
+            apart[at] = self._as_text(members[at], (place, step), "it would come back as another one", text)
+        return apart
 
     def _in_stable_order(self, items: Collection[Any]) -> Iterator[Any]:
         """Sets have no order; sorted by what is in them, equal sets have equal texts."""

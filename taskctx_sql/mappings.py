@@ -17,16 +17,17 @@ def mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str
     text = codec.encode(now, warn=False)
     if text == saved_text:
         return None, text
-    saved = codec.decode(saved_text)
-    if not isinstance(now, dict) or not isinstance(saved, dict):
+    # By the keys that the store has: an enum's is its value.
+    saved, stored = codec.decode(saved_text), codec.decode(text)
+    if not isinstance(now, dict) or not isinstance(saved, dict) or not isinstance(stored, dict):
         return MappingChange(now, {}, ()), text
     missing = object()
     changed = {
-        key: value
-        for key, value in now.items()
+        key: now.get(key, value)
+        for key, value in stored.items()
         if (old := saved.get(key, missing)) is missing or codec.encode(old) != codec.encode(value, warn=False)
     }
-    return MappingChange(dict(now), changed, [key for key in saved if key not in now]), text
+    return MappingChange(dict(now), changed, [key for key in saved if key not in stored]), text
 
 
 def with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:

@@ -139,6 +139,10 @@ class Color(enum.Enum):
     RED = "red"
 
 
+class Level(enum.Enum):
+    LOW = 1
+
+
 class Number(enum.IntEnum):
     ONE = 1
 
@@ -480,6 +484,69 @@ async def test_what_a_program_sets_decimals_to_changes_no_value(store: Store, us
         await store.save(new_delta(key, values))
         assert await stored(store, key) == [values]
     assert await stored(store, key) == [values]
+
+
+class Tagged(str):
+    """A text that is equal to one with the same tag only."""
+
+    tag: int
+
+    def __new__(cls, text: str, tag: int) -> Tagged:
+        made = super().__new__(cls, text)
+        made.tag = tag
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tagged) and str.__eq__(self, other) and self.tag == other.tag
+
+    def __hash__(self) -> int:
+        return hash((str.__hash__(self), self.tag))
+
+
+BECOME_ONE: list[tuple[Any, Any]] = [
+    ({Color.RED: 1, "red": 2}, {"Color.RED": 1, "red": 2}),
+    ({"red": 2, Color.RED: 1}, {"red": 2, "Color.RED": 1}),
+    ({Level.LOW: 1, 1: 2}, {"Level.LOW": 1, 1: 2}),
+    ({Level.LOW: 1, True: 2}, {"Level.LOW": 1, True: 2}),
+    ({Opaque(): 1, Opaque(): 2, "opaque": 3}, {"opaque (2)": 1, "opaque (3)": 2, "opaque": 3}),
+    ({Mute(): 1, Mute(): 2}, {"<Mute without a text>": 1, "<Mute without a text> (2)": 2}),
+    ({Tagged("a", 1): 1, Tagged("a", 2): 2}, {"a": 1, "a (2)": 2}),
+    ({Color.RED, "red"}, {"Color.RED", "red"}),
+    ({"in": frozenset({Level.LOW, 1})}, {"in": frozenset({"Level.LOW", 1})}),
+    ({(Level.LOW,), (1,)}, {f"({Level.LOW!r},)", (1,)}),
+    ({frozenset({Color.RED}): 1, frozenset({"red"}): 2}, {f"frozenset({{{Color.RED!r}}})": 1, frozenset({"red"}): 2}),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), BECOME_ONE, ids=lambda value: type(value).__name__)
+async def test_keys_and_members_that_would_become_one_stay_apart(
+    store: Store, user: str, value: Any, expected: Any
+) -> None:
+    key = ContextKey(user, "c1")
+    with pytest.warns(LossyValueWarning):
+        await store.save(new_delta(key, value))
+    assert [picture(found) for found in await stored(store, key)] == [picture(expected)]
+
+
+@pytest.mark.parametrize("value", [value for value, _ in BECOME_ONE], ids=lambda value: type(value).__name__)
+async def test_strict_mode_refuses_keys_and_members_that_would_become_one(address: str, user: str, value: Any) -> None:
+    async with open_store(address, strict=True) as store:
+        with pytest.raises(UnstorableValueError):
+            await store.save(new_delta(ContextKey(user, "c1"), value))
+
+
+async def test_a_key_of_metadata_that_is_an_enum_is_changed_by_whoever_changed_it(sql_store: Store, user: str) -> None:
+    data = {"user_id": user, "chat_id": "c1"}
+    one, other = (TaskContext(data, store=sql_store) for _ in range(2))
+    one.metadata.update(cast(dict[str, Any], {Color.RED: 1, "a": 1}))
+    await one.save()
+    await other.load()
+    other.metadata["red"] = 2
+    await other.save()
+    one.metadata["a"] = 2
+    await one.save()
+    await other.load()
+    assert other.metadata == {"red": 2, "a": 2}
 
 
 async def test_a_key_of_any_size_comes_back(store: Store, user: str) -> None:
