@@ -31,6 +31,10 @@ _CANNOT_LOCK: Final = _UNSUPPORTED | {errno.ENOLCK}
 _warned_of: set[tuple[str, str]] = set()
 
 
+class StillHeldError(Exception):
+    """A lock was waited for as long as a thread may be kept for that: nothing was done, and it is to be tried again."""
+
+
 class UnknownMoveError(OSError):
     """It is not known whether a file has its new name."""
 
@@ -84,17 +88,28 @@ def make_folder(folder: Path) -> None:
 
 
 class Patience:
-    """How long somebody waits for a lock: so many seconds, or until they are told to give up."""
+    """How long somebody waits for a lock: so many seconds, or until they are told to give up.
 
-    def __init__(self, seconds: float = LOCK_SECONDS) -> None:
+    Args:
+        seconds: So many.
+        on_thread: How many of them a thread is kept for that, once: after these, each lock that is still held is a
+            `StillHeldError`. None: all.
+    """
+
+    def __init__(self, seconds: float = LOCK_SECONDS, *, on_thread: float | None = None) -> None:
         """Begin to wait now."""
         self._seconds = seconds
         self._began = time.monotonic()
+        self._on_thread = on_thread
         self._given_up = threading.Event()
 
     def begin_anew(self) -> None:
         """Begin to wait for another lock."""
         self._began = time.monotonic()
+
+    def stay(self) -> None:
+        """Keep the thread from now on: something was done, and is not to be begun again."""
+        self._on_thread = None
 
     def give_up(self) -> None:
         """Wait no longer. May be called from any thread."""
@@ -105,10 +120,15 @@ class Patience:
 
         Raises:
             StoreUnavailableError: The time is over, or the waiting was given up.
+            StillHeldError: The thread is to do something else meanwhile.
         """
         waited = time.monotonic() - self._began
         if waited >= self._seconds or self._given_up.is_set():
             raise StoreUnavailableError("lock the folder", address, waited, reason)
+        if self._on_thread is not None:
+            if self._on_thread <= 0:
+                raise StillHeldError
+            self._on_thread -= seconds
         self._given_up.wait(min(seconds, self._seconds - waited))
 
 

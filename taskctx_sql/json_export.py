@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from taskctx_sql import codec, json_files, salvage
 from taskctx_sql.daemon_threads import on_thread
-from taskctx_sql.file_threads import in_thread
+from taskctx_sql.file_threads import in_thread, patience_of
 from taskctx_sql.folders import LOCK_SECONDS, Patience, folder_lock
 from taskctx_sql.moved import Outcome
 from taskctx_sql.records import ContextUpdate
@@ -45,7 +45,9 @@ async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple
             await on_thread(_write, new, batch, count == 0)
             count += len(batch)
         await on_thread(_close, new, count)
-        outcome: Outcome = await in_thread("export", lambda patience: _take_place(new, replace, patience), LOCK_SECONDS)
+        outcome: Outcome = await in_thread(
+            "export", lambda patience: _take_place(new, replace, patience), patience_of(LOCK_SECONDS)
+        )
     return outcome, count
 
 

@@ -17,6 +17,8 @@ def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned, 
         StoreUnavailableError: Somebody else held the folder for too long; the files before are gone.
         OSError: A file cannot be removed; those before it are gone.
     """
+    # What is done is not to be done, and counted, again.
+    patience.stay()
     found = sorted(json_files.histories(folder), key=lambda history: (-history.changed_at, history.path))
     for place, (path, _, saved_at) in enumerate(found):
         too_old = retention.max_age is not None and saved_at < at - retention.max_age
@@ -63,6 +65,8 @@ def erase_files(folder: Path, key: ContextKey, patience: Patience) -> dict[str, 
     if not folder.is_dir():
         return counts
     with folder_lock(folder, patience):
+        # A link may lead to a folder with a lock of its own, when others are removed already.
+        patience.stay()
         for path in sorted(folder.iterdir()):
             was = json_files.set_aside_from(path.name) or (path.name, 0)
             if was[0] == name and not json_files.is_folder(path):

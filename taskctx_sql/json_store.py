@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -9,9 +10,10 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from taskctx_sql import codec, folders, json_files
 from taskctx_sql.addresses import json_address
@@ -20,17 +22,18 @@ from taskctx_sql.errors import (
     StaleContextError,
     StoreClosedError,
     StoreFailedError,
+    StoreUnavailableError,
     UnreadableFileError,
     UnsupportedByStoreError,
 )
-from taskctx_sql.file_threads import in_thread
+from taskctx_sql.file_threads import in_thread, patience_of
 from taskctx_sql.folders import Patience
 from taskctx_sql.json_numbering import ABSENT, Base, Doubt, Entries, Numbering, mark_of
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Head, Selection, choose_from
-from taskctx_sql.store import Feature
+from taskctx_sql.store import Feature, finish, running_loop
 
 T = TypeVar("T")
 
@@ -64,6 +67,9 @@ class JsonStore:
         self._closed = False
         self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
+        _stores.add(self)
+        # Each call with the loop that it is of, and what tells that it has ended.
+        self._under_way: dict[Patience, tuple[asyncio.AbstractEventLoop, Future[None]]] = {}
         self._numberings: WeakValueDictionary[str, Numbering] = WeakValueDictionary()
         # Held for those who do not hold them yet: a first save may have been cancelled, and come again.
         self._saved_last: dict[str, Numbering] = {}
@@ -92,7 +98,7 @@ class JsonStore:
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
         if selection.is_past:
             raise self._no_revisions()
-        return await self.in_thread("load", lambda _: self.load_now(key, selection))
+        return await self.in_thread("load", lambda _: self.load_now(key, selection), reads=True)
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`. Only the history is kept."""
@@ -139,19 +145,42 @@ class JsonStore:
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. The files do not know their users: each chat is listed for whoever asks."""
         check_number("limit", limit, 0)
-        return await self.in_thread("list", lambda _: self._contexts_now(user_id, after, limit))
+        return await self.in_thread("list", lambda _: self._contexts_now(user_id, after, limit), reads=True)
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         return await self.in_thread("delete", lambda patience: self._delete_now(key, patience))
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        """See `Store.close`. What writes is finished; what still waits for the folder's lock is given up."""
         self._closed = True
+        for patience in list(self._under_way):
+            patience.give_up()
+        # A loop that is closed ends nothing any more.
+        left = [ended for loop, ended in list(self._under_way.values()) if not loop.is_closed()]
+        if left:
+            await finish(asyncio.wait(list(map(asyncio.wrap_future, left))))
 
-    async def in_thread(self, doing: str, work: Callable[[Patience], T]) -> T:
-        """Do something on a thread, which waits for the folder's lock as long as the store does; see `file_threads`."""
-        return await in_thread(f"{doing} in {self.address}", work, self._retry_seconds)
+    async def in_thread(self, doing: str, work: Callable[[Patience], T], *, reads: bool = False) -> T:
+        """Do something on a thread, which waits for the folder's lock as long as the store does; see `file_threads`.
+
+        Raises:
+            StoreClosedError: The store was closed before the work was begun.
+        """
+        if self._closed:
+            raise StoreClosedError(self.address)
+        doing = f"{doing} in {self.address}"
+        patience, ended = patience_of(self._retry_seconds), Future[None]()
+        self._under_way[patience] = running_loop(doing), ended
+        try:
+            return await in_thread(doing, work, patience, reads=reads)
+        except StoreUnavailableError as error:
+            if self._closed:
+                raise StoreClosedError(self.address) from error
+            raise
+        finally:
+            del self._under_way[patience]
+            ended.set_result(None)
 
     def load_now(self, key: ContextKey, selection: Selection) -> Loaded:
         """Do what `load` does, on the calling thread: for the constructor of a context, which cannot wait."""
@@ -328,6 +357,20 @@ class JsonStore:
             yield path
         except OSError as error:
             raise StoreFailedError(doing, self.address, str(error)) from error
+
+
+# In a forked child nobody gives back what another thread of the parent had.
+_stores: Final[WeakSet[JsonStore]] = WeakSet()
+
+
+def _free_locks() -> None:
+    for store in _stores:
+        store._lock = threading.Lock()
+        store._under_way.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)
 
 
 def _chosen(updates: Sequence[ContextUpdate], selection: Selection) -> tuple[Sequence[int], bool]:

@@ -9,18 +9,31 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, json_export, open_store, salvage, task_context
+from taskctx_sql import (
+    ContextKey,
+    JsonStore,
+    SqlStore,
+    TaskContext,
+    blocking,
+    json_export,
+    open_store,
+    salvage,
+    task_context,
+)
 from taskctx_sql.doctor import examine
-from taskctx_sql.errors import StoreFailedError, StoreUnavailableError, UnreadableFileError
+from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavailableError, UnreadableFileError
+from taskctx_sql.folders import folder_lock
 from taskctx_sql.housekeeping import erase, prune
 from taskctx_sql.moved import Moved
 from taskctx_sql.moving import copy, export, import_folder
@@ -341,6 +354,70 @@ async def test_whatever_removes_or_writes_a_file_waits_no_longer_and_can_be_canc
             with pytest.raises(asyncio.CancelledError):
                 await waiting
     assert {path.name for path in folder.iterdir()} == {NAME, "context_history_d.json"}
+
+
+@pytest.mark.usefixtures("held")
+async def test_those_who_wait_for_a_lock_hold_up_nobody_else(folder: Path, tmp_path: Path) -> None:
+    store = JsonStore(folder, retry_seconds=60)
+    # More than there are threads for files.
+    saving = [asyncio.ensure_future(store.save(new_delta(ContextKey("u", f"c{n}"), "a"))) for n in range(50)]
+    await asyncio.sleep(0.2)
+    other = JsonStore(tmp_path / "other", retry_seconds=60)
+    async with asyncio.timeout(10):
+        assert await stored(store, KEY) == []
+        await other.save(new_delta(KEY, "b"))
+        async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
+            await database.save(new_delta(KEY, "c"))
+        for save in saving:
+            save.cancel()
+        await asyncio.wait(saving)
+    assert all(save.cancelled() for save in saving)
+    assert list(folder.iterdir()) == []
+
+
+async def test_nothing_is_written_when_a_folder_has_been_closed(folder: Path) -> None:
+    store = JsonStore(folder, retry_seconds=60)
+    await store.save(new_delta(KEY, "a"))
+    with folder_lock(folder):
+        writing = [asyncio.ensure_future(store.save(new_delta(ContextKey("u", f"c{n}"), "b"))) for n in range(3)]
+        writing.append(asyncio.ensure_future(store.delete(KEY)))  # type: ignore[arg-type]  # what comes of it is not looked at
+        await asyncio.sleep(0.2)
+        closing = asyncio.ensure_future(store.close())
+        async with asyncio.timeout(5):
+            while not closing.done():
+                await asyncio.sleep(0)
+                closing.cancel()
+        assert all(task.done() for task in writing)
+    for task in writing:
+        with pytest.raises(StoreClosedError):
+            await task
+    assert [path.name for path in folder.iterdir()] == [NAME]
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_child_that_is_forked_during_a_save_can_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JsonStore(folder)
+    blocking(store.save(new_delta(KEY, "a")))
+    reached, go_on, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        reached.set()
+        go_on.wait(30)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    saving = threading.Thread(target=lambda: asyncio.run(store.save(new_delta(ContextKey("u", "d"), "b"))))
+    saving.start()
+    assert reached.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(42 if blocking(stored(store, KEY)) == ["a"] else 1)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    finally:
+        go_on.set()
+        saving.join()
 
 
 @pytest.mark.usefixtures("held")
