@@ -30,8 +30,11 @@ def mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str
     return MappingChange(dict(now), changed, [key for key in saved if key not in stored]), text
 
 
-def with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:
-    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text."""
+def with_changes(stored: Any, here: Any, saved_text: str, *, removes: bool) -> tuple[Any, str]:
+    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text.
+
+    Keys that were removed here stay in the stored one unless ``removes``.
+    """
     if stored is None:
         # A store that does not keep it.
         return here, saved_text
@@ -39,7 +42,8 @@ def with_changes(stored: Any, here: Any, saved_text: str) -> tuple[Any, str]:
     text = codec.encode(stored, warn=False)
     if change is None or not isinstance(stored, dict) or not isinstance(here, dict):
         return (stored if change is None else here), text
-    merged = {key: value for key, value in stored.items() if key not in change.removed} | dict(change.changed)
+    removed = change.removed if removes else ()
+    merged = {key: value for key, value in stored.items() if key not in removed} | dict(change.changed)
     return merged, text
 
 

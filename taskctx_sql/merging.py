@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +19,14 @@ def seqs_now(
     parts_of: Callable[[Any], list[Any]],
     *,
     is_past: bool,
+    is_another: bool,
+    was_set_back: bool,
 ) -> dict[int, int]:
-    """Return under which seqs rows that have changes here are stored now, if they were written anew.
+    """Return under which seqs rows that have changes here are stored now, where these are others.
 
     Restores and undos write rows anew for the sake of the order, and so do edits by other writers. A row is found again
-    by its time and type, if as many of these came as went; one that was taken out here must be the same in all.
+    by its time and type, if as many of these came as went; one that was taken out here must be the same in all. What is
+    not found gets a seq that no row has.
 
     Args:
         here: What is in memory.
@@ -30,29 +34,70 @@ def seqs_now(
         hidden: As of `merged`.
         parts_of: Returns the time and the type of an item, and the rest.
         is_past: As of `merged`. What has changes is no earlier version of itself.
+        is_another: Whether the context was made anew, so that no seq means the row that it meant.
+        was_set_back: Whether the database was set back, so that some seqs may mean other rows.
     """
-    if is_past or not (hidden or here.has_changes):
+    if not (hidden or here.has_changes):
         return {}
     unsaved = here.difference()
-    if (hidden.keys() | unsaved.removed).issubset(stored.seqs):
+    changed, there = hidden.keys() | unsaved.removed, stored.saved
+    if is_another:
+        return {seq: -seq for seq in changed}
+    if not was_set_back and (is_past or changed <= there.keys()):
         return {}
     edits = {seq: item for seq, item in hidden.items() if item is not None}
-    known, there = edits | here.saved, stored.saved
+    known = edits | here.saved
+
+    def marks_of(item: Any) -> str:
+        return codec.encode(parts_of(item)[:2], warn=False)
+
+    same = known.keys() & there.keys()
+    if was_set_back:
+        same = {seq for seq in same if marks_of(known[seq]) == marks_of(there[seq])}
     went, came = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
-    for rows, others, seqs in ((known, there, went), (there, known, came)):
-        for seq in sorted(rows.keys() - others.keys()):
-            seqs[codec.encode(parts_of(rows[seq])[:2], warn=False)].append(seq)
-    found: list[tuple[int, int]] = []
-    for marks, old in went.items():
-        if len(old) == len(came[marks]):
-            found += zip(old, came[marks], strict=True)
-
-    def is_same(old: int, new: int) -> bool:
-        first, second = (codec.encode(parts_of(item), warn=False) for item in (known[old], there[new]))
-        return first == second
-
+    for rows, seqs in ((known, went), (there, came)):
+        for seq in sorted(rows.keys() - same):
+            seqs[marks_of(rows[seq])].append(seq)
+    found = {seq: -seq for seq in changed - same if seq in there}
     edited = {unsaved.again[item] for item in unsaved.edited} | edits.keys()
-    return {old: new for old, new in found if old in edited or is_same(old, new)}
+    for marks, old_seqs in went.items():
+        if len(old_seqs) == len(came[marks]) and not is_past:
+            for old, new in zip(old_seqs, came[marks], strict=True):
+                if old in edited or _is_same(parts_of(known[old]), parts_of(there[new])):
+                    found[old] = new
+    return found
+
+
+def _is_same(one: list[Any], other: list[Any]) -> bool:
+    return codec.encode(one, warn=False) == codec.encode(other, warn=False)
+
+
+def with_changed_rows(
+    stored: TrackedList[Any], here: TrackedList[Any], hidden: Mapping[int, Any], seqs_now: Mapping[int, int]
+) -> TrackedList[Any]:
+    """Return what a store holds with the rows that have changes here, where a choice of updates left these out.
+
+    Args:
+        stored: What was chosen.
+        here: What is in memory.
+        hidden: As of `merged`.
+        seqs_now: As of `merged`.
+    """
+    if not (hidden or here.has_changes):
+        return stored
+    unsaved = here.difference()
+    again = {seq for item, seq in unsaved.again.items() if item not in unsaved.edited}
+    edits = {seq: item for seq, item in hidden.items() if item is not None}
+    rows = stored.saved
+    for seq, item in (edits | here.saved).items():
+        is_changed = (seq in edits or seq in unsaved.removed) and seq not in again
+        if is_changed and seq not in rows and seq not in seqs_now:
+            # A row of its own: the item itself was edited.
+            rows[seq] = copy.copy(item)
+    if len(rows) == len(stored):
+        return stored
+    seqs = sorted(rows)
+    return stored.with_rows([rows[seq] for seq in seqs], seqs)
 
 
 def parts_of_update(update: ContextUpdate) -> list[Any]:

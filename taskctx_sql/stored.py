@@ -23,7 +23,7 @@ from taskctx_sql.errors import (
     UnstorableValueError,
     UnsupportedByStoreError,
 )
-from taskctx_sql.records import Delta, Loaded, Operation, Outcome, Run
+from taskctx_sql.records import ContextUpdate, Delta, Loaded, Operation, Outcome, Run
 from taskctx_sql.saving_state import Handout
 from taskctx_sql.selection import Selection
 from taskctx_sql.store import Store
@@ -84,6 +84,8 @@ class Persistence:
             # Both say that it was not written: what it held is unsaved again, and loading is the remedy.
             await self._settle_doubt(store)
         loaded = await self._read(store, selection)
+        if loaded.earlier and not (selection.is_past or selection.chooses):
+            loaded = await self._reach_changes(store, loaded)
         self._unsaved.adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
 
     async def save(self, store: Store, *, if_unchanged: bool = False) -> None:
@@ -152,6 +154,22 @@ class Persistence:
             types=selection.types,
             keep_types=selection.keep_types,
         )
+
+    async def _reach_changes(self, store: Store, loaded: Loaded) -> Loaded:
+        """Return what was loaded, with the older updates from the first one on that was edited or taken out here."""
+        while (oldest := self._unsaved.oldest_change) is not None:
+            first = loaded.seqs[0] if loaded.seqs else None
+            if first is not None and first <= oldest:
+                break
+            older = [row async for row in store.updates(self._unsaved.key, after=oldest - 1, before=first)]
+            if not older:
+                break
+            history = [row.update for row in older]
+            if loaded.edits is not None:
+                ContextUpdate.watch_all(history, loaded.edits)
+            seqs = [*(row.seq for row in older), *loaded.seqs]
+            loaded = replace(loaded, history=[*history, *loaded.history], seqs=seqs)
+        return loaded
 
     async def _refuse_unsaved(self, store: Store, doing: str) -> None:
         """See that nothing is unsaved, which would be mixed up with another state.

@@ -122,6 +122,12 @@ class TrackedList(list[T]):
         self._saved, self._pending, self._handed_out, self._seqs = _Image(0, []), None, None, array("q")
         return new
 
+    def with_rows(self, items: list[T], seqs: Sequence[int]) -> TrackedList[T]:
+        """Return a new list whose saved rows are these; edits of those that this one has are noted there as well."""
+        new = TrackedList(items, seqs, self._edited, prepare=self._prepare)
+        _watch(items, self._edited)
+        return new
+
     @property
     def has_changes(self) -> bool:
         """Whether there is a difference. May say True after changes that cancel each other out."""

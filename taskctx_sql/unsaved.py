@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from taskctx_sql import codec, limits, mappings, merging
@@ -91,6 +92,13 @@ class Unsaved:
             or codec.encode(memory.metadata, warn=False) != self._metadata_text
             or codec.encode(memory.toggles, warn=False) != self._toggles_text
         )
+
+    @property
+    def oldest_change(self) -> int | None:
+        """The lowest seq of an update that was edited or taken out here; None if none was."""
+        history = self._memory.history
+        removed = history.difference().removed if history.has_changes else ()
+        return min((*self._hidden_updates, *removed), default=None)
 
     def hand_out(self, run: Run, at: float, *, if_unchanged: bool) -> Handout:
         """Hand out what is unsaved. `confirm` or `abandon` must follow, with what is returned.
@@ -205,37 +213,36 @@ class Unsaved:
         memory = self._memory
         self.saving.check_free()
         self._follow_key()
+        is_another = self.base is not None and _made_at(self.base) != _made_at(loaded.base)
+        was_set_back = loaded.revision < self.revision and not is_past
+        seqs_now = partial(merging.seqs_now, is_past=is_past, is_another=is_another, was_set_back=was_set_back)
         stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
-        seqs_now = merging.seqs_now(
-            memory.history, stored, self._hidden_updates, merging.parts_of_update, is_past=is_past
-        )
-        dropped = set(_seqs_of(memory.dropped, memory.history.difference())) if memory.dropped else set()
-        dropped = {seqs_now.get(seq, seq) for seq in dropped}
-        # They are other objects now.
-        memory.dropped = {
-            id(update): update for update, seq in zip(loaded.history, loaded.seqs, strict=True) if seq in dropped
-        }
+        seqs = seqs_now(memory.history, stored, self._hidden_updates, merging.parts_of_update)
+        if not contiguous and not is_another:
+            stored = merging.with_changed_rows(stored, memory.history, self._hidden_updates, seqs)
+        if memory.dropped:
+            dropped = {seqs.get(seq, seq) for seq in _seqs_of(memory.dropped, memory.history.difference())}
+            # They are other objects now.
+            memory.dropped = {id(update): update for seq, update in stored.saved.items() if seq in dropped}
         memory.history, self._hidden_updates = merging.merged(
-            memory.history, stored, self._hidden_updates, seqs_now, is_past=is_past
+            memory.history, stored, self._hidden_updates, seqs, is_past=is_past
         )
         entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
-        seqs = [seq for seq, _ in loaded.models]
-        models = TrackedList(entries, seqs, prepare=noted_entry)
-        seqs_now = merging.seqs_now(memory.models, models, self._hidden_models, merging.parts_of_use, is_past=is_past)
+        models = TrackedList(entries, [seq for seq, _ in loaded.models], prepare=noted_entry)
+        seqs = seqs_now(memory.models, models, self._hidden_models, merging.parts_of_use)
         memory.models, self._hidden_models = merging.merged(
-            memory.models, models, self._hidden_models, seqs_now, is_past=is_past
+            memory.models, models, self._hidden_models, seqs, is_past=is_past
         )
         files = TrackedDict(loaded.files)
         for path, entry, _, removed in memory.files.difference().changes:
             if not removed:
                 files[path] = entry
-            elif path in files:
+            elif path in files and not is_another:
                 del files[path]
         memory.files = files
-        memory.metadata, self._metadata_text = mappings.with_changes(
-            loaded.metadata, memory.metadata, self._metadata_text
-        )
-        memory.toggles, self._toggles_text = mappings.with_changes(loaded.toggles, memory.toggles, self._toggles_text)
+        with_changes = partial(mappings.with_changes, removes=not is_another)
+        memory.metadata, self._metadata_text = with_changes(loaded.metadata, memory.metadata, self._metadata_text)
+        memory.toggles, self._toggles_text = with_changes(loaded.toggles, memory.toggles, self._toggles_text)
         self.base = loaded.base
         self.revision = loaded.revision
         self.loaded_from = loaded.seqs[0] if loaded.seqs and contiguous else None
@@ -257,6 +264,11 @@ class Unsaved:
             self.base, self.loaded_from, self.revision = None, None, 0
         self._key_of_base, self._ids_of_base = key, (memory.user_id, memory.chat_id)
         return key
+
+
+def _made_at(base: Any) -> float | None:
+    """Return when a context was made, if its store says so: one that was made anew under the same key is another."""
+    return getattr(base, "created_at", None)
 
 
 def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:

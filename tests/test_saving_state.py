@@ -287,6 +287,62 @@ async def test_what_somebody_edits_stays_though_it_was_taken_out_here(store: Sto
     await expect_reload(store, context)
 
 
+async def test_changes_concern_nothing_of_a_context_that_was_made_anew(store: Store, user: str) -> None:
+    if Feature.REVISIONS not in store.features:
+        # There it is a file that others changed.
+        return
+    context = await loaded(store, user)
+    for data in ("a", "b", "c"):
+        context.add_context_update("m", data)
+        context.file_tracker[data] = {"operation": "read"}
+        context.model_tracker.append({"model_id": data})
+        context.metadata[data] = data
+    await context.save()
+    await store.delete(context.key)
+    other = await loaded(store, user)
+    for data in ("x", "b", "z"):
+        other.add_context_update("m", data)
+        other.file_tracker[data] = {"operation": "write"}
+        other.model_tracker.append({"model_id": data})
+        other.metadata[data] = data
+    await other.save()
+    context.context_history[0].data = "edited"
+    del context.context_history[1], context.model_tracker[1], context.file_tracker["b"], context.metadata["b"]
+    context.model_tracker[0]["cost"] = 1.0
+    await context.load()
+    await context.save()
+    await expect_reload(store, context)
+    assert [update.data for update in context.context_history] == ["x", "b", "z", "edited"]
+    assert list(context.file_tracker) == ["x", "b", "z"]
+    assert context.model_tracker == [{"model_id": one} for one in "xbz"] + [{"model_id": "a", "cost": 1.0}]
+    assert list(context.metadata) == ["x", "b", "z"]
+
+
+@pytest.mark.parametrize("choice", [{"history_limit": 2}, {"types": ["other"]}, {"max_chars": 2}], ids=str)
+async def test_a_change_of_what_a_load_leaves_out_is_kept(store: Store, user: str, choice: dict[str, Any]) -> None:
+    limit = choice.get("history_limit")
+    data = {"user_id": user, "chat_id": "c"}
+    other = TaskContext(data, store=store)
+    for number in range(4):
+        other.add_context_update("m", number)
+    await other.save()
+    context = TaskContext(data, store=store, history_limit=limit)
+    await context.load()
+    context.context_history[-2].data = "edited"
+    del context.context_history[-1]
+    for number in range(4, 7):
+        other.add_context_update("other", number)
+    await other.save()
+    for _ in range(2):
+        await (context.load(**choice) if limit is None else context.load())
+        assert [update.data for update in context.context_history][:1] == ["edited"]
+    await context.save()
+    assert sorted(map(str, await stored(store, context.key))) == ["0", "1", "4", "5", "6", "edited"]
+    if limit is not None:
+        assert await stored(store, context.key) == [0, 1, "edited", 4, 5, 6]
+    assert not context.has_unsaved_changes
+
+
 async def test_an_edit_of_an_earlier_version_is_put_on_the_present_one(store: Store, user: str) -> None:
     if Feature.REVISIONS not in store.features:
         return
