@@ -114,6 +114,7 @@ class Store(Protocol):
         Each page is read by itself: an update that another writer removes meanwhile may or may not come.
 
         Raises:
+            ContextNotFoundError: The context was deleted when some of it had come.
             CorruptRecordError: A row cannot be read back.
             StoreError: The store failed.
         """

@@ -262,6 +262,43 @@ async def test_nobody_sees_half_of_a_context_that_is_being_removed(
     assert sorted(seen, reverse=True) == seen
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("made_anew", [False, True])
+async def test_reading_page_by_page_never_goes_on_in_half_a_context_or_in_another_one(
+    database: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch, made_anew: bool, newest_first: bool
+) -> None:
+    context = await loaded(database, user, "c")
+    for number in range(1200):
+        context.add_context_update("message", number)
+    await context.save()
+    reading = database.updates(context.key, newest_first=newest_first)
+    assert (await anext(reading)).update.data == (1199 if newest_first else 0)
+    write = SqlStore.write
+    writes = 0
+
+    async def failing(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes == 4:
+            raise KeyboardInterrupt
+        return await write(store, doing, steps, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(SqlStore, "write", failing)
+        await erase(database, user, "c", batch=100)
+    if made_anew:
+        other = await loaded(database, user, "c")
+        for _ in range(1200):
+            other.add_context_update("message", "another")
+        await other.save()
+    seen = []
+    with pytest.raises(ContextNotFoundError):
+        async for row in reading:
+            seen.append(row.update.data)
+    assert len(seen) == 499
+    assert "another" not in seen
+
+
 @pytest.mark.parametrize("goes_on", ["save", "open", "fork", "prune", "erase", "delete"])
 async def test_an_erasing_that_breaks_off_leaves_nothing_to_see_and_room_for_a_new_context(
     database: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch, goes_on: str

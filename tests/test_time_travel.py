@@ -574,7 +574,7 @@ async def test_a_fork_onto_a_chat_that_is_there_is_refused(store: Store, user: s
     assert await stored(store, other.key) == ["theirs"]
 
 
-async def test_a_load_and_a_fork_beside_a_delete_are_of_one_moment(store: SqlStore, user: str) -> None:
+async def test_what_is_read_beside_a_delete_is_of_one_moment(store: SqlStore, user: str) -> None:
     key = ContextKey(user, "c1")
     until = time.monotonic() + 1.5
     torn: list[Any] = []
@@ -607,7 +607,20 @@ async def test_a_load_and_a_fork_beside_a_delete_are_of_one_moment(store: SqlSto
             with contextlib.suppress(ContextNotFoundError, RevisionNotFoundError):
                 look(await store.load(await store.fork(key, f"fork {number}")))
 
-    await asyncio.gather(writer(), reader(), reader(), forker())
+    async def lister() -> None:
+        while time.monotonic() < until:
+            with contextlib.suppress(ContextNotFoundError):
+                found = [revision.revision for revision in await store.revisions(key)]
+                if found != [1]:
+                    torn.append(found)
+
+    async def pager() -> None:
+        while time.monotonic() < until:
+            found = [row.update.data async for row in store.updates(key)]
+            if len(found) not in (0, 30) or len(set(found)) > 1:
+                torn.append(found)
+
+    await asyncio.gather(writer(), reader(), reader(), forker(), lister(), pager())
     assert not torn
 
 

@@ -140,23 +140,32 @@ def _newest(
         low, high = low - 4 * (next_seq - low), low
 
 
-def page(engine: str, key: ContextKey, low: int, high: int, newest_first: bool) -> Steps[list[StoredUpdate]]:
+def page(
+    engine: str, key: ContextKey, created_at: float | None, low: int, high: int, newest_first: bool
+) -> Steps[list[StoredUpdate] | None]:
     """Return the steps that read the updates with ``low <= seq < high`` as they are now.
+
+    None if the context was deleted since it was looked at: what is there may be half of it, or another one's.
 
     Raises:
         CorruptRecordError: A row cannot be read back.
     """
     bounds = {"ident": rows.context_id(key), "revision": states.LAST_REVISION, "low": low, "high": high}
     found = (yield Step(_updates(engine), bounds, reads=True)) or []
+    if created_at is None or not (yield from states.is_same(rows.context_id(key), created_at)):
+        return None
     history = rows.read_updates(key, found)
     page = list(map(StoredUpdate, history.seqs, history.updates))
     return page[::-1] if newest_first else page
 
 
-def next_seq(key: ContextKey) -> Steps[int]:
-    """Return the steps that read which seq the next update will have: 1 if there is no such context."""
+def next_seq(key: ContextKey) -> Steps[tuple[float | None, int]]:
+    """Return the steps that read when a context was made, and which seq its next update will have.
+
+    None and 1 if there is no such context.
+    """
     head = yield Step(_context(), {"ident": rows.context_id(key)}, reads=True)
-    return _State(*head[0][1:]).next_seq if head else 1
+    return (head[0][0], _State(*head[0][1:]).next_seq) if head else (None, 1)
 
 
 def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Steps[list[ContextSummary]]:

@@ -62,6 +62,11 @@ def is_still_there(engine: str, ident: str, created_at: float) -> Steps[bool]:
     """
     if engine == "sqlite":
         return True
+    return (yield from is_same(ident, created_at))
+
+
+def is_same(ident: str, created_at: float) -> Steps[bool]:
+    """Return the steps that tell if a context is the one still that another transaction read before."""
     found = yield Step(_select_made(), {"ident": ident}, reads=True)
     return bool(found and found[0][0] == created_at)
 

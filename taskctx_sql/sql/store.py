@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import (
+    ContextNotFoundError,
     RowLevelSecurityError,
     SchemaMissingError,
     StoreClosedError,
@@ -246,24 +247,35 @@ class SqlStore:
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
-        low = max(after, 0) + 1
-        high = await self._read_part(key, lambda: loading.next_seq(key))
-        high = high if before is None else min(before, high)
-        size = loading.PAGE_SIZE
+        has_come, size = False, loading.PAGE_SIZE
+        created_at, low, high = await self._bounds(key, after, before)
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            page = await self._read_part(key, partial(loading.page, self._engine_name, key, *bounds, newest_first))
+            steps = partial(loading.page, self._engine_name, key, created_at, *bounds, newest_first)
+            page = await self._read_part(key, steps)
+            if page is None:
+                # It was deleted meanwhile, and may have been made anew.
+                if has_come:
+                    raise ContextNotFoundError(key)
+                created_at, low, high = await self._bounds(key, after, before)
+                continue
             for row in page:
+                has_come = True
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
             # Where all was removed, larger pages are soon through.
             size = loading.PAGE_SIZE if page else size * 4
 
+    async def _bounds(self, key: ContextKey, after: int, before: int | None) -> tuple[float | None, int, int]:
+        created_at, high = await self._read_part(key, lambda: loading.next_seq(key))
+        return created_at, max(after, 0) + 1, high if before is None else min(before, high)
+
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         """See `Store.revisions`."""
         check_number("before", before, 1, optional=True)
         check_number("limit", limit, 0)
-        return await self._do_read("list revisions", lambda: telling.list_revisions(key, before, limit), key.user_id)
+        steps = partial(telling.list_revisions, self._engine_name, key, before, limit)
+        return await self._do_read("list revisions", steps, key.user_id)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """See `Store.difference`."""

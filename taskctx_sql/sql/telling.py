@@ -19,14 +19,21 @@ from taskctx_sql.sql.steps import Statement, Step, Steps, number, text
 from taskctx_sql.sql.tables import contexts, files, models, revisions, updates
 
 
-def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision]]:
+def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision]]:
     """Return the steps that list revisions, the newest first.
 
     Raises:
         ContextNotFoundError: There is no such context.
     """
+    while (told := (yield from _list_revisions(engine, key, before, limit))) is None:
+        # It was deleted meanwhile, and may have been made anew.
+        pass
+    return told
+
+
+def _list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision] | None]:
     ident = rows.context_id(key)
-    newest, _ = yield from _newest(key)
+    newest, created_at = yield from _newest(key)
     high = newest + 1 if before is None else min(before, newest + 1)
     # One more than asked for tells what the oldest of them added.
     bounds = {"ident": ident, "low": high - limit - 1, "high": high}
@@ -40,7 +47,7 @@ def list_revisions(key: ContextKey, before: int | None, limit: int) -> Steps[lis
             added = counted[0][0] if counted else 0
         come = next_seq - began if added is None else added
         told.append(Revision(revision, saved_at, run_id, come, removed or 0, bool(more[0]), *more[1:]))
-    return told
+    return told if (yield from states.is_still_there(engine, ident, created_at)) else None
 
 
 def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Difference]:
