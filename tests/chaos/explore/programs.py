@@ -192,6 +192,10 @@ async def restore(run: Run) -> None:
     before, after = dict(run.model.present), ours(run.model.past[revision])
     run.open_operation = (before, after)
     await run.until_done(lambda: run.context.restore(revision))
+    if run.refused:
+        # What was added before the call began was saved first.
+        present = run.model.present.items()
+        before |= {item: value for item, value in present if item[1].partition("/")[0] in run.meanwhile}
     _took(run, dict(after))
     run.model.operations.append((before, after))
     run.model.others.clear()
