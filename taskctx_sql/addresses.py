@@ -18,7 +18,23 @@ _SPECIAL: Final = re.compile(r"[%?]")
 _BYTES: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
 # Nobody means to name a file so: it is an address that was written wrongly, and has a secret in it.
-_SECRET_IN_PATH: Final = re.compile(r"(?i)(pass|pwd|key|secret|token)\w*\s*=|:[^/]*@")
+_SECRET_IN_PATH: Final = re.compile(r"(?i)(pass|pwd|key|secret|token)\w*\s*=|:[^/]+@")
+
+# How an address begins, also one that was taken for a path, and has lost a slash; or a part of one for libpq.
+_ANY_ADDRESS: Final = re.compile(
+    r"\s*['\"]?(?:[A-Za-z]\w*=)?(?:[A-Za-z][A-Za-z0-9+.-]+:/|(?:jdbc:)?(?:postgres|mysql|sqlite|json)\w*:)|[^/\s:@]+:[^/@]+@|.*\bpassword\s*=",
+    re.IGNORECASE,
+)
+
+# An address within other text, and what one of a server looks like that has no secret, or had one that is masked.
+_IN_TEXT: Final = re.compile(r"([A-Za-z][\w+.-]*):(/\S*)")
+_WITHOUT_SECRET: Final = re.compile(
+    r"//(?:[\w.%+-]+(?::\*\*\*)?@)?(?:[\w.-]*|\[[\w:.%]+\])(?::\d+)?(?:/[\w.+$~%-]*)?(?:\?(?:[a-z_]+=[^&]*&?)*)?"
+    r"['\"`),.:;\]]*"
+)
+# What could be the password of an address without a scheme.
+_PASSWORD: Final = re.compile(r"(?<![\w:/])([^\s:/@'\"(]+:(?!/))\S*@")
+_SECRET_PARAMETER: Final = re.compile(r"(?i)(\w*(?:pass|pwd|key|secret|token)\w*\s*=\s*)[^\s&;'\"]+")
 
 
 def hidden(address: str) -> str:
@@ -29,7 +45,34 @@ def hidden(address: str) -> str:
 
 def has_secret(path: str) -> bool:
     """Whether a path looks like the rest of an address with a password in it."""
-    return _SECRET_IN_PATH.search(path) is not None
+    return any(_SECRET_IN_PATH.search(form) is not None for form in (path, unquote(path)))
+
+
+def shown_path(path: Path | str) -> str:
+    """Return what may be shown of a path that an address named."""
+    return "***" if has_secret(str(path)) else str(path)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text that may have addresses in it, without what could be their passwords."""
+    text = _PASSWORD.sub(r"\1***@", _IN_TEXT.sub(_masked, text))
+    return _SECRET_PARAMETER.sub(r"\1***", text)
+
+
+def is_address(path: Path | str) -> bool:
+    """Whether what is to be the path of a folder or a file is an address of a store."""
+    return _ANY_ADDRESS.match(str(path)) is not None
+
+
+def plain_folder(path: Path | str) -> Path:
+    """Return the folder that a path names.
+
+    Raises:
+        InvalidAddressError: It is no path, but an address.
+    """
+    if is_address(path):
+        raise InvalidAddressError(hidden(str(path)), "a path belongs here, and no address")
+    return Path(path)
 
 
 def is_json_address(address: str) -> bool:
@@ -41,12 +84,15 @@ def json_folder(address: str) -> Path:
     """Return the folder that a JSON address names, ``json:///folder`` as SQLite's addresses name a file.
 
     Raises:
-        InvalidAddressError: It names a host, or no folder.
+        InvalidAddressError: It names a host, or no folder, or looks like the rest of an address with a password.
     """
     scheme, _, path = address.partition(":///")
     folder = unquote(path.partition("?")[0])
     if scheme != "json" or not folder or "\x00" in folder:
         raise InvalidAddressError(hidden(address), "json: needs three slashes and a folder")
+    if has_secret(folder) and not Path(folder).is_dir():
+        reason = "its path looks like a part of an address with a password; if it is one, make the folder first"
+        raise InvalidAddressError(hidden(address), reason)
     return Path(folder)
 
 
@@ -69,3 +115,10 @@ def missing_file(address: str) -> Path | None:
     if scheme.partition("+")[0] != "sqlite" or not path or "\x00" in path or path.startswith((":memory:", "file:")):
         return None
     return None if Path(path).exists() else Path(path)
+
+
+def _masked(found: re.Match[str]) -> str:
+    scheme, rest = found.groups()
+    is_path = scheme.lower().startswith(("sqlite", "json", "file"))
+    shown = not has_secret(rest) if is_path else _WITHOUT_SECRET.fullmatch(rest) is not None
+    return found[0] if shown else f"{scheme}://***"

@@ -15,7 +15,7 @@ import click
 import taskctx_sql
 from taskctx_sql import cli_history, cli_housekeeping, cli_moving, cli_reports, display, health, settings
 from taskctx_sql import demo as demo_task
-from taskctx_sql.addresses import file_address
+from taskctx_sql.addresses import file_address, plain_folder, without_secrets
 from taskctx_sql.cli_options import asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.folders import make_folder
@@ -34,20 +34,28 @@ class _Group(click.Group):
         display.take_any_text()
         return super().main(*args, **more)
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise click.UsageError(_shown(error.format_message()), error.ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise click.UsageError(plain(error.format_message(), keep="\n"), error.ctx) from error
+            raise click.UsageError(_shown(error.format_message()), error.ctx) from error
         except click.ClickException as error:
-            raise click.ClickException(plain(error.format_message(), keep="\n")) from error
+            raise click.ClickException(_shown(error.format_message())) from error
         except (TaskContextError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             if ctx.params.get("traceback"):
-                click.echo(plain(_traceback_of(error), keep="\n"), err=True, nl=False)
+                click.echo(_shown(_traceback_of(error)), err=True, nl=False)
                 ctx.exit(1)
-            raise click.ClickException(plain(" ".join(str(error).split()))) from error
+            raise click.ClickException(_shown(" ".join(str(error).split()))) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -103,8 +111,8 @@ def demo(folder: Path | None, database_url: str | None, output: Path, as_json: b
     taskctx demo ~/notes
     taskctx demo ~/notes --database-url postgresql://me@host/db --json
     """
-    folder = (folder or _project_folder()).resolve()
-    make_folder(output)
+    folder = (plain_folder(folder) if folder else _project_folder()).resolve()
+    make_folder(plain_folder(output))
     url = database_url or file_address("sqlite", output / "demo.db")
     with display.progress() as bars:
         bar = bars.add_task("Indexing", total=None)
@@ -252,6 +260,11 @@ def _project_folder() -> Path:
         if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli.py").is_file():
             return folder
     return package
+
+
+def _shown(text: str) -> str:
+    """Return an error's text for the terminal: an address may stand where another word belongs."""
+    return plain(without_secrets(text), keep="\n")
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from taskctx_sql import display, moving
-from taskctx_sql.addresses import hidden, is_json_address, missing_file
+from taskctx_sql.addresses import hidden, is_json_address, missing_file, shown_path
 from taskctx_sql.cli_options import asynchronous, json_option, schema_option
 from taskctx_sql.errors import InvalidAddressError, MissingHistoriesError
 from taskctx_sql.moved import Imported, Moved, Progress
@@ -143,7 +143,7 @@ def see_that_it_is_there(url: str) -> None:
         MissingHistoriesError: It is not there.
     """
     if (missing := missing_file(url)) is not None:
-        raise MissingHistoriesError(str(missing), "there is no such file")
+        raise MissingHistoriesError(shown_path(missing), "there is no such file")
 
 
 def _see_the_user(user: str | None, chat: str | None) -> None:

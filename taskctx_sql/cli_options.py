@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from taskctx_sql import settings
-from taskctx_sql.addresses import file_address, missing_file
+from taskctx_sql.addresses import file_address, missing_file, shown_path
 from taskctx_sql.opening import open_store
 from taskctx_sql.store import Store
 
@@ -74,6 +74,6 @@ async def opened_store(database_url: str | None, schema: str | None = None) -> A
     """Yield the store that a command is about: without an address, the folder of JSON files. None is made."""
     url = database_url or file_address("json", settings.task_dir())
     if (missing := missing_file(url)) is not None:
-        raise click.ClickException(f"there is no file {missing}: check the path")
+        raise click.ClickException(f"there is no file {shown_path(missing)}: check the path")
     async with open_store(url, schema=schema) as store:
         yield store

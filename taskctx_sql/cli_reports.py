@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from taskctx_sql import display
+from taskctx_sql.addresses import is_address
 from taskctx_sql.cli_options import (
     asynchronous,
     chat_option,
@@ -95,6 +96,8 @@ async def report(
 
     if (name is None) == (html is None):
         raise click.UsageError(f"name one report ({', '.join(REPORTS)}), or use --html FILE")
+    if html is not None and is_address(html):
+        raise click.UsageError("--html is the path of a page, and no address")
     if html is not None and not replace:
         _refuse_to_overwrite(html)
     async with _database(database_url, schema) as store:

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taskctx_sql import codec
+from taskctx_sql.addresses import without_secrets
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.demo import Changes, Result
 from taskctx_sql.plain_text import plain, spreadsheet_cell
@@ -43,11 +44,11 @@ class Ready:
 
 
 class PlainFormatter(logging.Formatter):
-    """A log's lines, without what would move a terminal's cursor."""
+    """A log's lines, without passwords of addresses and without what would move a terminal's cursor."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's lines."""
-        return plain(super().format(record), keep="\n")
+        return plain(without_secrets(super().format(record)), keep="\n")
 
 
 def take_any_text() -> None:

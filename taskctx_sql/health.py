@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from taskctx_sql import settings
-from taskctx_sql.addresses import json_address
+from taskctx_sql.addresses import file_address, shown_path
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import file_name, parse
@@ -121,13 +121,14 @@ def diagnose_history_loading_issue(
         user_id: Whose context.
         chat_id: Which chat.
     """
-    address = address or settings.database_url() or json_address(settings.task_dir())
+    address = address or settings.database_url() or file_address("json", settings.task_dir())
     try:
         key = ContextKey(user_id, chat_id)
         if is_json_address(address):
             return Diagnosis(tuple(_look_at_file(json_folder(address), key)))
         if (missing := missing_file(address)) is not None:
-            return Diagnosis((Finding("error", f"there is no file {missing}: it is made by the first save"),))
+            reason = f"there is no file {shown_path(missing)}: it is made by the first save"
+            return Diagnosis((Finding("error", reason),))
         loaded = blocking(_load(address, key))
     except (TaskContextError, OSError) as error:
         return Diagnosis((Finding("error", str(error)),))

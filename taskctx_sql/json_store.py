@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from taskctx_sql import codec, folders, json_files
-from taskctx_sql.addresses import json_address
+from taskctx_sql.addresses import json_address, plain_folder
 from taskctx_sql.errors import (
     LostContextError,
     StaleContextError,
@@ -62,7 +62,7 @@ class JsonStore:
     ) -> None:
         """Take the folder; nothing is read or made yet."""
         # A program that changes its folder still means the same files.
-        self.folder = Path(folder).absolute()
+        self.folder = plain_folder(folder).absolute()
         self._strict = strict
         self._closed = False
         self._retry_seconds = retry_seconds

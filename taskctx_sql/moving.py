@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from taskctx_sql import json_files, salvage
-from taskctx_sql.addresses import json_address
+from taskctx_sql.addresses import json_address, plain_folder, shown_path
 from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.errors import (
     ContextNotFoundError,
@@ -72,7 +72,7 @@ async def import_folder(
 
     ContextKey(user_id, "")
     started = time.monotonic()
-    folder = Path(folder)
+    folder = plain_folder(folder)
     chats, ignored = history_files(folder, chat_id)
     found = [Files(paths, ImportedChat(chat, [path.name for path in paths])) for chat, paths in chats.items()]
     total = sum(files.size for files in found) * (2 if verify else 1)
@@ -127,7 +127,7 @@ async def export(
     from taskctx_sql.sql.exporting import compare_context, write_context
 
     started = time.monotonic()
-    folder = Path(folder)
+    folder = plain_folder(folder)
     moved = Moved(store.address, json_address(folder), verified=0 if verify else None)
     total = 0
     async for context in contexts(store, user_id, chat_id):
@@ -190,14 +190,14 @@ async def copy(
     """
     started = time.monotonic()
     if source == target:
-        raise InvalidAddressError(source if is_json_address(source) else _masked(source), "it is both ends of the copy")
+        raise InvalidAddressError(_masked(source), "it is both ends of the copy")
     if (missing := missing_file(source)) is not None:
-        raise MissingHistoriesError(str(missing), "there is no such file")
+        raise MissingHistoriesError(shown_path(missing), "there is no such file")
     if is_json_address(source):
         if is_json_address(target):
             return await _copy_files(json_folder(source), json_folder(target), chat_id, verify, progress)
         if user_id is None:
-            raise MissingUserError(source)
+            raise MissingUserError(_masked(source))
         # Before a database is made for nothing.
         history_files(json_folder(source), chat_id)
         async with open_store(target) as store:

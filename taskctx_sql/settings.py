@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from taskctx_sql.addresses import hidden
+from taskctx_sql.addresses import hidden, is_address
 from taskctx_sql.errors import InvalidSettingError
 from taskctx_sql.folders import make_folder
 
@@ -107,6 +107,8 @@ class Settings:
 def task_dir(values: Mapping[str, str] = os.environ) -> str:
     """Return ``AIECS_TASK_DIR``, or its default."""
     found = values.get("AIECS_TASK_DIR", str(DEFAULT_TASK_DIR))
+    if is_address(found):
+        raise InvalidSettingError("AIECS_TASK_DIR", hidden(found), "the path of a folder, and no address")
     if not found or "\x00" in found:
         raise InvalidSettingError("AIECS_TASK_DIR", found, "the path of a folder")
     return found

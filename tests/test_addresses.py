@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import (
@@ -25,9 +26,16 @@ from taskctx_sql import (
     settings,
     upgrade,
 )
-from taskctx_sql.addresses import file_address, json_address, json_folder, missing_file
+from taskctx_sql.addresses import file_address, json_address, json_folder, missing_file, without_secrets
+from taskctx_sql.cli import main
 from taskctx_sql.doctor import examine
-from taskctx_sql.errors import AsyncioNeededError, InvalidAddressError, TaskContextError, UnsupportedEncodingError
+from taskctx_sql.errors import (
+    AsyncioNeededError,
+    InvalidAddressError,
+    InvalidSettingError,
+    TaskContextError,
+    UnsupportedEncodingError,
+)
 from taskctx_sql.moving import copy
 from taskctx_sql.sql import dialect
 
@@ -94,6 +102,80 @@ async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
         assert SECRET not in "".join(traceback.format_exception(failure))
         assert SECRET not in str(vars(failure))
     assert SECRET not in dialect.mask(address)
+
+
+@pytest.mark.parametrize("address", [*WITH_A_SECRET, f"SQLITE:///x;password={SECRET}"])
+def test_no_command_shows_the_secret_of_an_address_that_stands_at_the_wrong_place(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if address == SECRET:
+        # A bare word could be anything.
+        return
+    asyncio.run(upgrade("sqlite:///t.db"))
+    for command in (
+        [address], [f"--{address}"], ["report", address], ["list", address], ["list", "--limit", address],
+        ["list", f"--{address}"], ["diff", "u", "c", address, "1"], ["import", address, "t.db", "--user", "u"],
+        ["export", "sqlite:///t.db", address], ["demo", address], ["demo", ".", "--output", address],
+        ["report", "--html", address, "--database-url", "sqlite:///t.db"], ["show", address, "c", "u"],
+        ["log", address, "c", "--database-url", "sqlite:///t.db"], ["prune", "sqlite:///t.db", "--older-than", address],
+        ["upgrade", "sqlite:///t.db", "--revision", address],
+    ):  # fmt: skip
+        for options in ([], ["--traceback"]):
+            done = CliRunner().invoke(main, [*options, *command])
+            assert done.exit_code != 0
+            assert SECRET not in done.output
+    assert not any(SECRET in str(path) for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"sqlite:///x;password={SECRET}", f"sqlite:///me:{SECRET}@host/db", f"sqlite:///me%3A{SECRET}%40host/db",
+        f"json:///x;password={SECRET}", f"json:////me:{SECRET}@host/db",
+    ],
+)  # fmt: skip
+def test_no_file_that_is_missing_is_named_with_a_secret(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert SECRET not in str(diagnose_history_loading_issue(address))
+    for command in (
+        ["list", "--database-url", address], ["show", "u", "c", "--database-url", address], ["doctor", address],
+        ["diagnose", "--database-url", address], ["copy", address, "sqlite:///t.db", "--user", "u"],
+        ["prune", address, "--keep", "1", "--yes"], ["erase", address, "u", "--yes"], ["copy", address, address],
+    ):  # fmt: skip
+        for options in ([], ["--traceback"]):
+            done = CliRunner().invoke(main, [*options, *command])
+            assert done.exit_code != 0
+            assert SECRET not in done.output
+
+
+@pytest.mark.parametrize(
+    "address", [f"postgresql://me:{SECRET}@host/db", f"mysql:me:{SECRET}@host/db", f"host=localhost password={SECRET}"]
+)
+def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (address, Path(address)):
+        with pytest.raises(InvalidAddressError, match="no address") as caught:
+            TaskContext({"user_id": "u", "chat_id": "c"}, folder)
+        assert SECRET not in str(caught.value)
+    monkeypatch.setenv("AIECS_TASK_DIR", address)
+    with pytest.raises(InvalidSettingError, match="no address") as refused:
+        TaskContext({"user_id": "u", "chat_id": "c"})
+    assert SECRET not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "json:////home/me@work/tasks is a folder", "the file /a/b@c.json: it is gone", "postgresql://me:***@host/db",
+        "postgresql://me@host:5432/db?sslmode=require", "2026-01-31T08:00 user@example.com",
+    ],
+)  # fmt: skip
+def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
+    assert without_secrets(text) == text
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
+from taskctx_sql.addresses import shown_path
 from taskctx_sql.errors import NotADatabaseError, SchemaError, StoreFailedError
 from taskctx_sql.findings import Found, Level
 from taskctx_sql.sql import citus, dialect, read_only, schema, tables, tenants
@@ -67,7 +68,8 @@ def _reading_engine(address: str) -> AsyncEngine | Found:
         return dialect.create_engine(url)
     path = Path(str(url.database)).absolute()
     if not path.is_file():
-        return Found("open", "error", f"there is no file {path}", "check the path, or run `taskctx upgrade URL`")
+        reason = f"there is no file {shown_path(path)}"
+        return Found("open", "error", reason, "check the path, or run `taskctx upgrade URL`")
     # Where nothing may be written, not even the files that SQLite makes to read.
     how = dict(parse_qsl(read_only.options(str(path)) or read_only.READING))
     reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={**how, "uri": "true"})
