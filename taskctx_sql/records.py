@@ -186,9 +186,10 @@ class ContextUpdate:
             for update in updates:
                 update.watch(log)
 
-    def __reduce__(self) -> tuple[type[ContextUpdate], tuple[float, str, Any, dict[str, Any]]]:
-        # Copies and pickles are updates of their own: no context watches them.
-        return (ContextUpdate, (self.timestamp, self.update_type, self.data, self.metadata))
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are updates of their own: no context watches them. The content may contain the update.
+        content = {"data": self.data, "metadata": self.metadata}
+        return (ContextUpdate, (self.timestamp, self.update_type, None, {}), (None, content))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the four fields, in the reference's order."""

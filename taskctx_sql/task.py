@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from taskctx_sql import settings
 from taskctx_sql.context import Clock, MemoryContext
@@ -37,6 +37,11 @@ logger = logging.getLogger(__name__)
 
 # What an error says that a context without a store cannot do.
 _SHOW_STATES = ("show earlier states", Feature.REVISIONS.value)
+
+# What a copy of a context makes for itself.
+_OWN: Final = frozenset(
+    {"_clock", "_depth", "_load_error", "_memory", "_persistence", "_place", "_resources", "_unsaved", "_was_read"}
+)
 
 
 class TaskContext(MemoryContext):
@@ -107,17 +112,33 @@ class TaskContext(MemoryContext):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles are contexts of their own, without a store: two that believe to have saved the same rows
-        # would contradict each other.
+        # would contradict each other. The contents come when the copy is there, since they may contain the context.
+        return (_blank, (type(self),), self.__getstate__())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the context takes: all but the store, the resources and the clock."""
         memory = self._memory
-        data = {
+        return {
             "user_id": self.user_id,
             "chat_id": self.chat_id,
             "metadata": self.metadata,
             "metadata_toggles": self.metadata_toggles,
+            "history_limit": self._persistence.history_limit,
+            "context_history": memory.own_history(),
+            "file_tracker": {path: plain(entry) for path, entry in memory.files.items()},
+            "model_tracker": [plain(entry) for entry in memory.models],
+            # Of the program's own, and of a class that is made of this one, too.
+            "attributes": {name: value for name, value in vars(self).items() if name not in _OWN},
         }
-        files = {path: plain(entry) for path, entry in memory.files.items()}
-        contents = (memory.own_history(), files, [plain(entry) for entry in memory.models])
-        return (_copied, (type(self), data, self.task_dir, self._persistence.history_limit, self.start_time, contents))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` of another one returned."""
+        given = ("user_id", "chat_id", "metadata", "metadata_toggles")
+        MemoryContext.__init__(self, {name: state[name] for name in given})
+        self._bind(Place(), state["history_limit"])
+        for name in ("context_history", "file_tracker", "model_tracker"):
+            setattr(self, name, state[name])
+        vars(self).update(state["attributes"])
 
     def __repr__(self) -> str:
         doubt = ", a save in doubt" if self._in_doubt else ""
@@ -424,18 +445,6 @@ def _outcome(error: BaseException | None) -> tuple[Outcome, str | None]:
     return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed", text
 
 
-def _copied(
-    kind: type[TaskContext],
-    data: dict[str, Any],
-    task_dir: Path,
-    history_limit: int | None,
-    start_time: float | None,
-    contents: tuple[list[ContextUpdate], dict[Any, Any], list[Any]],
-) -> TaskContext:
-    """Make a copy of a context, without a store and without its resources."""
-    context = kind.__new__(kind)
-    MemoryContext.__init__(context, data, task_dir)
-    context._bind(Place(), history_limit)
-    context.start_time = start_time
-    context.context_history, context.file_tracker, context.model_tracker = contents
-    return context
+def _blank(kind: type[TaskContext]) -> TaskContext:
+    """Make a context that `TaskContext.__setstate__` fills."""
+    return kind.__new__(kind)

@@ -234,9 +234,9 @@ class TrackedList(list[T]):
             if image is not None and image.rows is None:
                 image.rows = self[: image.count]
 
-    def __reduce__(self) -> tuple[type[list[T]], tuple[list[T]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # A copy is a plain list: what was saved is known of this one alone.
-        return (list, (list(self),))
+        return _as_list(self)
 
     # Appending (append, extend, +=) is the list's own; whatever moves or removes items keeps the rows first.
 
@@ -312,8 +312,9 @@ class NotedDict(dict[K, V]):
         for listener in self._listeners:
             listener(key)
 
-    def __reduce__(self) -> tuple[type[dict[K, V]], tuple[dict[K, V]]]:
-        return (dict, (dict(self),))
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The items come when the copy is there, since it may contain itself.
+        return (dict, (), None, None, iter(list(self.items())))
 
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
@@ -441,8 +442,8 @@ class NotedList(list[T]):
             if type(item) in _NOTABLE:
                 list.__setitem__(self, place, _noted(item, changed, levels))
 
-    def __reduce__(self) -> tuple[type[list[T]], tuple[list[T]]]:
-        return (list, (list(self),))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_list(self)
 
 
 def _noting(name: str) -> Callable[..., Any]:
@@ -468,6 +469,11 @@ for _name in (
 # What is replaced by one that tells of its changes, or is one already.
 _NOTED: Final = (NotedDict, NotedList)
 _NOTABLE: Final[frozenset[type[Any]]] = frozenset({dict, list, *_NOTED})
+
+
+def _as_list(items: list[Any]) -> tuple[Any, ...]:
+    """Return what ``__reduce__`` of a list does, for a copy that is a plain one; it may contain itself."""
+    return (list, (), None, iter(list(items)))
 
 
 def plain(value: Any, made: dict[int, Any] | None = None) -> Any:
