@@ -12,8 +12,8 @@ The table of all types is docs/values.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -21,6 +21,8 @@ from taskctx_sql.encoding import MAX_INTEGER_BITS, Encoding, from_file_tag
 from taskctx_sql.foreign_values import shown, text_of
 from taskctx_sql.fresh_stack import with_fresh_stack
 from taskctx_sql.tags import TAGS, from_tag
+
+T = TypeVar("T")
 
 __all__ = [
     "decode",
@@ -38,6 +40,11 @@ __all__ = [
 
 
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+# Of an integer in a file.
+MAX_DIGITS: Final = 100_000
+# No program can set its limit lower.
+_DIGITS_AT_A_TIME: Final = 640
 
 _ALWAYS_PLAIN: Final = frozenset({str, bool, type(None)})
 
@@ -116,8 +123,8 @@ def read_file_text(text: str) -> Any:
     Raises:
         ValueError: The text is not JSON.
     """
-    hook = from_file_tag if '"__' in text else None
-    return with_fresh_stack(lambda: json.loads(text, object_hook=hook))
+    read = _tagged_file if '"__' in text else _plain_file
+    return _with_any_integer(read, lambda decoder: decoder.decode(text))
 
 
 def read_file_value(text: str, at: int) -> tuple[Any, int]:
@@ -126,14 +133,47 @@ def read_file_value(text: str, at: int) -> tuple[Any, int]:
     Raises:
         ValueError: No whole value begins there.
     """
-    value, end = with_fresh_stack(lambda: _plain_file.raw_decode(text, at))
+    value, end = _with_any_integer(_plain_file, lambda decoder: decoder.raw_decode(text, at))
     if text.find('"__', at, end) >= 0:
-        value, end = with_fresh_stack(lambda: _tagged_file.raw_decode(text, at))
+        value, end = _with_any_integer(_tagged_file, lambda decoder: decoder.raw_decode(text, at))
     return value, end
 
 
-_plain_file: Final = json.JSONDecoder()
-_tagged_file: Final = json.JSONDecoder(object_hook=from_file_tag)
+def _with_any_integer(decoders: _Decoders, read: Callable[[json.JSONDecoder], T]) -> T:
+    """Read a file's text, at a second try whatever number of digits this program may read at a time."""
+    try:
+        return with_fresh_stack(lambda: read(decoders.usual))
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return with_fresh_stack(lambda: read(decoders.patient))
+
+
+class _Decoders(NamedTuple):
+    usual: json.JSONDecoder
+    patient: json.JSONDecoder
+
+
+def _integer(text: str) -> int:
+    """Return the integer of a text, in parts that every program may read.
+
+    Raises:
+        ValueError: It has so many digits that it would cost far more than its size.
+    """
+    digits = text.removeprefix("-")
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits, and the limit is {MAX_DIGITS:,}")
+    number = 0
+    for start in range(0, len(digits), _DIGITS_AT_A_TIME):
+        part = digits[start : start + _DIGITS_AT_A_TIME]
+        number = number * 10 ** len(part) + int(part)
+    return -number if text.startswith("-") else number
+
+
+_plain_file: Final = _Decoders(json.JSONDecoder(), json.JSONDecoder(parse_int=_integer))
+_tagged_file: Final = _Decoders(
+    json.JSONDecoder(object_hook=from_file_tag), json.JSONDecoder(object_hook=from_file_tag, parse_int=_integer)
+)
 
 
 def _is_plain(value: Any) -> bool:

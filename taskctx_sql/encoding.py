@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import warnings
@@ -19,6 +20,11 @@ from taskctx_sql.tags import FROM_TAG, LIST_TAGS, TAGS, TO_TAG, escape, from_tag
 MAX_DEPTH: Final = 900
 # Beyond, readers differ: some make a float of it, and Python refuses to print more than 4,300 digits.
 MAX_INTEGER_BITS: Final = 63
+
+# In a file. The original reads integers of fewer digits than this, unless its program says otherwise.
+_UNREADABLE: Final = 10**4300
+# What no program can forbid itself to print and read.
+_PRINTED_BY_ALL: Final = 10**640
 
 # How much of a place a message shows.
 SHOWN_PLACE: Final = 300
@@ -42,6 +48,8 @@ def _is_ours(tag: str, content: Any, steps: int = 8) -> bool:
         return False
     if tag == "__tuple__":
         return True
+    if tag == "__int__":
+        return abs(value) >= _PRINTED_BY_ALL and hex(value) == content
     if tag not in LIST_TAGS:
         return bool(Encoding(strict=True, warn=False, for_file=True).tree(value, "") == {tag: content})
     if len(value) != len(content):
@@ -260,12 +268,11 @@ class Encoding:
     def _int(self, number: int) -> Any:
         if number.bit_length() <= MAX_INTEGER_BITS:
             return number
-        if self._for_file:
-            try:
+        if self._for_file and abs(number) < _UNREADABLE:
+            # What this program cannot print, as one may set how many digits that are, is written as its tag.
+            with contextlib.suppress(ValueError):
                 int.__repr__(number)
-            except ValueError:
-                return {"__int__": hex(number)}
-            return number
+                return number
         return {"__int__": hex(number)}
 
     def _float(self, number: float) -> Any:

@@ -8,10 +8,12 @@ import enum
 import json
 import os
 import sqlite3
+import sys
 import threading
 import time
 import warnings
 from collections import OrderedDict, namedtuple
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Context, Decimal, Inexact, Overflow, localcontext
 from numbers import Integral, Real
@@ -484,6 +486,52 @@ async def test_what_a_program_sets_decimals_to_changes_no_value(store: Store, us
         await store.save(new_delta(key, values))
         assert await stored(store, key) == [values]
     assert await stored(store, key) == [values]
+
+
+@contextlib.contextmanager
+def digits(number: int) -> Iterator[None]:
+    """Let the program print and read integers of so many digits; 0: of any number."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(number)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize("reader", [640, 4300, 0])
+@pytest.mark.parametrize("writer", [640, 4300, 0])
+async def test_an_integer_comes_back_whatever_programs_may_print(
+    store: Store, user: str, writer: int, reader: int
+) -> None:
+    values = [10**639, 10**640, 10**1000, -(10**4299), 10**4300, -(10**6000) + 7]
+    look_alikes = [{"__int__": hex(value)} for value in (2, *values)]
+    key = ContextKey(user, "c1")
+    with digits(writer):
+        await store.save(new_delta(key, *values, look_alikes))
+    with digits(reader):
+        found = await stored(store, key)
+    assert [picture(value) for value in found] == [picture(value) for value in [*values, look_alikes]]
+
+
+async def test_a_file_of_the_original_with_integers_of_any_size_is_read(tmp_path: Path) -> None:
+    with digits(0):
+        text = json.dumps([{"timestamp": 1.5, "update_type": "m", "data": [10**5000, {"__set__": 1}], "metadata": {}}])
+    (tmp_path / "context_history_c1.json").write_text(text)
+    async with open_store(f"json:///{tmp_path}") as store:
+        context = TaskContext({"chat_id": "c1"}, store=store)
+        await context.load()
+        assert context.context_history[0].data == [10**5000, {"__set__": 1}]
+        context.context_history[0].metadata = {"seen": True}
+        await context.save()
+        assert await stored(store, context.key) == [[10**5000, {"__set__": 1}]]
+
+
+def test_an_integer_that_would_cost_far_more_than_its_size_is_refused() -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="digits"):
+        codec.read_file_text("9" * 1_000_000)
+    assert time.process_time() - began < 2
 
 
 class Tagged(str):
