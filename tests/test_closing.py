@@ -150,6 +150,47 @@ async def test_a_locked_sqlite_file_is_waited_for_as_long_as_retrying(tmp_path: 
         assert await stored(store, context.key) == [1]
 
 
+# More than a limit's seconds, were each to wait anew when the one before had waited in vain.
+CROWD = 60
+
+
+@pytest.mark.parametrize("chats", [1, CROWD])
+@pytest.mark.parametrize("owned", [True, False])
+async def test_a_crowd_waits_for_a_locked_sqlite_file_no_longer_than_one(
+    tmp_path: Path, user: str, chats: int, owned: bool
+) -> None:
+    address = f"sqlite:///{tmp_path}/x.db"
+    engine = create_async_engine(dialect.parse_url(address), connect_args={"timeout": RETRY})
+    async with open_store(address if owned else engine, retry_seconds=RETRY) as store:
+        holder = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        keys = [ContextKey(user, f"c{number % chats}") for number in range(CROWD)]
+        took = await asyncio.gather(*(_seconds(store.save(new_delta(key, 1))) for key in keys))
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert max(took) < RETRY + MORE
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("owned", [True, False])
+async def test_a_crowd_waits_for_a_host_that_never_answers_no_longer_than_one(owned: bool) -> None:
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    engine = dialect.create_engine(dialect.parse_url(f"postgresql://u@127.0.0.1:{port}/x"))
+    store = SqlStore(engine, owns_engine=owned, retry_seconds=RETRY)
+    key = ContextKey("u", "c")
+    saves = [_seconds(store.save(new_delta(key, 1))) for _ in range(CROWD)]
+    loads = [_seconds(store.load(key)) for _ in range(4 * CROWD)]
+    assert max(await asyncio.gather(*saves, *loads)) < RETRY + MORE
+    await store.close()
+    await engine.dispose()
+    server.close()
+
+
 async def test_a_read_that_is_cancelled_ends_at_once(postgres: SqlStore) -> None:
     slow = sa.select(sa.func.pg_sleep(2 * MORE))
     asked = [asyncio.create_task(postgres.query(slow))]

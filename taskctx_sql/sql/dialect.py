@@ -283,10 +283,15 @@ def busy_seconds(lock_seconds: float | None) -> float:
     return SQLITE_BUSY_SECONDS if lock_seconds is None else min(SQLITE_BUSY_SECONDS, lock_seconds)
 
 
+def wait_for_locks(connection: Any, seconds: float) -> None:
+    """Let a connection of SQLite's driver, or a cursor of one, wait so long for a lock from now on."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
 def set_up_sqlite(connection: Any, record: Any, *, lock_seconds: float | None = None) -> None:
     """Make the settings that the promises rest on, on a new connection of SQLite's driver."""
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds(lock_seconds) * 1000)}")
+    wait_for_locks(cursor, busy_seconds(lock_seconds))
     if not read_only.is_read_only(cursor):
         cursor.execute("PRAGMA journal_mode = WAL")
     # FULL: an acknowledged commit survives a power cut. NORMAL loses all since the last checkpoint.

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
-from taskctx_sql.sql.retrying import deadline
+from taskctx_sql.sql.retrying import deadline, in_turn
 from taskctx_sql.sql.steps import Steps, carry_out_on_asyncpg
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class PostgresReader:
 
     async def read(self, steps: Steps[T], named: str | None) -> T:
         """See `Reader.read`."""
-        async with self._turn:
+        async with in_turn(self._turn):
             if self._closed:
                 raise StoreClosedError(self._address)
             held = self._idle.pop()

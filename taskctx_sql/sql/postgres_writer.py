@@ -12,6 +12,7 @@ that comes second finds the counter moved, whichever of them that is. So it need
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from functools import cache, partial
 from itertools import groupby
@@ -184,6 +185,12 @@ class PostgresWriter:
             self._worker = None
 
     async def _write(self, together: list[_Pending]) -> None:
+        now = time.monotonic()
+        for pending in [pending for pending in together if pending.deadline is not None and pending.deadline < now]:
+            together.remove(pending)
+            pending.give(TimeoutError("others of this process, who came before, had no answer either"))
+        if not together:
+            return
         until = min((pending.deadline for pending in together if pending.deadline is not None), default=None)
         jobs = [pending.job for pending in together]
         heads = await self._connection.use(partial(_write_at_once, jobs, waiting=False), until, writes=True)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Final, TypeVar
 
@@ -46,6 +46,38 @@ def deadline() -> float | None:
 def seconds_left(until: float | None) -> float | None:
     """Return how long an attempt may still take."""
     return None if until is None else max(LEAST, until - time.monotonic())
+
+
+def lock_seconds_left(until: float | None, most: float) -> float:
+    """Return how long somebody else's lock may still be waited for, by a call that gives up ``until`` then.
+
+    Whoever had to wait for others of this process, who waited for the same lock, has so much less time.
+    """
+    return most if until is None else max(0.0, min(most, until - GRACE - time.monotonic()))
+
+
+@asynccontextmanager
+async def in_turn(turn: asyncio.Lock | asyncio.Semaphore | None) -> AsyncIterator[None]:
+    """Wait for one's turn, as long as the call that is under way may take; None: it is everybody's turn.
+
+    Raises:
+        TimeoutError: It did not come in time.
+    """
+    if turn is None:
+        yield
+        return
+    if turn.locked():
+        try:
+            async with asyncio.timeout(seconds_left(deadline())):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise TimeoutError("others of this process, who came before, still wait for it") from error
+    else:
+        await turn.acquire()
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.sql import dialect, read_only
+from taskctx_sql.sql.retrying import deadline, lock_seconds_left
 from taskctx_sql.sql.steps import Steps, carry_out_on_sqlite
 from taskctx_sql.sql.together import Answer
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 # More would share the interpreter's one lock.
 THREADS: Final = 4
+# A read that had to wait no longer than this for its turn need not be told how long to wait for a lock.
+_SOON: Final = 0.05
 
 
 class SqliteReader:
@@ -33,7 +36,7 @@ class SqliteReader:
         self._path = path
         self._lock_seconds = lock_seconds
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[tuple[Steps[Any], Answer[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Steps[Any], Answer[Any], float | None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
@@ -46,7 +49,7 @@ class SqliteReader:
                 self._threads.append(threading.Thread(target=self._work, name="taskctx-reader", daemon=True))
                 self._threads[-1].start()
             answer: Answer[T] = Answer(self._loop)
-            self._queue.put((steps, answer))
+            self._queue.put((steps, answer, deadline()))
             # Given up at once when it is cancelled; the thread reads to the end, and nobody hears of it.
             return await answer.wait(to_the_end=False)
         finally:
@@ -69,8 +72,10 @@ class SqliteReader:
         connection: sqlite3.Connection | None = None
         identity: tuple[int, int] | None = None
         unchanging: read_only.State | None = None
+        # How long a lock is waited for at the most, and how long the connection waits now.
+        most = waits = dialect.busy_seconds(self._lock_seconds)
         while (asked := self._queue.get()) is not None:
-            steps, answer = asked
+            steps, answer, until = asked
             try:
                 now = dialect.file_identity(self._path)
                 changed = unchanging is not None and unchanging != read_only.state(self._path)
@@ -81,7 +86,12 @@ class SqliteReader:
                 if connection is None:
                     # Before it is opened: what is written meanwhile is seen by the next read.
                     unchanging = read_only.state(self._path)
-                    connection, identity = dialect.connect_sqlite(self._path, self._lock_seconds), now
+                    waits = lock_seconds_left(until, most)
+                    connection, identity = dialect.connect_sqlite(self._path, waits), now
+                left = lock_seconds_left(until, most)
+                if left < waits - _SOON or left > waits + _SOON:
+                    dialect.wait_for_locks(connection, left)
+                    waits = left
                 connection.execute("BEGIN")
                 result = carry_out_on_sqlite(steps, connection)
                 connection.execute("COMMIT")

@@ -13,18 +13,22 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
+from typing import Final
 
 from taskctx_sql.daemon_threads import on_thread
 from taskctx_sql.errors import StoreClosedError, StoreFailedError
 from taskctx_sql.records import Saved
 from taskctx_sql.sql import dialect
 from taskctx_sql.sql.jobs import Job
-from taskctx_sql.sql.retrying import InDoubtError
+from taskctx_sql.sql.retrying import InDoubtError, lock_seconds_left
 from taskctx_sql.sql.saving import save_together
 from taskctx_sql.sql.steps import carry_out_on_sqlite
 from taskctx_sql.sql.together import MAX_WAITING, Pending, take_together
 
 _Pending = Pending[Saved]
+
+# A save that had to wait no longer than this for its turn need not be told how long to wait for a lock.
+_SOON: Final = 0.05
 
 
 class SqliteWriter:
@@ -125,7 +129,7 @@ class SqliteWriter:
             waiting.append(pending)
 
     def _save(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
-        self._begin(connection)
+        self._begin(connection, together)
         try:
             return self._commit(connection, together)
         except Exception as error:
@@ -138,29 +142,37 @@ class SqliteWriter:
 
     def _save_alone(self, connection: sqlite3.Connection, pending: _Pending) -> Saved | BaseException:
         try:
-            self._begin(connection)
+            self._begin(connection, [pending])
             return self._commit(connection, [pending])[0]
         except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             return error
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _begin(self, connection: sqlite3.Connection, together: list[_Pending]) -> None:
         """Take the write lock. Before it is waited for, the group before gets its answers: it is on the disk."""
-        if self._told_later is None:
+        if self._told_later is not None:
+            try:
+                self._begin_within(connection, 0.0)
+                return
+            except sqlite3.OperationalError as error:
+                if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
+                    raise
+            self._tell()
+        until = min((pending.deadline for pending in together if pending.deadline is not None), default=None)
+        most = dialect.busy_seconds(self._lock_seconds)
+        left = lock_seconds_left(until, most)
+        if left > most - _SOON:
             connection.execute("BEGIN IMMEDIATE")
-            return
-        connection.execute("PRAGMA busy_timeout = 0")
+        else:
+            self._begin_within(connection, left)
+
+    def _begin_within(self, connection: sqlite3.Connection, seconds: float) -> None:
+        dialect.wait_for_locks(connection, seconds)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
-                raise
         finally:
-            connection.execute(f"PRAGMA busy_timeout = {int(dialect.busy_seconds(self._lock_seconds) * 1000)}")
-        self._tell()
-        connection.execute("BEGIN IMMEDIATE")
+            dialect.wait_for_locks(connection, dialect.busy_seconds(self._lock_seconds))
 
     def _commit(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
         answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)

@@ -9,7 +9,7 @@ import time
 import uuid
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -51,6 +51,7 @@ from taskctx_sql.sql.retrying import (
     deadline,
     extend_limit,
     extended_by,
+    in_turn,
     seconds_left,
     within,
 )
@@ -451,7 +452,7 @@ class SqlStore:
         committing = False
         # SQLite itself limits how long it waits, and its driver cannot be interrupted.
         limit = asyncio.timeout(None if self._engine_name == "sqlite" else seconds_left(deadline()))
-        async with turn or nullcontext():
+        async with in_turn(turn):
             try:
                 async with limit, dialect.transaction(self._engine, write=write) as connection:
                     try:
