@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Final
@@ -106,6 +107,19 @@ def file_address(scheme: str, path: Path | str) -> str:
 def json_address(folder: Path | str) -> str:
     """Return the address of a folder of JSON files, as people read it; `json_folder` returns the folder again."""
     return "json:///" + _SPECIAL.sub(lambda found: quote(found[0]), str(folder))
+
+
+def anchored(address: str) -> str:
+    """Return an address that means the same file or folder when the program changes its own folder."""
+    scheme, _, rest = address.partition(":///")
+    path = unquote(rest.partition("?")[0])
+    is_of_file = scheme.partition("+")[0] in ("sqlite", "json") and path != ""
+    if not is_of_file or path.startswith((":memory:", "file:")) or Path(path).is_absolute():
+        return address
+    # One whose folder is gone means nothing, whatever is put before it.
+    with contextlib.suppress(OSError):
+        return f"{file_address(scheme, Path.cwd())}/{rest}"
+    return address
 
 
 def missing_file(address: str) -> Path | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
+from taskctx_sql.addresses import anchored
 from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.opening import is_json_address, open_store
 from taskctx_sql.store import Store, running_loop
@@ -22,7 +23,9 @@ class Place:
     def __init__(self, store: Store | None = None, url: str | None = None) -> None:
         """Take the place; nothing is opened yet."""
         self.store = store
-        self._url = url if store is None else None
+        url = url if store is None else None
+        # As with a store: where a program is later on makes no difference. It may also be an engine.
+        self._url = anchored(url) if isinstance(url, str) else url
         self._opened: Store | None = None
         self._turn: asyncio.Lock | None = None
         self._turn_loop: asyncio.AbstractEventLoop | None = None

@@ -162,6 +162,30 @@ async def test_a_program_that_changes_its_folder_still_means_the_same_place(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("url", ["sqlite:///x%20y.db", "json:///tasks"])
+@pytest.mark.parametrize("by_variable", [False, True])
+async def test_a_context_by_its_address_stays_where_it_was_made(
+    tmp_path: Path, user: str, url: str, monkeypatch: pytest.MonkeyPatch, *, by_variable: bool
+) -> None:
+    # What could be an escape is a folder's own name.
+    here, elsewhere = tmp_path / "50%25 ?#", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    if by_variable:
+        monkeypatch.setenv("TASKCTX_DATABASE_URL", url)
+    context = TaskContext({"user_id": user}, database_url=None if by_variable else url)
+    for folder in (elsewhere, tmp_path, here):
+        monkeypatch.chdir(folder)
+        context.add_context_update("message", folder.name)
+        await context.save()
+        await context.load()
+    async with context:
+        assert [update.data for update in context.context_history] == ["elsewhere", tmp_path.name, here.name]
+    assert list(elsewhere.iterdir()) == []
+    assert set(tmp_path.iterdir()) == {here, elsewhere}
+
+
 async def test_a_failed_entering_leaves_nothing_open(tmp_path: Path) -> None:
     context = task_context({}, database_url=f"sqlite:///{tmp_path}/missing/x.db")
     for _ in range(2):
