@@ -237,3 +237,23 @@ async def test_a_database_made_through_a_link_is_its_owners(tmp_path: Path) -> N
             assert (tmp_path / "real.db").stat().st_mode & 0o777 == 0o600
     finally:
         os.umask(mask)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("sqlite:///file:{}/x.db?uri=true", "x.db"), ("sqlite:///file://{}/a%2520b.db?uri=true", "a b.db"),
+        ("sqlite:///file:{}/y.db?uri=true&mode=rwc", "y.db"), ("sqlite:///file://localhost{}/z.db?uri=true", "z.db"),
+    ],
+)  # fmt: skip
+async def test_a_database_made_by_a_uri_is_its_owners(address: str, name: str, tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        async with open_store(address.format(tmp_path)) as store:
+            context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+            context.add_context_update("message", "kept")
+            await context.save()
+            found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        assert found == dict.fromkeys((name, f"{name}-wal", f"{name}-shm"), 0o600)
+    finally:
+        os.umask(mask)

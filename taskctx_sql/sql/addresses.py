@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
@@ -129,6 +130,20 @@ def is_memory(url: sa.URL) -> bool:
     database = url.database or ""
     named = database in ("", ":memory:") or database.startswith("file::memory:")
     return named or "mode=memory" in database or url.query.get("mode") == "memory"
+
+
+def made_of_uri(url: sa.URL) -> Path | None:
+    """Return the file that SQLite would make for a URL with a ``file:`` URI in it; None if it would make none."""
+    database = url.database or ""
+    is_uri = url.get_backend_name() == "sqlite" and database.startswith("file:") and "uri" in url.query
+    if not is_uri or not asbool(str(url.query["uri"])) or is_memory(url):
+        return None
+    if url.query.get("mode", "rwc") != "rwc" or "vfs" in url.query:
+        return None
+    # As SQLite reads one: a host, which is nobody or this machine, and then the path.
+    path = re.sub(r"^//(localhost)?(?=/)", "", database.removeprefix("file:"))
+    path = unquote(path.partition("#")[0])
+    return Path(path) if path and "\x00" not in path else None
 
 
 def _is_text(address: str) -> bool:

@@ -29,7 +29,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from taskctx_sql.errors import MissingDriverError, StoreFailedError
 from taskctx_sql.sql import disposing, read_only
-from taskctx_sql.sql.addresses import driver_settings, is_memory, is_pooled, mask, parse_url
+from taskctx_sql.sql.addresses import driver_settings, is_memory, is_pooled, made_of_uri, mask, parse_url
 
 # The rest of the package has them from here.
 __all__ = ["is_memory", "is_pooled", "mask", "parse_url"]
@@ -217,9 +217,9 @@ def prepare_file(url: sa.URL) -> None:
             when it cannot open a file.
         OSError: The process, or the machine, may open no more files now.
     """
-    if not is_file(url):
+    path = Path(str(url.database)) if is_file(url) else made_of_uri(url)
+    if path is None:
         return
-    path = Path(str(url.database))
     try:
         # One at a time, so that nobody here opens a file while another one makes it.
         with _making:
