@@ -55,6 +55,8 @@ async def _other_saves(run: Run, other: Other) -> None:
 async def _other_deletes(run: Run, other: Other) -> None:
     run.model.gone = run.is_deleted = True
     await other.store.delete(run.context.key)
+    # The program may have heard of another deletion meanwhile.
+    run.model.gone = True
     run.model.past.clear()
 
 
