@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -69,11 +70,26 @@ def plain_folder(path: Path | str) -> Path:
     """Return the folder that a path names.
 
     Raises:
-        InvalidAddressError: It is no path, but an address.
+        InvalidAddressError: It is no path, but an address, or something else that names no folder.
     """
-    if is_address(path):
-        raise InvalidAddressError(hidden(str(path)), "a path belongs here, and no address")
+    name: object = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise InvalidAddressError("***", f"a path belongs here, and no {type(name).__name__}")
+    if is_address(name):
+        raise InvalidAddressError(hidden(name), "a path belongs here, and no address")
+    if not _can_be_named(name):
+        raise InvalidAddressError("***", _NO_NAME)
     return Path(path)
+
+
+_NO_NAME: Final = "no folder has NUL or a lone surrogate in its name"
+
+
+def _can_be_named(path: str) -> bool:
+    try:
+        return b"\x00" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def is_json_address(address: str) -> bool:
@@ -89,8 +105,10 @@ def json_folder(address: str) -> Path:
     """
     scheme, _, path = address.partition(":///")
     folder = unquote(path.partition("?")[0])
-    if scheme != "json" or not folder or "\x00" in folder:
+    if scheme != "json" or not folder:
         raise InvalidAddressError(hidden(address), "json: needs three slashes and a folder")
+    if not _can_be_named(folder):
+        raise InvalidAddressError(hidden(address), _NO_NAME)
     if has_secret(folder) and not Path(folder).is_dir():
         reason = "its path looks like a part of an address with a password; if it is one, make the folder first"
         raise InvalidAddressError(hidden(address), reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from taskctx_sql import settings
+from taskctx_sql.addresses import plain_folder
 from taskctx_sql.errors import InvalidContextError
 from taskctx_sql.limits import check_hashable
 from taskctx_sql.memory import Memory, checked_list, checked_mapping
@@ -41,7 +42,7 @@ class MemoryContext:
         toggles = checked_mapping("metadata_toggles", data.get("metadata_toggles"))
         self._memory = Memory(data.get("user_id", "anonymous"), data.get("chat_id", "none"), metadata, toggles)
         self._unsaved = Unsaved(self._memory)
-        self.task_dir = Path(settings.task_dir() if task_dir is DEFAULT_TASK_DIR else task_dir)
+        self.task_dir = plain_folder(settings.task_dir() if task_dir is DEFAULT_TASK_DIR else task_dir)
         self.start_time: float | None = None
         self._clock = clock
         self._resources = Resources()

@@ -77,6 +77,7 @@ class TaskContext(MemoryContext):
 
         Raises:
             InvalidContextError: The data, or a mapping in it, is no dict.
+            InvalidAddressError: ``task_dir`` can be no folder.
             InvalidSettingError: A variable that was needed has a value that is not allowed.
         """
         super().__init__(data, task_dir, clock=clock)
@@ -134,7 +135,7 @@ class TaskContext(MemoryContext):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` of another one returned."""
         given = ("user_id", "chat_id", "metadata", "metadata_toggles")
-        MemoryContext.__init__(self, {name: state[name] for name in given})
+        MemoryContext.__init__(self, {name: state[name] for name in given}, state["attributes"]["task_dir"])
         self._bind(Place(), state["history_limit"])
         for name in ("context_history", "file_tracker", "model_tracker"):
             setattr(self, name, state[name])

@@ -28,6 +28,7 @@ from taskctx_sql import (
 )
 from taskctx_sql.addresses import file_address, json_address, json_folder, missing_file, without_secrets
 from taskctx_sql.cli import main
+from taskctx_sql.context import MemoryContext
 from taskctx_sql.doctor import examine
 from taskctx_sql.errors import (
     AsyncioNeededError,
@@ -165,6 +166,16 @@ def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pyte
         TaskContext({"user_id": "u", "chat_id": "c"})
     assert SECRET not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/tmp/a\x00b", "/tmp/\ud800", Path("a\x00"), b"/tmp/x", 5, ["a"]])
+async def test_what_can_be_no_folder_is_refused_by_name(folder: Any) -> None:
+    for make in (lambda: TaskContext({}, folder), lambda: MemoryContext({}, folder), lambda: JsonStore(folder)):
+        with pytest.raises(InvalidAddressError, match=r"folder has|path belongs"):
+            make()
+    if isinstance(folder, str):
+        with pytest.raises(InvalidAddressError, match="folder has"):
+            await open_store(f"json:///{folder}")
 
 
 @pytest.mark.parametrize(
