@@ -6,8 +6,12 @@ import asyncio
 import json
 import os
 import re
+import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -574,6 +578,81 @@ async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_
     await keeper.close()
     await asyncio.wait_for(upgrade(empty_postgres_url), 60)
     await keeping.dispose()
+
+
+async def test_an_upgrade_that_waits_for_a_locked_file_holds_up_no_new_file(tmp_path: Path) -> None:
+    holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
+    holder.execute("PRAGMA journal_mode = WAL")
+    holder.execute("BEGIN IMMEDIATE")
+    change = asyncio.create_task(upgrade(f"sqlite:///{tmp_path}/locked.db"))
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30), open_store(f"sqlite:///{tmp_path}/new.db") as store:
+        await store.save(new_delta(ContextKey("u", "c"), "x"))
+    assert not change.done()
+    holder.execute("ROLLBACK")
+    holder.close()
+    await asyncio.wait_for(change, 60)
+    assert await current(f"sqlite:///{tmp_path}/locked.db") == schema.head()
+
+
+async def test_a_locked_file_is_given_up_by_an_upgrade_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialect, "SQLITE_BUSY_SECONDS", 2.0)
+    holder = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    holder.execute("PRAGMA journal_mode = WAL")
+    holder.execute("BEGIN IMMEDIATE")
+    engine = create_async_engine(dialect.parse_url(f"sqlite:///{tmp_path}/x.db"), connect_args={"timeout": 7})
+    with pytest.raises(StoreUnavailableError, match="another process holds the file"):
+        await asyncio.wait_for(upgrade(engine), 60)
+    holder.close()
+    async with engine.connect() as connection:
+        # The caller's setting is as it was.
+        assert (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar() == 7_000
+    await engine.dispose()
+
+
+async def test_a_new_file_is_given_up_in_time_where_another_schema_change_never_ends(
+    tmp_path: Path, empty_postgres_url: str
+) -> None:
+    engine = create_async_engine(dialect.parse_url(empty_postgres_url))
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+        keeping, keeper = await _in_transaction(
+            empty_postgres_url, f"SELECT pg_advisory_xact_lock({dialect.UPGRADE_LOCK})"
+        )
+        # On a connection of the caller's it waits for the lock as long as he says: for ever.
+        change = asyncio.create_task(upgrade(connection))
+        await asyncio.sleep(0.5)
+        with pytest.raises(StoreUnavailableError, match="another schema change"):
+            await asyncio.wait_for(SqlStore.open(f"sqlite:///{tmp_path}/new.db", retry_seconds=0.5), 30)
+        await keeper.close()
+        await asyncio.wait_for(change, 60)
+    await keeping.dispose()
+    await engine.dispose()
+    await (await SqlStore.open(f"sqlite:///{tmp_path}/new.db")).close()
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_child_that_is_forked_during_an_upgrade_can_open_a_file(tmp_path: Path) -> None:
+    holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
+    holder.execute("PRAGMA journal_mode = WAL")
+    holder.execute("BEGIN IMMEDIATE")
+    change = threading.Thread(target=lambda: asyncio.run(upgrade(f"sqlite:///{tmp_path}/locked.db")))
+    change.start()
+    # It holds the lock for most of the time that it waits.
+    children = []
+    for number in range(4):
+        time.sleep(0.5)
+        children.append(os.fork())
+        if children[-1] == 0:
+            signal.alarm(20)
+            asyncio.run(upgrade(f"sqlite:///{tmp_path}/{number}.db"))
+            os._exit(42)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    holder.close()
+    change.join()
+    assert ended == [42] * 4
 
 
 async def test_a_transaction_of_the_callers_waits_as_he_says(empty_postgres_url: str) -> None:

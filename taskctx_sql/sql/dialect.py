@@ -9,7 +9,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from functools import partial
@@ -288,6 +288,24 @@ def wait_for_locks(connection: Any, seconds: float) -> None:
     connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
 
+@contextlib.contextmanager
+def short_waits(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """In the block a connection of SQLite waits no longer than that for a lock. Others it leaves as they are."""
+    if not is_sqlite(connection):
+        yield
+        return
+    # Past SQLAlchemy, which would begin a transaction.
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA busy_timeout")
+    ((before,),) = cursor.fetchall()
+    wait_for_locks(cursor, min(seconds, before / 1000))
+    try:
+        yield
+    finally:
+        wait_for_locks(cursor, before / 1000)
+        cursor.close()
+
+
 def set_up_sqlite(connection: Any, record: Any, *, lock_seconds: float | None = None) -> None:
     """Make the settings that the promises rest on, on a new connection of SQLite's driver."""
     cursor = connection.cursor()
@@ -467,7 +485,9 @@ def breaks_connection(error: BaseException) -> bool:
 
 def waited_for_lock(error: BaseException) -> bool:
     """Whether an error says that a lock was waited for as long as is allowed; nothing was done."""
-    return sqlstate(error) == _LOCKED_STATE
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    is_busy = isinstance(orig, sqlite3.Error) and getattr(orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return is_busy or sqlstate(error) == _LOCKED_STATE
 
 
 def _is_out_of_step(error: BaseException) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,7 +30,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.sql import citus, dialect, engines, tables, tenants, upgrade_turn
 from taskctx_sql.sql.disposing import dispose
-from taskctx_sql.sql.retrying import Retrying
+from taskctx_sql.sql.retrying import GRACE, Retrying
 from taskctx_sql.store import end_at_once, running_loop
 
 if TYPE_CHECKING:
@@ -42,19 +44,36 @@ CONNECT_SECONDS: Final = 15.0
 # How long a schema change waits for a lock at a time: so long those wait who come after it.
 LOCK_SECONDS: Final = 2.0
 LOCK_PAUSE: Final = 1.0
+# On SQLite nobody waits behind it, but schema changes of other databases in this process do.
+SQLITE_LOCK_SECONDS: Final = 1.0
 # How long it tries: another upgrade may be long, and a reader that never ends holds up what changes its table.
 UPGRADE_SECONDS: Final = 600.0
-_WHO_HOLDS: Final = "`SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid)` says who holds the locks"
+_WHO_HOLDS: Final = {
+    "postgresql": "`SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid)` says who holds the locks",
+    "sqlite": "`fuser -v` names who has the file open",
+}
 # How often an upgrade looks whether the one before it, in this process, is through.
 ALEMBIC_PAUSE: Final = 0.02
 
 Database = str | AsyncEngine | AsyncConnection
+# Waits for one's turn at an address, and gives it back.
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
 
 # The migrations in order, so that opening a database need not read their files; a test compares.
 REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 # Alembic's context is one for the process.
-_alembic_lock: Final = threading.Lock()
+_alembic_lock = threading.Lock()
+
+
+def _free_lock() -> None:
+    # In a forked child nobody gives back what another thread of the parent had.
+    global _alembic_lock
+    _alembic_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_lock)
 
 
 def head() -> str:
@@ -112,6 +131,14 @@ async def upgrade(
     await _migrate(database, "upgrade", revision, schema, row_level_security)
 
 
+async def set_up(engine: AsyncEngine, seconds: float) -> None:
+    """Make the schema in a SQLite file that has nothing in it yet; give up after so many seconds, and a little more.
+
+    Raises as `upgrade` does.
+    """
+    await _migrate(engine, "upgrade", "head", None, seconds=seconds + GRACE)
+
+
 async def downgrade(database: Database, revision: str, *, schema: str | None = None) -> None:
     """Bring a database's schema back to an older revision; "base" removes it, with all that is in it.
 
@@ -121,7 +148,13 @@ async def downgrade(database: Database, revision: str, *, schema: str | None = N
 
 
 async def _migrate(
-    database: Database, direction: str, revision: str, schema: str | None, row_level_security: bool | None = None
+    database: Database,
+    direction: str,
+    revision: str,
+    schema: str | None,
+    row_level_security: bool | None = None,
+    *,
+    seconds: float | None = None,
 ) -> None:
     from alembic import command
 
@@ -133,36 +166,51 @@ async def _migrate(
             connection.execution_options(**{dialect.LOCK_SECONDS: LOCK_SECONDS})
         config = _config()
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
-        getattr(command, direction)(config, revision)
+        with dialect.short_waits(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
+            getattr(command, direction)(config, revision)
 
     doing, started = f"{direction} the schema", time.monotonic()
+    if seconds is None:
+        seconds = dialect.SQLITE_BUSY_SECONDS if _engine_name(database) == "sqlite" else UPGRADE_SECONDS
     while True:
         try:
-            async with _alembic_turn():
-                await on_connection(database, doing, migrate)
+            await on_connection(database, doing, migrate, turn=partial(_alembic_turn, doing, started, seconds))
             return
         except StoreFailedError as error:
             waited = time.monotonic() - started
             if not ours or error.__cause__ is None or not dialect.waited_for_lock(error.__cause__):
                 raise
-            if waited > UPGRADE_SECONDS:
-                raise StoreUnavailableError(doing, error.address, waited, f"{error.reason}; {_WHO_HOLDS}") from error
+            who = _WHO_HOLDS[_engine_name(database)]
+            if waited > seconds:
+                raise StoreUnavailableError(doing, error.address, waited, f"{error.reason}; {who}") from error
             if waited < 2 * LOCK_SECONDS:
-                logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.address, _WHO_HOLDS)
+                logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.address, who)
         # Whoever queued up behind the lock that was asked for has his turn now.
         await asyncio.sleep(LOCK_PAUSE)
 
 
+def _engine_name(database: Database) -> str:
+    return dialect.parse_url(database).get_backend_name() if isinstance(database, str) else database.dialect.name
+
+
 @asynccontextmanager
-async def _alembic_turn() -> AsyncIterator[None]:
-    """Hold the lock on alembic, also against other threads; whoever is cancelled while waiting never had it."""
+async def _alembic_turn(doing: str, started: float, seconds: float, address: str) -> AsyncIterator[None]:
+    """Hold the lock on alembic, also against other threads; whoever is cancelled while waiting never had it.
+
+    Raises:
+        StoreUnavailableError: It did not come free in time: the server of whoever has it may not answer.
+    """
     # Not on a thread that waits: it would get the lock when nobody is left to give it back.
-    while not _alembic_lock.acquire(blocking=False):  # noqa: ASYNC110  # threads share it, and an event is of a loop
+    while not (lock := _alembic_lock).acquire(blocking=False):
+        waited = time.monotonic() - started
+        if waited > seconds:
+            reason = "another schema change of this process has not ended: one at a time can go on"
+            raise StoreUnavailableError(doing, address, waited, reason)
         await asyncio.sleep(ALEMBIC_PAUSE)
     try:
         yield
     finally:
-        _alembic_lock.release()
+        lock.release()
 
 
 def run_migrations(
@@ -295,20 +343,29 @@ def _config() -> Config:
     return config
 
 
-async def on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
+async def on_connection(
+    database: Database, doing: str, work: Callable[[sa.Connection], T], *, turn: Turn | None = None
+) -> T:
     """Do something on a connection to a database; its failures become the library's errors.
 
     Whoever is cancelled, waits until the connection is given back.
+
+    Args:
+        database: A URL, an engine or a connection.
+        doing: What to call it in errors.
+        work: What to do.
+        turn: What to enter before, when there is a connection; it takes the address.
     """
     running_loop(doing)
-    return await end_at_once(_on_connection(database, doing, work))
+    return await end_at_once(_on_connection(database, doing, work, turn))
 
 
-async def _on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
+async def _on_connection(database: Database, doing: str, work: Callable[[sa.Connection], T], turn: Turn | None) -> T:
     async with _connected(database) as connection:
         address = dialect.mask(str(connection.engine.url))
         try:
-            return await connection.run_sync(work)
+            async with nullcontext() if turn is None else turn(address):
+                return await connection.run_sync(work)
         except TaskContextError:
             raise
         except Exception as error:

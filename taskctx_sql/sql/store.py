@@ -56,7 +56,7 @@ from taskctx_sql.sql.retrying import (
     within,
 )
 from taskctx_sql.sql.rows import AnyRow, encode
-from taskctx_sql.sql.schema import check, has_tables, upgrade
+from taskctx_sql.sql.schema import check, has_tables, set_up
 from taskctx_sql.sql.steps import Steps, carry_out
 from taskctx_sql.store import Feature, check_watch, end_at_once, finish, running_loop
 
@@ -190,7 +190,7 @@ class SqlStore:
             raise
         try:
             if not await store._do("open", store._check, reads=True):
-                await upgrade(engine)
+                await set_up(engine, retry_seconds)
         except BaseException:
             await store.close()
             raise
