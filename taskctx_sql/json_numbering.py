@@ -117,5 +117,5 @@ class Base:
 
 
 def mark_of(update: ContextUpdate) -> int:
-    """Return what an entry is known again by."""
-    return hash(f"{codec.shown(update.timestamp)} {codec.shown(update.update_type)}")
+    """Return what an entry is known again by, the same for what was put in and for what comes back."""
+    return hash(codec.encode([update.timestamp, update.update_type], warn=False))

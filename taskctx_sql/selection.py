@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.limits import check_number
@@ -138,10 +138,10 @@ def choose(selection: Selection, next_seq: int, read: Read[Y, S]) -> Generator[Y
     return Chosen(sorted(budget.taken), selection.types is not None)
 
 
-def choose_from(selection: Selection, heads: Sequence[tuple[Head, str]]) -> Chosen:
-    """Choose from heads that are all at hand, each with its update's type."""
+def choose_from(selection: Selection, heads: Sequence[tuple[Head, Any]]) -> Chosen:
+    """Choose from heads that are all at hand, each with its update's type, which may be anything."""
     allowed = None if selection.types is None else {*selection.types, *selection.keep_types}
-    wanted = [(head, kind) for head, kind in heads if allowed is None or kind in allowed]
+    wanted = [(head, kind) for head, kind in heads if allowed is None or (isinstance(kind, str) and kind in allowed)]
 
     def read(ask: Ask) -> Generator[None, None, Sequence[Head]]:
         # A generator without steps: nothing has to be waited for.

@@ -534,6 +534,52 @@ def test_an_integer_that_would_cost_far_more_than_its_size_is_refused() -> None:
     assert time.process_time() - began < 2
 
 
+class Kind(enum.StrEnum):
+    NOTE = "note"
+
+
+@pytest.mark.parametrize("change", ["edit", "remove"])
+@pytest.mark.parametrize(
+    ("timestamp", "kind_of_update"),
+    [
+        (1.5, Kind.NOTE),
+        (1.5, Color.RED),
+        (RealNumber(1.5), "m"),
+        (Decimal("1.50"), "m"),
+        (1.5, Name("m")),
+        (1.5, ["m"]),
+    ],
+)
+async def test_an_entry_is_known_again_whatever_its_time_and_type_are(
+    address: str, user: str, timestamp: Any, kind_of_update: Any, change: str
+) -> None:
+    data = {"user_id": user, "chat_id": "c1"}
+    async with open_store(address) as store, open_store(address) as of_another:
+        context, other = TaskContext(data, store=store), TaskContext(data, store=of_another)
+        context.context_history.append(ContextUpdate(timestamp, kind_of_update, "first", {}))
+        await context.save()
+        other.add_context_update("m", "other")
+        await other.save()
+        if change == "edit":
+            context.context_history[0].data = "edited"
+        else:
+            del context.context_history[0]
+        await context.save()
+        expected = ["other"] if change == "remove" else ["other", "edited"]
+        assert await stored(store, context.key) == expected
+
+
+async def test_types_that_are_no_text_are_of_no_type_that_is_asked_for(store: Store, user: str) -> None:
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+    for kind_of_update in (["m"], {"a": 1}, None, 5, "m"):
+        context.add_context_update(cast(str, kind_of_update), codec.shown(kind_of_update))
+    await context.save()
+    for keep in ([], ["m"]):
+        again = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
+        await again.load(types=["m"], keep_types=keep)
+        assert [update.data for update in again.context_history] == ["'m'"]
+
+
 class Tagged(str):
     """A text that is equal to one with the same tag only."""
 
