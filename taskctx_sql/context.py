@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 from taskctx_sql import settings
 from taskctx_sql.addresses import plain_folder
 from taskctx_sql.errors import InvalidContextError
+from taskctx_sql.foreign_values import is_same
 from taskctx_sql.limits import check_hashable
 from taskctx_sql.memory import Memory, checked_list, checked_mapping
 from taskctx_sql.optimize import OptimizePlan, plan
@@ -179,7 +180,7 @@ class MemoryContext:
             "duration": duration,
         }
         entry.update((name, value) for name, value in measured.items() if value is not None)
-        if not self._memory.models or self._memory.models[-1] != entry:
+        if not self._memory.models or not is_same(self._memory.models[-1], entry):
             self._memory.models.append(NotedDict(entry))
             self.add_context_update("model_usage", entry)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from taskctx_sql.foreign_values import text_of
+from taskctx_sql.foreign_values import is_same, text_of
 from taskctx_sql.fresh_stack import with_fresh_stack
 from taskctx_sql.tags import from_tag
 
@@ -40,8 +40,4 @@ def stand_ins(members: Sequence[Any], trees: Sequence[Any]) -> dict[int, str]:
 
 
 def _is_itself(value: Any, found: Any) -> bool:
-    try:
-        return type(value) is type(found) and bool(value == found)
-    except Exception:
-        # Somebody's own class, within a tuple.
-        return False
+    return type(value) is type(found) and is_same(value, found)

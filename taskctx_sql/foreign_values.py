@@ -32,6 +32,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are equal; not so if the class of one refuses to say, or says something that is no answer."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
 def fields_of(value: Any) -> dict[str, Any] | None:
     """Return the fields of a dataclass, or None."""
     if isinstance(value, type) or not dataclasses.is_dataclass(value):

@@ -62,9 +62,8 @@ class OptimizePlan:
         for dropped in self.dropped:
             text = " ".join(_text(dropped.update.data).split())
             shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-            lines.append(
-                f"  {dropped.place:>6}  {dropped.reason:9}  {dropped.size:>8,}  {dropped.update.update_type}: {shown}"
-            )
+            kind = _type_text(dropped.update.update_type)
+            lines.append(f"  {dropped.place:>6}  {dropped.reason:9}  {dropped.size:>8,}  {kind}: {shown}")
         return "\n".join(lines)
 
 
@@ -84,7 +83,7 @@ def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
     size = 0
     for place in range(len(history) - 1, -1, -1):
         update = history[place]
-        key = f"{update.update_type}:{_data_key(update.data)}"
+        key = f"{_type_text(update.update_type)}:{_data_key(update.data)}"
         data_size = len(_text(update.data))
         if key in seen:
             dropped.append(Dropped(place, update, data_size, "duplicate"))
@@ -115,9 +114,17 @@ def _is_after(made: Any, timestamp: float) -> bool:
 def _data_key(data: Any) -> str:
     try:
         return json.dumps(data, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):
-        # What the original raised on. The prefix keeps it apart from every JSON text.
+    except Exception:
+        # What the original raised on, and more. The prefix keeps it apart from every JSON text.
         return f"!{codec.encode(data, warn=False)}"
+
+
+def _type_text(update_type: Any) -> str:
+    try:
+        # As the original: an enum may have another text by str().
+        return f"{update_type}"
+    except Exception:
+        return codec.encode(update_type, warn=False)
 
 
 def _text(data: Any) -> str:

@@ -534,6 +534,47 @@ def test_an_integer_that_would_cost_far_more_than_its_size_is_refused() -> None:
     assert time.process_time() - began < 2
 
 
+class Refusing:
+    """A class that refuses all that anybody may want to know."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no answer")
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+
+@pytest.mark.filterwarnings("ignore::taskctx_sql.errors.LossyValueWarning")
+async def test_a_class_that_refuses_everything_ends_no_call(store: Store, user: str) -> None:
+    no: Any = Refusing()
+    context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store, clock=lambda: 1.5)
+    for _ in range(2):
+        context.track_model_usage(no, no, no, input_tokens=no, output_tokens=no, cost=no, duration=no)
+        context.track_file_operation(no, no, no)
+        context.add_context_update(no, {no: no}, {"group": no, no: no})
+        context.add_context_update("m", no)
+    context.file_tracker["a"] = {no: 1, "operation": 2, "source": 3, "timestamp": 4}
+    context.model_tracker.append({no: 1, "model_id": no})
+    context.metadata[no] = context.metadata_toggles[no] = no
+    await context.save()
+    context.metadata["a"] = no
+    context.context_history[0].metadata = {"seen": no}
+    assert str(context.optimize_context(10, dry_run=True))
+    await context.save()
+    await context.load(max_chars=1_000)
+    await context.load()
+    assert not context.has_unsaved_changes
+    context.optimize_context(0)
+    await context.save()
+    assert await stored(store, context.key) == []
+
+
 class Kind(enum.StrEnum):
     NOTE = "note"
 

@@ -18,6 +18,7 @@ from sqlalchemy import Row
 
 from taskctx_sql import codec, limits
 from taskctx_sql.errors import CorruptRecordError
+from taskctx_sql.foreign_values import is_same
 from taskctx_sql.records import ContextKey, ContextUpdate, Delta, FileChange, MappingChange, Source
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -161,7 +162,7 @@ def _file_row(change: FileChange, strict: bool) -> FileRow:
     fields = entry if isinstance(entry, dict) else {}
     is_exact = (
         _is_column_text(path)
-        and tuple(fields) == _FILE_FIELDS
+        and is_same(tuple(fields), _FILE_FIELDS)
         and all(_is_column_text(fields[name]) for name in ("operation", "source", "state"))
         and _is_column_float(fields["timestamp"])
     )
@@ -200,7 +201,7 @@ def _model_entry(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     # Equal is not enough: 1 is 1.0, and the order of the keys counts.
-    return list(one) == list(other) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
+    return is_same(list(one), list(other)) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
 
 
 class History(NamedTuple):
