@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import random
+import stat
 import sys
 import threading
 import time
@@ -71,6 +72,27 @@ def _has(path: Path, moved: tuple[int, int, int], error: OSError) -> bool:
         return False
     except OSError as failure:
         raise UnknownMoveError(failure.errno, f"{error.strerror}, and then {failure.strerror}", str(path)) from error
+
+
+# What stands in a file's place.
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def check_file(path: Path, status: os.stat_result) -> None:
+    """See that what is at a path is a file: reading a FIFO or a device may never end.
+
+    Raises:
+        OSError: It is none; the message says what it is.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, and not a file: move it away", str(path))
 
 
 def make_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, StoreFai
 from taskctx_sql.folders import Patience
 from taskctx_sql.json_store import JsonStore
 from taskctx_sql.records import ContextKey
-from taskctx_sql.retention import Progress, Pruned, Receipt, Retention, tell_nobody
+from taskctx_sql.retention import Progress, Pruned, Receipt, Retention, check_interval, tell_nobody
 from taskctx_sql.store import Store, finish
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ async def keep_house(store: Store, retention: Retention, *, interval: float) -> 
 
     A failure is logged, and tried again at the next time. At the end a batch under way is finished.
     """
-    if interval <= 0:
-        raise InvalidRetentionError(f"the interval is {interval}, and must be more than 0 seconds")
+    check_interval(interval)
     job = asyncio.create_task(_again_and_again(store, retention, interval), name="taskctx-housekeeping")
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from taskctx_sql import codec, limits
 from taskctx_sql.errors import InvalidIdError
 from taskctx_sql.folders import Patience as Patience
-from taskctx_sql.folders import UnknownMoveError, identity, move
+from taskctx_sql.folders import UnknownMoveError, check_file, identity, move
 from taskctx_sql.folders import folder_lock as folder_lock
 from taskctx_sql.folders import sync_folder as sync_folder
 from taskctx_sql.records import ContextKey, ContextUpdate
@@ -80,27 +79,17 @@ def place_of(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-# What stands in a file's place.
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
-
-
 def open_file(path: Path) -> BinaryIO:
     """Open a file for reading, and nothing else: reading a FIFO or a device may never end.
 
     Raises:
         OSError: It cannot be opened, or is no file; the message says what it is.
     """
-    _check_file(path, path.stat())
+    check_file(path, path.stat())
     # Somebody may put something else there meanwhile; then this does not wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in _OPENING))
     try:
-        _check_file(path, os.fstat(descriptor))
+        check_file(path, os.fstat(descriptor))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -153,12 +142,6 @@ def is_folder(path: Path) -> bool:
     """Whether a folder is at a path, as far as that can be known."""
     status = status_of(path)
     return status is not None and stat.S_ISDIR(status.st_mode)
-
-
-def _check_file(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise OSError(errno.EINVAL, f"it is {kind}, and not a file: move it away", str(path))
 
 
 def text_of_bytes(content: bytes) -> str:

@@ -29,7 +29,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.file_threads import in_thread, patience_of
 from taskctx_sql.folders import Patience
 from taskctx_sql.json_numbering import ABSENT, Base, Doubt, Entries, Numbering, mark_of
-from taskctx_sql.limits import check_number
+from taskctx_sql.limits import check_number, check_seconds
 from taskctx_sql.records import ContextKey, ContextSummary, ContextUpdate, Delta, Loaded, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Head, Selection, choose_from
@@ -61,6 +61,7 @@ class JsonStore:
         self, folder: str | Path, *, strict: bool = False, retry_seconds: float = folders.LOCK_SECONDS
     ) -> None:
         """Take the folder; nothing is read or made yet."""
+        check_seconds("retry_seconds", retry_seconds)
         # A program that changes its folder still means the same files.
         self.folder = plain_folder(folder).absolute()
         self._strict = strict

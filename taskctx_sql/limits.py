@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Any, Final
 
 from taskctx_sql.errors import InvalidArgumentError, LimitExceededError
@@ -63,6 +65,19 @@ def check_real(argument: str, value: Any, allowed: str) -> None:
     """
     # A NaN is not equal to itself.
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise InvalidArgumentError(argument, value, allowed)
+
+
+def check_seconds(argument: str, value: Any) -> None:
+    """See that an argument is a time that can be waited for.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    allowed = "a number of seconds, 0 or more"
+    check_real(argument, value, allowed)
+    # What no float holds, no clock counts.
+    if value < 0 or (value > sys.float_info.max and value != math.inf):
         raise InvalidArgumentError(argument, value, allowed)
 
 

@@ -11,7 +11,7 @@ from taskctx_sql.addresses import hidden, is_json_address, json_folder, missing_
 from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
 from taskctx_sql.housekeeping import keep_house
 from taskctx_sql.json_store import JsonStore
-from taskctx_sql.retention import Retention
+from taskctx_sql.retention import Retention, check_interval
 from taskctx_sql.store import Store, running_loop
 from taskctx_sql.sync import blocking
 
@@ -54,6 +54,7 @@ def open_store(
 
     Raises:
         InvalidRetentionError: The interval is not above 0, or nobody would end the job.
+        InvalidArgumentError: On opening: ``retry_seconds`` is no number, 0 or more.
         InvalidAddressError: On opening: the address names no store, or ``read_url`` no replica of it.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
@@ -81,8 +82,7 @@ class OpeningStore:
 
     def keep(self, retention: Retention, interval: float) -> None:
         """Prune the store while it is open, every ``interval`` seconds."""
-        if interval <= 0:
-            raise InvalidRetentionError(f"the interval is {interval}, and must be more than 0 seconds")
+        check_interval(interval)
         self._retention = (retention, interval)
 
     def __await__(self) -> Generator[Any, None, Store]:

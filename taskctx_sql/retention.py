@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from taskctx_sql.errors import InvalidRetentionError
+from taskctx_sql.errors import InvalidArgumentError, InvalidRetentionError, shown
+from taskctx_sql.limits import check_number, check_seconds
 
 # Called with how many contexts are done.
 Progress = Callable[[int], None]
@@ -14,6 +15,21 @@ Progress = Callable[[int], None]
 
 def tell_nobody(done: int) -> None:
     """Tell nobody."""
+
+
+def check_interval(interval: Any) -> None:
+    """See that something can be done again and again, so many seconds apart.
+
+    Raises:
+        InvalidRetentionError: It cannot.
+    """
+    try:
+        check_seconds("interval", interval)
+        possible = interval > 0
+    except InvalidArgumentError:
+        possible = False
+    if not possible:
+        raise InvalidRetentionError(f"the interval is {shown(interval)}, and must be more than 0 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +52,14 @@ class Retention:
     def __post_init__(self) -> None:
         limits = asdict(self)
         for name, value in limits.items():
-            if value is not None and value < 0:
-                raise InvalidRetentionError(f"{name} is {value}, and must be 0 or more")
+            if value is None:
+                continue
+            try:
+                check_seconds(name, value)
+                if name == "max_contexts":
+                    check_number(name, value, 0)
+            except InvalidArgumentError as error:
+                raise InvalidRetentionError(f"{name} is {shown(value)}, and must be 0 or more") from error
         if all(value is None for value in limits.values()):
             raise InvalidRetentionError("it has no limit")
 

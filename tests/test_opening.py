@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import builtins
+import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskctx_sql import JsonStore, SqlStore, blocking, open_store
-from taskctx_sql.errors import InvalidAddressError, MissingDriverError
+from taskctx_sql import ContextKey, JsonStore, SqlStore, blocking, current, open_store, upgrade
+from taskctx_sql.errors import (
+    InvalidAddressError,
+    InvalidArgumentError,
+    InvalidRetentionError,
+    MissingDriverError,
+    StoreFailedError,
+)
 from taskctx_sql.opening import json_folder
+from taskctx_sql.retention import Retention
 from taskctx_sql.sql import dialect
+from tests.contract import new_delta, stored
 
 
 def test_a_json_address_names_a_folder_as_sqlite_names_a_file() -> None:
@@ -81,3 +91,41 @@ async def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(builtins, "__import__", without_asyncpg)
     with pytest.raises(MissingDriverError, match=r"pip install 'taskctx_sql\[postgres\]'"):
         await open_store("postgresql://me@localhost/db")
+
+
+@pytest.mark.parametrize("part", ["", "-journal", "-wal", "-shm"])
+async def test_what_is_no_file_beside_a_database_is_named_and_not_waited_for(tmp_path: Path, part: str) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    if part:
+        await upgrade(url)
+    os.mkfifo(tmp_path / f"x.db{part}")
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: SqlStore.open(url), lambda: upgrade(url), lambda: current(url)
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(StoreFailedError, match=f"{part}.*it is a FIFO, and not a file"):
+            await call()
+
+
+STRANGE_TIMES = [-1, float("nan"), "5", None, True, 10**400]
+
+
+@pytest.mark.parametrize("seconds", STRANGE_TIMES)
+async def test_a_time_that_cannot_be_waited_for_is_refused(tmp_path: Path, postgres_url: str, seconds: Any) -> None:
+    for address in (f"sqlite:///{tmp_path}/x.db", f"json:///{tmp_path}", postgres_url):
+        if seconds is not None:
+            with pytest.raises(InvalidArgumentError, match="retry_seconds"):
+                await open_store(address, retry_seconds=seconds)
+        with pytest.raises(InvalidRetentionError, match="interval"):
+            open_store(address, retention=Retention(max_age=1), cleanup_interval=seconds)
+    for limit in ("max_age", "max_contexts", "removed_age"):
+        if seconds is not None:
+            with pytest.raises(InvalidRetentionError, match=limit):
+                Retention(**{limit: seconds})
+
+
+@pytest.mark.parametrize("seconds", [1e12, float("inf")])
+async def test_a_store_may_be_tried_again_for_ever(database_url: str, user: str, seconds: float) -> None:
+    async with open_store(database_url, retry_seconds=seconds) as store:
+        await store.save(new_delta(ContextKey(user, "c"), "x"))
+        assert await stored(store, ContextKey(user, "c")) == ["x"]

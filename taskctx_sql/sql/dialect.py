@@ -28,6 +28,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from taskctx_sql.errors import MissingDriverError, StoreFailedError
+from taskctx_sql.folders import check_file
 from taskctx_sql.sql import disposing, read_only
 from taskctx_sql.sql.addresses import driver_settings, is_memory, is_pooled, made_of_uri, mask, parse_url
 
@@ -54,6 +55,8 @@ _FINAL_STATES: Final = ("53400",)
 _UNKNOWN_CLASSES: Final = (*_TRANSIENT_CLASSES, "58", "F0", "XX")
 # Classes that blame neither the server nor what is written: states of transactions and cursors, names, the schema.
 _OTHER_CLASSES: Final = ("25", "26", "28", "34", "3D", "3F", "42", "55")
+# In milliseconds: Postgres takes no more.
+_LONGEST_LOCK_TIMEOUT: Final = 2**31 - 1
 # Writing was asked of a server that only reads: after a failover, the old primary.
 _READ_ONLY_STATE: Final = "25006"
 # A lock was waited for as long as lock_timeout says.
@@ -124,7 +127,7 @@ def create_engine(
             settings |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         elif lock_seconds is not None:
             # A pooler may not know it. One that the address names stays.
-            limit = {"lock_timeout": str(max(1, int(lock_seconds * 1000)))}
+            limit = {"lock_timeout": str(int(min(max(1, lock_seconds * 1000), _LONGEST_LOCK_TIMEOUT)))}
             settings["server_settings"] = limit | settings.get("server_settings", {})
         return create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10, connect_args=settings)
     except (ImportError, NoSuchModuleError) as error:
@@ -228,6 +231,8 @@ def prepare_file(url: sa.URL) -> None:
                 _make_private(path)
         if is_there and not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        for part in _PARTS:
+            _check_part(path, part)
     except OSError as error:
         # Not from the error itself: the path in it may hold what the address must not show.
         cause = OSError(error.errno, error.strerror)
@@ -235,6 +240,20 @@ def prepare_file(url: sa.URL) -> None:
             raise cause from None
         remedy = _REMEDIES[sqlite3.SQLITE_CANTOPEN]
         raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {remedy}") from cause
+
+
+# SQLite opens what has these names beside its file, and would wait for a FIFO's writer for ever.
+_PARTS: Final = ("", "-journal", "-wal", "-shm")
+
+
+def _check_part(path: Path, part: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        status = Path(f"{path}{part}").stat()
+        try:
+            check_file(path, status)
+        except OSError as error:
+            name = f"what ends in {part}: " if part else ""
+            raise OSError(error.errno, f"{name}{error.strerror}") from None
 
 
 _making: Final = threading.Lock()

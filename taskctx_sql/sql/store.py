@@ -23,7 +23,7 @@ from taskctx_sql.errors import (
     StoreClosedError,
     WrongEventLoopError,
 )
-from taskctx_sql.limits import check_number
+from taskctx_sql.limits import check_number, check_seconds
 from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
 from taskctx_sql.revisions import Difference, Revision
 from taskctx_sql.selection import Selection
@@ -99,6 +99,7 @@ class SqlStore:
             replica: Where to read what may lag; closed with the store.
             share: What the store has open together with others; with ``owns_engine`` it is the only one if not given.
         """
+        check_seconds("retry_seconds", retry_seconds)
         self.address = dialect.mask(str(engine.url))
         if owns_engine and share is None:
             share = sharing.own(
@@ -155,6 +156,7 @@ class SqlStore:
             StoreUnavailableError: The database could not be reached.
             StoreFailedError: It could be reached, and refused.
         """
+        check_seconds("retry_seconds", retry_seconds)
         share: sharing.Share | None = None
         if isinstance(database, str):
             url = dialect.parse_url(database)
