@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,19 @@ def test_a_file_that_may_be_written_is_in_its_mode_of_writing(tmp_path: Path) ->
     opened = dialect.connect_sqlite(str(tmp_path / "t.db"))
     assert opened.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     opened.close()
+
+
+@pytest.mark.parametrize("mode", ["mode=ro", "immutable=1"])
+async def test_a_file_that_its_address_opens_for_reading_is_read_whatever_its_mode_was(
+    tmp_path: Path, mode: str
+) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
+        await store.save(new_delta(KEY, "a"))
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    before = (tmp_path / "t.db").read_bytes()
+    async with open_store(f"sqlite:///file:{tmp_path}/t.db?{mode}&uri=true", retry_seconds=0) as store:
+        assert await stored(store, KEY) == ["a"]
+        with pytest.raises(StoreFailedError, match="readonly"):
+            await store.save(new_delta(KEY, "b"))
+    assert (tmp_path / "t.db").read_bytes() == before

@@ -330,7 +330,12 @@ def set_up_sqlite(connection: Any, record: Any, *, lock_seconds: float | None = 
     cursor = connection.cursor()
     wait_for_locks(cursor, busy_seconds(lock_seconds))
     if not read_only.is_read_only(cursor):
-        cursor.execute("PRAGMA journal_mode = WAL")
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # The address may say that the file is only read, wherever it is.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
     # FULL: an acknowledged commit survives a power cut. NORMAL loses all since the last checkpoint.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
