@@ -41,6 +41,11 @@ class _Group(click.Group):
             raise
         except click.UsageError as error:
             raise click.UsageError(_shown(error.format_message()), error.ctx) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # The help itself could not be written.
+            raise click.ClickException(_shown(str(error))) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

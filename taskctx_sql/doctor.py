@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from taskctx_sql import json_files, salvage
 from taskctx_sql.addresses import json_address
 from taskctx_sql.daemon_threads import on_thread
+from taskctx_sql.errors import InvalidAddressError
 from taskctx_sql.findings import Examination, Found
 from taskctx_sql.health import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.opening import is_json_address, json_folder
@@ -38,6 +39,8 @@ async def examine(address: str | AsyncEngine, *, schema: str | None = None) -> E
         findings = await on_thread(lambda: list(_look_at_folder(folder)))
         shown = json_address(folder)
     else:
+        if not isinstance(address, str) and not hasattr(address, "url"):
+            raise InvalidAddressError("***", f"it is a {type(address).__name__}")
         from taskctx_sql.sql import dialect, examining
 
         findings = await examining.examine(address, schema)

@@ -17,6 +17,7 @@ from taskctx_sql import json_pruning
 from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, StoreFailedError, TaskContextError
 from taskctx_sql.folders import Patience
 from taskctx_sql.json_store import JsonStore
+from taskctx_sql.limits import check_number, check_real
 from taskctx_sql.records import ContextKey
 from taskctx_sql.retention import Progress, Pruned, Receipt, Retention, check_interval, tell_nobody
 from taskctx_sql.store import Store, finish
@@ -61,7 +62,10 @@ async def prune(
         StoreError: The store failed; what went before is gone, and pruning again goes on.
     """
     started = time.monotonic()
+    check_number("batch", batch, 1)
     at = time.time() if now is None else now
+    check_real("now", at, "seconds since the epoch")
+    user_id = None if user_id is None else ContextKey(user_id, "").user_id
     pruned = Pruned(store.address, dry_run)
     if isinstance(store, JsonStore):
         await _in_folder(store, "prune", partial(json_pruning.prune_folder, store.folder, retention, at, pruned))
@@ -89,7 +93,8 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
         InvalidRetentionError: A folder of JSON files does not know whose files are whose: name the chat.
         StoreError: The store failed; what went before is gone, and erasing again goes on.
     """
-    key = ContextKey(user_id, chat_id or "")
+    check_number("batch", batch, 1)
+    key = ContextKey(user_id, "" if chat_id is None else chat_id)
     pruned = Pruned(store.address, dry_run=False)
     chats: list[str] = []
     if isinstance(store, JsonStore):

@@ -189,6 +189,9 @@ async def copy(
         StoreError: A store failed; what came before is there, and copying again goes on.
     """
     started = time.monotonic()
+    for address in (source, target):
+        if not isinstance(address, str):
+            raise InvalidAddressError("***", f"it is a {type(address).__name__}")
     if source == target:
         raise InvalidAddressError(_masked(source), "it is both ends of the copy")
     if (missing := missing_file(source)) is not None:

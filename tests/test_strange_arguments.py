@@ -5,12 +5,26 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from taskctx_sql import ContextUpdate, Store, TaskContext
-from taskctx_sql.errors import InvalidArgumentError, InvalidContextError, TaskContextError
+from taskctx_sql import ContextUpdate, SqlStore, Store, TaskContext, current, open_store, upgrade
+from taskctx_sql.doctor import examine
+from taskctx_sql.errors import (
+    InvalidAddressError,
+    InvalidArgumentError,
+    InvalidContextError,
+    InvalidIdError,
+    InvalidRetentionError,
+    TaskContextError,
+)
+from taskctx_sql.housekeeping import erase, prune
+from taskctx_sql.moving import copy
+from taskctx_sql.retention import Retention
+from taskctx_sql.sql import reports
 from tests.contract import loaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::taskctx_sql.errors.LossyValueWarning")
@@ -105,3 +119,89 @@ async def test_an_update_of_no_known_time_is_not_truncated(store: Store, user: s
         context.context_history.append(ContextUpdate(made, "m", made, {}))  # type: ignore[arg-type]
     await context.truncate_context_history(5.0)
     assert [update.data for update in context.context_history] == [1.0, None]
+
+
+NO_TIMES: Final[list[Any]] = ["x", b"x", float("nan"), True, 10**400, timedelta(1)]
+NO_IDS: Final[list[Any]] = ["\x00", "\ud800", b"u", ["u"], 1.5, True, "x" * 256]
+REPORTS: Final = [
+    reports.tasks, reports.runs, reports.models, reports.files, reports.activity, reports.errors, reports.largest,
+    reports.users, reports.contexts, reports.count_contexts,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.__name__)
+async def test_reports_name_what_they_cannot_be_asked_for(report: Any, sql_store: SqlStore) -> None:
+    for argument in ("since", "until"):
+        for value in NO_TIMES:
+            with pytest.raises(InvalidArgumentError, match=f"{argument}="):
+                await report(sql_store, **{argument: value})
+        await report(sql_store, **{argument: float("inf")})
+    for argument in ("user", "chat"):
+        for value in NO_IDS:
+            with pytest.raises(InvalidIdError, match=f"{argument}_id"):
+                await report(sql_store, **{argument: value})
+        await report(sql_store, **{argument: 5})
+    if report is not reports.count_contexts:
+        with pytest.raises(InvalidArgumentError, match="after="):
+            await report(sql_store, after=5)
+
+
+async def test_a_user_who_is_a_number_is_found_by_it(sql_store: SqlStore) -> None:
+    context = TaskContext({"user_id": 5, "chat_id": 7}, store=sql_store)
+    context.add_context_update("odd\x00\ud800", "a word")
+    await context.save()
+    filters: Any = {"user": 5, "chat": 7}
+    assert [task.user_id for task in await reports.tasks(sql_store, **filters)] == ["5"]
+    assert [found.seq for found in await reports.search(sql_store, "word", update_type="odd\x00\ud800")] == [1]
+    context.chat_id = "0"
+    await context.save()
+    assert (await erase(sql_store, "5", 0)).chats == ("0",)  # type: ignore[arg-type]  # a number, as ids may be
+    for strange in (None, 5, b"x"):
+        with pytest.raises(InvalidArgumentError, match="text="):
+            await reports.search(sql_store, strange)  # type: ignore[arg-type]
+    for ask in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
+        with pytest.raises(InvalidArgumentError, match="a ContextKey"):
+            await ask(sql_store, ("5", "7"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["x", float("nan"), True, 10**400, timedelta(1), [1]])
+async def test_a_retention_names_a_limit_that_is_none(value: Any, store: Store) -> None:
+    for limit in ("max_age", "max_contexts", "removed_age"):
+        with pytest.raises(InvalidRetentionError, match=limit):
+            Retention(**{limit: value})
+    with pytest.raises(InvalidRetentionError, match="interval"):
+        open_store("sqlite:///:memory:", retention=Retention(max_age=1), cleanup_interval=value)
+    with pytest.raises(InvalidArgumentError, match="retry_seconds"):
+        await open_store("sqlite:///:memory:", retry_seconds=value)
+    with pytest.raises(InvalidArgumentError, match="now="):
+        await prune(store, Retention(max_age=1), now="x")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="batch="):
+        await prune(store, Retention(max_age=1), batch=0)
+    with pytest.raises(InvalidIdError):
+        await prune(store, Retention(max_age=1), user_id="\ud800")
+    for count in (1.5, 2**63):
+        with pytest.raises(InvalidRetentionError, match="max_contexts"):
+            Retention(max_contexts=count)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", [None, 5, b"sqlite:///x.db", [], object()])
+async def test_what_is_no_address_is_named_by_its_kind(address: Any, tmp_path: Path) -> None:
+    for use in (
+        open_store(address), upgrade(address), current(address), examine(address),
+        copy(address, f"sqlite:///{tmp_path}/x.db"), copy(f"sqlite:///{tmp_path}/x.db", address),
+    ):  # fmt: skip
+        with pytest.raises(InvalidAddressError, match=f"it is a {type(address).__name__}"):
+            await use
+    if address is not None:
+        with pytest.raises(InvalidAddressError, match=f"it is a {type(address).__name__}"):
+            await open_store("postgresql://me@localhost:1/db", read_url=address)
+
+
+@pytest.mark.parametrize("schema", ["", "\x00", "\ud800", "x" * 64, 5])
+async def test_what_is_no_schema_is_named(schema: Any, database_url: str) -> None:
+    for use in (open_store, upgrade, current):
+        with pytest.raises(InvalidArgumentError, match="schema="):
+            await use(database_url, schema=schema)
+    for revision in ("", " ", None, 5):
+        with pytest.raises(InvalidArgumentError, match="revision="):
+            await upgrade(database_url, revision)  # type: ignore[arg-type]

@@ -78,6 +78,8 @@ def parse_url(address: str) -> sa.URL:
     Raises:
         InvalidAddressError: It is not a URL of SQLite or Postgres, or has a part or a parameter that neither knows.
     """
+    if not isinstance(address, str):
+        raise InvalidAddressError("***", f"it is a {type(address).__name__}")
     if not _is_text(address):
         raise InvalidAddressError(hidden(address), "it has bytes that are not UTF-8, and no driver takes them")
     url = _made(address)

@@ -9,7 +9,9 @@ from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 
 import sqlalchemy as sa
 
-from taskctx_sql.limits import check_number
+from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.limits import check_number, check_real
+from taskctx_sql.records import ContextKey
 from taskctx_sql.sql.rows import AnyRow
 
 T = TypeVar("T")
@@ -48,13 +50,22 @@ class Order(NamedTuple):
 
 
 def seconds(moment: Moment, *, end: bool = False) -> float:
-    """Return seconds since the epoch; of a day its beginning, or with ``end`` its end."""
+    """Return seconds since the epoch; of a day its beginning, or with ``end`` its end.
+
+    Raises:
+        InvalidArgumentError: It is no time.
+    """
     if isinstance(moment, datetime):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(moment, date):
         # Not by the day after it: the last of all days has none.
         return datetime.combine(moment, time(), UTC).timestamp() + DAY * end
-    return float(moment)
+    allowed = "a date, a datetime, or seconds since the epoch"
+    check_real("until" if end else "since", moment, allowed)
+    try:
+        return float(moment)
+    except OverflowError:
+        raise InvalidArgumentError("until" if end else "since", moment, allowed) from None
 
 
 def day_of(moment: float) -> date:
@@ -74,9 +85,25 @@ def in_period(moment: float | None, filters: Filters) -> bool:
     return begins and (until is None or (moment is not None and moment < seconds(until, end=True)))
 
 
+def user_of(filters: Filters) -> str | None:
+    """Return the user that is asked for, as a context has it."""
+    user = filters.get("user")
+    return None if user is None else ContextKey(user, "").user_id
+
+
+def chat_of(filters: Filters) -> str | None:
+    """Return the chat that is asked for, as a context has it."""
+    chat = filters.get("chat")
+    return None if chat is None else ContextKey("", chat).chat_id
+
+
 def whose(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions for the user and the chat."""
-    asked = {"user_id": filters.get("user"), "chat_id": filters.get("chat")}
+    """Return the conditions for the user and the chat.
+
+    Raises:
+        InvalidIdError: One of them is no id that a context can have.
+    """
+    asked = {"user_id": user_of(filters), "chat_id": chat_of(filters)}
     return [view.c[name] == value for name, value in asked.items() if value is not None and name in view.c]
 
 
@@ -119,10 +146,12 @@ def page(statement: sa.Select[Any], order: Sequence[Order], after: Any, limit: i
     """Return the statement for a page of at most ``limit`` rows.
 
     Raises:
-        InvalidArgumentError: The limit is not a number, 0 or more.
+        InvalidArgumentError: The limit is not a number, 0 or more, or ``after`` is no row of the report.
     """
     check_number("limit", limit, 0)
     if after is not None:
+        if not all(hasattr(after, by.name) for by in order):
+            raise InvalidArgumentError("after", after, "the last row of the page before")
         statement = statement.where(beyond(order, after))
     ways = [by.column.desc() if by.descending else by.column.asc() for by in order]
     return statement.order_by(*(way.nulls_last() for way in ways)).limit(limit)

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeVar, Unpack
 
 import sqlalchemy as sa
 
+from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.limits import check_number
 from taskctx_sql.records import ContextKey, ContextSummary
 from taskctx_sql.sql import dialect, rows, unfinished, views
-from taskctx_sql.sql.filtering import PAGE, Filters, Order, columns_of, page, typed, when, whose
+from taskctx_sql.sql.filtering import PAGE, Filters, Order, columns_of, page, typed, user_of, when, whose
 from taskctx_sql.sql.report_rows import (
     Activity,
     ContextSize,
@@ -54,7 +55,7 @@ async def count_contexts(store: SqlStore, **filters: Unpack[Filters]) -> int:
     table = contexts_table
     conditions = (*whose(table, filters), *when(table, filters, "created_at", "updated_at"), unfinished.is_there())
     counted = await store.query(
-        sa.select(sa.func.count()).select_from(table).where(*conditions), user_id=filters.get("user")
+        sa.select(sa.func.count()).select_from(table).where(*conditions), user_id=user_of(filters)
     )
     return int(counted[0][0])
 
@@ -65,7 +66,7 @@ async def tasks(store: SqlStore, *, after: Task | None = None, **filters: Unpack
     page_of = await _newest_contexts(store, sa.select(contexts_table.c.context_id), after, filters)
     idents = [row[0] for row in page_of]
     statement = sa.select(*columns_of(Task, views.tasks)).where(views.tasks.c.context_id.in_(idents))
-    found = {task.context_id: task for task in typed(Task, await store.query(statement, user_id=filters.get("user")))}
+    found = {task.context_id: task for task in typed(Task, await store.query(statement, user_id=user_of(filters)))}
     return [found[ident] for ident in idents if ident in found]
 
 
@@ -164,6 +165,9 @@ async def search(
         **filters: Which rows.
     """
     view = sa.join(updates, contexts_table, updates.c.context_id == contexts_table.c.context_id)
+    for name, value in (("text", text), ("update_type", "" if update_type is None else update_type)):
+        if not isinstance(value, str):
+            raise InvalidArgumentError(name, value, "a string")
     # As it stands in JSON text, where a quote, say, is escaped.
     needle = json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace").decode()
     removed = updates.c.removed_in.is_not(None)
@@ -176,7 +180,7 @@ async def search(
         .where(unfinished.is_there())
     )
     if update_type is not None:
-        statement = statement.where(updates.c.update_type == update_type)
+        statement = statement.where(updates.c.update_type == rows.column_text(update_type))
     order = _order(updates, "-timestamp", "context_id", "-seq")
     return typed(Found, await _page(store, statement, order, after, filters))
 
@@ -227,7 +231,7 @@ async def files_by_operation(store: SqlStore, key: ContextKey) -> list[Count]:
 async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> list[RunReport]:
     """Return the newest runs and how many updates each one wrote, oldest first."""
     check_number("limit", limit, 0)
-    ident = rows.context_id(key)
+    ident = _ident(key)
     written = (
         sa.select(updates.c.run_id, sa.func.count().label("written"))
         .where(updates.c.context_id == ident)
@@ -254,16 +258,22 @@ async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> 
 
 def _of(table: sa.Table, key: ContextKey) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the conditions for a context's rows, if it is not half there."""
-    ident = rows.context_id(key)
+    ident = _ident(key)
     whole = sa.exists().where(contexts_table.c.context_id == ident, unfinished.is_there())
     return table.c.context_id == ident, whole
+
+
+def _ident(key: ContextKey) -> str:
+    if not isinstance(key, ContextKey):
+        raise InvalidArgumentError("key", key, "a ContextKey")
+    return rows.context_id(key)
 
 
 async def _page(
     store: SqlStore, statement: sa.Select[Any], order: list[Order], after: Any, filters: Filters
 ) -> Sequence[AnyRow]:
     """Return a page of a statement's rows. An account that sees one user at a time sees the one that is asked for."""
-    return await store.query(page(statement, order, after, filters.get("limit", PAGE)), user_id=filters.get("user"))
+    return await store.query(page(statement, order, after, filters.get("limit", PAGE)), user_id=user_of(filters))
 
 
 async def _rows(
@@ -295,6 +305,8 @@ async def _newest_contexts(
     order = _order(table, "-created_at", "-context_id")
     seen = None
     if after is not None:
+        if not isinstance(after, ContextSummary | Task):
+            raise InvalidArgumentError("after", after, "the last row of the page before")
         seen = _Seen(after.created_at, rows.context_id(ContextKey(after.user_id, after.chat_id)))
     return list(await _page(store, statement, order, seen, filters))
 

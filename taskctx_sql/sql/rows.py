@@ -323,6 +323,11 @@ def _is_column_text(value: Any) -> bool:
     return type(value) is str and _column_text(value) == value
 
 
+def column_text(text: str) -> str:
+    """Return a text as a column has it: NUL and lone surrogates are escaped there."""
+    return str(_column_text(text))
+
+
 def _column_text(value: Any) -> Any:
     """Return a text that every engine takes, and that reads like the value; None stays None."""
     if value is None:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from taskctx_sql.errors import (
     ForeignSchemaError,
     InvalidAddressError,
+    InvalidArgumentError,
     NotADatabaseError,
     SchemaMissingError,
     SchemaTooNewError,
@@ -41,6 +42,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 15.0
+# The bytes of a name on Postgres.
+_LONGEST_NAME: Final = 63
 # How long a schema change waits for a lock at a time: so long those wait who come after it.
 LOCK_SECONDS: Final = 2.0
 LOCK_PAUSE: Final = 1.0
@@ -164,11 +167,14 @@ async def _migrate(
     def migrate(connection: sa.Connection) -> None:
         if ours:
             connection.execution_options(**{dialect.LOCK_SECONDS: LOCK_SECONDS})
+        check_schema(connection, schema)
         config = _config()
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
         with dialect.short_waits(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
             getattr(command, direction)(config, revision)
 
+    if not isinstance(revision, str) or not revision.strip():
+        raise InvalidArgumentError("revision", revision, '"head", or the name of a revision')
     doing, started = f"{direction} the schema", time.monotonic()
     if seconds is None:
         seconds = dialect.SQLITE_BUSY_SECONDS if _engine_name(database) == "sqlite" else UPGRADE_SECONDS
@@ -190,7 +196,10 @@ async def _migrate(
 
 
 def _engine_name(database: Database) -> str:
-    return dialect.parse_url(database).get_backend_name() if isinstance(database, str) else database.dialect.name
+    if not isinstance(database, AsyncEngine | AsyncConnection):
+        # It refuses what is no address either.
+        return dialect.parse_url(database).get_backend_name()
+    return database.dialect.name
 
 
 @asynccontextmanager
@@ -306,8 +315,29 @@ def has_tables(connection: sa.Connection) -> bool:
     return bool(sa.inspect(connection).get_table_names())
 
 
+def check_schema(connection: sa.Connection, schema: str | None) -> None:
+    """See that the tables can be in a schema of that name.
+
+    Raises:
+        InvalidArgumentError: They cannot.
+    """
+    if schema is None:
+        return
+    if dialect.is_sqlite(connection):
+        raise InvalidArgumentError("schema", schema, "None: SQLite has no schemas")
+    is_name = isinstance(schema, str) and schema and "\x00" not in schema
+    # Postgres would cut a longer one, and then not find it.
+    if not is_name or len(schema.encode("utf-8", "surrogatepass")) > _LONGEST_NAME or not _is_text(schema):
+        raise InvalidArgumentError("schema", schema, f"the name of a schema, of at most {_LONGEST_NAME} bytes")
+
+
+def _is_text(name: str) -> bool:
+    return name.encode("utf-8", "replace").decode() == name
+
+
 def found_revision(connection: sa.Connection, schema: str | None) -> str | None:
     """Return what the version table says, or None if there is none."""
+    check_schema(connection, schema)
     if not sa.inspect(connection).has_table(tables.VERSION_TABLE, schema=schema):
         return None
     version = sa.table(tables.VERSION_TABLE, sa.column("version_num"), schema=schema)

@@ -157,6 +157,8 @@ class SqlStore:
             StoreFailedError: It could be reached, and refused.
         """
         check_seconds("retry_seconds", retry_seconds)
+        if read_url is not None:
+            dialect.parse_url(read_url)
         share: sharing.Share | None = None
         if isinstance(database, str):
             url = dialect.parse_url(database)
