@@ -161,10 +161,12 @@ class StoreError(TaskContextError):
     """A store could not do its work. What was unsaved is still unsaved, and the next save writes it.
 
     ``outcome_unknown`` is True when the connection broke while the commit was on its way, so the work may or may
-    not be done. A context repeats such a save under the same identity, which is harmless either way.
+    not be done. A context repeats such a save under the same identity, which is harmless either way. ``denied`` is True
+    when the place, or the account, may be read and not be written to.
     """
 
     outcome_unknown = False
+    denied = False
 
 
 class StoreFailedError(StoreError):

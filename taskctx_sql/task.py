@@ -406,6 +406,10 @@ class TaskContext(MemoryContext):
                 self._persistence.end_run(ended_at, *_outcome(error))
             await self.save()
         except Exception as failure:
+            if getattr(failure, "denied", False) and not self.has_unsaved_changes:
+                # Where only reading is possible, one who only read has nothing to lose.
+                logger.warning("the end of the run could not be recorded: %s", failure)
+                return
             if error is None:
                 raise
             # The body's own error is what the caller must see.

@@ -27,14 +27,14 @@ async def create(owner_url: str, schema: str = "public") -> str:
     assert recipe is not None
     grants = recipe[1].replace("application", name).replace("public", f'"{schema}"').split(";")
     login = f"CREATE ROLE {name} LOGIN PASSWORD 'x'"
-    await _run(owner_url, [f'SET search_path TO "{schema}"', login, *(grant for grant in grants if grant.strip())])
+    await run(owner_url, [f'SET search_path TO "{schema}"', login, *(grant for grant in grants if grant.strip())])
     return sa.make_url(owner_url).set(username=name, password="x").render_as_string(hide_password=False)
 
 
 async def drop(owner_url: str, url: str) -> None:
     """Drop an account with all that was granted to it."""
     name = sa.make_url(url).username
-    await _run(owner_url, [f"DROP OWNED BY {name}", f"DROP ROLE {name}"])
+    await run(owner_url, [f"DROP OWNED BY {name}", f"DROP ROLE {name}"])
 
 
 @asynccontextmanager
@@ -45,7 +45,8 @@ async def application(owner_url: str, schema: str = "public") -> AsyncIterator[s
     await drop(owner_url, url)
 
 
-async def _run(url: str, statements: Iterable[str]) -> None:
+async def run(url: str, statements: Iterable[str]) -> None:
+    """Run statements as the account of an address."""
     engine = create_async_engine(dialect.parse_url(url), isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         for statement in statements:

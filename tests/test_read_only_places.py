@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, head, open_store
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, head, open_store, task_context
 from taskctx_sql.doctor import examine
-from taskctx_sql.errors import StoreFailedError
+from taskctx_sql.errors import StoreError, StoreFailedError
 from taskctx_sql.sql import dialect, reports
+from tests import accounts
 from tests.contract import new_delta, stored
 
 KEY = ContextKey("u", "c")
@@ -159,3 +161,47 @@ async def test_a_file_that_its_address_opens_for_reading_is_read_whatever_its_mo
         with pytest.raises(StoreFailedError, match="readonly"):
             await store.save(new_delta(KEY, "b"))
     assert (tmp_path / "t.db").read_bytes() == before
+
+
+async def only_read(address: str, data: dict[str, str], log: pytest.LogCaptureFixture, *, records_runs: bool) -> None:
+    """See that who only read leaves the context, and that nothing else is passed over."""
+    # A server that only reads may become one that writes: it is tried for as long as any outage.
+    async with open_store(address, retry_seconds=0.3) as store:
+        async with task_context(data, store=store) as context:
+            assert [update.data for update in context.context_history] == ["a"]
+        assert ("could not be recorded" in log.text) == records_runs
+        with pytest.raises(ValueError, match="its own"):
+            async with task_context(data, store=store):
+                raise ValueError("its own")
+        if records_runs:
+            with pytest.raises(StoreError):
+                async with task_context(data, store=store) as context:
+                    context.add_context_update("m", "b")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "json"])
+async def test_who_only_read_leaves_a_context_where_nothing_may_be_written(
+    sealed: Path, caplog: pytest.LogCaptureFixture, scheme: str
+) -> None:
+    address = f"{scheme}:///{sealed}/t.db"
+    async with task_context({"user_id": "u"}, database_url=address) as context:
+        context.add_context_update("m", "a")
+    seal(sealed)
+    await only_read(address, {"user_id": "u"}, caplog, records_runs=scheme == "sqlite")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "REVOKE INSERT, UPDATE ON ALL TABLES IN SCHEMA public FROM {}",
+        "ALTER ROLE {} SET default_transaction_read_only = on",
+    ],
+)
+async def test_who_only_read_leaves_a_context_with_an_account_that_only_reads(
+    postgres_url: str, user: str, caplog: pytest.LogCaptureFixture, recipe: str
+) -> None:
+    async with task_context({"user_id": user}, database_url=postgres_url) as context:
+        context.add_context_update("m", "a")
+    async with accounts.application(postgres_url) as reading:
+        await accounts.run(postgres_url, [recipe.format(sa.make_url(reading).username)])
+        await only_read(reading, {"user_id": user}, caplog, records_runs=True)

@@ -561,6 +561,15 @@ def reason(error: BaseException) -> str:
     return f"{said}: {remedy}" if remedy else said
 
 
+def is_denied(error: BaseException) -> bool:
+    """Whether an error says that the file, or the account, may not write."""
+    orig = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(orig, "sqlite_errorcode", 0)
+    # Others by their number: a file that was moved away, say, is no place where nothing may be written.
+    known = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_READONLY_CANTINIT, sqlite3.SQLITE_READONLY_DIRECTORY)
+    return sqlstate(error) == _DENIED_STATE or code in known
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether the database refuses what a transaction holds, so that the same will be refused again."""
     state = sqlstate(error)

@@ -197,20 +197,24 @@ class Retrying:
                 if verdict is dialect.Verdict.NOT_A_DATABASE:
                     raise NotADatabaseError(self._address) from error
                 reason, looked = dialect.reason(error), dialect.is_raised_by_writing(error)
+                failed: StoreFailedError | None = None
                 if doing == "save" and dialect.is_refusal(error):
-                    raise SaveRefusedError(self._address, reason, looked=looked) from error
-                if verdict is dialect.Verdict.FINAL:
+                    failed = SaveRefusedError(self._address, reason, looked=looked)
+                elif verdict is dialect.Verdict.FINAL:
                     unknown = in_doubt and not looked
-                    raise StoreFailedError(
-                        doing, self._address, reason, outcome_unknown=unknown, looked=looked
-                    ) from error
+                    failed = StoreFailedError(doing, self._address, reason, outcome_unknown=unknown, looked=looked)
+                if failed is not None:
+                    failed.denied = dialect.is_denied(error)
+                    raise failed from error
             waited = time.monotonic() - started
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
             attempt += 1
             if waited + pause > self._seconds or (in_doubt and self._closing.is_set()):
-                raise StoreUnavailableError(
+                away = StoreUnavailableError(
                     doing, self._address, waited, dialect.reason(cause), outcome_unknown=in_doubt
-                ) from cause
+                )
+                away.denied = dialect.tells_of_failover(cause)
+                raise away from cause
             if self._away_since is None:
                 self._away_since = started
                 logger.warning("could not %s in %s, trying again: %s", doing, self._address, dialect.reason(cause))
