@@ -296,14 +296,17 @@ class UnsavedChangesError(StoreError):
 
 
 class StaleContextError(StoreError):
-    """A save with ``if_unchanged=True`` was refused: another writer saved since this context was loaded."""
+    """A save with ``if_unchanged=True`` was refused: another writer saved since this context was loaded.
 
-    def __init__(self, key: object, expected: int, found: int) -> None:
+    Without it, ``rewritten`` is True: other writers wrote again and again anew what was to be changed.
+    """
+
+    def __init__(self, key: object, expected: int, found: int, *, rewritten: bool = False) -> None:
         super().__init__(
             f"context {key} is at revision {found}, and was loaded at {expected}: "
             "load() to see what is new (unsaved changes are kept), then save() again"
         )
-        self.key, self.expected, self.found = key, expected, found
+        self.key, self.expected, self.found, self.rewritten = key, expected, found, rewritten
 
 
 class LostContextError(StoreError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -15,6 +15,8 @@ from taskctx_sql.records import ContextUpdate, Run, Saved
 LAST: Final = "\n]"
 # Of how many runs of a chat the last save is known again when it is repeated.
 RUNS_REMEMBERED: Final = 1_000
+# Of how many entries of a chat that are gone it is known again whether they came back.
+GONE_REMEMBERED: Final = 100_000
 
 Signature = tuple[int, int, int]
 ABSENT: Final[Signature] = (0, 0, 0)
@@ -57,6 +59,20 @@ class Numbering:
         self.next_seq = 1
         self.applied: dict[str, tuple[int, Saved]] = {}
         self.doubt: Doubt | None = None
+        # The marks of entries that are gone, by seq.
+        self.gone: dict[int, int] = {}
+
+    def were_written_anew(self, seqs: Collection[int]) -> bool:
+        """Whether any of these entries, which are gone, may be there again under another number."""
+        there = set(self.marks)
+        return any(self.gone.get(seq) in there or seq not in self.gone for seq in seqs)
+
+    def _let_go(self, seqs: Iterable[int]) -> None:
+        """Remember what is not among the seqs any more."""
+        kept = set(seqs)
+        self.gone |= {seq: mark for seq, mark in zip(self.seqs, self.marks, strict=True) if seq not in kept}
+        while len(self.gone) > GONE_REMEMBERED:
+            del self.gone[next(iter(self.gone))]
 
     def answer_to(self, run: Run) -> Saved | None:
         """Return what a save was answered, if it was written."""
@@ -73,6 +89,8 @@ class Numbering:
     def take(self, signature: Signature, entries: Entries) -> None:
         """Take the entries that a save wrote."""
         self.signature, self.doubt = signature, None
+        if len(entries.seqs) <= len(self.seqs) or entries.seqs[: len(self.seqs)] != self.seqs:
+            self._let_go(entries.seqs)
         self.seqs, self.marks, self.next_seq = entries
         self.version += 1
 
@@ -103,6 +121,7 @@ class Numbering:
             else:
                 seqs.append(self.next_seq)
                 self.next_seq += 1
+        self._let_go(seqs)
         self.signature, self.marks, self.seqs = signature, marks, seqs
         self.version += 1
 

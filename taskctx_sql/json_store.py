@@ -227,6 +227,14 @@ class JsonStore:
         if delta.if_unchanged and seen != numbering.version:
             raise StaleContextError(delta.key, seen, numbering.version)
         complete = seen == numbering.version
+        if delta.if_there and not complete:
+            gone = set(delta.removed_updates).difference(numbering.seqs)
+            # An entry that somebody else edited keeps its number here, and would be as it was before.
+            rewritten = bool(delta.again_updates) or numbering.were_written_anew(gone)
+        else:
+            rewritten = False
+        if rewritten:
+            raise StaleContextError(delta.key, seen, numbering.version, rewritten=True)
         replaces = bool(delta.updates or delta.removed_updates or not exists)
         version = numbering.version + replaces
         saved = Saved(

@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -321,6 +321,9 @@ class Delta:
         dropped: Those of ``removed_updates`` that an optimize or truncate took out: a revision of their own.
         source_revision: The revision that a restore makes current.
         if_unchanged: Refuse when another writer saved since this context was last loaded.
+        if_there: Refuse when another writer wrote anew what is to leave, or took out what is to come again.
+        again_updates: Those of ``removed_updates`` that are among ``updates`` again: edited, or after a change.
+        again_models: The same of model uses.
         at: When the save was made, seconds since the epoch, UTC.
         sent: What a store made of it: if it has to be sent again, it goes as it was.
     """
@@ -340,6 +343,9 @@ class Delta:
     dropped: Sequence[int] = ()
     source_revision: int | None = None
     if_unchanged: bool = False
+    if_there: bool = False
+    again_updates: Collection[int] = ()
+    again_models: Collection[int] = ()
     sent: Sent = field(default_factory=Sent, compare=False, repr=False)
 
     @property

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 # Why a restore or an undo is not done, and will not be.
 _IMPOSSIBLE: Final = (NothingToUndoError, RevisionNotFoundError, ContextNotFoundError, UnsupportedByStoreError)
 
+# How often a save begins anew when other writers write anew what it changes.
+_ATTEMPTS: Final = 50
+
 
 class Persistence:
     """Moves what is unsaved to a store, and takes what the store holds.
@@ -89,7 +92,22 @@ class Persistence:
         self._unsaved.adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
 
     async def save(self, store: Store, *, if_unchanged: bool = False) -> None:
-        """Settle a save in doubt, and write what is unsaved."""
+        """Settle a save in doubt, and write what is unsaved.
+
+        Where another writer took out or wrote anew what leaves here, its rows are found again by a load.
+        """
+        attempts = 1
+        while True:
+            try:
+                await self._save(store, if_unchanged=if_unchanged)
+                break
+            except StaleContextError as error:
+                if not error.rewritten or attempts == _ATTEMPTS:
+                    raise
+            attempts += 1
+            await self.load(store)
+
+    async def _save(self, store: Store, *, if_unchanged: bool) -> None:
         await self._settle_doubt(store)
         unsaved = self._unsaved
         if unsaved.saving.must_reload:

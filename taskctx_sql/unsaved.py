@@ -132,6 +132,9 @@ class Unsaved:
             operation=memory.dropped_by if dropped else None,
             dropped=dropped,
             if_unchanged=if_unchanged,
+            if_there=True,
+            again_updates=list(history.again.values()),
+            again_models=list(models.again.values()),
         )
         contents = Contents(history, models, files, (metadata_text, toggles_text), memory.dropped)
         memory.dropped = {}

@@ -223,6 +223,80 @@ async def test_metadata_given_anew_is_laid_over_what_is_stored(store: Store, use
     await expect_reload(store, context)
 
 
+# Several writers.
+
+
+@pytest.mark.parametrize("tracker", [False, True])
+@pytest.mark.parametrize("second", ["edit", "remove", "move", "insert", "edit of the same"])
+@pytest.mark.parametrize("first", ["edit", "remove", "insert"])
+async def test_what_two_writers_change_is_there_once(
+    store: Store, user: str, first: str, second: str, tracker: bool
+) -> None:
+    if tracker and Feature.TRACKERS not in store.features:
+        return
+
+    def entries(context: TaskContext) -> list[Any]:
+        return context.model_tracker if tracker else context.context_history
+
+    def entry(name: str, at: float) -> Any:
+        return {"model_id": "m", "timestamp": at, "data": name} if tracker else ContextUpdate(at, "message", name, {})
+
+    def edit(one: Any, name: str) -> None:
+        if tracker:
+            one["data"] = name
+        else:
+            one.data = name
+
+    def names(context: TaskContext) -> list[str]:
+        return [one["data"] if tracker else one.data for one in entries(context)]
+
+    made = await loaded(store, user)
+    entries(made).extend(entry(name, float(at)) for at, name in enumerate("abcdef"))
+    await made.save()
+    here, there = await loaded(store, user), await loaded(store, user)
+    if first == "edit":
+        edit(entries(there)[1], "B")
+    elif first == "remove":
+        del entries(there)[1]
+    else:
+        entries(there).insert(1, entry("new", 9.0))
+    await there.save()
+    if second == "edit":
+        edit(entries(here)[2], "C")
+    elif second == "remove":
+        del entries(here)[2]
+    elif second == "move":
+        entries(here).append(entries(here).pop(2))
+    elif second == "insert":
+        entries(here).insert(2, entry("mine", 10.0))
+    else:
+        edit(entries(here)[1], "X")
+    await here.save()
+    kept = {"edit": {"c", "C"}, "remove": {"c"}, "edit of the same": {"b", "B", "X"}}.get(second, set())
+    expected = (set(names(there)) | set("abcdef")) - kept - ({"b"} if first != "insert" else set())
+    expected |= {"edit": {"C"}, "insert": {"mine"}, "edit of the same": {"X"}}.get(second, set())
+    assert not here.has_unsaved_changes
+    assert sorted(names(await loaded(store, user))) == sorted(expected)
+    await here.load()
+    assert sorted(names(here)) == sorted(expected)
+
+
+async def test_writers_who_all_edit_keep_each_others_edits(store: Store, user: str) -> None:
+    made = await loaded(store, user)
+    fill(made, 5)
+    await made.save()
+
+    async def edits(place: int) -> None:
+        context = await loaded(store, user)
+        for turn in range(4):
+            mine = next(update for update in context.context_history if update.metadata["n"] == place)
+            mine.data = f"{place}/{turn}"
+            await context.save()
+
+    await asyncio.gather(*map(edits, range(5)))
+    assert await stored(store, made.key) == [f"{place}/3" for place in range(5)]
+
+
 # Failures.
 
 

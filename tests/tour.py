@@ -135,6 +135,12 @@ async def _(store: SqlStore, guide: Guide) -> None:
         pass
     else:
         raise AssertionError("it was saved")
+    # One writes the history anew from an edit on, and the other takes out what stands after it.
+    editing, removing = await context(store), await context(store)
+    editing.context_history[0].data = "edited"
+    await editing.save()
+    del removing.context_history[-1]
+    await removing.save()
     first = new_delta(ContextKey(USER, "twice"), 1)
     saved = await store.save(first)
     await store.save(new_delta(ContextKey(USER, "twice"), 2, base=saved.base))

@@ -9,7 +9,7 @@ wrote anew has roots of its own, though it stands before what was taken out earl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -91,8 +91,8 @@ def restored_since(ident: str, revision: int) -> Steps[bool]:
     return bool(found and found[0][0])
 
 
-def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int], *, copied: bool) -> Steps[list[int]]:
-    """Return the steps that find under which seqs rows are there now, if they are.
+def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int], *, copied: bool) -> Steps[dict[int, int]]:
+    """Return the steps that find under which seqs rows are there now, those that are.
 
     Args:
         engine: Whose SQL.
@@ -102,18 +102,32 @@ def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int], *, c
         copied: Whether a restore may have given them new ones.
     """
     if not seqs:
-        return []
+        return {}
     asked = {"ident": ident, "seqs": dialect.list_value(engine, seqs)}
     found = (yield Step(_select_given(engine, table), asked, reads=True)) or ()
-    here = [int(seq) for seq, _, removed_in in found if removed_in is None]
-    gone = [int(root) for _, root, removed_in in found if removed_in is not None]
+    here = {int(seq): int(seq) for seq, _, removed_in in found if removed_in is None}
+    gone = {int(root): int(seq) for seq, root, removed_in in found if removed_in is not None}
     # What was pruned was not, unless by an older version, if a copy of it is there: then it is the root.
-    gone += set(seqs).difference(int(seq) for seq, _, _ in found)
+    gone |= {seq: seq for seq in set(seqs).difference(int(seq) for seq, _, _ in found)}
     if copied and gone:
-        asked = {"ident": ident, "roots": dialect.list_value(engine, gone)}
+        asked = {"ident": ident, "roots": dialect.list_value(engine, list(gone))}
         found = (yield Step(_select_copies(engine, table), asked, reads=True)) or ()
-        here += [int(row[0]) for row in found]
+        here |= {gone[int(root)]: int(seq) for seq, root in found}
     return here
+
+
+def were_written_anew(engine: str, table: sa.Table, ident: str, seqs: Collection[int], since: int) -> Steps[bool]:
+    """Return the steps that tell if any of these rows, which left, may have been written anew after a revision.
+
+    An edit writes what stands after it anew, under other seqs; it is known again by its time and type.
+    """
+    asked = {"ident": ident, "seqs": dialect.list_value(engine, list(seqs))}
+    gone = (yield Step(_select_marks_of(engine, table), asked, reads=True)) or ()
+    if len(gone) < len(seqs):
+        # What was pruned cannot be told.
+        return True
+    came = (yield Step(_select_marks_since(table), {"ident": ident, "then": since}, reads=True)) or ()
+    return not set(map(tuple, gone)).isdisjoint(map(tuple, came))
 
 
 def _check_revision(ident: str, delta: Delta, newest: int) -> Steps[None]:
@@ -357,7 +371,23 @@ def _select_given(engine: str, table: sa.Table) -> Statement:
 @cache
 def _select_copies(engine: str, table: sa.Table) -> Statement:
     copies = (table.c.removed_in.is_(None), dialect.is_in_list(engine, table.c.copy_of, "roots"))
-    return sa.select(table.c.seq).where(table.c.context_id == text("ident"), *copies)
+    return sa.select(table.c.seq, table.c.copy_of).where(table.c.context_id == text("ident"), *copies)
+
+
+def _marks(table: sa.Table) -> tuple[sa.Column[Any], ...]:
+    return table.c.timestamp, table.c.update_type if table is updates else table.c.model_id
+
+
+@cache
+def _select_marks_of(engine: str, table: sa.Table) -> Statement:
+    given = (table.c.context_id == text("ident"), dialect.is_in_list(engine, table.c.seq, "seqs"))
+    return sa.select(*_marks(table)).where(*given)
+
+
+@cache
+def _select_marks_since(table: sa.Table) -> Statement:
+    live = (table.c.removed_in.is_(None), table.c.added_in > number("then"))
+    return sa.select(*_marks(table)).where(table.c.context_id == text("ident"), *live)
 
 
 @cache

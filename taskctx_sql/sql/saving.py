@@ -96,23 +96,34 @@ def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextErr
     if not saved.complete:
         metadata = yield from _merged(job, "metadata", delta.metadata)
         toggles = yield from _merged(job, "metadata_toggles", delta.toggles)
-        removed = yield from _still_there(engine, job, removed)
+        there = yield from _still_there(engine, job, removed)
+        if there is None:
+            return StaleContextError(delta.key, base.revision, head.revision, rewritten=True)
+        removed = there
     batch.add(job, moved, metadata, toggles, removed, is_new=not found)
     return saved
 
 
-def _still_there(engine: str, job: Job, removed: Removed) -> Steps[Removed]:
+def _still_there(engine: str, job: Job, removed: Removed) -> Steps[Removed | None]:
     """Return the steps that find what is there of the rows that leave.
 
-    Others may have removed them meanwhile, or a restore may have written them anew.
+    Others may have removed them meanwhile, or a restore may have written them anew. None if an edit did, or if what
+    others removed would come back: the context has to look first.
     """
     if not any(removed):
         return removed
-    ident, found = job.encoded.context_id, []
-    copied = yield from restoring.restored_since(ident, job.base.revision)
+    delta, ident, seen, there = job.delta, job.encoded.context_id, job.base.revision, []
+    again = {updates: set(delta.again_updates), models: set(delta.again_models)}
+    copied = yield from restoring.restored_since(ident, seen)
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
-        found.append((yield from restoring.rows_now(engine, table, ident, seqs, copied=copied)))
-    return Removed(*found)
+        found = yield from restoring.rows_now(engine, table, ident, seqs, copied=copied)
+        gone = set(seqs).difference(found)
+        if not delta.if_there:
+            gone.clear()
+        if gone & again[table] or (gone and (yield from restoring.were_written_anew(engine, table, ident, gone, seen))):
+            return None
+        there.append(list(found.values()))
+    return Removed(*there)
 
 
 def _answer_again(job: Job, head: Head) -> Steps[Saved | TaskContextError]:

@@ -20,6 +20,7 @@ from taskctx_sql.errors import (
     ContextNotFoundError,
     RowLevelSecurityError,
     SchemaMissingError,
+    StaleContextError,
     StoreClosedError,
     WrongEventLoopError,
 )
@@ -237,11 +238,16 @@ class SqlStore:
         if self._replica is not None:
             # Even if nobody hears that it was written.
             self._replica.note(delta.key, job.base.revision + job.step)
-        if self._writer is not None:
-            writer = self._writer
-            saved = await self._retrying.run("save", lambda: writer.save(job), extra=extra)
-        else:
-            saved = await self._do("save", lambda: self._save(job), extra=extra)
+        try:
+            if self._writer is not None:
+                writer = self._writer
+                saved = await self._retrying.run("save", lambda: writer.save(job), extra=extra)
+            else:
+                saved = await self._do("save", lambda: self._save(job), extra=extra)
+        except StaleContextError as error:
+            if self._replica is not None:
+                self._replica.note(delta.key, error.found)
+            raise
         if self._replica is not None:
             self._replica.note(delta.key, saved.revision)
         if delta.updates:
