@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,14 +12,32 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
+from taskctx_sql.errors import ReplacedQueuesError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _Call = Callable[[], None]
 
 
+def check_queues() -> None:
+    """See that threads can be told what to do.
+
+    Raises:
+        ReplacedQueuesError: gevent has replaced the queues that they wait at, and not them.
+    """
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("queue") and not gevent.is_module_patched("threading"):
+        raise ReplacedQueuesError()
+
+
 async def on_thread(work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
-    """Do something on a thread, as ``asyncio.to_thread`` does; also when the main thread is through."""
+    """Do something on a thread, as ``asyncio.to_thread`` does; also when the main thread is through.
+
+    Raises:
+        ReplacedQueuesError: No thread could be told.
+    """
+    check_queues()
     call = partial(contextvars.copy_context().run, work, *arguments, **named)
     try:
         future = asyncio.get_running_loop().run_in_executor(None, call)

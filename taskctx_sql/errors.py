@@ -238,6 +238,16 @@ class AsyncioNeededError(StoreError):
         self.doing = doing
 
 
+class ReplacedQueuesError(StoreError):
+    """gevent has replaced the queues at which threads wait, and not the threads: none would ever be told anything."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "gevent has replaced the queues and not the threads, which wait at them for ever: "
+            "patch both with monkey.patch_all(), or neither with monkey.patch_all(thread=False, queue=False)"
+        )
+
+
 class ContextExistsError(StoreError):
     """A context that was to be made is there already. Nothing was changed."""
 

@@ -9,7 +9,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from typing import Any, Final, TypeVar, overload
 
-from taskctx_sql.daemon_threads import DaemonThreads
+from taskctx_sql.daemon_threads import DaemonThreads, check_queues
+from taskctx_sql.errors import ReplacedQueuesError
 
 T = TypeVar("T")
 
@@ -65,6 +66,10 @@ def _refusal() -> str | None:
                 f"{name.partition('.')[0]} has replaced the threads, and the event loop of plain `with` needs real "
                 "ones: use threads or processes for workers, or `async with` in an asyncio program"
             )
+    try:
+        check_queues()
+    except ReplacedQueuesError as error:
+        return str(error)
     return None
 
 

@@ -227,6 +227,36 @@ def test_threads_that_were_replaced_are_refused_before_the_block_runs(
     assert "ran" not in ended.stdout
 
 
+@pytest.mark.parametrize("way", ["with", "async with"])
+@pytest.mark.parametrize("kind", ["sqlite", "json"])
+def test_queues_that_were_replaced_without_the_threads_are_refused_and_not_waited_at(
+    kind: str, way: str, tmp_path: Path
+) -> None:
+    # As gevent does with monkey.patch_all(thread=False): nobody who waits at one in a thread is ever woken.
+    program = f"""
+    import asyncio, queue, sys, time, types
+    class SimpleQueue(list):
+        put = list.append
+        def get(self, *_, **__): time.sleep(60)
+        get_nowait = get
+    queue.SimpleQueue = SimpleQueue
+    sys.modules["gevent.monkey"] = types.SimpleNamespace(is_module_patched=lambda name: name == "queue")
+    from taskctx_sql import task_context
+    context = lambda: task_context({{"user_id": "u"}}, database_url=sys.argv[1])
+    if "{way}" == "with":
+        with context():
+            print("ran")
+    async def work():
+        async with context():
+            print("ran")
+    asyncio.run(work())
+    """
+    address = f"sqlite:///{tmp_path}/x.db" if kind == "sqlite" else f"json:///{tmp_path}"
+    ended = _run(program, address)
+    assert "gevent has replaced the queues" in ended.stderr
+    assert "ran" not in ended.stdout
+
+
 def test_threads_that_live_as_long_as_the_process_do_what_an_executor_does() -> None:
     threads = DaemonThreads(2, "taskctx-blocking-test")
     assert sorted(threads.map(lambda number: 2 * number, range(20))) == list(range(0, 40, 2))

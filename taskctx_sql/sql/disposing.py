@@ -13,6 +13,7 @@ import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from taskctx_sql.daemon_threads import check_queues
 from taskctx_sql.sql import addresses
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,12 @@ class Threads:
         self._threads: WeakSet[Thread] = WeakSet()
 
     def connect(self, *arguments: Any, **settings: Any) -> aiosqlite.Connection:
-        """Return a connection that is about to be opened; its thread is noted also if that fails."""
+        """Return a connection that is about to be opened; its thread is noted also if that fails.
+
+        Raises:
+            ReplacedQueuesError: Its thread could not be told anything.
+        """
+        check_queues()
         connection = aiosqlite.connect(*arguments, **settings)
         # A daemon, as SQLAlchemy has it: a store that nobody closed does not keep the interpreter from its exit.
         connection._thread.daemon = True
