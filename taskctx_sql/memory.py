@@ -79,9 +79,10 @@ def own_update(place: int, entry: Any) -> ContextUpdate:
         return entry
     try:
         return ContextUpdate(entry.timestamp, entry.update_type, entry.data, entry.metadata)
-    except AttributeError:
+    except Exception as error:
+        # A class of somebody's own may raise anything.
         expected = "a ContextUpdate, or an object with its four fields"
-        raise InvalidContextError(f"context_history[{place}]", entry, expected) from None
+        raise InvalidContextError(f"context_history[{place}]", entry, expected) from error
 
 
 def checked_mapping(field: str, value: Any) -> dict[str, Any]:

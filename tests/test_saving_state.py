@@ -637,10 +637,20 @@ async def test_an_object_with_the_four_fields_is_an_update(store: Store, user: s
     assert await stored(store, context.key) == ["edited", "b"]
 
 
-async def test_an_entry_that_is_no_update_is_named_and_costs_nothing(store: Store, user: str) -> None:
+class Expired:
+    """An object of another library whose fields cannot be read any more."""
+
+    timestamp, update_type, metadata = 1.0, "message", None
+
+    @property
+    def data(self) -> str:
+        raise ValueError("it is not attached to a session")
+
+
+@pytest.mark.parametrize("strange", ["a string", Expired()], ids=["text", "expired"])
+async def test_an_entry_that_is_no_update_is_named_and_costs_nothing(store: Store, user: str, strange: Any) -> None:
     context = await loaded(store, user)
     context.add_context_update("m", "good")
-    strange: Any = "a string"
     context.context_history.append(strange)
     context.metadata["k"] = 1
     with pytest.raises(InvalidContextError, match=r"context_history\[1\]"):
