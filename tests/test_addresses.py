@@ -198,6 +198,9 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
         ("postgresql://me%40server:pw@host/tasks", "postgresql://me%40server:***@host/tasks"),
         ("postgresql://me@[::1]:5432/tasks", "postgresql://me@[::1]:5432/tasks"),
         ("postgresql://me@/tasks?host=/tmp/socket", "postgresql://me@/tasks?host=/tmp/socket"),
+        ("postgresql://me@host/tasks?sslmode=pw&timeout=pw", "postgresql://me@host/tasks?sslmode=***&timeout=***"),
+        ("postgresql://me@/tasks?host=a,b&port=1,2", "postgresql://me@/tasks?host=a,b&port=1,2"),
+        ("sqlite:///tasks.db?timeout=1.5&uri=pw", "sqlite:///tasks.db?timeout=1.5&uri=***"),
         ("postgresql://me@host/tasks?passfile=/x", "postgresql://me@host/tasks?passfile=***"),
         ("sqlite:///folder/tasks.db?timeout=5", "sqlite:///folder/tasks.db?timeout=5"),
         ("sqlite:////var/lib/my tasks.db", "sqlite:////var/lib/my tasks.db"),
@@ -212,7 +215,8 @@ def test_an_address_that_was_taken_apart_is_shown_without_its_secrets(address: s
     "address",
     [
         "sqlite://tasks.db", "sqlite://./tasks.db", "sqlite://host:1/x.db", "sqlite:tasks.db", "sqlite:///a%00b.db",
-        "json:///a%00b", "sqlite:///x.db?timeout=soon", "sqlite:///x.db?uri=perhaps", "sqlite:///x.db?timeout=1&timeout=2",
+        "json:///a%00b", "sqlite:///x.db?timeout=soon", "sqlite:///file:x.db?uri=true&mode=all",
+        "sqlite:///x.db?uri=perhaps", "sqlite:///x.db?timeout=1&timeout=2",
         "sqlite:///x.db?mode=memory", "sqlite:///file:x?cache=shared", "sqlite:///x.db?cipher=aes",
         "postgresql://me@host:99999/db",
     ],
@@ -226,7 +230,8 @@ async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
     "parameter",
     [
         "channel_binding=require", "sslrootcert=/x.pem", "pgbouncer=true", "options=-cx%3D1", "keepalives=1",
-        "connect_timeout=soon", "statement_cache_size=few", "transaction_pooling=perhaps", "timeout=1&timeout=2",
+        "connect_timeout=soon", "port=soon", "port=0", "port=1,x", "port=1&port=x", "sslmode=yes",
+        "target_session_attrs=all", "statement_cache_size=few", "transaction_pooling=perhaps", "timeout=1&timeout=2",
     ],
 )  # fmt: skip
 async def test_a_parameter_that_no_driver_takes_is_named(parameter: str) -> None:

@@ -38,6 +38,16 @@ _SQLITE_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "uri": asbool,
 }
 _SQLITE_URI_PARAMETERS: Final = ("cache", "immutable", "mode", "nolock", "psow", "vfs")
+
+
+def _ports(text: str) -> list[int]:
+    """Return the ports of several hosts, with commas between them."""
+    found = [int(port) for port in text.split(",")]
+    if not all(0 < port < 65_536 for port in found):
+        raise ValueError(text)
+    return found
+
+
 _POSTGRES_NUMBERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "command_timeout": float,
     "connect_timeout": float,
@@ -54,22 +64,38 @@ _POSTGRES_TEXTS: Final = (
 _POSTGRES_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
     **dict.fromkeys(_POSTGRES_TEXTS, str),
     **_POSTGRES_NUMBERS,
+    "port": _ports,
     TRANSACTION_POOLING: asbool,
 }
 # libpq's name, and the driver's for the same.
 _OTHER_NAMES: Final = {"sslmode": "ssl", "connect_timeout": "timeout"}
 
-# Their values are no secrets; those of all others may be.
-_SHOWN: Final = frozenset(
-    {"cache", "host", "immutable", "mode", "nolock", "port", "ssl", "sslmode", "target_session_attrs", "uri"}
-    | {*_POSTGRES_NUMBERS, *_SQLITE_PARAMETERS, TRANSACTION_POOLING}
-)
+# Their values are no secrets, if they are what they must be; those of all others may be.
+_MODES: Final = "disable|allow|prefer|require|verify-ca|verify-full"
+_SHOWN: Final[Mapping[str, re.Pattern[str]]] = {
+    name: re.compile(pattern, re.IGNORECASE)
+    for name, pattern in {
+        **dict.fromkeys(_POSTGRES_NUMBERS, r"[\d.]+"),
+        **dict.fromkeys(("cached_statements", "detect_types", "port", "timeout"), r"[\d.]+(,\d+)*"),
+        **dict.fromkeys(
+            ("check_same_thread", "immutable", "nolock", "uri", TRANSACTION_POOLING),
+            "true|false|yes|no|on|off|t|f|y|n|0|1",
+        ),
+        **dict.fromkeys(("ssl", "sslmode"), _MODES),
+        "cache": "shared|private",
+        "host": r"[\w.,:/\[\]-]*",
+        "isolation_level": "deferred|immediate|exclusive",
+        "mode": "ro|rw|rwc|memory",
+        "target_session_attrs": "any|primary|standby|read-write|read-only|prefer-standby",
+    }.items()
+}
+# Their values are certain words.
+_WORDS: Final = frozenset({"cache", "mode", "ssl", "sslmode", "target_session_attrs"})
 
 _HOST: Final = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+(%\w+)?")
 _USER: Final = re.compile(r"[\w.+@ -]+")
 _DATABASE: Final = re.compile(r"[\w.+$~ -]+")
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,40}")
-_SHOWN_VALUE: Final = re.compile(r"[\w.,:/\[\]-]*")
 
 
 def parse_url(address: str) -> sa.URL:
@@ -202,10 +228,14 @@ def _check_values(
             raise InvalidAddressError(mask(address), f"{named} is not one that can be used here: leave it out")
         if len(values) > 1 and name not in ("host", "port"):
             raise InvalidAddressError(mask(address), f"the parameter {name} is there twice")
+        if name in _WORDS and not all(_SHOWN[name].fullmatch(value) for value in values):
+            allowed = _SHOWN[name].pattern.replace("|", ", ")
+            raise InvalidAddressError(mask(address), f"the parameter {name} must be one of {allowed}")
         try:
-            known[name](values[0])
+            for value in values:
+                known[name](value)
         except ValueError:
-            kind = {int: "a whole number", float: "a number"}.get(known[name], "true or false")  # type: ignore[call-overload]
+            kind = {int: "a whole number", float: "a number", _ports: "a port"}.get(known[name], "true or false")
             raise InvalidAddressError(mask(address), f"the parameter {name} must be {kind}") from None
 
 
@@ -229,6 +259,6 @@ def _is_taken_apart(url: sa.URL, address: str) -> bool:
 
 
 def _shown(name: str, values: tuple[str, ...] | Any) -> str:
-    if name not in _SHOWN or not all(_SHOWN_VALUE.fullmatch(value) for value in values):
+    if name not in _SHOWN or not all(_SHOWN[name].fullmatch(value) for value in values):
         return "***"
     return f"&{name}=".join(quote_plus(value, safe="/:,[]") for value in values)
