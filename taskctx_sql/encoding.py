@@ -13,7 +13,16 @@ from typing import Any, Final
 
 from taskctx_sql.distinct_keys import stand_ins
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
-from taskctx_sql.foreign_values import are_crowded, fields_of, is_model, number_of, shown, text_of
+from taskctx_sql.foreign_values import (
+    are_crowded,
+    fields_of,
+    is_model,
+    is_same,
+    number_of,
+    plain_scalar,
+    shown,
+    text_of,
+)
 from taskctx_sql.tags import FROM_TAG, LIST_TAGS, TAGS, TO_TAG, escape, from_tag
 
 # The lowest of the limits that a reader may have: Python 3.11 reads 993 levels, SQLite's JSON functions 1,000.
@@ -152,12 +161,11 @@ class Encoding:
         self._converted += kind not in _EXACT
         if isinstance(value, Enum):
             return self._open(value.value, (place, ".value"), depth, holders, hashable)
-        if isinstance(value, str):
-            return self._str(str.__str__(value))
-        if isinstance(value, int):
-            return self._int(int.__index__(value))
-        if isinstance(value, float):
-            return self._float(float.__float__(value))
+        if isinstance(value, str | int | float):
+            plain = plain_scalar(value)
+            if not is_same(plain, value) and plain == plain:
+                return self._as_text(value, place, f"it is more than the {type(plain).__name__} that its class says")
+            return self._open(plain, place, depth, holders, hashable)
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         for known, (tag, write) in TO_TAG.items():
@@ -300,7 +308,10 @@ def _plain_key(key: Any) -> Any:
     """A key that is stored as a string anyway, as that string."""
     if isinstance(key, Enum) and isinstance(key.value, str):
         key = key.value
-    return str.__str__(key) if isinstance(key, str) else key
+    if not isinstance(key, str):
+        return key
+    plain = str.__str__(key)
+    return plain if is_same(plain, key) else key
 
 
 def _items(flat: list[Any]) -> dict[str, Any]:

@@ -53,6 +53,13 @@ def is_model(value: Any) -> bool:
     return hasattr(kind, "model_fields") and hasattr(kind, "model_dump")
 
 
+def plain_scalar(value: str | int | float) -> str | int | float:
+    """Return what a value of a class that is one of these holds as one of these."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int.__index__(value) if isinstance(value, int) else float.__float__(value)
+
+
 def number_of(value: Any) -> int | float | None:
     """Return the plain number that a number of another library (numpy's, say) is equal to, or None."""
     if isinstance(value, Integral):

@@ -638,6 +638,46 @@ class Tagged(str):
         return hash((str.__hash__(self), self.tag))
 
 
+class Money(int):
+    """A number that is equal to no other kind of number."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and int(self) == int(other)
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
+
+
+class Meters(float):
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Meters) and float(self) == float(other)
+
+    def __hash__(self) -> int:
+        return float.__hash__(self)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Money(5), "5"),
+        (Meters(1.5), "1.5"),
+        (Tagged("a", 1), "a"),
+        ({Tagged("a", 1): 1}, {"a": 1}),
+        ([Money(5)], ["5"]),
+    ],
+)
+async def test_what_is_equal_to_no_text_and_no_number_is_stored_as_its_text_with_a_warning(
+    store: Store, address: str, user: str, value: Any, text: Any
+) -> None:
+    key = ContextKey(user, "c1")
+    with pytest.warns(LossyValueWarning, match="more than"):
+        await store.save(new_delta(key, value))
+    assert await stored(store, key) == [text]
+    async with open_store(address, strict=True) as strict:
+        with pytest.raises(UnstorableValueError):
+            await strict.save(new_delta(ContextKey(user, "c2"), value))
+
+
 BECOME_ONE: list[tuple[Any, Any]] = [
     ({Color.RED: 1, "red": 2}, {"Color.RED": 1, "red": 2}),
     ({"red": 2, Color.RED: 1}, {"red": 2, "Color.RED": 1}),
