@@ -203,7 +203,8 @@ class TaskContext(MemoryContext):
             if_unchanged: Refuse if another writer saved since this context was loaded.
 
         Raises:
-            StaleContextError: ``if_unchanged`` was asked for, and another writer had saved.
+            StaleContextError: ``if_unchanged`` was asked for, and another writer had saved; or others wrote anew what
+                is changed here, again and again.
             LostContextError: Somebody deleted the context from the store.
             PastContextError: The context shows an earlier revision, and was changed.
             UnstorableValueError: In strict mode, a value would come back as something else.
@@ -254,6 +255,7 @@ class TaskContext(MemoryContext):
 
         Raises:
             PastContextError: The context shows an earlier revision.
+            ContextNotFoundError: The context was deleted when some of them had come.
         """
         if self.history_complete:
             return
