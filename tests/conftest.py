@@ -11,9 +11,11 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -23,6 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from taskctx_sql import ContextKey, SqlStore, Store, open_store, upgrade
 from taskctx_sql.sql import dialect
 from tests import accounts, citus, pgbouncer
+
+T = TypeVar("T")
 
 settings.register_profile(
     "tests",
@@ -77,6 +81,12 @@ def _database(server: str, name: str) -> str:
     return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on a thread: a test that has a loop may be the first that needs a database."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, work).result()
+
+
 async def _command(server: str, statement: str) -> None:
     engine = create_async_engine(dialect.parse_url(server), isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
@@ -113,10 +123,10 @@ def _new_database(server: str, *, row_level_security: bool = False) -> Iterator[
         await _command(server, f"DROP DATABASE {name} WITH (FORCE)")
         return left
 
-    asyncio.run(_command(server, f"CREATE DATABASE {name}"))
-    asyncio.run(upgrade(url, row_level_security=row_level_security or None))
+    _run(_command(server, f"CREATE DATABASE {name}"))
+    _run(upgrade(url, row_level_security=row_level_security or None))
     yield url
-    assert asyncio.run(leave()) == 0, "the tests left connections open"
+    assert _run(leave()) == 0, "the tests left connections open"
 
 
 @pytest.fixture(scope="session")
@@ -136,10 +146,10 @@ def guarded_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tenant_url(guarded_url: str) -> Iterator[str]:
     """The same, as the application's account sees it: one user at a time."""
-    url = asyncio.run(accounts.create(guarded_url))
-    asyncio.run(accounts.grant_views(guarded_url, url))
+    url = _run(accounts.create(guarded_url))
+    _run(accounts.grant_views(guarded_url, url))
     yield url
-    asyncio.run(accounts.drop(guarded_url, url))
+    _run(accounts.drop(guarded_url, url))
 
 
 @pytest.fixture
