@@ -8,7 +8,7 @@ from alembic import context
 from alembic.util import CommandError
 
 from taskctx_sql.errors import TaskContextError
-from taskctx_sql.sql import schema
+from taskctx_sql.sql.schema import migrate
 
 
 def main() -> None:
@@ -24,14 +24,14 @@ def main() -> None:
     if not url:
         raise CommandError("name the database: alembic -x url=sqlite:///tasks.db ..., or set TASKCTX_DATABASE_URL")
     try:
-        asyncio.run(schema.on_connection(url, "migrate", lambda connection: run(connection, arguments.get("schema"))))
+        asyncio.run(migrate.on_connection(url, "migrate", lambda connection: run(connection, arguments.get("schema"))))
     except TaskContextError as error:
         raise CommandError(str(error)) from error
 
 
 def run(connection: sa.Connection, schema_name: str | None, row_level_security: bool | None = None) -> None:
     """Hand over to the library, which locks, checks and configures."""
-    schema.run_migrations(connection, schema_name, context.configure, context.run_migrations, row_level_security)
+    migrate.run_migrations(connection, schema_name, context.configure, context.run_migrations, row_level_security)
 
 
 main()

@@ -11,17 +11,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from taskctx_sql.concurrency import blocking
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.health import (
     check_context_health,
-    diagnose_context_optimization_issue,
     diagnose_history_loading_issue,
-    diagnose_resource_cleanup_issue,
     monitor_context_performance,
 )
-from taskctx_sql.json_store import JsonStore
+from taskctx_sql.json_files import JsonStore
+from taskctx_sql.maintenance import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
+from taskctx_sql.model import ContextKey, ContextUpdate
 from taskctx_sql.opening import open_store
-from taskctx_sql.records import ContextKey, ContextUpdate
 from taskctx_sql.settings import (
     DEFAULT_MAX_CONTEXT_SIZE,
     DEFAULT_METADATA,
@@ -32,8 +32,7 @@ from taskctx_sql.settings import (
     Settings,
     validate_config,
 )
-from taskctx_sql.store import Feature, Store
-from taskctx_sql.sync import blocking
+from taskctx_sql.stores import Feature, Store
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
@@ -76,11 +75,11 @@ __all__ = [
 # These bring SQLAlchemy and alembic with them, so they come when they are asked for.
 _ON_DEMAND = {
     "SqlStore": "taskctx_sql.sql.store",
-    "current": "taskctx_sql.sql.schema",
-    "downgrade": "taskctx_sql.sql.schema",
-    "head": "taskctx_sql.sql.schema",
-    "row_level_security": "taskctx_sql.sql.schema",
-    "upgrade": "taskctx_sql.sql.schema",
+    "current": "taskctx_sql.sql.schema.migrate",
+    "downgrade": "taskctx_sql.sql.schema.migrate",
+    "head": "taskctx_sql.sql.schema.migrate",
+    "row_level_security": "taskctx_sql.sql.schema.migrate",
+    "upgrade": "taskctx_sql.sql.schema.migrate",
 }
 
 

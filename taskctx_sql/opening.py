@@ -7,19 +7,16 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from taskctx_sql.addresses import hidden, is_json_address, json_folder, missing_file
+from taskctx_sql.concurrency import blocking, running_loop
 from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
-from taskctx_sql.housekeeping import keep_house
-from taskctx_sql.json_store import JsonStore
-from taskctx_sql.retention import Retention, check_interval
-from taskctx_sql.store import Store, running_loop
-from taskctx_sql.sync import blocking
+from taskctx_sql.json_files import JsonStore
+from taskctx_sql.locations import hidden, is_json_address, json_folder
+from taskctx_sql.maintenance import keep_house
+from taskctx_sql.model import Retention, check_interval
+from taskctx_sql.stores import Store
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-# The rest of the package has them from here.
-__all__ = ["OpeningStore", "is_json_address", "json_folder", "missing_file", "open_store"]
 
 
 def open_store(

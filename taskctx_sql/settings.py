@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from taskctx_sql.addresses import hidden, is_address
 from taskctx_sql.errors import InvalidSettingError
-from taskctx_sql.folders import make_folder
+from taskctx_sql.locations import hidden, is_address, make_folder
 
 _ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.")
 

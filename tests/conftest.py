@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import ContextKey, SqlStore, Store, open_store, upgrade
-from taskctx_sql.sql import dialect
-from tests import accounts, citus, pgbouncer
+from taskctx_sql.sql import engines
+from tests.support import accounts, citus, pgbouncer
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/s
 # A Citus does not install with pip, so it is tested where one is named. If that one is away, the tests fail.
 CITUS_URL = os.environ.get("TASKCTX_TEST_CITUS_URL", "")
 ON_CITUS = ["citus"] if CITUS_URL else []
-collect_ignore = [] if CITUS_URL else ["test_citus.py"]
+collect_ignore = [] if CITUS_URL else ["sql/schema/test_citus.py"]
 
 # The plain ones are databases through an engine of the caller's, which cannot take the short ways.
 STORES = (
@@ -88,14 +88,14 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _command(server: str, statement: str) -> None:
-    engine = create_async_engine(dialect.parse_url(server), isolation_level="AUTOCOMMIT")
+    engine = create_async_engine(engines.parse_url(server), isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.exec_driver_sql(statement)
     await engine.dispose()
 
 
 async def _open_connections(server: str, name: str) -> int:
-    engine = create_async_engine(dialect.parse_url(server))
+    engine = create_async_engine(engines.parse_url(server))
     try:
         async with engine.connect() as connection:
             statement = sa.text(
@@ -175,7 +175,7 @@ async def theirs(user: str, tenant_store: SqlStore) -> ContextKey:
 def pytest_report_header() -> list[str]:
     return [
         f"pgbouncer: {PGBOUNCER or 'not installed, so nothing is tested behind it'}",
-        f"citus: {dialect.mask(CITUS_URL) or 'TASKCTX_TEST_CITUS_URL names none, so nothing is tested on it'}",
+        f"citus: {engines.mask(CITUS_URL) or 'TASKCTX_TEST_CITUS_URL names none, so nothing is tested on it'}",
     ]
 
 
@@ -253,7 +253,7 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
 async def store(kind: str, address: str) -> AsyncIterator[Store]:
     """An open store of each kind in turn."""
     if kind.endswith("plain"):
-        engine = create_async_engine(dialect.parse_url(address))
+        engine = create_async_engine(engines.parse_url(address))
         async with open_store(engine) as opened:
             yield opened
         await engine.dispose()
@@ -265,7 +265,7 @@ async def store(kind: str, address: str) -> AsyncIterator[Store]:
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine with our settings, that the test can listen to."""
-    made = dialect.create_engine(dialect.parse_url(database_url))
+    made = engines.create_engine(engines.parse_url(database_url))
     await upgrade(made)
     yield made
     await made.dispose()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import task_context
-from taskctx_sql.sql import dialect
+from taskctx_sql.sql import engines
 
 CHECKOUT = Path(__file__).parent.parent
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -48,7 +48,7 @@ async def test_a_question_is_answered(code: str, database_url: str, user: str) -
             context.track_model_usage("gpt-4", "openai", "chat", input_tokens=3, cost=0.5)
             context.track_file_operation("input.pdf", "read", "user")
             raise KeyError("made for this test")
-    engine = create_async_engine(dialect.parse_url(database_url))
+    engine = create_async_engine(engines.parse_url(database_url))
     async with engine.connect() as connection:
         found = (await connection.execute(sa.text(code.replace("'u1'", f"'{user}'")))).all()
     await engine.dispose()
@@ -72,7 +72,7 @@ def test_a_command_exists(code: str) -> None:
 
 
 def test_the_tables_of_the_docs_are_those_of_the_schema() -> None:
-    from taskctx_sql.sql import tables
+    from taskctx_sql.sql.schema import tables
 
     text = (CHECKOUT / "docs" / "schema.md").read_text()
     for name, table in tables.metadata.tables.items():

@@ -16,8 +16,7 @@ from taskctx_sql import (
     monitor_context_performance,
     task_context,
 )
-from taskctx_sql.context import MemoryContext
-from taskctx_sql.resources import Resources
+from taskctx_sql.context import MemoryContext, Resources
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 
 from taskctx_sql import Feature, Store, limits
 from taskctx_sql.errors import LimitExceededError
-from tests.contract import expect_reload, loaded, stored
+from tests.support.contract import expect_reload, loaded, stored
 
 
 async def test_a_value_that_is_too_large_is_named_and_nothing_is_written(

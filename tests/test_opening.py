@@ -18,10 +18,10 @@ from taskctx_sql.errors import (
     MissingDriverError,
     StoreFailedError,
 )
-from taskctx_sql.opening import json_folder
-from taskctx_sql.retention import Retention
-from taskctx_sql.sql import dialect
-from tests.contract import new_delta, stored
+from taskctx_sql.locations import json_folder
+from taskctx_sql.model import Retention
+from taskctx_sql.sql import engines
+from tests.support.contract import new_delta, stored
 
 
 def test_a_json_address_names_a_folder_as_sqlite_names_a_file() -> None:
@@ -51,10 +51,10 @@ async def test_a_wrong_address_does_not_show_its_password(address: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
 def test_postgres_addresses_are_taken_as_people_write_them(scheme: str) -> None:
-    url = dialect.parse_url(f"{scheme}://me:pw@host:5433/db?sslmode=require&host=/socket")
+    url = engines.parse_url(f"{scheme}://me:pw@host:5433/db?sslmode=require&host=/socket")
     assert url.drivername == "postgresql+asyncpg"
     assert dict(url.query) == {"ssl": "require", "host": "/socket"}
-    assert dialect.mask(str(url)).startswith("postgresql://me:***@host:5433/db")
+    assert engines.mask(str(url)).startswith("postgresql://me:***@host:5433/db")
 
 
 async def test_awaiting_leaves_the_closing_to_the_caller(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Final
 import pytest
 
 from taskctx_sql import ContextUpdate, SqlStore, Store, TaskContext, current, open_store, upgrade
-from taskctx_sql.doctor import examine
 from taskctx_sql.errors import (
     InvalidAddressError,
     InvalidArgumentError,
@@ -21,11 +20,11 @@ from taskctx_sql.errors import (
     InvalidRetentionError,
     TaskContextError,
 )
-from taskctx_sql.housekeeping import erase, prune
-from taskctx_sql.moving import copy
-from taskctx_sql.retention import Retention
-from taskctx_sql.sql import reports
-from tests.contract import loaded
+from taskctx_sql.maintenance import erase, examine, prune
+from taskctx_sql.model import Retention
+from taskctx_sql.sql.reports import queries
+from taskctx_sql.transfer.transfer import copy
+from tests.support.contract import loaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::taskctx_sql.errors.LossyValueWarning")
 
@@ -124,8 +123,8 @@ async def test_an_update_of_no_known_time_is_not_truncated(store: Store, user: s
 NO_TIMES: Final[list[Any]] = ["x", b"x", float("nan"), True, 10**400, timedelta(1)]
 NO_IDS: Final[list[Any]] = ["\x00", "\ud800", b"u", ["u"], 1.5, True, "x" * 256]
 REPORTS: Final = [
-    reports.tasks, reports.runs, reports.models, reports.files, reports.activity, reports.errors, reports.largest,
-    reports.users, reports.contexts, reports.count_contexts,
+    queries.tasks, queries.runs, queries.models, queries.files, queries.activity, queries.errors, queries.largest,
+    queries.users, queries.contexts, queries.count_contexts,
 ]  # fmt: skip
 
 
@@ -141,7 +140,7 @@ async def test_reports_name_what_they_cannot_be_asked_for(report: Any, sql_store
             with pytest.raises(InvalidIdError, match=f"{argument}_id"):
                 await report(sql_store, **{argument: value})
         await report(sql_store, **{argument: 5})
-    if report is not reports.count_contexts:
+    if report is not queries.count_contexts:
         with pytest.raises(InvalidArgumentError, match="after="):
             await report(sql_store, after=5)
 
@@ -151,15 +150,15 @@ async def test_a_user_who_is_a_number_is_found_by_it(sql_store: SqlStore) -> Non
     context.add_context_update("odd\x00\ud800", "a word")
     await context.save()
     filters: Any = {"user": 5, "chat": 7}
-    assert [task.user_id for task in await reports.tasks(sql_store, **filters)] == ["5"]
-    assert [found.seq for found in await reports.search(sql_store, "word", update_type="odd\x00\ud800")] == [1]
+    assert [task.user_id for task in await queries.tasks(sql_store, **filters)] == ["5"]
+    assert [found.seq for found in await queries.search(sql_store, "word", update_type="odd\x00\ud800")] == [1]
     context.chat_id = "0"
     await context.save()
     assert (await erase(sql_store, "5", 0)).chats == ("0",)  # type: ignore[arg-type]  # a number, as ids may be
     for strange in (None, 5, b"x"):
         with pytest.raises(InvalidArgumentError, match="text="):
-            await reports.search(sql_store, strange)  # type: ignore[arg-type]
-    for ask in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
+            await queries.search(sql_store, strange)  # type: ignore[arg-type]
+    for ask in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
         with pytest.raises(InvalidArgumentError, match="a ContextKey"):
             await ask(sql_store, ("5", "7"))  # type: ignore[arg-type]
 

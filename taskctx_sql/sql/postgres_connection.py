@@ -11,10 +11,12 @@ from typing import Final, TypeVar
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from taskctx_sql.concurrency import finish
 from taskctx_sql.errors import TaskContextError
-from taskctx_sql.sql import dialect, failover, tenants
-from taskctx_sql.sql.retrying import InDoubtError, extended_by, seconds_left
-from taskctx_sql.store import finish
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.engines import failover
+from taskctx_sql.sql.retry import InDoubtError, extended_by, seconds_left
+from taskctx_sql.sql.schema import row_security
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ async def transaction(connection: asyncpg.Connection, named: str | None) -> Asyn
     """
     await connection.execute("BEGIN;")
     if named is not None:
-        await tenants.name_on(connection, named)
+        await row_security.name_on(connection, named)
     try:
         yield
     except TaskContextError:
@@ -42,7 +44,7 @@ async def transaction(connection: asyncpg.Connection, named: str | None) -> Asyn
     try:
         await connection.execute("COMMIT;")
     except Exception as error:
-        if dialect.is_in_doubt_at_commit(error):
+        if engines.is_in_doubt_at_commit(error):
             raise InDoubtError from error
         raise
 
@@ -150,7 +152,7 @@ class PostgresConnection:
             lost = self._driver is not None and self._driver.is_closed()
             # Whoever is cancelled meanwhile, again and again too.
             await finish(self._drop())
-            if dialect.tells_of_failover(error):
+            if engines.tells_of_failover(error):
                 await failover.give_up(self._engine)
             if lost and isinstance(error, asyncpg.InterfaceError):
                 # Used after it broke, the driver blames its user.

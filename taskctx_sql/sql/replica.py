@@ -17,15 +17,14 @@ from zlib import crc32
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from taskctx_sql.concurrency import finish
 from taskctx_sql.errors import InvalidAddressError, SchemaError
-from taskctx_sql.records import ContextKey, Loaded
-from taskctx_sql.sql import dialect, rows, tenants
-from taskctx_sql.sql.disposing import dispose
-from taskctx_sql.sql.schema import check
-from taskctx_sql.sql.steps import Statement, Step, Steps, carry_out, text
-from taskctx_sql.sql.tables import contexts
-from taskctx_sql.sql.together import Reader
-from taskctx_sql.store import finish
+from taskctx_sql.model import ContextKey, Loaded
+from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.engines import dispose
+from taskctx_sql.sql.load import Reader
+from taskctx_sql.sql.plan import Statement, Step, Steps, carry_out, text
+from taskctx_sql.sql.schema import check, contexts, row_security
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ class Replica:
 
     def __init__(self, engine: AsyncEngine, schema: str | None, reader: Reader | None) -> None:
         """Take the engine; nothing is opened yet."""
-        self.address = dialect.mask(str(engine.url))
+        self.address = engines.mask(str(engine.url))
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self._schema = schema
         self._reader = reader
@@ -149,13 +148,13 @@ class Replica:
         except _NotAnsweredError:
             raise
         except Exception as error:
-            if isinstance(error, SchemaError) or dialect.judge(error) is not dialect.Verdict.FINAL:
+            if isinstance(error, SchemaError) or engines.judge(error) is not engines.Verdict.FINAL:
                 self._left_alone_until = time.monotonic() + PAUSE
                 # It may be another one when it is back.
                 self._checked = False
             if not self._failing:
                 self._failing = True
-                reason = str(error) if isinstance(error, SchemaError) else dialect.reason(error)
+                reason = str(error) if isinstance(error, SchemaError) else engines.reason(error)
                 logger.warning("%s cannot be read, the primary is: %s", self.address, reason)
             # If the question was at fault, the primary says so.
             raise _NotAnsweredError from error
@@ -170,9 +169,9 @@ class Replica:
         return await finish(self._on_connection(lambda connection: carry_out(steps, connection), named))
 
     async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]], named: str | None) -> T:
-        async with dialect.transaction(self._engine, write=False) as connection:
+        async with engines.transaction(self._engine, write=False) as connection:
             if named is not None:
-                await tenants.name(connection, named)
+                await row_security.name(connection, named)
             return await work(connection)
 
     async def _check(self, connection: AsyncConnection) -> None:
@@ -186,26 +185,26 @@ def replica_of(primary: AsyncEngine, address: str, *, schema: str | None, transa
         InvalidAddressError: It is not a Postgres beside a Postgres.
         MissingDriverError: The driver is not installed.
     """
-    url = dialect.parse_url(address)
-    if dialect.is_sqlite(primary) or url.get_backend_name() == "sqlite":
-        raise InvalidAddressError(dialect.mask(address), "read_url= is for a replica of a Postgres, beside its primary")
-    pooled = transaction_pooling or dialect.is_pooled(url)
-    engine = dialect.create_engine(url, transaction_pooling=pooled, connect_seconds=CONNECT_SECONDS)
+    url = engines.parse_url(address)
+    if engines.is_sqlite(primary) or url.get_backend_name() == "sqlite":
+        raise InvalidAddressError(engines.mask(address), "read_url= is for a replica of a Postgres, beside its primary")
+    pooled = transaction_pooling or engines.is_pooled(url)
+    engine = engines.create_engine(url, transaction_pooling=pooled, connect_seconds=CONNECT_SECONDS)
     if schema is not None or pooled:
         return Replica(engine, schema, None)
     # Here, since the driver need not be installed.
-    from taskctx_sql.sql.postgres_reader import PostgresReader
+    from taskctx_sql.sql.load import PostgresReader
 
     return Replica(engine, schema, PostgresReader(engine))
 
 
 def _place(key: ContextKey) -> int:
-    return crc32(rows.context_id(key).encode()) % PLACES
+    return crc32(row_codec.context_id(key).encode()) % PLACES
 
 
 def _with_revision(key: ContextKey, steps: Steps[T]) -> Steps[tuple[int, T]]:
     # The revision first: what is read after it on the same connection is no older.
-    found = yield Step(_revision(), {"ident": rows.context_id(key)}, reads=True)
+    found = yield Step(_revision(), {"ident": row_codec.context_id(key)}, reads=True)
     return (found[0][0] if found else 0), (yield from steps)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from taskctx_sql.concurrency import end_at_once, finish, running_loop
 from taskctx_sql.errors import (
     ContextNotFoundError,
     RowLevelSecurityError,
@@ -25,27 +26,23 @@ from taskctx_sql.errors import (
     WrongEventLoopError,
 )
 from taskctx_sql.limits import check_number, check_seconds
-from taskctx_sql.records import ContextKey, ContextSummary, Delta, Loaded, Run, Saved, StoredUpdate
-from taskctx_sql.revisions import Difference, Revision
-from taskctx_sql.selection import Selection
-from taskctx_sql.sql import (
-    citus,
-    dialect,
-    engines,
-    failover,
-    forking,
-    loading,
-    saving,
-    sharing,
-    telling,
-    tenants,
-    watching,
+from taskctx_sql.model import (
+    ContextKey,
+    ContextSummary,
+    Delta,
+    Difference,
+    Loaded,
+    Revision,
+    Run,
+    Saved,
+    Selection,
+    StoredUpdate,
 )
-from taskctx_sql.sql.hints import Hints, Telling
-from taskctx_sql.sql.jobs import Job
-from taskctx_sql.sql.listening import listening, notify
+from taskctx_sql.sql import connections, engines, history, load, watch
+from taskctx_sql.sql.engines import failover
+from taskctx_sql.sql.plan import Steps, carry_out
 from taskctx_sql.sql.replica import NEVER, Replica, replica_of
-from taskctx_sql.sql.retrying import (
+from taskctx_sql.sql.retry import (
     ROWS_A_SECOND,
     InDoubtError,
     Retrying,
@@ -56,10 +53,11 @@ from taskctx_sql.sql.retrying import (
     seconds_left,
     within,
 )
-from taskctx_sql.sql.rows import AnyRow, encode
-from taskctx_sql.sql.schema import check, has_tables, set_up
-from taskctx_sql.sql.steps import Steps, carry_out
-from taskctx_sql.store import Feature, check_watch, end_at_once, finish, running_loop
+from taskctx_sql.sql.row_codec import AnyRow, encode
+from taskctx_sql.sql.save import Job, statements
+from taskctx_sql.sql.schema import check, citus, has_tables, row_security, set_up
+from taskctx_sql.sql.watch import Hints, Telling, listening, notify
+from taskctx_sql.stores import Feature, check_watch
 
 T = TypeVar("T")
 
@@ -86,7 +84,7 @@ class SqlStore:
         owns_engine: bool = False,
         transaction_pooling: bool = False,
         replica: Replica | None = None,
-        share: sharing.Share | None = None,
+        share: connections.Share | None = None,
     ) -> None:
         """Take an engine; `open` does this, and checks the database as well.
 
@@ -101,9 +99,9 @@ class SqlStore:
             share: What the store has open together with others; with ``owns_engine`` it is the only one if not given.
         """
         check_seconds("retry_seconds", retry_seconds)
-        self.address = dialect.mask(str(engine.url))
+        self.address = engines.mask(str(engine.url))
         if owns_engine and share is None:
-            share = sharing.own(
+            share = connections.own(
                 engine, schema=schema, retry_seconds=retry_seconds, transaction_pooling=transaction_pooling
             )
         self._share = share
@@ -120,7 +118,7 @@ class SqlStore:
         self._closing: asyncio.Future[None] | None = None
         # Whether this account sees only the user that a transaction names. Opening finds out.
         self._row_level_security = False
-        sqlite = dialect.is_sqlite(engine)
+        sqlite = engines.is_sqlite(engine)
         self._turns = engines.turns(engine)
         self._writer = None if share is None else share.writer
         self._reader = None if share is None else share.reader
@@ -159,13 +157,13 @@ class SqlStore:
         """
         check_seconds("retry_seconds", retry_seconds)
         if read_url is not None:
-            dialect.parse_url(read_url)
-        share: sharing.Share | None = None
+            engines.parse_url(read_url)
+        share: connections.Share | None = None
         if isinstance(database, str):
-            url = dialect.parse_url(database)
-            transaction_pooling = transaction_pooling or dialect.is_pooled(url)
-            await Retrying(dialect.mask(str(url)), retry_seconds).run("open", partial(_prepare, url))
-            share = sharing.share(
+            url = engines.parse_url(database)
+            transaction_pooling = transaction_pooling or engines.is_pooled(url)
+            await Retrying(engines.mask(str(url)), retry_seconds).run("open", partial(_prepare, url))
+            share = connections.share(
                 url,
                 schema=schema,
                 retry_seconds=retry_seconds,
@@ -217,7 +215,7 @@ class SqlStore:
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
 
         def steps() -> Steps[Loaded]:
-            return loading.load(self._engine_name, key, selection)
+            return load.load(self._engine_name, key, selection)
 
         if self._replica is None or selection.is_past:
             return await self._do_read("load", steps, key.user_id)
@@ -258,11 +256,11 @@ class SqlStore:
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
-        has_come, size = False, loading.PAGE_SIZE
+        has_come, size = False, load.PAGE_SIZE
         created_at, low, high = await self._bounds(key, after, before)
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            steps = partial(loading.page, self._engine_name, key, created_at, *bounds, newest_first)
+            steps = partial(load.page, self._engine_name, key, created_at, *bounds, newest_first)
             page = await self._read_part(key, steps)
             if page is None:
                 # It was deleted meanwhile, and may have been made anew.
@@ -275,24 +273,24 @@ class SqlStore:
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
             # Where all was removed, larger pages are soon through.
-            size = loading.PAGE_SIZE if page else size * 4
+            size = load.PAGE_SIZE if page else size * 4
 
     async def _bounds(self, key: ContextKey, after: int, before: int | None) -> tuple[float | None, int, int]:
-        created_at, high = await self._read_part(key, lambda: loading.next_seq(key))
+        created_at, high = await self._read_part(key, lambda: load.next_seq(key))
         return created_at, max(after, 0) + 1, high if before is None else min(before, high)
 
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         """See `Store.revisions`."""
         check_number("before", before, 1, optional=True)
         check_number("limit", limit, 0)
-        steps = partial(telling.list_revisions, self._engine_name, key, before, limit)
+        steps = partial(history.list_revisions, self._engine_name, key, before, limit)
         return await self._do_read("list revisions", steps, key.user_id)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """See `Store.difference`."""
         check_number("old", old, 1)
         check_number("new", new, 1)
-        return await self._do_read("compare", lambda: telling.compare(self._engine_name, key, old, new), key.user_id)
+        return await self._do_read("compare", lambda: history.compare(self._engine_name, key, old, new), key.user_id)
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         """See `Store.fork`."""
@@ -301,7 +299,7 @@ class SqlStore:
         run = Run(str(uuid.uuid4()), 1, at)
         if self._replica is not None:
             self._replica.note(new, 1)
-        steps = partial(forking.fork, self._engine_name, key, new, revision, run, at)
+        steps = partial(history.fork, self._engine_name, key, new, revision, run, at)
         named = self._named("fork", key.user_id)
         await self._do("fork", lambda: self._write(steps(), named))
         return new
@@ -313,7 +311,7 @@ class SqlStore:
         check_watch(after, poll_interval)
         key = ContextKey(user_id, chat_id)
         read = partial(self._do_read, "watch", user_id=key.user_id)
-        return watching.watch(read, self._engine_name, key, after, poll_interval, self._hints)
+        return watch.watch(read, self._engine_name, key, after, poll_interval, self._hints)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -321,13 +319,13 @@ class SqlStore:
         """See `Store.contexts`. The order is that of their making."""
         check_number("limit", limit, 0)
         user = ContextKey(user_id, "").user_id
-        return await self._do_read("list", lambda: loading.list_contexts(user, after, limit), user)
+        return await self._do_read("list", lambda: load.list_contexts(user, after, limit), user)
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         self.note_gone(key)
         named = self._named("delete", key.user_id)
-        return await self._do("delete", lambda: self._write(loading.erase(key), named))
+        return await self._do("delete", lambda: self._write(load.erase(key), named))
 
     def note_gone(self, key: ContextKey) -> None:
         """Know from now on that a context is to be gone: a replica that still has it is not asked for it."""
@@ -337,7 +335,7 @@ class SqlStore:
     async def query(
         self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None = None, may_lag: bool = True
     ) -> Sequence[AnyRow]:
-        """Return the rows of a SELECT of your own over `taskctx_sql.sql.tables`; docs/schema.md has the columns.
+        """Return the rows of a SELECT of your own over `taskctx_sql.sql.schema.tables`; docs/schema.md has the columns.
 
         Args:
             statement: What to ask.
@@ -427,7 +425,7 @@ class SqlStore:
             return await carry_out(steps, connection)
 
     async def _save(self, job: Job) -> Saved:
-        return await self._write(saving.save(self._engine_name, job), job.named)
+        return await self._write(statements.save(self._engine_name, job), job.named)
 
     async def _write(self, steps: Steps[T], named: str | None) -> T:
         if self._write_on_postgres is not None:
@@ -454,7 +452,7 @@ class SqlStore:
             return None
         if user_id is None:
             raise RowLevelSecurityError(doing, self.address)
-        return tenants.check_user(user_id)
+        return row_security.check_user(user_id)
 
     @asynccontextmanager
     async def _transaction(self, named: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
@@ -464,10 +462,10 @@ class SqlStore:
         limit = asyncio.timeout(None if self._engine_name == "sqlite" else seconds_left(deadline()))
         async with in_turn(turn):
             try:
-                async with limit, dialect.transaction(self._engine, write=write) as connection:
+                async with limit, engines.transaction(self._engine, write=write) as connection:
                     try:
                         if named is not None:
-                            await tenants.name(connection, named)
+                            await row_security.name(connection, named)
                         with extended_by(partial(extend_limit, limit)):
                             yield connection
                     except Exception as error:
@@ -476,7 +474,7 @@ class SqlStore:
                     committing = write
             except Exception as error:
                 cause = TimeoutError("the server did not answer in time") if limit.expired() else error
-                if committing and dialect.is_in_doubt_at_commit(cause):
+                if committing and engines.is_in_doubt_at_commit(cause):
                     raise InDoubtError from cause
                 if cause is not error:
                     raise cause from error
@@ -509,19 +507,19 @@ class SqlStore:
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""
-        dialect.prepare_file(self._engine.url)
+        engines.prepare_file(self._engine.url)
         async with self._transaction(None, write=False) as connection:
             await engines.check_transactions(connection)
             try:
                 await connection.run_sync(check, self._schema, self.address)
             except SchemaMissingError:
-                if not dialect.is_sqlite(connection) or await connection.run_sync(has_tables):
+                if not engines.is_sqlite(connection) or await connection.run_sync(has_tables):
                     raise
                 return False
             if await connection.run_sync(citus.is_distributed, self._schema):
                 # The one statement would lock contexts on several machines, which is refused; so each save has its own.
                 self._writer = None
-            self._row_level_security = await connection.run_sync(tenants.is_active, self._schema)
+            self._row_level_security = await connection.run_sync(row_security.is_active, self._schema)
             return True
 
     def _check_use(self) -> None:
@@ -537,4 +535,4 @@ class SqlStore:
 
 
 async def _prepare(url: sa.URL) -> None:
-    dialect.prepare_file(url)
+    engines.prepare_file(url)

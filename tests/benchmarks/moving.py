@@ -20,11 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from taskctx_sql import open_store, upgrade
-from taskctx_sql.housekeeping import prune
-from taskctx_sql.json_files import entry_text
-from taskctx_sql.moving import copy, database_of, export, import_folder
-from taskctx_sql.records import ContextUpdate
-from taskctx_sql.retention import Retention
+from taskctx_sql.json_files.files import entry_text
+from taskctx_sql.maintenance import prune
+from taskctx_sql.model import ContextUpdate, Retention
+from taskctx_sql.transfer.transfer import copy, database_of, export, import_folder
 from tests.benchmarks import servers
 
 COUNTS = (100_000, 1_000_000)

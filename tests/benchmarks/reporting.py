@@ -19,7 +19,8 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskctx_sql import SqlStore, TaskContext, upgrade
-from taskctx_sql.sql import dialect, views
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.schema import views
 
 USERS = 50
 SAVES = 4
@@ -70,7 +71,7 @@ async def measure(url: str, contexts: int, updates: int) -> Table:
         await asyncio.gather(*(fill(store, number, updates) for number in range(start, min(start + 20, contexts))))
     await store.close()
     table = Table("view", "asked for", "rows", "ms", "indexes", box=None, padding=(0, 2, 0, 0))
-    engine = dialect.create_engine(dialect.parse_url(url))
+    engine = engines.create_engine(engines.parse_url(url))
     async with engine.connect() as connection:
         context = await connection.scalar(sa.text("SELECT context_id FROM taskctx_contexts WHERE chat_id = 'chat1'"))
         for view, made in views.metadata.tables.items():

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from taskctx_sql import upgrade
-from tests import pgbouncer
 from tests.benchmarks import servers
 from tests.benchmarks.figures import Asked, Figure, Results
 from tests.benchmarks.measuring import Workload, measure
 from tests.benchmarks.sides import Ours, Side
 from tests.benchmarks.workloads import History, bulk_save, load, load_newest, many_contexts, step_save
+from tests.support import pgbouncer
 
 FILE, SERVER, POOLER, CITUS = "file", "server", "behind pgbouncer", "Citus"
 BINARY = shutil.which("pgbouncer", path="/usr/bin:/usr/local/bin:/usr/sbin")

@@ -11,13 +11,13 @@ import click
 from rich.console import Console
 
 from taskctx_sql import TaskContext, upgrade
-from tests import accounts
 from tests.benchmarks import servers
 from tests.benchmarks.figures import OURS, Asked, Results
 from tests.benchmarks.measuring import Workload, measure
 from tests.benchmarks.sides import Ours, Side
 from tests.benchmarks.table import table
 from tests.benchmarks.workloads import History, bulk_save, load, load_newest, many_contexts, step_save
+from tests.support import accounts
 
 WITHOUT = "without"
 BESIDE: Asked = {WITHOUT: {}}

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from taskctx_sql import ContextKey, Store, TaskContext, open_store, upgrade
-from taskctx_sql.sql import watching
-from tests import pgbouncer
+from taskctx_sql.sql import watch
 from tests.benchmarks import servers
 from tests.conftest import PGBOUNCER
+from tests.support import pgbouncer
 
 USER = "watched"
 # So that a save comes when all is quiet again, and at no fixed moment of anybody's clock.
@@ -162,7 +162,7 @@ async def _raw_on_sqlite(path: str, saves: int) -> list[float]:
 
 async def _idle(table: Table, name: str, url: str, seconds: float) -> None:
     looks = 0
-    look_after = watching.look_after
+    look_after = watch.look_after
 
     def counted(*arguments: Any) -> Any:
         nonlocal looks
@@ -174,11 +174,11 @@ async def _idle(table: Table, name: str, url: str, seconds: float) -> None:
             following = [asyncio.create_task(_follow(store, f"c{number}")) for number in range(watches)]
             # Until the pauses have grown.
             await asyncio.sleep(4)
-            watching.look_after, looks = counted, 0  # type: ignore[assignment]  # it passes everything on
+            watch.look_after, looks = counted, 0  # type: ignore[assignment]  # it passes everything on
             before = time.process_time()
             await asyncio.sleep(seconds)
             used = 1000 * (time.process_time() - before) / seconds
-            watching.look_after = look_after
+            watch.look_after = look_after
             for task in following:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from taskctx_sql import ContextKey, upgrade
-from taskctx_sql.sql import rows
+from taskctx_sql.sql import row_codec
 from tests.chaos.marks import USER
 from tests.chaos.outages import some_faults
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.zygote import Zygote
-from tests.citus import Node, ask, new_database, nodes
+from tests.support.citus import Node, ask, new_database, nodes
 
 # A machine that is back is asked again after a pause of a second at the most, by each writer and by the coordinator.
 LIMIT = 5.0
@@ -106,7 +106,7 @@ async def move_shards(setup: Setup) -> Result:
 
         async def fault(chats: list[str]) -> float:
             """Move the rows of one of the contexts to the next machine while they are written to."""
-            ident = rows.context_id(ContextKey(USER, random.choice(chats)))
+            ident = row_codec.context_id(ContextKey(USER, random.choice(chats)))
             shard = "get_shard_id_for_distribution_column('taskctx_contexts', $1::text)"
             ((shard_id, *at),) = await ask(
                 url, f"SELECT shardid, nodename, nodeport FROM citus_shards WHERE shardid = {shard}", ident

@@ -19,7 +19,7 @@ from tests.chaos.proxy import Cut, Proxy
 from tests.chaos.server import ask, new_database
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Careless
-from tests.contract import never_returned
+from tests.support.contract import never_returned
 
 CALLERS: Final = 6
 CHATS: Final = 3

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from taskctx_sql import ContextKey, ContextUpdate, Feature, Store, TaskContext
-from taskctx_sql.records import Loaded
+from taskctx_sql.model import Loaded
 
 USER = "chaos"
 UPDATES_A_SAVE = 3

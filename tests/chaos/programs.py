@@ -22,7 +22,7 @@ from taskctx_sql.errors import (
     StoreFailedError,
     UnsupportedByStoreError,
 )
-from taskctx_sql.records import Delta, Saved
+from taskctx_sql.model import Delta, Saved
 from tests.chaos.marks import USER
 from tests.chaos.model import Change, Database, Memory, contents, same, without
 from tests.chaos.world import World, Writer

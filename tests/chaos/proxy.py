@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from enum import Enum
 
-from tests.loopback import Loopback, Streams
+from tests.support.loopback import Loopback, Streams
 
 _WRITES = re.compile(rb"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 _BEGINS = re.compile(rb"^\s*(begin|start)\b", re.IGNORECASE)

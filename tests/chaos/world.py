@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from taskctx_sql import Store, TaskContext
-from taskctx_sql.records import Delta
+from taskctx_sql.model import Delta
 from tests.chaos.marks import USER
 from tests.chaos.model import Change, Memory
-from tests.faults import FaultyStore
+from tests.support.faults import FaultyStore
 
 
 class World:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from taskctx_sql import Store, open_store, upgrade
 from taskctx_sql.errors import StoreError
-from taskctx_sql.records import Delta, Saved
+from taskctx_sql.model import Delta, Saved
 from tests.chaos.marks import Journal, add_step, context_of
-from tests.faults import FaultyStore
+from tests.support.faults import FaultyStore
 
 # What can be broken on purpose, to see that the checker notices.
 BREAKS = {

@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from taskctx_sql import Feature, TaskContext
-from taskctx_sql.housekeeping import prune
-from taskctx_sql.retention import Retention
+from taskctx_sql.maintenance import prune
+from taskctx_sql.model import Retention
 from tests.chaos.explore.model import add
 from tests.chaos.explore.places import Other
 from tests.chaos.explore.points import Action

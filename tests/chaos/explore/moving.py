@@ -7,8 +7,8 @@ import contextlib
 import copy
 
 from taskctx_sql import Store, TaskContext, open_store
-from taskctx_sql import moving as transfers
 from taskctx_sql.errors import MissingHistoriesError
+from taskctx_sql.transfer import transfer as transfers
 from tests.chaos.explore.backups import Backup
 from tests.chaos.explore.model import State, add, items_of, ours
 from tests.chaos.explore.points import HANG_SECONDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from taskctx_sql import Feature
-from taskctx_sql.housekeeping import erase, prune
-from taskctx_sql.retention import Retention
+from taskctx_sql.maintenance import erase, prune
+from taskctx_sql.model import Retention
 from tests.chaos.explore.running import Run
 
 # So few rows in a transaction that there are several of them.

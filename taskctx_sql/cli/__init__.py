@@ -1,0 +1,7 @@
+"""The command ``taskctx``: one module for each group of commands."""
+
+from taskctx_sql.cli.program import main
+
+__all__ = [
+    "main",
+]

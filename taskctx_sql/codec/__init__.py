@@ -1,0 +1,31 @@
+"""Values to JSON text, and back."""
+
+from taskctx_sql.codec.foreign_values import is_same
+from taskctx_sql.codec.json_text import (
+    decode,
+    decode_untagged,
+    encode,
+    encode_plain,
+    may_have_tags,
+    read_file_text,
+    read_file_value,
+    shown,
+    text_of,
+    to_file_tree,
+    with_fresh_stack,
+)
+
+__all__ = [
+    "decode",
+    "decode_untagged",
+    "encode",
+    "encode_plain",
+    "is_same",
+    "may_have_tags",
+    "read_file_text",
+    "read_file_value",
+    "shown",
+    "text_of",
+    "to_file_tree",
+    "with_fresh_stack",
+]

@@ -1,0 +1,122 @@
+"""The forms of values that JSON has none for: objects with one key that names the type, and what they stand for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePath
+from typing import Any, Final
+from uuid import UUID
+
+from taskctx_sql.codec.foreign_values import are_crowded
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+# In microseconds.
+_SECOND: Final = 1_000_000
+# No exponent: "1E999999" would be a number of a million digits.
+_SECONDS: Final = re.compile(r"(-?)([0-9]{1,14})(?:\.([0-9]{1,6}))?")
+
+
+def escape(text: str) -> str:
+    """Return a text with NUL and surrogates as JSON escapes."""
+    return json.dumps(text)[1:-1]
+
+
+def _unescape(text: str) -> str:
+    value = json.loads(f'"{text}"')
+    assert isinstance(value, str)
+    return value
+
+
+def _time_text(value: time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise ValueError("a time of day in a zone whose offset depends on the date")
+    return value.isoformat()
+
+
+# In whole numbers: a program may set how many digits Decimal keeps, and how it writes them.
+
+
+def _timedelta_text(value: timedelta) -> str:
+    microseconds = value // _MICROSECOND
+    seconds, rest = divmod(abs(microseconds), _SECOND)
+    return f"{'-' if microseconds < 0 else ''}{seconds}.{rest:06}"
+
+
+def _timedelta(text: str) -> timedelta:
+    found = _SECONDS.fullmatch(text)
+    if found is None:
+        raise ValueError("not a number of seconds")
+    sign, seconds, rest = found.groups("")
+    microseconds = int(seconds) * _SECOND + int(rest.ljust(6, "0"))
+    return timedelta(microseconds=-microseconds if sign else microseconds)
+
+
+TO_TAG: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
+    datetime: ("__datetime__", datetime.isoformat),
+    date: ("__date__", date.isoformat),
+    time: ("__time__", _time_text),
+    timedelta: ("__timedelta__", _timedelta_text),
+    UUID: ("__uuid__", str),
+    # There is no other e in it, and a program may set which one it is.
+    Decimal: ("__decimal__", lambda value: str(value).replace("e", "E")),
+    bytes: ("__bytes__", lambda value: base64.b64encode(value).decode("ascii")),
+    PurePath: ("__path__", str),
+}
+
+FROM_TAG: Final[dict[str, Callable[[Any], Any]]] = {
+    "__datetime__": datetime.fromisoformat,
+    "__date__": date.fromisoformat,
+    "__time__": time.fromisoformat,
+    "__timedelta__": _timedelta,
+    "__uuid__": UUID,
+    "__decimal__": Decimal,
+    "__bytes__": lambda text: base64.b64decode(text, validate=True),
+    "__path__": Path,
+    "__tuple__": tuple,
+    "__set__": set,
+    "__frozenset__": frozenset,
+    "__items__": dict,
+    "__int__": lambda text: int(text, 16),
+    "__float__": float,
+    "__str__": _unescape,
+}
+
+TAGS: Final = frozenset(FROM_TAG)
+# Those whose content is a list; the others' is a text.
+LIST_TAGS: Final = frozenset({"__tuple__", "__set__", "__frozenset__", "__items__"})
+# Those whose members, or whose keys, are hashed.
+_HASHED_TAGS: Final = frozenset({"__set__", "__frozenset__", "__items__"})
+
+
+def _hashed(tag: str, content: list[Any]) -> Iterable[Any]:
+    if tag != "__items__":
+        return content
+    return [pair[0] for pair in content if isinstance(pair, list | tuple) and pair]
+
+
+def from_tag(obj: dict[str, Any]) -> Any:
+    """Return what a tagged object stands for; any other stays as it is.
+
+    So does one whose members or keys have so many hashes in common that it would cost far more than its size.
+
+    Raises:
+        ValueError: The content is not its tag's.
+    """
+    if len(obj) == 1:
+        ((tag, content),) = obj.items()
+        if tag in TAGS:
+            expected = list if tag in LIST_TAGS else str
+            if not isinstance(content, expected):
+                raise ValueError(f"{tag} with a {type(content).__name__}")
+            try:
+                if tag in _HASHED_TAGS and isinstance(content, list) and are_crowded(_hashed(tag, content)):
+                    return obj
+                return FROM_TAG[tag](content)
+            except (ArithmeticError, TypeError) as error:
+                raise ValueError(f"{tag}: {error}") from error
+    return obj

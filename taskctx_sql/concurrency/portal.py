@@ -1,0 +1,124 @@
+"""The sync face: one event loop on a thread of its own, to which sync code forwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from typing import Any, Final, TypeVar, overload
+
+from taskctx_sql.concurrency.daemon_threads import DaemonThreads, check_queues
+from taskctx_sql.errors import ReplacedQueuesError
+
+T = TypeVar("T")
+
+# What threads may be replaced by, and how to ask for it.
+_PATCHERS: Final = {"gevent.monkey": "is_module_patched", "eventlet.patcher": "is_monkey_patched"}
+# As many as asyncio would have.
+_WORKERS: Final = min(32, (os.cpu_count() or 1) + 4)
+
+_start = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_owner = 0
+
+
+@overload
+def blocking(work: AsyncIterator[T]) -> Iterator[T]: ...
+@overload
+def blocking(work: Awaitable[T]) -> T: ...
+def blocking(work: Awaitable[Any] | AsyncIterator[Any]) -> Any:
+    """Wait for async work from sync code, and return what it returns.
+
+    ``blocking(context.save())`` saves; ``for row in blocking(store.updates(key))`` reads. The work runs on the
+    library's own event loop, where everything opened with a plain ``with`` lives. The thread that calls waits.
+
+    Raises:
+        RuntimeError: It was called from that very loop, which would wait for itself; or while the interpreter ends;
+            or gevent or eventlet has replaced the threads.
+    """
+    refusal = _refusal()
+    if refusal is not None:
+        if isinstance(work, Coroutine):
+            # It never began, and nobody is to be warned of that.
+            work.close()
+        raise RuntimeError(refusal)
+    if isinstance(work, AsyncIterator):
+        return _iterate(work)
+    return _run(_await(work))
+
+
+def _refusal() -> str | None:
+    """Return why nothing can be waited for here, if so."""
+    if sys.is_finalizing():
+        # The loop's thread is stopped for good by then: waiting for it would never end.
+        return (
+            "the interpreter is ending, and nothing can be saved or closed any more: "
+            "leave the context before, or in a function that is registered with atexit"
+        )
+    if _is_our_thread():
+        return "blocking() was called on the loop that it waits for: use await there"
+    for name, is_patched in _PATCHERS.items():
+        module = sys.modules.get(name)
+        if module is not None and getattr(module, is_patched)("threading" if name.startswith("gevent") else "thread"):
+            return (
+                f"{name.partition('.')[0]} has replaced the threads, and the event loop of plain `with` needs real "
+                "ones: use threads or processes for workers, or `async with` in an asyncio program"
+            )
+    try:
+        check_queues()
+    except ReplacedQueuesError as error:
+        return str(error)
+    return None
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    refusal = _refusal()
+    if refusal is not None:
+        # Asked for the next row at another time or place than for the first.
+        work.close()
+        raise RuntimeError(refusal)
+    future = asyncio.run_coroutine_threadsafe(work, _running_loop())
+    try:
+        return future.result()
+    except BaseException:
+        # An interruption, such as Ctrl-C: what is under way is told, and finishes or undoes its work.
+        future.cancel()
+        raise
+
+
+def _is_our_thread() -> bool:
+    try:
+        return asyncio.get_running_loop() is _loop
+    except RuntimeError:
+        return False
+
+
+async def _await(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _iterate(work: AsyncIterator[T]) -> Iterator[T]:
+    end = object()
+    try:
+        while (item := _run(_await(anext(work, end)))) is not end:
+            yield item  # type: ignore[misc]  # anext's default is told apart by identity
+    finally:
+        close = getattr(work, "aclose", None)
+        # At the interpreter's end a generator is closed too, and nobody is left to do it.
+        if close is not None and not sys.is_finalizing():
+            _run(_await(close()))
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    global _loop, _owner
+    with _start:
+        # After a fork the child has the variable, but not the thread.
+        if _loop is None or _owner != os.getpid():
+            loop = asyncio.new_event_loop()
+            loop.set_default_executor(DaemonThreads(max_workers=_WORKERS, thread_name_prefix="taskctx-blocking"))
+            # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
+            threading.Thread(target=loop.run_forever, name="taskctx-blocking", daemon=True).start()
+            _loop, _owner = loop, os.getpid()
+        return _loop

@@ -1,0 +1,18 @@
+"""A context in memory: what it holds, and what of it is unsaved. No I/O."""
+
+from taskctx_sql.context.in_memory import Clock, MemoryContext
+from taskctx_sql.context.optimize import updates_until
+from taskctx_sql.context.resources import Resources
+from taskctx_sql.context.saving_state import Handout
+from taskctx_sql.context.tracking import plain
+from taskctx_sql.context.unsaved import Unsaved
+
+__all__ = [
+    "Clock",
+    "Handout",
+    "MemoryContext",
+    "Resources",
+    "Unsaved",
+    "plain",
+    "updates_until",
+]

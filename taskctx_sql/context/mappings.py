@@ -1,0 +1,73 @@
+"""Changes of metadata and of toggles, key by key: found, put on top of what is stored, and taken back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from taskctx_sql import codec
+from taskctx_sql.model import MappingChange
+
+EMPTY: Final = codec.encode({})
+
+
+def mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str]:
+    """Return how a mapping differs from its saved text, if it does, and its text now."""
+    if saved_text == EMPTY and type(now) is dict and not now:
+        return None, EMPTY
+    text = codec.encode(now, warn=False)
+    if text == saved_text:
+        return None, text
+    # By the keys that the store has: an enum's is its value.
+    saved, stored = codec.decode(saved_text), codec.decode(text)
+    if not isinstance(now, dict) or not isinstance(saved, dict) or not isinstance(stored, dict):
+        return MappingChange(now, {}, ()), text
+    missing = object()
+    changed = {
+        key: now.get(key, value)
+        for key, value in stored.items()
+        if (old := saved.get(key, missing)) is missing or codec.encode(old) != codec.encode(value, warn=False)
+    }
+    return MappingChange(dict(now), changed, [key for key in saved if key not in stored]), text
+
+
+def with_changes(stored: Any, here: Any, saved_text: str, *, removes: bool) -> tuple[Any, str]:
+    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text.
+
+    Keys that were removed here stay in the stored one unless ``removes``.
+    """
+    if stored is None:
+        # A store that does not keep it.
+        return here, saved_text
+    change, _ = mapping_change(here, saved_text)
+    text = codec.encode(stored, warn=False)
+    if change is None or not isinstance(stored, dict) or not isinstance(here, dict):
+        return (stored if change is None else here), text
+    removed = change.removed if removes else ()
+    merged = {key: value for key, value in stored.items() if key not in removed} | dict(change.changed)
+    return merged, text
+
+
+def taken_back(before: str, after: str, now: str) -> str:
+    """Return a mapping without what became of it from one text to the next, except for what was changed since.
+
+    Args:
+        before: Its text before the change.
+        after: Its text after the change.
+        now: Its text now.
+    """
+    if now == after:
+        return before
+    change, _ = mapping_change(codec.decode(before), after)
+    then, kept = codec.decode(after), codec.decode(now)
+    if change is None or not (isinstance(change.whole, dict) and isinstance(then, dict) and isinstance(kept, dict)):
+        return now
+
+    def is_as_then(key: str) -> bool:
+        if key not in then or key not in kept:
+            return key not in then and key not in kept
+        return codec.encode(kept[key], warn=False) == codec.encode(then[key], warn=False)
+
+    kept |= {key: value for key, value in change.changed.items() if is_as_then(key)}
+    return codec.encode(
+        {key: kept[key] for key in kept if key not in change.removed or not is_as_then(key)}, warn=False
+    )

@@ -1,0 +1,135 @@
+"""Which updates to keep: pure functions, the reference's rules."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from taskctx_sql import codec
+from taskctx_sql.limits import check_real
+from taskctx_sql.model import ContextUpdate
+
+Reason = Literal["duplicate", "over size"]
+
+# Of a value that is printed.
+_SHOWN: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An update that an optimize takes out.
+
+    Attributes:
+        place: Its place in the history, from 0.
+        update: The update.
+        size: The characters of ``str(data)``.
+        reason: "duplicate": a newer one has the same type and data; "over size": it does not fit.
+    """
+
+    place: int
+    update: ContextUpdate
+    size: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizePlan:
+    """What an optimize would do. It is true if anything would go, and prints well.
+
+    Attributes:
+        max_size: How many characters may stay.
+        size: How many would.
+        kept: The updates that would stay, oldest first.
+        dropped: Those that would go, oldest first.
+    """
+
+    max_size: int
+    size: int
+    kept: list[ContextUpdate]
+    dropped: list[Dropped]
+
+    def __bool__(self) -> bool:
+        """Whether anything would go."""
+        return bool(self.dropped)
+
+    def __str__(self) -> str:
+        reasons = Counter(dropped.reason for dropped in self.dropped)
+        why = " and ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "nothing"
+        lines = [f"{len(self.kept):,} updates stay, {self.size:,} of {self.max_size:,} characters; {why} would go"]
+        for dropped in self.dropped:
+            text = " ".join(_text(dropped.update.data).split())
+            shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+            kind = _type_text(dropped.update.update_type)
+            lines.append(f"  {dropped.place:>6}  {dropped.reason:9}  {dropped.size:>8,}  {kind}: {shown}")
+        return "\n".join(lines)
+
+
+def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
+    """Return what the reference's ``optimize_context`` keeps, and what goes.
+
+    From the newest to the oldest: of those with equal type and data the newest is kept, and each that still fits
+    into ``max_size`` characters of ``str(data)`` in all. One too large is passed over; smaller, older ones may fit.
+
+    Raises:
+        InvalidArgumentError: The size is no number.
+    """
+    check_real("max_size", max_size, "a number of characters")
+    seen: set[str] = set()
+    kept: list[ContextUpdate] = []
+    dropped: list[Dropped] = []
+    size = 0
+    for place in range(len(history) - 1, -1, -1):
+        update = history[place]
+        key = f"{_type_text(update.update_type)}:{_data_key(update.data)}"
+        data_size = len(_text(update.data))
+        if key in seen:
+            dropped.append(Dropped(place, update, data_size, "duplicate"))
+            continue
+        seen.add(key)
+        if size + data_size <= max_size:
+            kept.append(update)
+            size += data_size
+        else:
+            dropped.append(Dropped(place, update, data_size, "over size"))
+    return OptimizePlan(max_size, size, kept[::-1], dropped[::-1])
+
+
+def updates_until(history: Iterable[ContextUpdate], timestamp: float) -> list[ContextUpdate]:
+    """Return the updates made at ``timestamp`` (seconds since the epoch, UTC) or before, and those of no known time.
+
+    Raises:
+        InvalidArgumentError: That is no time.
+    """
+    check_real("timestamp", timestamp, "a time in seconds since the epoch")
+    return [update for update in history if not _is_after(update.timestamp, timestamp)]
+
+
+def _is_after(made: Any, timestamp: float) -> bool:
+    return isinstance(made, int | float) and made > timestamp
+
+
+def _data_key(data: Any) -> str:
+    try:
+        return json.dumps(data, sort_keys=True)
+    except Exception:
+        # What the original raised on, and more. The prefix keeps it apart from every JSON text.
+        return f"!{codec.encode(data, warn=False)}"
+
+
+def _type_text(update_type: Any) -> str:
+    try:
+        # As the original: an enum may have another text by str().
+        return f"{update_type}"
+    except Exception:
+        return codec.encode(update_type, warn=False)
+
+
+def _text(data: Any) -> str:
+    try:
+        return str(data)
+    except Exception:
+        # A value that has no text of its own still takes the room that its stored form takes.
+        return codec.encode(data, warn=False)

@@ -1,0 +1,203 @@
+"""Reading a history file entry by entry: in little memory, and past what is damaged.
+
+A file that the original cut short has whole entries, and a rest. One that was damaged otherwise (a bad disk, an edit by
+hand) may go on after it: in the original's layout each entry begins on a line of its own, and there reading goes on.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from taskctx_sql import codec
+from taskctx_sql.json_files import files
+from taskctx_sql.model import ContextUpdate, Damage
+
+CHUNK: Final = 1 << 20
+# After so many entries that are not whole, none is looked for past the beginning of the next one: each could be begun
+# a thousand levels deep, and a file of such beginnings would cost a thousand times its size.
+PATIENCE: Final = 50
+
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+# Where an entry begins in the original's layout. A line break inside a string is always escaped, and the lines
+# within an entry are indented further, so nothing else looks like it.
+_NEXT_ENTRY: Final = re.compile(r"\n  (?=\{)")
+# How a byte that is no UTF-8 is read here; in a proper file no text has one of these.
+_BAD_BYTE: Final = re.compile("[\udc80-\udcff]")
+# The same for what is no UTF-16 or UTF-32.
+_BAD_UNIT: Final = "taskctx-bad-unit"
+
+
+class Entry(NamedTuple):
+    """A whole entry of a file, and where it stands: from byte ``start`` up to byte ``end``."""
+
+    update: ContextUpdate
+    start: int
+    end: int
+
+
+def read_entries(path: Path, *, chunk: int = CHUNK) -> Iterator[Entry | Damage]:
+    """Read a history file, a piece at a time, and return its entries and what else is in it, in order.
+
+    The file is not changed. In memory there is never more than an entry and a chunk, unless the file is damaged and
+    not in the original's layout.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with files.open_file(path) as file:
+        yield from _Reader(file, chunk).read()
+
+
+class _Reader:
+    """The text from where reading is, as far as it was needed."""
+
+    def __init__(self, file: BinaryIO, chunk: int) -> None:
+        self._file = file
+        self._chunk = chunk
+        self._encoding = _encoding_of(file.read(4))
+        file.seek(0)
+        # How a character that is none is read, and how many bytes one of ASCII has.
+        self._errors, self._unit = ("surrogateescape", 1) if self._encoding == "utf-8" else (_BAD_UNIT, 2)
+        if self._encoding.startswith("utf-32"):
+            self._unit = 4
+        self._decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
+        self._text = ""
+        self._at = 0
+        # A place in the text and its byte in the file: others are counted from there.
+        self._known = (0, 0)
+        self._ended = False
+        # Whether a comma comes first.
+        self._after_entry = False
+        self._after_rest = False
+        self._failures = 0
+
+    def read(self) -> Iterator[Entry | Damage]:
+        """Return what is in the file."""
+        if self._next() == "\ufeff":
+            self._at += 1
+        if self._next() != "[":
+            yield self._rest("it is not a list of updates" if self._next() else "it is empty")
+            return
+        self._at += 1
+        while (letter := self._next()) not in ("", "]"):
+            if self._after_entry and letter == ",":
+                self._at += 1
+                if not self._next():
+                    break
+            elif self._after_entry:
+                here = self._byte(self._at)
+                yield Damage(here, here, "a comma is missing")
+            yield self._entry()
+        if self._after_rest:
+            return
+        if not self._next():
+            here = self._byte(self._at)
+            yield Damage(here, here, "the file ends here, and the list does not")
+            return
+        self._at += 1
+        if self._next():
+            yield self._rest("it comes after the end of the list")
+
+    def _entry(self) -> Entry | Damage:
+        while True:
+            try:
+                value, end = self._value()
+            except (ValueError, RecursionError) as error:
+                if self._ended or _NEXT_ENTRY.search(self._text, self._at):
+                    self._failures += 1
+                    return self._skip(_told(error))
+                self._read_more()
+                continue
+            if end < len(self._text) or self._ended:
+                break
+            # A number may go on.
+            self._read_more()
+        begin, self._at, self._after_entry = self._at, end, True
+        start, stop = self._byte(begin), self._byte(end)
+        if not self._text.isascii() and _BAD_BYTE.search(self._text, begin, end):
+            return Damage(start, stop, f"it has bytes that are not {self._encoding[:6].upper()}")
+        try:
+            return Entry(files.update_of(value, "the entry"), start, stop)
+        except ValueError as error:
+            return Damage(start, stop, str(error))
+
+    def _value(self) -> tuple[Any, int]:
+        following = _NEXT_ENTRY.search(self._text, self._at) if self._failures > PATIENCE else None
+        if following is None:
+            return codec.read_file_value(self._text, self._at)
+        value, end = codec.read_file_value(self._text[self._at : following.start()], 0)
+        return value, self._at + end
+
+    def _skip(self, reason: str) -> Damage:
+        """Go on where the next entry begins, or else at the end, and return what is left out."""
+        start = self._byte(self._at)
+        while (found := _NEXT_ENTRY.search(self._text, self._at)) is None:
+            if self._ended:
+                return self._rest(reason)
+            self._read_more()
+        self._at, self._after_entry = found.end(), False
+        return Damage(start, self._byte(self._at), reason)
+
+    def _rest(self, reason: str) -> Damage:
+        """Go to the end, and return all that is left out."""
+        start, self._after_rest, self._ended = self._byte(self._at), True, True
+        self._at = len(self._text)
+        # Not read to its end: it may be far larger than what is in it.
+        return Damage(start, self._file.seek(0, os.SEEK_END), reason)
+
+    def _next(self) -> str:
+        """Go past white space, and return the character that follows; at the end an empty text."""
+        while True:
+            found = _SPACE.match(self._text, self._at)
+            assert found is not None
+            self._at = found.end()
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read_more()
+
+    def _read_more(self) -> None:
+        """Let go of what was read, and read as much as waits already: so a long entry is tried again seldom."""
+        self._known = (0, self._byte(self._at))
+        rest, self._at = self._text[self._at :], 0
+        data = self._file.read(max(self._chunk, len(rest)))
+        self._ended = not data
+        self._text = rest + self._decoder.decode(data, final=self._ended)
+
+    def _byte(self, at: int) -> int:
+        known, byte = self._known
+        if self._text.isascii():
+            return byte + (at - known) * self._unit
+        low, high = min(known, at), max(known, at)
+        errors = self._errors if self._encoding == "utf-8" else "surrogatepass"
+        between = len(self._text[low:high].encode(self._encoding, errors))
+        self._known = (at, byte + between if at >= known else byte - between)
+        return self._known[1]
+
+
+def _encoding_of(beginning: bytes) -> str:
+    """Return how a file is written: editors write UTF-16, too, with or without a mark, which is read as a character."""
+    marks = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+    if beginning.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        marks = {"utf-16": "utf-16-be", "utf-32": "utf-32-be"}
+    found = json.detect_encoding(beginning)
+    return marks.get(found, found)
+
+
+def _bad_unit(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udcff", error.end
+
+
+codecs.register_error(_BAD_UNIT, _bad_unit)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return f"it is not a whole entry: {getattr(error, 'msg', None) or error}"

@@ -1,0 +1,53 @@
+"""Where things are kept: addresses as people write them, folders and files."""
+
+from taskctx_sql.locations.addresses import (
+    anchored,
+    file_address,
+    has_secret,
+    hidden,
+    is_address,
+    is_json_address,
+    json_address,
+    json_folder,
+    missing_file,
+    plain_folder,
+    shown_path,
+    without_secrets,
+)
+from taskctx_sql.locations.folders import (
+    LOCK_SECONDS,
+    Patience,
+    StillHeldError,
+    UnknownMoveError,
+    check_file,
+    folder_lock,
+    identity,
+    make_folder,
+    move,
+    sync_folder,
+)
+
+__all__ = [
+    "LOCK_SECONDS",
+    "Patience",
+    "StillHeldError",
+    "UnknownMoveError",
+    "anchored",
+    "check_file",
+    "file_address",
+    "folder_lock",
+    "has_secret",
+    "hidden",
+    "identity",
+    "is_address",
+    "is_json_address",
+    "json_address",
+    "json_folder",
+    "make_folder",
+    "missing_file",
+    "move",
+    "plain_folder",
+    "shown_path",
+    "sync_folder",
+    "without_secrets",
+]

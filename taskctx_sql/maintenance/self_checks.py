@@ -1,0 +1,42 @@
+"""The reference's diagnoses that need no store: closing and optimizing, tried here and now."""
+
+from __future__ import annotations
+
+from taskctx_sql.concurrency import blocking
+from taskctx_sql.context import MemoryContext, Resources
+from taskctx_sql.model import Diagnosis, Finding
+
+
+def diagnose_resource_cleanup_issue() -> Diagnosis:
+    """See that a resource whose ``close()`` fails stops no other from being closed."""
+
+    class Probe:
+        closed = False
+
+        def __init__(self, *, fails: bool) -> None:
+            self.fails = fails
+
+        def close(self) -> None:
+            self.closed = True
+            if self.fails:
+                raise RuntimeError("a failure made for this test")
+
+    failed: list[str] = []
+    resources = Resources(report=lambda name, error: failed.append(name))
+    probes = [Probe(fails=False), Probe(fails=True)]
+    for number, probe in enumerate(probes):
+        resources.add(f"probe {number}", probe)
+    resources.close_all_here(blocking)
+    if failed != ["probe 1"] or not all(probe.closed for probe in probes) or resources.named:
+        return Diagnosis((Finding("closing", "error", "a failing close() kept another resource open"),))
+    return Diagnosis((Finding("closing", "ok", "a failing close() is reported, and every other resource is closed"),))
+
+
+def diagnose_context_optimization_issue() -> Diagnosis:
+    """See that optimizing a hundred updates to 50 characters leaves fewer of them."""
+    context = MemoryContext({"user_id": "test", "chat_id": "test"})
+    for number in range(100):
+        context.add_context_update("test", f"data_{number}", {"index": number})
+    if not context.optimize_context(max_size=50):
+        return Diagnosis((Finding("optimizing", "error", "optimizing removed nothing"),))
+    return Diagnosis((Finding("optimizing", "ok", f"optimized: 100 -> {len(context.context_history)} updates"),))

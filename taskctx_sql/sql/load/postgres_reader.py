@@ -1,0 +1,68 @@
+"""Reads from Postgres past SQLAlchemy's layers: they cost more than the rows."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final, TypeVar
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from taskctx_sql.errors import StoreClosedError
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.plan import Steps, carry_out_on_asyncpg
+from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
+from taskctx_sql.sql.retry import deadline, in_turn
+
+T = TypeVar("T")
+
+# The rest of the pool is for those who ask in their own way.
+CONNECTIONS: Final = 4
+
+
+class PostgresReader:
+    """A few connections that read, each in the hands of one task at a time.
+
+    Args:
+        engine: Where they come from; its driver is asyncpg.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take the engine; nothing is opened yet."""
+        self._idle = [PostgresConnection(engine) for _ in range(CONNECTIONS)]
+        self._turn = asyncio.Semaphore(CONNECTIONS)
+        self._address = engines.mask(str(engine.url))
+        self._closed = False
+
+    async def read(self, steps: Steps[T], named: str | None) -> T:
+        """See `Reader.read`."""
+        async with in_turn(self._turn):
+            if self._closed:
+                raise StoreClosedError(self._address)
+            held = self._idle.pop()
+            try:
+                return await held.use(partial(_read, steps, named), deadline(), writes=False)
+            finally:
+                self._idle.append(held)
+
+    async def close(self) -> None:
+        """See `Reader.close`."""
+        self._closed = True
+        for _ in range(CONNECTIONS):
+            await self._turn.acquire()
+        # Those who waited for a turn are told.
+        for _ in range(CONNECTIONS):
+            self._turn.release()
+        for connection in self._idle:
+            await connection.close()
+
+    def abandon(self) -> None:
+        """See `Reader.abandon`: the loop ends what it runs."""
+
+
+async def _read(steps: Steps[T], named: str | None, connection: asyncpg.Connection) -> T:
+    if named is None:
+        return await carry_out_on_asyncpg(steps, connection)
+    async with transaction(connection, named):
+        return await carry_out_on_asyncpg(steps, connection)

@@ -1,0 +1,109 @@
+"""Reads from a SQLite file: a whole load in one hop to a thread and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar
+
+from taskctx_sql.concurrency import Answer, on_thread
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.engines import read_only
+from taskctx_sql.sql.plan import Steps, carry_out_on_sqlite
+from taskctx_sql.sql.retry import deadline, lock_seconds_left
+
+T = TypeVar("T")
+
+# More would share the interpreter's one lock.
+THREADS: Final = 4
+# A read that had to wait no longer than this for its turn need not be told how long to wait for a lock.
+_SOON: Final = 0.05
+
+
+class SqliteReader:
+    """A few threads that read, each with a connection of its own. They belong to one event loop.
+
+    Args:
+        path: The database file.
+        lock_seconds: How long to wait for a lock.
+    """
+
+    def __init__(self, path: str, lock_seconds: float | None = None) -> None:
+        """Take the file; nothing is opened yet."""
+        self._path = path
+        self._lock_seconds = lock_seconds
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[tuple[Steps[Any], Answer[Any], float | None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._under_way = 0
+
+    async def read(self, steps: Steps[T], named: str | None) -> T:
+        """See `Reader.read`. They are one transaction."""
+        self._under_way += 1
+        try:
+            if len(self._threads) < min(self._under_way, THREADS):
+                # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
+                self._threads.append(threading.Thread(target=self._work, name="taskctx-reader", daemon=True))
+                self._threads[-1].start()
+            answer: Answer[T] = Answer(self._loop)
+            self._queue.put((steps, answer, deadline()))
+            # Given up at once when it is cancelled; the thread reads to the end, and nobody hears of it.
+            return await answer.wait(to_the_end=False)
+        finally:
+            self._under_way -= 1
+
+    async def close(self) -> None:
+        """See `Reader.close`."""
+        self.abandon()
+        for thread in self._threads:
+            await on_thread(thread.join)
+
+    def abandon(self) -> None:
+        """See `Reader.abandon`."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    # On a thread.
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        identity: tuple[int, int] | None = None
+        unchanging: read_only.State | None = None
+        # How long a lock is waited for at the most, and how long the connection waits now.
+        most = waits = engines.busy_seconds(self._lock_seconds)
+        while (asked := self._queue.get()) is not None:
+            steps, answer, until = asked
+            try:
+                now = engines.file_identity(self._path)
+                changed = unchanging is not None and unchanging != read_only.state(self._path)
+                if connection is not None and (changed or now != identity):
+                    # Another file has the name, or none.
+                    connection.close()
+                    connection = None
+                if connection is None:
+                    # Before it is opened: what is written meanwhile is seen by the next read.
+                    unchanging = read_only.state(self._path)
+                    waits = lock_seconds_left(until, most)
+                    connection, identity = engines.connect_sqlite(self._path, waits), now
+                left = lock_seconds_left(until, most)
+                if left < waits - _SOON or left > waits + _SOON:
+                    engines.wait_for_locks(connection, left)
+                    waits = left
+                connection.execute("BEGIN")
+                result = carry_out_on_sqlite(steps, connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                result = error
+                if connection is not None:
+                    # Not used again: it may be in any state.
+                    connection.close()
+                    connection = None
+            # A loop that is closed has nobody waiting.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(answer.give, result)
+            del asked, steps, answer, result
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,13 @@
+"""From a delta to rows: a request, the batch of rows it becomes, and a writer for each engine."""
+
+from taskctx_sql.sql.save.grouping import Writer
+from taskctx_sql.sql.save.postgres_writer import PostgresWriter
+from taskctx_sql.sql.save.request import Job
+from taskctx_sql.sql.save.sqlite_writer import SqliteWriter
+
+__all__ = [
+    "Job",
+    "PostgresWriter",
+    "SqliteWriter",
+    "Writer",
+]

@@ -1,0 +1,297 @@
+"""How a context's changes go to a store and come back: what loading and saving are, and what follows a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from taskctx_sql.context import Handout, Unsaved
+from taskctx_sql.errors import (
+    ContextNotFoundError,
+    LimitExceededError,
+    LossyValueWarning,
+    LostContextError,
+    NothingToUndoError,
+    PastContextError,
+    RevisionNotFoundError,
+    StaleContextError,
+    TaskContextError,
+    UnsavedChangesError,
+    UnstorableValueError,
+    UnsupportedByStoreError,
+)
+from taskctx_sql.model import ContextUpdate, Delta, Loaded, Operation, Run, RunOutcome, Selection
+from taskctx_sql.stores import Store
+
+logger = logging.getLogger(__name__)
+
+# Why a restore or an undo is not done, and will not be.
+_IMPOSSIBLE: Final = (NothingToUndoError, RevisionNotFoundError, ContextNotFoundError, UnsupportedByStoreError)
+
+# How often a save begins anew when other writers write anew what it changes.
+_ATTEMPTS: Final = 50
+
+
+class Persistence:
+    """Moves what is unsaved to a store, and takes what the store holds.
+
+    One call at a time: whoever calls sees to the turn.
+
+    Args:
+        unsaved: What is unsaved.
+        history_limit: How many of the newest updates a load brings, if not all.
+    """
+
+    def __init__(self, unsaved: Unsaved, history_limit: int | None) -> None:
+        """Begin with no run."""
+        self._unsaved = unsaved
+        self.history_limit = history_limit
+        self._run: Run | None = None
+        # The last restore or undo that was sent.
+        self._operation: tuple[Operation, int | None] | None = None
+
+    @property
+    def in_doubt(self) -> Handout | None:
+        """A save of which nobody knows whether it was written."""
+        return self._unsaved.saving.in_doubt
+
+    # The run: one entering of a context, or the time from a first save to the last one.
+
+    def begin_run(self, started_at: float) -> None:
+        """The saves from now on are of a new run."""
+        self._run = _new_run(started_at)
+
+    def end_run(self, ended_at: float, outcome: RunOutcome, error: str | None) -> None:
+        """The next save tells how the run ended."""
+        if self._run is not None:
+            self._run = replace(self._run, ended_at=ended_at, outcome=outcome, error=error)
+
+    # Calls.
+
+    async def load(self, store: Store, selection: Selection | None = None) -> None:
+        """Take what the store holds, and keep what is unsaved on top of it.
+
+        Raises:
+            UnsavedChangesError: An earlier state is asked for, and there are unsaved changes.
+        """
+        selection = selection or Selection(self.history_limit)
+        if selection.is_past:
+            await self._refuse_unsaved(store, "show an earlier state")
+        with contextlib.suppress(StaleContextError, LostContextError):
+            # Both say that it was not written: what it held is unsaved again, and loading is the remedy.
+            await self._settle_doubt(store)
+        loaded = await self._read(store, selection)
+        if loaded.earlier and not (selection.is_past or selection.chooses):
+            loaded = await self._reach_changes(store, loaded)
+        self._unsaved.adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
+
+    async def save(self, store: Store, *, if_unchanged: bool = False) -> None:
+        """Settle a save in doubt, and write what is unsaved.
+
+        Where another writer took out or wrote anew what leaves here, its rows are found again by a load.
+        """
+        attempts = 1
+        while True:
+            try:
+                await self._save(store, if_unchanged=if_unchanged)
+                break
+            except StaleContextError as error:
+                if not error.rewritten or attempts == _ATTEMPTS:
+                    raise
+            attempts += 1
+            await self.load(store)
+
+    async def _save(self, store: Store, *, if_unchanged: bool) -> None:
+        await self._settle_doubt(store)
+        unsaved = self._unsaved
+        if unsaved.saving.must_reload:
+            await self.load(store)
+        handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=if_unchanged)
+        delta = handout.delta
+        if unsaved.is_past and delta.has_content:
+            unsaved.abandon(handout)
+            raise PastContextError(unsaved.key, unsaved.revision, "be saved")
+        if delta.has_content or delta.run.ended_at is not None or unsaved.is_new:
+            await self._send(store, handout)
+        else:
+            unsaved.forgo(handout)
+
+    async def discard(self, store: Store) -> None:
+        """Give up what is unsaved, except a save in doubt that was written."""
+        await self._give_up_doubt(store)
+        loaded = await self._read(store, Selection(self.history_limit))
+        self._unsaved.discard(loaded)
+
+    async def operate(self, store: Store, operation: Operation, revision: int | None) -> None:
+        """Let the store restore or undo, and take what it made.
+
+        Raises:
+            UnsavedChangesError: There are unsaved changes.
+            ContextNotFoundError: The store does not have the context.
+        """
+        unsaved = self._unsaved
+        if self._is_under_way(operation, revision):
+            # It is the same one again, which did not return the last time: it happens once.
+            await self._send_again(store)
+        else:
+            await self._refuse_unsaved(store, operation)
+            if unsaved.is_new:
+                await self.load(store)
+            if unsaved.is_new:
+                raise ContextNotFoundError(unsaved.key)
+            handout = unsaved.hand_out_operation(self._next_save(), _now(), operation, revision)
+            self._operation = (operation, revision)
+            await self._send(store, handout)
+        await self.load(store)
+
+    async def fork(self, store: Store, chat_id: str, revision: int | None) -> None:
+        """Let the store make a new context of the state that is shown, or of a revision.
+
+        Raises:
+            UnsavedChangesError: There are unsaved changes.
+        """
+        await self._refuse_unsaved(store, "be forked")
+        shown = self._unsaved.revision if self._unsaved.is_past else None
+        await store.fork(self._unsaved.key, chat_id, revision=shown if revision is None else revision)
+
+    # How.
+
+    async def _read(self, store: Store, selection: Selection) -> Loaded:
+        return await store.load(
+            self._unsaved.key,
+            history_limit=selection.history_limit,
+            revision=selection.revision,
+            at=selection.at,
+            max_chars=selection.max_chars,
+            types=selection.types,
+            keep_types=selection.keep_types,
+        )
+
+    async def _reach_changes(self, store: Store, loaded: Loaded) -> Loaded:
+        """Return what was loaded, with the older updates from the first one on that was edited or taken out here."""
+        while (oldest := self._unsaved.oldest_change) is not None:
+            first = loaded.seqs[0] if loaded.seqs else None
+            if first is not None and first <= oldest:
+                break
+            older = [row async for row in store.updates(self._unsaved.key, after=oldest - 1, before=first)]
+            if not older:
+                break
+            history = [row.update for row in older]
+            if loaded.edits is not None:
+                ContextUpdate.watch_all(history, loaded.edits)
+            seqs = [*(row.seq for row in older), *loaded.seqs]
+            loaded = replace(loaded, history=[*history, *loaded.history], seqs=seqs)
+        return loaded
+
+    async def _refuse_unsaved(self, store: Store, doing: str) -> None:
+        """See that nothing is unsaved, which would be mixed up with another state.
+
+        What is in doubt counts as unsaved, unless it only told of the end of a run.
+        """
+        unsaved = self._unsaved
+        if self.in_doubt is not None:
+            if self.in_doubt.delta.has_content:
+                raise UnsavedChangesError(unsaved.key, doing)
+            await self._settle_doubt(store)
+        handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=False)
+        unsaved.abandon(handout)
+        if handout.delta.has_content:
+            raise UnsavedChangesError(unsaved.key, doing)
+
+    def _is_under_way(self, operation: Operation, revision: int | None) -> bool:
+        """Whether this very operation was sent, and what it made is not in memory yet."""
+        if self.in_doubt is not None:
+            delta = self.in_doubt.delta
+            return (delta.operation, delta.source_revision) == (operation, revision)
+        return self._unsaved.saving.must_reload and self._operation == (operation, revision)
+
+    async def _settle_doubt(self, store: Store) -> None:
+        """See that a save of which nobody knows the outcome is written, once.
+
+        A restore or an undo that cannot be done any more keeps nothing else from being saved.
+        """
+        try:
+            await self._send_again(store)
+        except _IMPOSSIBLE as error:
+            logger.warning("what was in doubt was not done: %s", error)
+
+    async def _send_again(self, store: Store) -> None:
+        """Send what is in doubt as it was: it is written now, or was written then."""
+        handout = self.in_doubt
+        if handout is not None:
+            self._unsaved.saving.send_again(handout)
+            await self._send(store, handout, again=True)
+
+    async def _give_up_doubt(self, store: Store) -> None:
+        """See that a save in doubt was written, or never will be."""
+        handout = self.in_doubt
+        if handout is None:
+            return
+        delta = handout.delta
+        if delta.base is None:
+            # Nothing is to be made where nothing was: what follows is another run's, with saves of its own.
+            self._run = None if self._run is None else replace(self._run, run_id=str(uuid.uuid4()), saves=0)
+        else:
+            # A save of the same identity that changes nothing, and yet makes a revision: whichever of the two comes
+            # second, even much later, writes nothing.
+            same = self._unsaved.unchanged_metadata()
+            with contextlib.suppress(StaleContextError, LostContextError):
+                await store.save(Delta(delta.key, delta.run, delta.base, delta.at, metadata=same))
+            self._count(delta.run)
+        self._unsaved.abandon(handout)
+
+    async def _send(self, store: Store, handout: Handout, *, again: bool = False) -> None:
+        try:
+            saved = await store.save(handout.delta)
+        except BaseException as error:
+            if _was_not_written(error, again=again):
+                self._unsaved.abandon(handout)
+                if isinstance(error, LostContextError):
+                    self._begin_anew()
+            else:
+                self._unsaved.saving.doubt(handout)
+            raise
+        self._unsaved.confirm(handout, saved)
+        self._count(handout.delta.run)
+
+    def _next_save(self) -> Run:
+        if self._run is None:
+            self.begin_run(_now())
+            assert self._run is not None
+        return self._run.next_save()
+
+    def _begin_anew(self) -> None:
+        """A store that was set back knows other saves of this run: what follows has an identity of its own."""
+        if self._run is not None:
+            self._run = replace(self._run, run_id=str(uuid.uuid4()), saves=0)
+
+    def _count(self, saved: Run) -> None:
+        # A save in doubt may be settled when the next run has begun.
+        if self._run is not None and self._run.run_id == saved.run_id:
+            self._run = None if saved.ended_at is not None else self._run.after(saved)
+
+
+def _new_run(started_at: float) -> Run:
+    return Run(run_id=str(uuid.uuid4()), saves=0, started_at=started_at)
+
+
+def _now() -> float:
+    # Not the context's clock, nor `time.time`: the original asks both for updates only, and those of a test may count.
+    return datetime.now(UTC).timestamp()
+
+
+def _was_not_written(error: BaseException, *, again: bool) -> bool:
+    """Whether an error says that nothing of a save is in the store.
+
+    These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
+    last attempt alone, which tells nothing of a save that is sent ``again``.
+    """
+    unfit = (UnstorableValueError, LossyValueWarning, LimitExceededError)
+    refusals = (StaleContextError, LostContextError, *unfit, *_IMPOSSIBLE)
+    if isinstance(error, refusals) or getattr(error, "looked", False):
+        return True
+    return not again and isinstance(error, TaskContextError) and not getattr(error, "outcome_unknown", False)

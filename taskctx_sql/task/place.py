@@ -1,0 +1,85 @@
+"""Where a context is kept: a store of the caller's, an address, or nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+from taskctx_sql.concurrency import running_loop
+from taskctx_sql.errors import UnsupportedByStoreError
+from taskctx_sql.locations import anchored, is_json_address
+from taskctx_sql.opening import open_store
+from taskctx_sql.stores import Store
+
+
+class Place:
+    """Where a context is kept.
+
+    Args:
+        store: An open store, whose owner closes it.
+        url: An address, opened when it is used or entered.
+    """
+
+    def __init__(self, store: Store | None = None, url: str | None = None) -> None:
+        """Take the place; nothing is opened yet."""
+        self.store = store
+        url = url if store is None else None
+        # As with a store: where a program is later on makes no difference. It may also be an engine.
+        self._url = anchored(url) if isinstance(url, str) else url
+        self._opened: Store | None = None
+        self._turn: asyncio.Lock | None = None
+        self._turn_loop: asyncio.AbstractEventLoop | None = None
+
+    def another(self) -> Place:
+        """Return the same place for another context."""
+        return Place(self.store, self._url)
+
+    async def enter(self) -> None:
+        """Open the address, until `leave`."""
+        if self.store is None and self._url is not None:
+            if is_json_address(self._url):
+                await self._open_folder(self._url)
+            else:
+                self._opened = await open_store(self._url)
+
+    async def leave(self) -> None:
+        """Close what `enter` opened."""
+        store, self._opened = self._opened, None
+        if store is not None:
+            await store.close()
+
+    def used(self) -> AbstractAsyncContextManager[Store | None]:
+        """Yield the store that is open, or one opened for this once, or None where nothing is kept."""
+        open_already = self._opened if self.store is None else self.store
+        if open_already is not None or self._url is None:
+            return nullcontext(open_already)
+        return self._used_folder(self._url) if is_json_address(self._url) else open_store(self._url)
+
+    @asynccontextmanager
+    async def required(self, doing: str, feature: str) -> AsyncIterator[Store]:
+        """Yield the store.
+
+        Raises:
+            UnsupportedByStoreError: Nothing is kept anywhere.
+        """
+        async with self.used() as store:
+            if store is None:
+                raise UnsupportedByStoreError(doing, "a context without a store", feature)
+            yield store
+
+    @asynccontextmanager
+    async def _used_folder(self, url: str) -> AsyncIterator[Store]:
+        yield await self._open_folder(url)
+
+    async def _open_folder(self, url: str) -> Store:
+        # It holds nothing open, and only the store itself knows which saves it wrote.
+        self.store = await open_store(url)
+        return self.store
+
+    def in_turn(self) -> asyncio.Lock:
+        """Return what lets one save or load of a context go on at a time."""
+        loop = running_loop("save or load a context")
+        if self._turn is None or self._turn_loop is not loop:
+            self._turn, self._turn_loop = asyncio.Lock(), loop
+        return self._turn

@@ -1,0 +1,1 @@
+"""Contexts from one place to another: import, export and copy."""

@@ -1,0 +1,132 @@
+"""The commands that move contexts and keep house, as a person and as a program would use them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_program import parsed, taskctx
+from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE
+
+WHOLE = sum(int(EXPECTED[name]) for name in READABLE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The original's files, those that are whole."""
+    found = Path(shutil.copytree(FOLDER, tmp_path / "original"))
+    for path in found.iterdir():
+        if path.name not in READABLE:
+            path.unlink()
+    return found
+
+
+def test_files_go_into_a_database_and_back(folder: Path, database_url: str, user: str) -> None:
+    found = parsed("import", folder, database_url, "--user", user)
+    assert (found["ok"], found["entries"], found["added"]) == (True, WHOLE, WHOLE)
+    assert {chat["verified"] for chat in found["chats"]} == {True}
+    assert parsed("import", folder, database_url, "--user", user)["added"] == 0
+    found = parsed("export", database_url, "out", "--user", user)
+    assert (found["ok"], found["verified"], found["left_behind"]) == (True, WHOLE, {"runs": len(READABLE)})
+    assert parsed("copy", database_url, "sqlite:///copy.db", "--user", user)["verified"] == WHOLE
+    found = parsed("copy", "sqlite:///copy.db", "json:///again", "--user", user, "--chat", "long_run", "--no-verify")
+    assert (found["updates"], found["verified"]) == (2000, None)
+    assert len(json.loads(Path("again/context_history_long_run.json").read_text())) == 2000
+
+
+def test_what_did_not_come_is_told_by_file_and_byte_and_is_an_exit_code(database_url: str, user: str) -> None:
+    done = taskctx("import", FOLDER, database_url, "--user", user)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert f"{WHOLE + 15:,} entries of 14 chats, {WHOLE + 15:,} of them new" in done.stdout
+    assert "did not come: context_history_cut_short.json, bytes 5,167 to 5,245: it is not a whole entry" in done.stdout
+    assert "11 chats came whole, 3 did not." in done.stdout
+
+
+def test_people_are_told_what_was_moved(folder: Path, tmp_path: Path) -> None:
+    taskctx("import", folder, "sqlite:///a.db", "--user", "u1")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "context_history_none.json").write_text("mine")
+    done = taskctx("export", "sqlite:///a.db", "out", "--user", "u1")
+    assert done.returncode == 1
+    for part in ("11 contexts (10 added, 1 refused)", "are the same", "left behind: 10 runs", "has something else"):
+        assert part in done.stdout
+    done = taskctx("copy", "sqlite:///a.db", "sqlite:///b.db")
+    assert done.returncode == 0
+    assert f"{WHOLE:,} updates were compared afterwards, and are the same." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import", "nowhere", "sqlite:///x.db", "--user", "u"], "there is no such folder. Check the path"),
+        (["import", ".", "sqlite:///x.db", "--user", "u"], "it has no context_history_*.json"),
+        (["import", ".", "json:///x", "--user", "u"], "an import goes into a database"),
+        (["export", "sqlite:///nowhere.db", "out"], "there is no such file"),
+        (["export", "json:///x", "out"], "an export comes from a database"),
+        (["copy", "json:///nowhere", "sqlite:///x.db"], "name the user with --user"),
+        (["copy", "postgresql://me:hidden@x/y", "postgresql://me:hidden@x/y"], "both ends of the copy"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: list[str], message: str) -> None:
+    done = taskctx(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "hidden" not in done.stderr
+    assert not Path("x.db").exists()
+
+
+def test_a_chat_without_its_user_is_no_command() -> None:
+    assert taskctx("export", "sqlite:///x.db", "out", "--chat", "c").returncode in (1, 2)
+    assert taskctx("import", ".", "sqlite:///x.db").returncode == 2
+
+
+def test_what_is_old_or_too_much_is_removed_if_one_says_yes(folder: Path, database_url: str, user: str) -> None:
+    taskctx("import", folder, database_url, "--user", user)
+    asked = ("prune", database_url, "--user", user, "--keep", "2")
+    would = parsed(*asked, "--dry-run")
+    assert (would["by_count"], would["dry_run"]) == (9, True)
+    done = taskctx(*asked)
+    assert done.returncode == 1
+    assert "9 because there are too many" in done.stderr
+    assert "Remove it for good?" in done.stderr
+    assert parsed(*asked, "--dry-run")["by_count"] == 9
+    done = taskctx(*asked, "--yes")
+    assert done.returncode == 0
+    assert "0 contexts went because of their age, 9 because there are too many" in done.stdout
+    assert parsed(*asked, "--older-than", "1w", "--removed", "0s", "--yes")["rows"] == {}
+
+
+def test_an_erasure_has_a_receipt(folder: Path, database_url: str, user: str) -> None:
+    taskctx("import", folder, database_url, "--user", user)
+    assert taskctx("erase", database_url, user).returncode == 1
+    receipt = parsed("erase", database_url, user, "long_run", "--yes")
+    assert (receipt["chats"], receipt["rows"]["taskctx_updates"]) == (["long_run"], 2000)
+    done = taskctx("erase", database_url, user, "--yes")
+    assert "10 contexts of user" in done.stdout
+    assert taskctx("erase", database_url, user, "--yes").returncode == 1
+
+
+def test_a_folder_of_files_is_pruned_too(folder: Path) -> None:
+    assert parsed("prune", f"json:///{folder}", "--keep", "3", "--yes")["rows"]["files"] == 8
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_pruning_of_nothing_or_of_no_age_is_no_command() -> None:
+    assert "say what is to go" in taskctx("prune", "sqlite:///x.db").stderr
+    assert "'soon' is no age" in taskctx("prune", "sqlite:///x.db", "--older-than", "soon").stderr
+    assert "there is no such file" in taskctx("prune", "sqlite:///x.db", "--keep", "1").stderr
+    assert "there is no such file" in taskctx("erase", "sqlite:///x.db", "u").stderr
+    assert not Path("x.db").exists()
+
+
+@pytest.mark.parametrize("command", ["import", "export", "copy", "prune", "erase", "doctor"])
+def test_help_has_an_example(command: str) -> None:
+    done = taskctx(command, "--help")
+    assert done.returncode == 0
+    assert f"  taskctx {command} " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100

@@ -1,0 +1,379 @@
+"""Addresses as people get them wrong: nothing secret is shown, and what is wrong is named."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import traceback
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from taskctx_sql import (
+    ContextKey,
+    JsonStore,
+    SqlStore,
+    TaskContext,
+    current,
+    diagnose_history_loading_issue,
+    open_store,
+    settings,
+    upgrade,
+)
+from taskctx_sql.cli import main
+from taskctx_sql.context import MemoryContext
+from taskctx_sql.errors import (
+    AsyncioNeededError,
+    InvalidAddressError,
+    InvalidSettingError,
+    TaskContextError,
+    UnsupportedEncodingError,
+)
+from taskctx_sql.locations import file_address, json_address, json_folder, missing_file, without_secrets
+from taskctx_sql.maintenance import examine
+from taskctx_sql.sql import engines
+from taskctx_sql.transfer.transfer import copy
+
+SECRET = "0penSesame"
+
+WITH_A_SECRET = [
+    f"postgresql://me:x@{SECRET}@localhost:1/db",
+    f"postgresql://me:{SECRET}@x@localhost:1/db",
+    f"postgresql://me@{SECRET}@localhost:1/db",
+    f"postgresql://me:{SECRET}/db",
+    f"postgresql://me:{SECRET}",
+    f"postgresql:///me:{SECRET}@host/db",
+    f"postgresql:/me:{SECRET}@host/db",
+    f"postgresql://me:{SECRET}@host:port/db",
+    f"postgresql://me@host:{SECRET}/db",
+    f"postgresql://me@localhost:1/db;password={SECRET}",
+    f"postgresql://me@localhost:1/db?PASSWORD={SECRET}",
+    f"postgresql://me@localhost:1/db?pwd={SECRET}",
+    f"postgresql://me@localhost:1/db?{SECRET}1=x",
+    f"postgresql://me@localhost:1/db?sslpassword={SECRET}",
+    f"postgresql://me:{SECRET}@[::1/db",
+    f"postgresql+psycopg://me:{SECRET}@host/db",
+    f"mysql://me:{SECRET}/x@host/db",
+    f"mysql://host/db?user=me&password={SECRET}",
+    f"host=localhost user=me password={SECRET}",
+    f"me:{SECRET}@host/db",
+    f"json://me:{SECRET}@host/folder",
+    f"json:/me:{SECRET}@host/folder",
+    f"sqlite://me:{SECRET}@host/x.db",
+    f"sqlite:///none/x.db?key={SECRET}",
+    f"sqlite:///none/x.db;password={SECRET}",
+    f"sqlite:////me:{SECRET}@host/db",
+    SECRET,
+]
+
+
+@pytest.mark.parametrize("address", WITH_A_SECRET)
+async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskctx_sql.sql.schema.migrate.CONNECT_SECONDS", 0.01)
+
+    async def read(address: str) -> None:
+        async with open_store("postgresql://me@localhost:1/db", read_url=address, retry_seconds=0.01):
+            pass
+
+    async def opened(address: str) -> None:
+        async with open_store(address, retry_seconds=0.01):
+            pass
+
+    assert SECRET not in repr(open_store(address))
+    failures: list[TaskContextError] = []
+    for use in (opened, read, upgrade, current, examine):
+        try:
+            await use(address)
+        except TaskContextError as error:
+            failures.append(error)
+    try:
+        settings.database_url({"TASKCTX_DATABASE_URL": address})
+    except TaskContextError as error:
+        failures.append(error)
+    assert failures
+    for failure in failures:
+        assert SECRET not in "".join(traceback.format_exception(failure))
+        assert SECRET not in str(vars(failure))
+    assert SECRET not in engines.mask(address)
+
+
+@pytest.mark.parametrize("address", [*WITH_A_SECRET, f"SQLITE:///x;password={SECRET}"])
+def test_no_command_shows_the_secret_of_an_address_that_stands_at_the_wrong_place(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if address == SECRET:
+        # A bare word could be anything.
+        return
+    asyncio.run(upgrade("sqlite:///t.db"))
+    for command in (
+        [address], [f"--{address}"], ["report", address], ["list", address], ["list", "--limit", address],
+        ["list", f"--{address}"], ["diff", "u", "c", address, "1"], ["import", address, "t.db", "--user", "u"],
+        ["export", "sqlite:///t.db", address], ["demo", address], ["demo", ".", "--output", address],
+        ["report", "--html", address, "--database-url", "sqlite:///t.db"], ["show", address, "c", "u"],
+        ["log", address, "c", "--database-url", "sqlite:///t.db"], ["prune", "sqlite:///t.db", "--older-than", address],
+        ["upgrade", "sqlite:///t.db", "--revision", address],
+    ):  # fmt: skip
+        for options in ([], ["--traceback"]):
+            done = CliRunner().invoke(main, [*options, *command])
+            assert done.exit_code != 0
+            assert SECRET not in done.output
+    assert not any(SECRET in str(path) for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"sqlite:///x;password={SECRET}", f"sqlite:///me:{SECRET}@host/db", f"sqlite:///me%3A{SECRET}%40host/db",
+        f"json:///x;password={SECRET}", f"json:////me:{SECRET}@host/db",
+    ],
+)  # fmt: skip
+def test_no_file_that_is_missing_is_named_with_a_secret(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert SECRET not in str(diagnose_history_loading_issue(address))
+    for command in (
+        ["list", "--database-url", address], ["show", "u", "c", "--database-url", address], ["doctor", address],
+        ["diagnose", "--database-url", address], ["copy", address, "sqlite:///t.db", "--user", "u"],
+        ["prune", address, "--keep", "1", "--yes"], ["erase", address, "u", "--yes"], ["copy", address, address],
+    ):  # fmt: skip
+        for options in ([], ["--traceback"]):
+            done = CliRunner().invoke(main, [*options, *command])
+            assert done.exit_code != 0
+            assert SECRET not in done.output
+
+
+@pytest.mark.parametrize(
+    "address", [f"postgresql://me:{SECRET}@host/db", f"mysql:me:{SECRET}@host/db", f"host=localhost password={SECRET}"]
+)
+def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (address, Path(address)):
+        with pytest.raises(InvalidAddressError, match="no address") as caught:
+            TaskContext({"user_id": "u", "chat_id": "c"}, folder)
+        assert SECRET not in str(caught.value)
+    monkeypatch.setenv("AIECS_TASK_DIR", address)
+    with pytest.raises(InvalidSettingError, match="no address") as refused:
+        TaskContext({"user_id": "u", "chat_id": "c"})
+    assert SECRET not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/tmp/a\x00b", "/tmp/\ud800", Path("a\x00"), b"/tmp/x", 5, ["a"]])
+async def test_what_can_be_no_folder_is_refused_by_name(folder: Any) -> None:
+    for make in (lambda: TaskContext({}, folder), lambda: MemoryContext({}, folder), lambda: JsonStore(folder)):
+        with pytest.raises(InvalidAddressError, match=r"folder has|path belongs"):
+            make()
+    if isinstance(folder, str):
+        with pytest.raises(InvalidAddressError, match="folder has"):
+            await open_store(f"json:///{folder}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "json:////home/me@work/tasks is a folder", "the file /a/b@c.json: it is gone", "postgresql://me:***@host/db",
+        "postgresql://me@host:5432/db?sslmode=require", "2026-01-31T08:00 user@example.com",
+    ],
+)  # fmt: skip
+def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:pw@db.example.org:5432/tasks", "postgresql://me:***@db.example.org:5432/tasks"),
+        ("postgres://me:p%40w@10.0.0.1/tasks?sslmode=require", "postgres://me:***@10.0.0.1/tasks?sslmode=require"),
+        ("postgresql://me:p/w#x@host/tasks", "postgresql://me:***@host/tasks"),
+        ("postgresql://me%40server:pw@host/tasks", "postgresql://me%40server:***@host/tasks"),
+        ("postgresql://me@[::1]:5432/tasks", "postgresql://me@[::1]:5432/tasks"),
+        ("postgresql://me@/tasks?host=/tmp/socket", "postgresql://me@/tasks?host=/tmp/socket"),
+        ("postgresql://me@host/tasks?sslmode=pw&timeout=pw", "postgresql://me@host/tasks?sslmode=***&timeout=***"),
+        ("postgresql://me@/tasks?host=a,b&port=1,2", "postgresql://me@/tasks?host=a,b&port=1,2"),
+        ("sqlite:///tasks.db?timeout=1.5&uri=pw", "sqlite:///tasks.db?timeout=1.5&uri=***"),
+        ("postgresql://me@host/tasks?passfile=/x", "postgresql://me@host/tasks?passfile=***"),
+        ("sqlite:///folder/tasks.db?timeout=5", "sqlite:///folder/tasks.db?timeout=5"),
+        ("sqlite:////var/lib/my tasks.db", "sqlite:////var/lib/my tasks.db"),
+    ],
+)
+def test_an_address_that_was_taken_apart_is_shown_without_its_secrets(address: str, shown: str) -> None:
+    assert engines.mask(address) == shown
+    assert engines.mask(str(sa.make_url(address))) == shown
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite://tasks.db", "sqlite://./tasks.db", "sqlite://host:1/x.db", "sqlite:tasks.db", "sqlite:///a%00b.db",
+        "json:///a%00b", "sqlite:///x.db?timeout=soon", "sqlite:///file:x.db?uri=true&mode=all",
+        "sqlite:///x.db?uri=perhaps", "sqlite:///x.db?timeout=1&timeout=2",
+        "sqlite:///x.db?mode=memory", "sqlite:///file:x?cache=shared", "sqlite:///x.db?cipher=aes",
+        "postgresql://me@host:99999/db",
+    ],
+)  # fmt: skip
+async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
+    with pytest.raises(InvalidAddressError):
+        await open_store(address)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "channel_binding=require", "sslrootcert=/x.pem", "pgbouncer=true", "options=-cx%3D1", "keepalives=1",
+        "connect_timeout=soon", "port=soon", "port=0", "port=1,x", "port=1&port=x", "sslmode=yes",
+        "target_session_attrs=all", "statement_cache_size=few", "transaction_pooling=perhaps", "timeout=1&timeout=2",
+    ],
+)  # fmt: skip
+async def test_a_parameter_that_no_driver_takes_is_named(parameter: str) -> None:
+    for use in (open_store, upgrade, current):
+        with pytest.raises(InvalidAddressError, match=f"the parameter {parameter.partition('=')[0]} "):
+            await use(f"postgresql://me@localhost:1/db?{parameter}")
+
+
+async def test_parameters_that_libpq_knows_reach_the_server(postgres_url: str) -> None:
+    parameters = "connect_timeout=10&application_name=agents&statement_cache_size=0&command_timeout=9.5"
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameters}&transaction_pooling=False"
+    engine = engines.create_engine(engines.parse_url(url))
+    async with engine.connect() as connection:
+        assert await connection.scalar(sa.text("SHOW application_name")) == "agents"
+    await engine.dispose()
+    async with open_store(url) as store:
+        assert list(await store.contexts("nobody")) == []
+    assert engines.is_pooled(engines.parse_url(f"{postgres_url}&transaction_pooling=TRUE"))
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a%20b", "a%23b", "a#b", "a%3Fb", "ü", "a&b=c", "a;b", "a+b", "a'b", "a:b", "[x]", "c:@d"]
+)
+async def test_every_way_takes_an_address_for_the_same_file(name: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/{name}"
+    assert missing_file(url) is not None
+    async with open_store(url) as store:
+        context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+        context.add_context_update("message", "kept")
+        await context.save()
+    assert missing_file(url) is None
+    assert json_folder(f"json:///{tmp_path}/{name}").exists()
+
+
+@pytest.mark.parametrize("address", ["sqlite:///\udcff.db", "postgresql://me@host/\udcff", "\ud800://x"])
+async def test_an_address_that_is_no_text_is_refused(address: str) -> None:
+    for way in (SqlStore.open, upgrade, current, open_store):
+        with pytest.raises(InvalidAddressError, match="not UTF-8"):
+            await way(address)
+    assert "\udcff" not in engines.mask(address)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "ü [x] 'y'", "a\nb", "50%"])
+async def test_the_address_that_is_told_of_a_folder_leads_to_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = JsonStore(tmp_path / name)
+    context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+    context.add_context_update("message", "kept")
+    await context.save()
+    assert json_folder(store.address) == tmp_path / name
+    async with open_store(store.address) as again:
+        assert len((await again.load(context.key)).history) == 1
+    assert json_folder((await examine(store.address)).address) == tmp_path / name
+    moved = await copy(store.address, json_address(tmp_path / f"copy of {name}"))
+    assert (moved.ok, json_folder(moved.target)) == (True, tmp_path / f"copy of {name}")
+    monkeypatch.setenv("AIECS_TASK_DIR", str(tmp_path / name))
+    assert diagnose_history_loading_issue(user_id="u", chat_id="c").ok
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", "ü [x] 'y'", "a\nb", "50%"])
+async def test_the_address_of_a_path_names_that_path(name: str, tmp_path: Path) -> None:
+    async with open_store(file_address("sqlite", tmp_path / name)):
+        assert (tmp_path / name).exists()
+    assert json_folder(file_address("json", tmp_path / name)) == tmp_path / name
+
+
+async def test_a_shared_database_in_memory_opens() -> None:
+    for address in ("sqlite:///file:shared?mode=memory&cache=shared&uri=true", "sqlite:///file::memory:?uri=true"):
+        async with open_store(address) as store:
+            context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+            context.add_context_update("message", "kept")
+            await context.save()
+            await context.load()
+            assert [update.data for update in context.context_history] == ["kept"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_text_is_refused_when_it_is_upgraded(
+    encoding: str, postgres_server: str
+) -> None:
+    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+    engine = create_async_engine(engines.parse_url(postgres_server), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        await connection.exec_driver_sql(made)
+    url = sa.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    with pytest.raises(UnsupportedEncodingError, match=f"character set {encoding}.*ENCODING 'UTF8'"):
+        await upgrade(url)
+    assert await current(url) is None
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    await engine.dispose()
+
+
+async def test_so_is_a_sqlite_file_in_utf_16(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(UnsupportedEncodingError, match="UTF-16"):
+        await upgrade(f"sqlite:///{tmp_path}/x.db")
+
+
+@pytest.mark.parametrize("use", [open_store, upgrade, current])
+def test_another_event_loop_than_asyncios_is_told_what_is_needed(use: Any, database_url: str) -> None:
+    # As another library's loop would: it sends into the coroutine where no loop of asyncio runs.
+    if database_url.startswith("sqlite:"):
+        Path(database_url.removeprefix("sqlite:///")).touch()
+    waiting = use(database_url).__await__()
+    with pytest.raises(AsyncioNeededError, match="asyncio"):
+        next(waiting)
+
+
+async def test_a_folder_says_that_it_needs_asyncio(tmp_path: Path) -> None:
+    store = JsonStore(tmp_path)
+    context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
+    context.add_context_update("message", "kept")
+    for work in (
+        store.contexts("u"),
+        store.load(context.key),
+        context.load(),
+        context.save(),
+        store.delete(context.key),
+    ):
+        # As an event loop of another kind would take its first step.
+        with pytest.raises(AsyncioNeededError, match="asyncio"):
+            await asyncio.to_thread(work.send, None)
+    await context.save()
+    assert len((await store.load(context.key)).history) == 1
+
+
+async def test_a_store_of_asyncio_is_of_no_use_elsewhere_and_says_so(sql_store: SqlStore) -> None:
+    work = sql_store.load(ContextKey("u", "c"))
+    with pytest.raises(AsyncioNeededError):
+        await asyncio.to_thread(work.send, None)
+
+
+async def test_an_opening_that_waits_for_a_database_can_be_cancelled_at_once() -> None:
+    for opening in (SqlStore.open, open_store):
+        waiting = asyncio.ensure_future(opening("postgresql://me@127.0.0.1:1/db"))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        async with asyncio.timeout(2):
+            with pytest.raises(asyncio.CancelledError):
+                await waiting

@@ -1,0 +1,182 @@
+"""The reports: whose rows, of which time, in which order, and page by page, the same on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskctx_sql import ContextKey, SqlStore, TaskContext
+from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.sql import incomplete, row_codec
+from taskctx_sql.sql.reports import queries
+from tests.conftest import Clock
+
+DAY = 86_400.0
+FIRST = 1_767_225_600.0  # 2026-01-01
+REPORTS: dict[str, Callable[..., Awaitable[list[Any]]]] = {
+    name: getattr(queries, name)
+    for name in ("contexts", "tasks", "runs", "models", "files", "activity", "errors", "largest", "busiest", "users")
+}
+
+
+async def work(store: SqlStore, user: str, chat: str, at: float, *, steps: int = 1, model: str = "gpt-4") -> None:
+    context = TaskContext({"user_id": user, "chat_id": chat}, store=store, clock=Clock(at))
+    with pytest.raises(KeyError):
+        async with context:
+            for step in range(steps):
+                context.add_context_update("message", {"step": step, "text": f'Say "{chat}" to Ärger'})
+            context.track_file_operation(f"{chat}.txt", "write", "agent")
+            context.track_model_usage(model, "openai", "chat", input_tokens=10, cost=0.1)
+            context.add_context_update("error", f"broke in {chat}")
+            raise KeyError(chat)
+
+
+@pytest.fixture
+async def told(sql_store: SqlStore, user: str) -> SqlStore:
+    """Three chats on three days, the later ones with more in them."""
+    for number in range(3):
+        await work(sql_store, user, f"c{number}", FIRST + number * DAY + 10, steps=number * 3 + 1)
+    return sql_store
+
+
+@pytest.mark.parametrize("name", REPORTS)
+async def test_pages_of_one_row_are_all_rows_in_order(told: SqlStore, user: str, name: str) -> None:
+    report = REPORTS[name]
+    everything = await report(told, user=user)
+    assert len(everything) == {"users": 1, "activity": 12, "errors": 6}.get(name, 3)
+    paged: list[Any] = []
+    while found := await report(told, user=user, limit=1, after=paged[-1] if paged else None):
+        paged += found
+    assert paged == everything
+
+
+@pytest.mark.parametrize("name", REPORTS)
+async def test_no_row_is_another_users(told: SqlStore, user: str, name: str) -> None:
+    assert await REPORTS[name](told, user=f"not {user}") == []
+
+
+@pytest.mark.parametrize("name", [name for name in REPORTS if name != "users"])
+async def test_a_chat_can_be_asked_for(told: SqlStore, user: str, name: str) -> None:
+    found = await REPORTS[name](told, user=user, chat="c1")
+    assert len(found) == {"activity": 4, "errors": 2}.get(name, 1)
+
+
+@pytest.mark.parametrize("name", ["runs", "models", "files", "activity", "errors"])
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        (date(2026, 1, 2), None, 2),
+        (None, date(2026, 1, 2), 2),
+        (date(2026, 1, 2), date(2026, 1, 2), 1),
+        (datetime(2026, 1, 2), datetime(2026, 1, 3), 1),
+        (datetime(2026, 1, 2, 1, tzinfo=timezone(timedelta(hours=1))), FIRST + 2 * DAY, 1),
+        (FIRST + 3 * DAY, None, 0),
+        (-1e300, 1e300, 3),
+    ],
+)
+async def test_a_period_can_be_asked_for(
+    told: SqlStore, user: str, name: str, since: Any, until: Any, days: int
+) -> None:
+    found = await REPORTS[name](told, user=user, since=since, until=until)
+    assert len(found) == days * {"activity": 4, "errors": 2}.get(name, 1)
+
+
+@pytest.mark.parametrize("name", ["contexts", "tasks", "largest", "busiest", "users"])
+async def test_what_is_as_long_as_a_context_is_asked_for_by_when_it_was_worked_on(
+    told: SqlStore, user: str, name: str
+) -> None:
+    now = datetime.now(UTC)
+    everything = await REPORTS[name](told, user=user)
+    assert await REPORTS[name](told, user=user, since=now - timedelta(hours=1)) == everything
+    assert await REPORTS[name](told, user=user, since=now + timedelta(hours=1)) == []
+    assert await REPORTS[name](told, user=user, until=now - timedelta(hours=1)) == []
+
+
+async def test_the_order_is_the_one_that_is_told(told: SqlStore, user: str) -> None:
+    assert [task.chat_id for task in await queries.tasks(told, user=user)] == ["c2", "c1", "c0"]
+    assert [size.chat_id for size in await queries.largest(told, user=user)] == ["c2", "c1", "c0"]
+    assert [size.updates for size in await queries.busiest(told, user=user)] == [10, 7, 4]
+    assert [use.day for use in await queries.models(told, user=user)] == [date(2026, 1, day) for day in (3, 2, 1)]
+    assert [file.path for file in await queries.files(told, user=user)] == ["c2.txt", "c1.txt", "c0.txt"]
+
+
+async def test_model_uses_of_several_contexts_are_added(told: SqlStore, user: str) -> None:
+    for number in range(2):
+        await work(told, user, f"more {number}", FIRST + 20)
+    await work(told, user, "other model", FIRST + 30, model="local")
+    found = await queries.models(told, user=user, until=date(2026, 1, 1))
+    assert [(use.model_id, use.calls, use.input_tokens, use.cost) for use in found] == [
+        ("gpt-4", 3, 30, 0.3),
+        ("local", 1, 10, 0.1),
+    ]
+
+
+async def test_rows_without_a_time_come_last_and_on_a_page_of_their_own(told: SqlStore, user: str) -> None:
+    context = TaskContext({"user_id": user, "chat_id": "timeless"}, store=told)
+    for path in ("x", "y"):
+        context.file_tracker[path] = {"operation": "read", "source": "me", "timestamp": None, "state": "active"}
+    await context.save()
+    found = await queries.files(told, user=user)
+    assert [file.timestamp is None for file in found] == [False, False, False, True, True]
+    assert await queries.files(told, user=user, after=found[2]) == found[3:]
+    assert await queries.files(told, user=user, after=found[3]) == found[4:]
+
+
+async def test_a_text_is_found_as_people_write_it(told: SqlStore, user: str) -> None:
+    async def chats(text: str, **more: Any) -> list[str]:
+        return sorted({found.chat_id for found in await queries.search(told, text, user=user, **more)})
+
+    assert await chats('say "C1"') == ["c1"]
+    assert await chats('say "C1"', case_sensitive=True) == []
+    assert await chats('Say "c1"', case_sensitive=True) == ["c1"]
+    assert await chats("Ärger", limit=1000) == ["c0", "c1", "c2"]
+    # The case of other letters counts, on both engines.
+    assert await chats("ärger") == []
+    assert await chats("Ärger", chat="c2", since=date(2026, 1, 3)) == ["c2"]
+    assert await chats("Ärger", chat="c2", until=date(2026, 1, 2)) == []
+    assert await chats("broke", update_type="message") == []
+    assert await chats("broke", update_type="error") == ["c0", "c1", "c2"]
+    for wild in ("%", "_", "\\", "\x00", "\ud800", "'; --"):
+        assert await chats(f"no such {wild}") == []
+
+
+async def test_a_search_goes_on_where_it_ended(told: SqlStore, user: str) -> None:
+    everything = await queries.search(told, "say", user=user)
+    assert len(everything) == 1 + 4 + 7
+    paged: list[Any] = []
+    while found := await queries.search(told, "say", user=user, limit=5, after=paged[-1] if paged else None):
+        paged += found
+    assert paged == everything
+
+
+async def test_a_context_that_is_half_removed_is_in_no_report(told: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c1")
+    await told.write("hide", partial(incomplete.hide, row_codec.context_id(key)))
+    for name, report in REPORTS.items():
+        if name != "users":
+            assert await report(told, user=user, chat="c1") == [], name
+    (all_of_the_user,) = await queries.users(told, user=user)
+    largest = await queries.largest(told, user=user)
+    assert all_of_the_user.contexts == len(largest) == await queries.count_contexts(told, user=user) == 2
+    assert all_of_the_user.updates == sum(size.updates for size in largest)
+    assert all_of_the_user.bytes == sum(size.bytes for size in largest)
+    assert await queries.search(told, "c1", user=user) == []
+    for report_of_one in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
+        assert list(await report_of_one(told, key)) == []
+        assert len(await report_of_one(told, ContextKey(user, "c0"))) > 0
+
+
+async def test_a_page_of_no_size_is_refused(told: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c0")
+    wrongs: list[Any] = [-1, "3", 2**63]
+    for wrong in wrongs:
+        pages = [report(told, limit=wrong) for report in REPORTS.values()]
+        pages += [queries.search(told, "Say", limit=wrong)]
+        pages += [queries.timeline(told, key, limit=wrong), queries.context_runs(told, key, limit=wrong)]
+        for refused in pages:
+            with pytest.raises(InvalidArgumentError, match="limit"):
+                await refused

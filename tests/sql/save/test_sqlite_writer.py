@@ -1,0 +1,249 @@
+"""Saves that share a transaction on SQLite stay each their own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskctx_sql import ContextKey, SqlStore, open_store
+from taskctx_sql.errors import (
+    LostContextError,
+    StaleContextError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreUnavailableError,
+)
+from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.save import SqliteWriter, sqlite_writer
+from tests.support.contract import expect_reload, loaded, new_delta, new_run, stored
+
+KEY = ContextKey("u", "c")
+
+
+class Wire:
+    """What the writer's thread says to SQLite, in order; a commit can be made to fail before or after it happens."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.faults: list[str] = []
+
+    def take(self) -> list[str]:
+        taken, self.said = self.said, []
+        return taken
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    found = Wire()
+    connect = sqlite3.connect
+
+    class Connection(sqlite3.Connection):
+        def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+            fault = found.faults.pop(0) if statement == "COMMIT" and found.faults else None
+            if fault == "before":
+                raise sqlite3.OperationalError("disk I/O error")
+            if fault == "corrupt":
+                error = sqlite3.DatabaseError("database disk image is malformed")
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+            cursor = super().execute(statement, *parameters)
+            if fault == "after":
+                raise sqlite3.OperationalError("disk I/O error")
+            return cursor
+
+    def connect_on_the_writer(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        if threading.current_thread().name != "taskctx-writer":
+            plain: sqlite3.Connection = connect(*arguments, **options)
+            return plain
+        connection: sqlite3.Connection = connect(*arguments, **options, factory=Connection)
+        connection.set_trace_callback(lambda statement: found.said.append(statement))
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_on_the_writer)
+    return found
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    async with open_store(f"sqlite:///{tmp_path}/x.db", retry_seconds=2) as opened:
+        assert isinstance(opened, SqlStore)
+        yield opened
+
+
+async def test_saves_that_arrive_together_share_a_transaction(store: SqlStore, wire: Wire) -> None:
+    await asyncio.gather(*(store.save(new_delta(ContextKey("u", str(number)), number)) for number in range(90)))
+    assert wire.take().count("COMMIT") < 10
+    for number in range(90):
+        assert await stored(store, ContextKey("u", str(number))) == [number]
+
+
+async def test_a_single_save_waits_for_nobody(store: SqlStore, wire: Wire) -> None:
+    for number in range(3):
+        await store.save(new_delta(KEY, number))
+    assert wire.take().count("COMMIT") == 3
+
+
+async def test_an_acknowledged_save_is_on_the_disk(store: SqlStore, wire: Wire) -> None:
+    await store.save(new_delta(KEY, "a"))
+    assert {"PRAGMA synchronous = FULL", "PRAGMA journal_mode = WAL", "PRAGMA busy_timeout = 2000"} <= set(wire.said)
+    assert wire.said[-1] == "COMMIT"
+
+
+async def test_a_save_says_the_same_at_100_000_updates_as_at_none(store: SqlStore, wire: Wire) -> None:
+    context = await loaded(store, "u")
+    await context.save()
+
+    async def step() -> list[str]:
+        wire.take()
+        context.add_context_update("message", "one more")
+        await context.save()
+        return [re.split(r"[(=]", statement)[0] for statement in wire.take()]
+
+    empty = await step()
+    for number in range(100_000):
+        context.add_context_update("message", number)
+    await context.save()
+    assert await step() == empty
+    assert empty[0] == "BEGIN IMMEDIATE"
+    assert len(empty) == 7
+
+
+async def test_encoding_a_large_save_lets_others_have_the_loop() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    await asyncio.sleep(0)
+    found = await row_codec.encode(new_delta(KEY, *range(5000)), strict=False)
+    counting.cancel()
+    assert turns >= 5000 / row_codec.SLICE - 2
+    assert [row[2] for row in found.updates] == [str(number) for number in range(5000)]
+
+
+async def test_a_save_that_fails_takes_no_neighbor_with_it(store: SqlStore) -> None:
+    await store.save(new_delta(KEY, "first"))
+    base = (await store.load(KEY)).base
+    await store.save(new_delta(KEY, "second"))
+    gone = await store.save(new_delta(ContextKey("u", "gone"), "x"))
+    await store.delete(ContextKey("u", "gone"))
+    answers = await asyncio.gather(
+        store.save(new_delta(KEY, "one")),
+        store.save(new_delta(KEY, "stale", base=base, if_unchanged=True)),
+        store.save(new_delta(KEY, "two")),
+        store.save(new_delta(ContextKey("u", "gone"), "lost", base=gone.base)),
+        store.save(new_delta(KEY, "three")),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers[1::2]] == [StaleContextError, LostContextError]
+    assert await stored(store, KEY) == ["first", "second", "one", "two", "three"]
+    assert await stored(store, ContextKey("u", "gone")) == []
+    assert [row.seq async for row in store.updates(KEY)] == [1, 2, 3, 4, 5]
+
+
+async def test_copies_of_a_save_in_one_transaction_write_once(store: SqlStore) -> None:
+    delta = new_delta(KEY, "a", run=new_run())
+    answers = await asyncio.gather(*(store.save(delta) for _ in range(20)))
+    assert len(set(answers)) == 1
+    assert await stored(store, KEY) == ["a"]
+
+
+@pytest.mark.parametrize("faults", [["before"], ["after"], ["after", "before", "after"]])
+async def test_a_commit_that_fails_is_tried_again_and_written_once(
+    store: SqlStore, wire: Wire, faults: list[str]
+) -> None:
+    contexts = [await loaded(store, "u", str(number)) for number in range(20)]
+    for context in contexts:
+        context.add_context_update("message", context.chat_id)
+    wire.faults = list(faults)
+    await asyncio.gather(*(context.save() for context in contexts))
+    assert wire.faults == []
+    for context in contexts:
+        await expect_reload(store, context)
+        assert await stored(store, context.key) == [context.chat_id]
+
+
+async def test_a_damaged_file_is_not_tried_again(store: SqlStore, wire: Wire) -> None:
+    wire.faults = ["corrupt"] * 50
+    with pytest.raises(StoreFailedError, match="integrity_check"):
+        await store.save(new_delta(KEY, "a"))
+    assert len(wire.faults) == 49
+
+
+async def test_a_commit_that_goes_on_failing_leaves_the_save_in_doubt(store: SqlStore, wire: Wire) -> None:
+    context = await loaded(store, "u")
+    context.add_context_update("message", "a")
+    wire.faults = ["after", *["before"] * 50]
+    with pytest.raises(StoreUnavailableError) as caught:
+        await context.save()
+    assert caught.value.outcome_unknown
+    wire.faults = []
+    context.add_context_update("message", "b")
+    await context.save()
+    assert await stored(store, context.key) == ["a", "b"]
+
+
+async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    store = await open_store(url)
+    assert isinstance(store, SqlStore)
+    assert isinstance(store._writer, SqliteWriter)
+    saves = [asyncio.create_task(store.save(new_delta(KEY, number))) for number in range(50)]
+    for _ in range(1000):
+        if store._writer._thread is not None:
+            break
+        await asyncio.sleep(0)
+    await asyncio.wait_for(store.close(), 30)
+    ends = await asyncio.gather(*saves, return_exceptions=True)
+    written = [number for number, end in enumerate(ends) if not isinstance(end, BaseException)]
+    assert written
+    assert all(isinstance(end, StoreClosedError) for end in ends if isinstance(end, BaseException))
+    async with open_store(url) as again:
+        assert await stored(again, KEY) == written
+
+
+async def test_a_cancelled_waiter_cancels_neither_the_others_nor_its_own_write(store: SqlStore) -> None:
+    saves = [asyncio.create_task(store.save(new_delta(KEY, number))) for number in range(60)]
+    await asyncio.sleep(0.001)
+    for save in saves[::2]:
+        save.cancel()
+    ends = await asyncio.gather(*saves, return_exceptions=True)
+    assert all(not isinstance(end, BaseException) for end in ends[1::2])
+    found = await stored(store, KEY)
+    assert set(range(1, 60, 2)) <= set(found)
+    assert len(found) == len(set(found))
+
+
+async def test_more_saves_than_may_wait_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_WAITING", 3)
+    async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
+        await asyncio.gather(*(store.save(new_delta(KEY, number)) for number in range(60)))
+        assert sorted(await stored(store, KEY)) == list(range(60))
+
+
+async def test_a_loop_that_ends_with_saves_under_way_hangs_nobody(tmp_path: Path) -> None:
+    def run() -> None:
+        async def main() -> None:
+            store = await open_store(f"sqlite:///{tmp_path}/x.db")
+            _ = [asyncio.create_task(store.save(new_delta(KEY, number))) for number in range(20)]
+            await asyncio.sleep(0)
+            await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+            await store.close()
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    await asyncio.to_thread(thread.join, 30)
+    assert not thread.is_alive()

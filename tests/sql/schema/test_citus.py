@@ -1,0 +1,181 @@
+"""On a Citus: where rows are, and which machines a statement goes to. The contract is tested there as elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from taskctx_sql import ContextKey, SqlStore, downgrade, open_store, upgrade
+from taskctx_sql.maintenance import examine
+from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.schema import migrate, tables, views
+from tests.conftest import CITUS_URL
+from tests.support.citus import ask, install, new_database, nodes
+from tests.support.contract import expect_reload, loaded, new_delta, stored
+from tests.support.tour import CROSSING, STOPS, Guide, fill, set_up
+
+NAMES = set(tables.metadata.tables)
+
+
+async def spread(url: str, schema: str = "public") -> tuple[set[str], int]:
+    """The tables that are distributed, and how many groups of them are moved together."""
+    found = await ask(
+        url,
+        "SELECT relname, colocationid FROM pg_dist_partition JOIN pg_class ON pg_class.oid = logicalrelid "
+        "WHERE partmethod = 'h' AND relnamespace = to_regnamespace($1) AND partkey IS NOT NULL",
+        migrate,
+    )
+    return {row[0] for row in found}, len({row[1] for row in found})
+
+
+async def left_at_the_coordinator(url: str, table: str) -> int:
+    """How many bytes of a distributed table are not with the workers."""
+    found = await ask(url, f"SELECT pg_relation_size('{table}')")
+    return int(found[0][0])
+
+
+async def machines_found(url: str) -> list[str]:
+    """What the doctor says of where the tables are."""
+    return [found.level for found in (await examine(url)).findings if found.check == "machines"]
+
+
+# Distributing.
+
+
+async def test_an_upgrade_distributes_all_tables_and_keeps_a_contexts_rows_together(empty_citus_url: str) -> None:
+    await upgrade(empty_citus_url)
+    assert await spread(empty_citus_url) == (NAMES, 1)
+    found = await ask(
+        empty_citus_url,
+        "SELECT DISTINCT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE partmethod = 'h'",
+    )
+    assert [row[0] for row in found] == ["context_id"]
+
+
+async def test_each_revision_is_taken_up_and_down_with_rows_in_the_tables(empty_citus_url: str, user: str) -> None:
+    url = empty_citus_url
+    # As it does by itself where there are many rows.
+    await ask(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET citus.force_max_query_parallelization = on")
+    await upgrade(url)
+    async with open_store(url) as store:
+        for number in range(5):
+            await store.save(new_delta(ContextKey(user, f"c{number}"), 1, 2))
+    for step in (*reversed(migrate.REVISIONS[:-1]), *migrate.REVISIONS[1:]):
+        await (downgrade if step < (await migrate.current(url) or "") else upgrade)(url, step)
+        assert (await spread(url))[0] == NAMES - ({"taskctx_revisions"} if step == "0001" else set())
+        assert (await spread(url))[1] == 1
+    async with open_store(url) as store:
+        for number in range(5):
+            assert await stored(store, ContextKey(user, f"c{number}")) == [1, 2]
+    await downgrade(url, "base")
+    assert await spread(url) == (set(), 0)
+    await upgrade(url)
+
+
+async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is_in_it(user: str) -> None:
+    async with new_database(CITUS_URL, installed=False) as url:
+        await upgrade(url)
+        async with open_store(url) as store:
+            contexts = [await loaded(store, user, f"c{number}") for number in range(8)]
+            for context in contexts:
+                fill(context)
+                await context.save()
+        await install(CITUS_URL, url)
+        assert await machines_found(url) == ["warning"]
+        # Until then all is as before.
+        async with open_store(url) as store:
+            saving = asyncio.Event()
+
+            async def save_on() -> int:
+                context = await loaded(store, user, "meanwhile")
+                count = 0
+                while not saving.is_set():
+                    context.add_context_update("message", count)
+                    await context.save()
+                    count += 1
+                return count
+
+            writer = asyncio.create_task(save_on())
+            await upgrade(url)
+            await upgrade(url)
+            saving.set()
+            count = await writer
+            assert await stored(store, ContextKey(user, "meanwhile")) == list(range(count))
+        assert await spread(url) == (NAMES, 1)
+        assert await machines_found(url) == ["ok"]
+        assert [await left_at_the_coordinator(url, name) for name in NAMES] == [0] * len(NAMES)
+        async with open_store(url) as store:
+            assert isinstance(store, SqlStore)
+            for context in contexts:
+                await expect_reload(store, context)
+
+
+async def test_a_schema_of_choice_is_distributed_and_its_store_knows(empty_citus_url: str, user: str) -> None:
+    name = 'My "tasks"'
+    await upgrade(empty_citus_url, schema=name)
+    await upgrade(empty_citus_url, schema=name)
+    assert await spread(empty_citus_url, '"My ""tasks"""') == (NAMES, 1)
+    async with open_store(empty_citus_url, schema=name) as store:
+        await asyncio.gather(*(store.save(new_delta(ContextKey(user, f"c{number}"), 1)) for number in range(8)))
+        assert len(await store.contexts(user)) == 8
+
+
+async def test_a_store_can_be_opened_at_any_machine(citus_url: str, user: str) -> None:
+    for number, node in enumerate(await nodes(citus_url)):
+        async with open_store(node.url(citus_url)) as store:
+            context = await loaded(store, user)
+            assert len(context.context_history) == number
+            context.add_context_update("message", number)
+            await context.save()
+            assert len(await store.contexts(user)) == 1
+
+
+# Where statements go.
+
+
+@pytest.fixture
+async def guide(empty_citus_url: str, tmp_path: Path) -> AsyncIterator[Guide]:
+    async with new_database(CITUS_URL) as other_url:
+        await upgrade(other_url)
+        guide = Guide(empty_citus_url, empty_citus_url, other_url, tmp_path)
+        await set_up(guide)
+        database = empty_citus_url.rpartition("/")[2]
+        await ask(guide.url, f"ALTER DATABASE {database} SET citus.enable_stat_counters = on")
+        yield guide
+
+
+async def test_whatever_is_about_one_context_goes_to_one_machine(guide: Guide) -> None:
+    for name, visit in STOPS.items():
+        await ask(guide.url, "SELECT citus_stat_counters_reset(0)")
+        await visit(guide)
+        ((one, many),) = await ask(
+            guide.url,
+            "SELECT query_execution_single_shard, query_execution_multi_shard FROM citus_stat_counters "
+            "WHERE name = current_database()",
+        )
+        assert one > 0 or name in CROSSING, name
+        assert (many > 0) == (name in CROSSING), f"{name}: {many} of {one + many} statements went to several machines"
+
+
+@pytest.mark.parametrize("view", sorted(views.metadata.tables))
+@pytest.mark.parametrize("condition", ["", "WHERE user_id = 'u'"])
+async def test_a_report_is_computed_where_the_rows_are(citus_url: str, view: str, condition: str) -> None:
+    plan = "\n".join(row[0] for row in await ask(citus_url, f"EXPLAIN SELECT * FROM {view} {condition} LIMIT 10"))
+    # Of users each machine sums up its part, and the sums come together.
+    together = "Distributed Subplan" in plan
+    assert together == (view == "taskctx_report_users"), plan
+    assert re.search(r"Task Count: (?!1\b)\d+", plan), plan
+
+
+async def test_a_context_is_on_one_machine(citus_url: str, user: str) -> None:
+    ident = row_codec.context_id(ContextKey(user, "c"))
+    machines = set()
+    for name in NAMES:
+        shard = f"get_shard_id_for_distribution_column('{name}', $1::text)"
+        found = await ask(citus_url, f"SELECT nodename, nodeport FROM citus_shards WHERE shardid = {shard}", ident)
+        machines |= {tuple(row) for row in found}
+    assert len(machines) == 1

@@ -1,0 +1,257 @@
+"""Switching row-level security on and off: with data in place, with other revisions, and where it cannot be had."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, open_store, row_level_security, upgrade
+from taskctx_sql.cli import main
+from taskctx_sql.errors import RowLevelSecurityUnavailableError, StoreFailedError
+from taskctx_sql.maintenance import examine
+from taskctx_sql.model import Finding
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.reports import queries
+from taskctx_sql.sql.schema import migrate, row_security, tables, views
+from tests.support import accounts
+from tests.support.contract import loaded, new_delta, stored
+
+PAGE = Path(__file__).parents[3] / "docs" / "tenants.md"
+NAMES = {*tables.metadata.tables, *views.metadata.tables}
+CONTEXTS = [ContextKey("u1", "c1"), ContextKey("u2", "c1")]
+
+
+@pytest.fixture
+async def url(empty_postgres_url: str) -> str:
+    """A database with contexts of two users, as its owner sees it."""
+    await upgrade(empty_postgres_url)
+    async with open_store(empty_postgres_url) as store:
+        for key in CONTEXTS:
+            await store.save(new_delta(key, key.user_id))
+    return empty_postgres_url
+
+
+@pytest.fixture
+async def application(url: str) -> AsyncIterator[str]:
+    """The same, as the application's account sees it."""
+    async with accounts.application(url) as found:
+        yield found
+
+
+async def run(url: str, *statements: str) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    found: list[Any] = []
+    for statement in statements:
+        found = [tuple(row) for row in await connection.fetch(statement)]
+    await connection.close()
+    return found
+
+
+async def unguarded(url: str) -> set[str]:
+    return set(await migrate.on_connection(url, "look", lambda connection: row_security.unguarded(connection, None)))
+
+
+async def seen(url: str) -> set[str]:
+    """The users that a store of an account sees, if it can see all."""
+    async with open_store(url) as store:
+        assert isinstance(store, SqlStore)
+        return {row.user_id for row in await queries.contexts(store)}
+
+
+async def test_it_goes_on_and_off_with_data_in_place(url: str, application: str) -> None:
+    files = "SELECT relname, relfilenode FROM pg_class WHERE relname LIKE 'taskctx%' ORDER BY 1"
+    before = await run(url, files)
+    assert not await row_level_security(url)
+    assert await unguarded(url) == NAMES
+    for _ in range(2):
+        await upgrade(url, row_level_security=True)
+        assert await row_level_security(url)
+        assert await unguarded(url) == set()
+    # What is not said stays as it is.
+    await upgrade(url)
+    assert await row_level_security(url)
+    assert await run(application, "SELECT * FROM taskctx_contexts") == []
+    async with open_store(application) as store:
+        assert [await stored(store, key) for key in CONTEXTS] == [["u1"], ["u2"]]
+    # The owner sees all of it.
+    assert await seen(url) == {"u1", "u2"}
+    for _ in range(2):
+        await upgrade(url, row_level_security=False)
+        assert not await row_level_security(url)
+    assert await unguarded(url) == NAMES
+    assert await run(url, "SELECT * FROM pg_policy") == []
+    assert await seen(application) == {"u1", "u2"}
+    # No table was rewritten.
+    assert await run(url, files) == before
+
+
+async def test_what_later_migrations_add_is_guarded_too(empty_postgres_url: str) -> None:
+    await upgrade(empty_postgres_url, "0001", row_level_security=True)
+    assert await row_level_security(empty_postgres_url)
+    assert await unguarded(empty_postgres_url) == set()
+    await upgrade(empty_postgres_url)
+    assert await unguarded(empty_postgres_url) == set()
+    guarded = "SELECT polrelid::regclass::text FROM pg_policy"
+    assert {name for (name,) in await run(empty_postgres_url, guarded)} == set(tables.metadata.tables)
+
+
+async def test_it_stands_in_no_ones_way_back(url: str) -> None:
+    await upgrade(url, row_level_security=True)
+    await downgrade(url, "0001")
+    assert await row_level_security(url)
+    assert await unguarded(url) == set()
+    await downgrade(url, "base")
+    assert not await row_level_security(url)
+    assert await run(url, "SELECT relname FROM pg_class WHERE relname LIKE 'taskctx%'") == []
+    # What is made anew is as if it had never been on.
+    await upgrade(url)
+    assert not await row_level_security(url)
+
+
+async def test_a_role_that_bypasses_it_sees_all(url: str, application: str) -> None:
+    await upgrade(url, row_level_security=True)
+    await run(url, f"ALTER ROLE {sa.make_url(application).username} BYPASSRLS")
+    assert await seen(application) == {"u1", "u2"}
+
+
+async def test_the_accounts_of_the_page_see_what_it_says(url: str, application: str) -> None:
+    await upgrade(url, row_level_security=True)
+    roles, by_hand = re.findall(r"```pgsql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    name = f"reporting_{uuid.uuid4().hex[:8]}"
+    # The application's is there already.
+    await run(
+        url, *_statements(roles.replace("reporting LOGIN", "reporting LOGIN PASSWORD 'x'"), "reporting", name)[1:]
+    )
+    reporting = sa.make_url(url).set(username=name, password="x").render_as_string(hide_password=False)
+    assert await seen(reporting) == {"u1", "u2"}
+    assert len(await run(reporting, "SELECT * FROM taskctx_report_tasks")) == 2
+    await accounts.drop(url, reporting)
+    connection = await asyncpg.connect(application)
+    found = [await connection.fetch(statement) for statement in _statements(by_hand)]
+    await connection.close()
+    assert [[tuple(row) for row in rows] for rows in found[2:]] == [[("c1", 1)], [], [(0,)]]
+
+
+def _statements(block: str, old: str = "", new: str = "") -> list[str]:
+    lines = [line.split("--")[0].replace(old, new) if old else line.split("--")[0] for line in block.splitlines()]
+    return [statement for statement in " ".join(lines).split(";") if statement.strip()]
+
+
+async def test_a_store_that_was_open_before_loses_nothing(url: str, application: str) -> None:
+    async with open_store(application) as store:
+        context = await loaded(store, "u1")
+        await upgrade(url, row_level_security=True)
+        context.add_context_update("message", "precious")
+        with pytest.raises(StoreFailedError, match="open the store again"):
+            await context.save()
+    async with open_store(application) as store:
+        context._place.store = store
+        await context.save()
+        assert await stored(store, CONTEXTS[0]) == ["u1", "precious"]
+        await upgrade(url, row_level_security=False)
+        context.add_context_update("message", "and more")
+        await context.save()
+        assert await stored(store, CONTEXTS[0]) == ["u1", "precious", "and more"]
+
+
+# Where it cannot be had.
+
+
+async def test_sqlite_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    with pytest.raises(RowLevelSecurityUnavailableError, match=r"SQLite has no accounts: .* use Postgres"):
+        await upgrade(url, row_level_security=True)
+    assert await current(url) is None
+    await upgrade(url, row_level_security=False)
+    assert not await row_level_security(url)
+
+
+async def test_a_server_that_is_too_old_is_refused(url: str) -> None:
+    engine = engines.create_engine(engines.parse_url(url))
+    async with engine.connect() as connection:
+        connection.dialect.server_version_info = (14, 9)
+        with pytest.raises(RowLevelSecurityUnavailableError, match=r"PostgreSQL 14.*use PostgreSQL 15 or later"):
+            await upgrade(connection, row_level_security=True)
+    await engine.dispose()
+    assert await unguarded(url) == NAMES
+
+
+async def test_citus_is_refused(url: str) -> None:
+    extension = (
+        "(oid, extname, extowner, extnamespace, extrelocatable, extversion) VALUES (1, 'citus', 10, 11, false, 1)"
+    )
+    await run(url, "SET allow_system_table_mods = on", f"INSERT INTO pg_extension {extension}")
+    with pytest.raises(RowLevelSecurityUnavailableError, match="Citus"):
+        await upgrade(url, row_level_security=True)
+    assert await unguarded(url) == NAMES
+
+
+# On the shell.
+
+
+def taskctx(*words: str) -> str:
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_switches_it_and_tells(empty_postgres_url: str) -> None:
+    url = empty_postgres_url
+    assert "Row-level security is on.\n" in taskctx("upgrade", url, "--row-level-security")
+    assert "Row-level security is on.\n" in taskctx("upgrade", url)
+    assert "row-level security is on" in taskctx("current", url)
+    assert json.loads(taskctx("current", url, "--json"))["row_level_security"] is True
+    assert "Row-level security is off.\n" in taskctx("upgrade", url, "--no-row-level-security")
+    assert "ow-level" not in taskctx("upgrade", url) + taskctx("current", url)
+    assert json.loads(taskctx("upgrade", url, "--json"))["row_level_security"] is False
+
+
+async def test_the_doctor_tells(url: str, application: str) -> None:
+    async def told(address: str) -> list[Finding]:
+        return [found for found in (await examine(address)).findings if found.check == "row-level security"]
+
+    assert await told(url) == []
+    await upgrade(url, row_level_security=True)
+    assert [found.level for found in await told(url)] == ["ok"]
+    ((told_application),) = await told(application)
+    assert (told_application.level, told_application.remedy) == ("error", "connect as the owner of the tables")
+    await run(url, "ALTER TABLE taskctx_files DISABLE ROW LEVEL SECURITY")
+    await run(url, "ALTER VIEW taskctx_report_users RESET (security_invoker)")
+    (found,) = await told(url)
+    assert found.level == "warning"
+    assert "not for taskctx_files, taskctx_report_users" in found.message
+    await upgrade(url)
+    assert [found.level for found in await told(url)] == ["ok"]
+
+
+async def test_the_activity_of_the_server_does_not_show_whom_a_statement_names(
+    tenant_url: str, tenant_store: SqlStore, user: str
+) -> None:
+    engine = engines.create_engine(engines.parse_url(tenant_url))
+    mine = ContextKey(f"someone-{user}", "c")
+    saving = TaskContext({"user_id": mine.user_id, "chat_id": mine.chat_id}, store=tenant_store)
+    seen: list[str] = []
+    async with engine.connect() as spy:
+        for number in range(10):
+            saving.add_context_update("message", number)
+            task = asyncio.ensure_future(saving.save())
+            while not task.done():
+                await spy.rollback()
+                activity = "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+                seen += (await spy.exec_driver_sql(activity)).scalars().all()
+            await task
+            await saving.load()
+    await engine.dispose()
+    assert any("taskctx" in query for query in seen)
+    secret = (mine.user_id, mine.user_id.encode().hex())
+    assert not [query for query in seen if any(part in query for part in secret)]

@@ -1,0 +1,431 @@
+"""What the SQL store does when something fails: retries, broken connections, cancellations, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from taskctx_sql import ContextKey, SqlStore, blocking, current, open_store, upgrade
+from taskctx_sql.errors import (
+    CorruptRecordError,
+    LostContextError,
+    StoreFailedError,
+    StoreUnavailableError,
+    WrongEventLoopError,
+)
+from taskctx_sql.model import FileChange
+from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.retry import Retrying
+from tests.support.contract import expect_reload, loaded, never_returned, new_delta, new_run, stored
+
+
+@pytest.fixture
+async def store(sql_store: SqlStore) -> SqlStore:
+    """A store on an engine that the test can listen to, of each database in turn."""
+    return sql_store
+
+
+# Failures.
+
+
+async def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, user: str) -> None:
+    path = tmp_path / "x.db"
+    async with open_store(f"sqlite:///{path}") as store:
+        holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        holder.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.5, lambda: holder.execute("ROLLBACK"))
+        timer.start()
+        await store.save(new_delta(ContextKey(user, "c"), "waited"))
+        assert await stored(store, ContextKey(user, "c")) == ["waited"]
+        timer.join()
+        holder.close()
+
+
+async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_path: Path, user: str) -> None:
+    path = tmp_path / "x.db"
+    async with open_store(f"sqlite:///{path}") as store:
+        await store.save(new_delta(ContextKey(user, "c"), "a"))
+        await current(f"sqlite:///{path}")
+        async with open_store(f"sqlite:///{path}"):
+            pass
+        # Closing any descriptor of a file drops the process's locks on it. Then this stranger would be the last one
+        # out, as far as it can see, and take the log away with it.
+        stranger = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM taskctx_runs'); c.close()"
+        )
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", stranger, str(path))
+        assert await process.wait() == 0
+        assert Path(f"{path}-wal").exists()
+        await store.save(new_delta(ContextKey(user, "c"), "b"))
+        assert await stored(store, ContextKey(user, "c")) == ["a", "b"]
+
+
+async def test_a_lock_that_stays_is_told_with_the_time_waited(
+    tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engines, "SQLITE_BUSY_SECONDS", 0.05)
+    path = tmp_path / "x.db"
+    store = await open_store(f"sqlite:///{path}", retry_seconds=0.5)
+    context = await loaded(store, user)
+    context.add_context_update("message", "kept")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="what is unsaved is kept") as caught:
+        await context.save()
+    assert 0.2 < caught.value.waited < 5
+    assert not caught.value.outcome_unknown
+    assert caplog.text.count("trying again") == 1
+    holder.execute("ROLLBACK")
+    holder.close()
+    await context.save()
+    assert await stored(store, context.key) == ["kept"]
+    await store.close()
+
+
+async def test_a_postgres_that_is_away_is_told_with_the_time_waited() -> None:
+    with pytest.raises(StoreUnavailableError, match="within"):
+        await open_store("postgresql://nobody:hidden@127.0.0.1:1/none", retry_seconds=0.3)
+
+
+async def test_connections_that_the_server_ends_are_replaced(postgres_url: str, user: str) -> None:
+    async with open_store(postgres_url) as store:
+        assert isinstance(store, SqlStore)
+        context = await loaded(store, user)
+        killer = create_async_engine(engines.parse_url(postgres_url), isolation_level="AUTOCOMMIT")
+        for number in range(5):
+            context.add_context_update("message", number)
+            await context.save()
+            async with killer.connect() as connection:
+                await connection.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+        await killer.dispose()
+        context.add_context_update("message", 5)
+        await context.save()
+        assert await stored(store, context.key) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_server_that_is_killed_at_any_time_costs_nothing_and_doubles_nothing(
+    postgres_url: str, user: str
+) -> None:
+    async with open_store(postgres_url) as store:
+        context = await loaded(store, user)
+        killer = create_async_engine(engines.parse_url(postgres_url), isolation_level="AUTOCOMMIT")
+        done = asyncio.Event()
+
+        async def kill() -> None:
+            async with killer.connect() as connection:
+                while not done.is_set():
+                    await connection.exec_driver_sql(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                    # Long enough for a busy machine to connect and save in between.
+                    await asyncio.sleep(random.uniform(0.01, 0.2))
+
+        killing = asyncio.create_task(kill())
+        for number in range(150):
+            context.add_context_update("message", number)
+            await context.save()
+        done.set()
+        await killing
+        await killer.dispose()
+        assert await stored(store, context.key) == list(range(150))
+        rows_found = [row.seq async for row in store.updates(context.key)]
+        assert rows_found == list(range(1, 151))
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+async def test_a_commit_that_breaks_leaves_the_save_in_doubt_and_it_is_written_once(
+    engine: AsyncEngine, user: str, failures: int
+) -> None:
+    store = await SqlStore.open(engine, retry_seconds=0)
+    context = await loaded(store, user)
+    left = [failures]
+
+    def break_off(connection: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError("the connection broke")
+
+    sa.event.listen(engine.sync_engine, "commit", break_off)
+    context.add_context_update("message", "a")
+    for _ in range(failures):
+        with pytest.raises(StoreUnavailableError) as caught:
+            await context.save()
+        assert caught.value.outcome_unknown
+        context.add_context_update("message", "later")
+    await context.save()
+    assert await stored(store, context.key) == ["a", *["later"] * failures]
+    await store.close()
+
+
+@pytest.mark.parametrize("when", ["at COMMIT", "before"])
+async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
+    empty_postgres_url: str, user: str, when: str
+) -> None:
+    """As a Citus raises it at COMMIT when one of its machines has gone: nobody knows whether it happened."""
+    await upgrade(empty_postgres_url)
+    engine = create_async_engine(engines.parse_url(empty_postgres_url))
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE SEQUENCE failures")
+        # A sequence is not rolled back: it fails the first time only.
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF nextval('failures') = 1 THEN RAISE 'a node is away' USING ERRCODE = 'XX000'; END IF; RETURN new; END $$"
+        )
+        kind, deferred = (
+            ("CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED") if when == "at COMMIT" else ("TRIGGER", "")
+        )
+        await connection.exec_driver_sql(
+            f"CREATE {kind} fail AFTER INSERT ON taskctx_updates {deferred} FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+    async with open_store(engine) as store:
+        if when == "before":
+            with pytest.raises(StoreFailedError, match="a node is away"):
+                await store.save(new_delta(ContextKey(user, "c"), "a"))
+        await store.save(new_delta(ContextKey(user, "c"), "a"))
+        assert await stored(store, ContextKey(user, "c")) == ["a"]
+    await engine.dispose()
+
+
+async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store: SqlStore, user: str) -> None:
+    secret = " ".join(["a", "secret", "text"])
+    async with store._engine.begin() as connection:
+        await connection.exec_driver_sql("ALTER TABLE taskctx_updates RENAME TO elsewhere")
+    try:
+        with pytest.raises(StoreFailedError) as caught:
+            await store.save(new_delta(ContextKey(user, "c"), secret))
+        assert secret not in "".join(traceback.format_exception(caught.value))
+        assert "taskctx_updates" in str(caught.value)
+        assert caught.value.__cause__ is not None
+    finally:
+        async with store._engine.begin() as connection:
+            await connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO taskctx_updates")
+    assert await stored(store, ContextKey(user, "c")) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "where"),
+    [
+        ("updates", "exact", "update seq 1"),
+        ("files", "exact", "file 'a'"),
+        ("models", "exact", "model use seq 1"),
+        ("contexts", "metadata", "metadata"),
+        ("contexts", "metadata_toggles", "metadata_toggles"),
+    ],
+)
+async def test_a_row_that_cannot_be_read_is_named(
+    store: SqlStore, user: str, table: str, column: str, where: str
+) -> None:
+    context = await loaded(store, user)
+    context.track_file_operation("a", "read")
+    context.track_model_usage("m", "p", "x")
+    await context.save()
+    ident = row_codec.context_id(context.key)
+    async with store._engine.begin() as connection:
+        statement = sa.text(f"UPDATE taskctx_{table} SET {column} = '{{broken' WHERE context_id = :id")
+        await connection.execute(statement, {"id": ident})
+    with pytest.raises(CorruptRecordError) as caught:
+        await store.load(context.key)
+    assert caught.value.where == where
+    other = await loaded(store, user, "another chat")
+    assert other.context_history == []
+
+
+@pytest.mark.parametrize("column", ["data", "metadata"])
+@pytest.mark.parametrize("text", ["{broken", '{"__set__": 1}', "1\x1f2", ""])
+async def test_an_update_that_cannot_be_read_is_named_when_it_is_asked_for(
+    store: SqlStore, user: str, column: str, text: str
+) -> None:
+    context = await loaded(store, user)
+    for number in range(3):
+        context.add_context_update("message", number)
+    await context.save()
+    async with store._engine.begin() as connection:
+        statement = sa.text(f"UPDATE taskctx_updates SET {column} = :text WHERE context_id = :id AND seq = 2")
+        await connection.execute(statement, {"id": row_codec.context_id(context.key), "text": text})
+    again = await loaded(store, user)
+    for attempt in (lambda: again.context_history[1].data, lambda: again.context_history[1].metadata, again.to_dict):
+        with pytest.raises(CorruptRecordError) as caught:
+            attempt()
+        assert caught.value.where == "update seq 2"
+    assert [again.context_history[0].data, again.context_history[2].data] == [0, 2]
+    again.context_history[1].data = "mended"
+    again.context_history[1].metadata = {}
+    await again.save()
+    await expect_reload(store, again)
+
+
+async def test_a_run_counter_that_went_back_is_an_error_and_writes_nothing(store: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c")
+    run = new_run()
+    first = await store.save(new_delta(key, "a", run=run))
+    # The second save is gone: somebody took an older copy of the database back.
+    third = run.next_save().next_save()
+    with pytest.raises(LostContextError):
+        await store.save(new_delta(key, "c", run=third, base=first.base._replace(revision=2)))
+    assert await stored(store, key) == ["a"]
+
+
+# Cancellation.
+
+
+async def test_a_storm_of_cancellations_leaves_whole_saves_and_no_connection(store: SqlStore, user: str) -> None:
+    key = ContextKey(user, "c")
+
+    async def save(number: int) -> None:
+        entry = {"operation": str(number)}
+        await store.save(new_delta(key, [number, 1], [number, 2], files=[FileChange(number, entry, None)]))
+
+    tasks = []
+    for number in range(120):
+        tasks.append(asyncio.create_task(save(number)))
+        await asyncio.sleep(0.0003)
+        tasks[number // 2].cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert any(isinstance(end, asyncio.CancelledError) for end in ends)
+    loaded_now = await store.load(key)
+    datas = [tuple(row.update.data) for row in loaded_now.updates]
+    assert len(datas) == 2 * len(loaded_now.files)
+    assert len(set(datas)) == len(datas)
+    for number, end in enumerate(ends):
+        if end is None:
+            assert (number, 1) in datas
+    assert await never_returned(store._engine) == 0
+    started = time.monotonic()
+    await store.save(new_delta(key, [-1, 1], [-1, 2]))
+    assert time.monotonic() - started < 5
+
+
+# Event loops, processes, and stores that nobody closed.
+
+
+def test_another_event_loop_is_told(database_url: str, user: str) -> None:
+    with open_store(database_url) as store:
+        with pytest.raises(WrongEventLoopError, match="one store in each"):
+            asyncio.run(store.load(ContextKey(user, "c")))
+        assert blocking(store.load(ContextKey(user, "c"))).revision == 0
+
+
+def test_a_child_of_a_fork_is_told(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, os
+from taskctx_sql import ContextKey, open_store
+from taskctx_sql.errors import WrongEventLoopError
+async def main():
+    async with open_store("sqlite:///{tmp_path}/x.db") as store:
+        child = os.fork()
+        if child == 0:
+            try:
+                await store.load(ContextKey("u", "c"))
+            except WrongEventLoopError:
+                os._exit(42)
+            os._exit(1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print((await store.load(ContextKey("u", "c"))).revision)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["42", "0"], done.stderr
+
+
+@pytest.mark.parametrize("how", ["await open_store(url)", "open_store(url).__enter__()"])
+def test_the_interpreter_ends_at_once_when_a_store_was_never_closed(database_url: str, how: str) -> None:
+    opening = f"store = {how}" if how.startswith("await") else "store = await asyncio.to_thread(lambda: " + how + ")"
+    code = f"""
+import asyncio, sys
+from taskctx_sql import ContextKey, open_store
+kept = []
+async def main():
+    url = sys.argv[1]
+    {opening}
+    kept.append(store)
+    print("opened")
+asyncio.run(main())
+"""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, database_url], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "opened", done.stderr
+    assert done.returncode == 0
+    assert time.monotonic() - started < 30
+
+
+async def test_a_store_that_was_never_closed_is_warned_of(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite:///{tmp_path}/x.db")
+    assert isinstance(store, SqlStore)
+    await store.save(new_delta(ContextKey("u", "c"), "a"))
+    engine = store._engine
+    forgotten = [store]
+    del store
+    with pytest.warns(ResourceWarning, match="was never closed"):
+        forgotten.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        await engine.dispose()
+        gc.collect()
+    for _ in range(500):
+        if not any(thread.name == "taskctx-writer" for thread in threading.enumerate()):
+            break
+        await asyncio.sleep(0.01)
+    else:
+        pytest.fail("the thread that saves goes on without its store")
+
+
+async def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    url = "postgresql://me:hidden@127.0.0.1:1/none?password=hidden"
+    with pytest.raises(StoreUnavailableError) as caught:
+        await open_store(url, retry_seconds=0.1)
+    store = SqlStore(engines.create_engine(engines.parse_url(url)))
+    for text in (str(caught.value), repr(caught.value), repr(store), store.address, caplog.text):
+        assert "hidden" not in text
+    await store.close()
+
+
+def test_the_home_of_a_store_is_a_process(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/x.db") as store:
+        assert isinstance(store, SqlStore)
+        assert store._home[0] == os.getpid()
+
+
+# Outages.
+
+
+async def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    retrying = Retrying("the database", 30)
+    tries = 0
+
+    async def work() -> str:
+        nonlocal tries
+        tries += 1
+        if tries <= 40:
+            raise ConnectionRefusedError("nobody there")
+        return "done"
+
+    for _ in range(2):
+        tries = 0
+        assert await asyncio.gather(*(retrying.run("save", work) for _ in range(20))) == ["done"] * 20
+    began, ended = caplog.messages[::2], caplog.messages[1::2]
+    assert began == ["could not save in the database, trying again: ConnectionRefusedError: nobody there"] * 2
+    assert [re.sub(r"[\d.]+", "N", message) for message in ended] == ["the database is back after N s"] * 2

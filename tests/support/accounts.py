@@ -1,0 +1,99 @@
+"""Accounts of a Postgres that may do no more than docs/guarantees.md grants them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from taskctx_sql import ContextKey, Store
+from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.schema import tables, views
+from tests.support.contract import loaded
+
+PAGE = Path(__file__).parents[2] / "docs" / "guarantees.md"
+
+
+async def create(owner_url: str, schema: str = "public") -> str:
+    """Make an account that has what the page grants, and return the database's URL for it."""
+    name = f"application_{uuid.uuid4().hex[:8]}"
+    recipe = re.search(r"```pgsql\n-- grants\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert recipe is not None
+    grants = recipe[1].replace("application", name).replace("public", f'"{schema}"').split(";")
+    login = f"CREATE ROLE {name} LOGIN PASSWORD 'x'"
+    await run(owner_url, [f'SET search_path TO "{schema}"', login, *(grant for grant in grants if grant.strip())])
+    return sa.make_url(owner_url).set(username=name, password="x").render_as_string(hide_password=False)
+
+
+async def drop(owner_url: str, url: str) -> None:
+    """Drop an account with all that was granted to it."""
+    name = sa.make_url(url).username
+    await run(owner_url, [f"DROP OWNED BY {name}", f"DROP ROLE {name}"])
+
+
+@asynccontextmanager
+async def application(owner_url: str, schema: str = "public") -> AsyncIterator[str]:
+    """Make such an account, yield the URL for it, and drop it."""
+    url = await create(owner_url, schema)
+    yield url
+    await drop(owner_url, url)
+
+
+async def run(url: str, statements: Iterable[str]) -> None:
+    """Run statements as the account of an address."""
+    engine = create_async_engine(engines.parse_url(url), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+    await engine.dispose()
+
+
+# What tenants do, and what the owner sees of it.
+
+
+async def filled(store: Store, key: ContextKey) -> ContextKey:
+    """Put a row into each table."""
+    context = await loaded(store, key.user_id, key.chat_id)
+    context.add_context_update("error", "a secret")
+    context.track_file_operation("secret.txt", "read", "user")
+    context.track_model_usage("gpt-4", "openai", "chat", cost=1.0)
+    await context.save()
+    return key
+
+
+@asynccontextmanager
+async def by_hand(url: str, named: str | None) -> AsyncIterator[asyncpg.Connection]:
+    """Yield the driver's connection, in a transaction that names a user, or nobody; nothing of it stays."""
+    connection = await asyncpg.connect(url)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        if named is not None:
+            await connection.execute("SELECT set_config('taskctx.user_id', $1, true)", named)
+        yield connection
+    finally:
+        await transaction.rollback()
+        await connection.close()
+
+
+async def everything(owner_url: str, key: ContextKey) -> dict[str, list[Any]]:
+    """Return all rows of a context, as the owner sees them."""
+    connection = await asyncpg.connect(owner_url)
+    asked = {name: f"SELECT * FROM {name} WHERE context_id = $1" for name in tables.metadata.tables}
+    found = {name: await connection.fetch(question, row_codec.context_id(key)) for name, question in asked.items()}
+    await connection.close()
+    return found
+
+
+async def grant_views(owner_url: str, url: str) -> None:
+    """Let an account read the reports' views as well."""
+    connection = await asyncpg.connect(owner_url)
+    await connection.execute(f"GRANT SELECT ON {', '.join(views.metadata.tables)} TO {sa.make_url(url).username}")
+    await connection.close()

@@ -1,0 +1,71 @@
+"""A store that fails on demand, in front of a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+from taskctx_sql import ContextKey, Feature, Store
+from taskctx_sql.errors import StoreFailedError
+from taskctx_sql.model import ContextSummary, Delta, Difference, Loaded, Revision, Saved, StoredUpdate
+
+
+class FaultyStore:
+    """Passes everything on; a save fails before or after it was written, once for each fault in ``faults``."""
+
+    def __init__(self, behind: Store) -> None:
+        self.behind = behind
+        self.faults: list[str] = []
+        self.deltas: list[Delta] = []
+        self.slow = 0.0
+
+    @property
+    def address(self) -> str:
+        return self.behind.address
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        return self.behind.features
+
+    async def load(self, key: ContextKey, /, **how: Any) -> Loaded:
+        return await self.behind.load(key, **how)
+
+    async def save(self, delta: Delta, /) -> Saved:
+        self.deltas.append(delta)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "before":
+            raise StoreFailedError("save", self.address, "a fault before the write")
+        if fault == "lost before":
+            raise StoreFailedError("save", self.address, "a fault, nothing written", outcome_unknown=True)
+        saved = await self.behind.save(delta)
+        await asyncio.sleep(self.slow)
+        if fault == "lost after":
+            raise StoreFailedError("save", self.address, "a fault after the write", outcome_unknown=True)
+        return saved
+
+    def updates(self, key: ContextKey, /, **bounds: Any) -> AsyncIterator[StoredUpdate]:
+        return self.behind.updates(key, **bounds)
+
+    async def revisions(self, key: ContextKey, /, **which: Any) -> Sequence[Revision]:
+        return await self.behind.revisions(key, **which)
+
+    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
+        return await self.behind.difference(key, old, new)
+
+    async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
+        return await self.behind.fork(key, chat_id, revision=revision)
+
+    def watch(self, user_id: str, chat_id: str, /, **how: Any) -> AsyncGenerator[StoredUpdate, None]:
+        return self.behind.watch(user_id, chat_id, **how)
+
+    async def contexts(
+        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+    ) -> Sequence[ContextSummary]:
+        return await self.behind.contexts(user_id, after=after, limit=limit)
+
+    async def delete(self, key: ContextKey, /) -> bool:
+        return await self.behind.delete(key)
+
+    async def close(self) -> None:
+        await self.behind.close()

@@ -1,0 +1,323 @@
+"""Every public call that sends SQL, once: a tour, with a new store at each stop.
+
+What a new public call sends is not seen before it is a stop here; test_statements.py says which place was not visited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, open_store, upgrade
+from taskctx_sql.errors import ContextExistsError, StaleContextError
+from taskctx_sql.maintenance import erase, examine, prune
+from taskctx_sql.model import Retention
+from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.maintenance import statements
+from taskctx_sql.sql.reports import queries
+from taskctx_sql.sql.schema import migrate
+from taskctx_sql.sql.transfer import statements as copy_statements
+from taskctx_sql.transfer.transfer import copy, export, import_folder
+from tests.support.contract import new_delta
+
+USER = "traveler"
+KEY = ContextKey(USER, "c")
+
+
+@dataclass
+class Guide:
+    """What the stops of a tour need.
+
+    Attributes:
+        url: The database.
+        direct_url: The same, where nobody looks at what it is sent.
+        other_url: Another one, as source and target of copies; nobody looks at what it is sent.
+        folder: An empty folder.
+    """
+
+    url: str
+    direct_url: str
+    other_url: str
+    folder: Path
+
+
+Stop = Callable[[Guide], Awaitable[None]]
+
+# What they send goes to one machine, save for SELECTs of what is in CROSSING.
+STOPS: dict[str, Stop] = {}
+# Stops that also read across contexts: why, and the one table that they read so, if it is one.
+CROSSING: dict[str, tuple[str, str]] = {}
+
+
+def stop(
+    name: str, *, crosses: str = "", table: str = "taskctx_contexts"
+) -> Callable[[Callable[[SqlStore, Guide], Awaitable[None]]], None]:
+    """Add a stop of the tour, with a store of its own.
+
+    Args:
+        name: What to call it.
+        crosses: Why it may read across contexts.
+        table: Which table it reads so; empty for any.
+    """
+
+    def add(visit: Callable[[SqlStore, Guide], Awaitable[None]]) -> None:
+        async def with_a_store(guide: Guide) -> None:
+            async with open_store(guide.url) as store:
+                assert isinstance(store, SqlStore)
+                await visit(store, guide)
+
+        STOPS[name] = with_a_store
+        if crosses:
+            CROSSING[name] = (crosses, table)
+
+    return add
+
+
+async def context(store: SqlStore, chat: str = "c", **more: Any) -> TaskContext:
+    found = TaskContext({"user_id": USER, "chat_id": chat}, store=store, **more)
+    await found.load()
+    return found
+
+
+def fill(found: TaskContext, count: int = 3) -> None:
+    for number in range(count):
+        found.add_context_update("message", {"number": number, "path": "a.txt"})
+    found.track_file_operation("a.txt", "read", "user")
+    found.track_model_usage("m", "p", "x", input_tokens=1, cost=0.5)
+
+
+async def set_up(guide: Guide) -> None:
+    """Take every migration by itself, up and down, and all of them at once."""
+    for revision in (*migrate.REVISIONS, *reversed(migrate.REVISIONS[:-1])):
+        await (downgrade if (await current(guide.url) or "") > revision else upgrade)(guide.url, revision)
+    await downgrade(guide.url, "base")
+    await upgrade(guide.url)
+    await upgrade(guide.url)
+
+
+@stop("save")
+async def _(store: SqlStore, guide: Guide) -> None:
+    found = await context(store)
+    for _ in range(2):
+        fill(found)
+        found.metadata["k"] = found.context_history[-1].timestamp
+        await found.save()
+    del found.context_history[1]
+    found.file_tracker.pop("a.txt")
+    found.model_tracker.pop(0)
+    found.metadata_toggles["k"] = False
+    # So many rows are copied.
+    fill(found, 60)
+    await found.save()
+    async with found:
+        fill(found, 1)
+    # Several at once, one of them a copy.
+    again = new_delta(ContextKey(USER, "at once"), 1, 2)
+    others = [new_delta(ContextKey(USER, f"at once {number}"), number) for number in range(3)]
+    await asyncio.gather(*(store.save(delta) for delta in (again, again, *others)))
+
+
+@stop("save to what others have saved to")
+async def _(store: SqlStore, guide: Guide) -> None:
+    one, two = await context(store), await context(store)
+    for found in (one, two):
+        fill(found, 1)
+        found.metadata[str(id(found))] = 1
+        await found.save()
+    fill(one, 1)
+    try:
+        await one.save(if_unchanged=True)
+    except StaleContextError:
+        pass
+    else:
+        raise AssertionError("it was saved")
+    # One writes the history anew from an edit on, and the other takes out what stands after it.
+    editing, removing = await context(store), await context(store)
+    editing.context_history[0].data = "edited"
+    await editing.save()
+    del removing.context_history[-1]
+    await removing.save()
+    first = new_delta(ContextKey(USER, "twice"), 1)
+    saved = await store.save(first)
+    await store.save(new_delta(ContextKey(USER, "twice"), 2, base=saved.base))
+    assert (await store.save(first)).first_seq == saved.first_seq
+
+
+@stop("load")
+async def _(store: SqlStore, guide: Guide) -> None:
+    for limit in (None, 2, 60):
+        assert (await store.load(KEY, history_limit=limit)).revision
+    assert (await store.load(ContextKey(USER, "nobody"))).revision == 0
+    for newest_first in (False, True):
+        assert [row async for row in store.updates(KEY, after=1, newest_first=newest_first)]
+
+
+@stop("load what fits")
+async def _(store: SqlStore, guide: Guide) -> None:
+    grouped = [new_delta(ContextKey(USER, "grouped"), number) for number in range(2)]
+    for delta in grouped:
+        delta.updates[0].metadata["group"] = "g"
+        await store.save(delta)
+    chosen = await store.load(ContextKey(USER, "grouped"), max_chars=99, keep_types=["system"])
+    assert len(chosen.updates) == 2
+    assert (await store.load(KEY, types=["message"], history_limit=2)).earlier
+
+
+@stop("watch")
+async def _(store: SqlStore, guide: Guide) -> None:
+    async with aclosing(store.watch(USER, "c")) as updates:
+        assert (await anext(updates)).seq == 1
+
+
+@stop("travel in time")
+async def _(store: SqlStore, guide: Guide) -> None:
+    chat = "traveled"
+    found = await context(store, chat)
+    for number in range(3):
+        fill(found)
+        found.metadata["number"] = number
+        found.track_file_operation("a.txt", f"op{number}")
+        await found.save()
+    del found.context_history[1], found.model_tracker[0]
+    await found.save()
+    other = await context(store, chat)
+    await found.restore(2)
+    # Rows that the restore wrote anew.
+    del other.context_history[1], other.model_tracker[0]
+    await other.save()
+    await found.load()
+    await found.undo()
+    await found.restore(1)
+    await found.undo()
+    assert (await store.load(found.key, revision=2)).revision == 2
+    assert (await store.load(found.key, at=found._unsaved.base.created_at + 1000)).revision
+    # The oldest that is known, of a database that is older than the table.
+    connection = await asyncpg.connect(guide.direct_url)
+    await connection.execute(
+        "DELETE FROM taskctx_revisions WHERE context_id = $1 AND revision = 3", row_codec.context_id(found.key)
+    )
+    await connection.close()
+    assert len(await found.revisions(before=5, limit=1)) == 1
+    assert await store.difference(found.key, 1, 5)
+    await found.fork("forked", 2)
+    try:
+        await found.fork("forked")
+    except ContextExistsError:
+        pass
+    else:
+        raise AssertionError("it was forked")
+
+
+@stop("list", crosses="a user's contexts are on all machines")
+async def _(store: SqlStore, guide: Guide) -> None:
+    first = await store.contexts(USER, limit=1)
+    assert await store.contexts(USER, after=first[0])
+
+
+@stop("report", crosses="reports are about many contexts", table="")
+async def _(store: SqlStore, guide: Guide) -> None:
+    filters: Any = {"user": USER, "since": 0, "until": 2_000_000_000.0, "limit": 1}
+    several: list[Any] = [
+        *(queries.contexts, queries.tasks, queries.runs, queries.models, queries.files, queries.activity),
+        *(queries.errors, queries.largest, queries.busiest, queries.users),
+    ]
+    for report in several:
+        found = await report(store, **filters)
+        if found:
+            await report(store, after=found[-1], **filters)
+    assert await queries.count_contexts(store, **filters)
+    for sensitive in (True, False):
+        assert await queries.search(store, "number", case_sensitive=sensitive, update_type="message", **filters)
+
+
+@stop("report on a context")
+async def _(store: SqlStore, guide: Guide) -> None:
+    for report in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
+        assert await report(store, KEY)
+
+
+@stop("delete")
+async def _(store: SqlStore, guide: Guide) -> None:
+    assert await store.delete(ContextKey(USER, "at once"))
+
+
+@stop("prune", crosses="what is old is looked for everywhere")
+async def _(store: SqlStore, guide: Guide) -> None:
+    for dry_run in (True, False):
+        await prune(store, Retention(removed_age=0), dry_run=dry_run, batch=10)
+        await prune(store, Retention(max_contexts=3, removed_age=0), user_id=USER, dry_run=dry_run, batch=10)
+        await prune(store, Retention(max_contexts=3, max_age=10**9), dry_run=dry_run)
+
+
+@stop("erase", crosses="a user's contexts are on all machines")
+async def _(store: SqlStore, guide: Guide) -> None:
+    for chat in ("erased", "erased, too"):
+        await store.save(new_delta(ContextKey("nobody", chat), *range(30)))
+    # One that broke off, and a save in its place.
+    key = ContextKey("nobody", "half")
+    await store.save(new_delta(key, *range(5)))
+    old = await store.read("erase", lambda: statements.one_context(key), user_id=key.user_id)
+    assert old is not None
+    await store.write("erase", lambda: statements.hide(old, guarded=False), user_id=key.user_id)
+    await store.save(new_delta(key, "anew"))
+    await erase(store, "nobody", "erased", batch=10)
+    await erase(store, "nobody")
+
+
+@stop("copy", crosses="what is to be copied is looked for everywhere")
+async def _(store: SqlStore, guide: Guide) -> None:
+    await copy(guide.url, guide.other_url)
+    found = await context(store)
+    # So that rows are removed on one side only, and runs go on.
+    fill(found)
+    await found.save()
+    del found.context_history[2]
+    found.file_tracker.pop("a.txt", None)
+    await found.save()
+    await prune(store, Retention(removed_age=0), user_id=USER, now=1e12)
+    await store.read(
+        "copy",
+        lambda: copy_statements.keys_at(copy_statements.UPDATES, row_codec.context_id(KEY), 1, live=True),
+        user_id=USER,
+    )
+    for source, target in ((guide.url, guide.other_url), (guide.other_url, guide.url)):
+        await copy(source, target, user_id=USER)
+        await copy(source, target, user_id=USER, chat_id="c")
+    async with open_store(guide.other_url) as other:
+        changed = TaskContext({"user_id": USER, "chat_id": "c"}, store=other)
+        await changed.load()
+        fill(changed)
+        await changed.save()
+        del changed.context_history[4]
+        changed.file_tracker.pop("a.txt", None)
+        await changed.save()
+    await copy(guide.other_url, guide.url)
+
+
+@stop("import and export", crosses="what is to be exported is looked for everywhere")
+async def _(store: SqlStore, guide: Guide) -> None:
+    entry = {"timestamp": 1.0, "update_type": "file_operation", "metadata": {}}
+    entry["data"] = {"path": "a.txt", "operation": "read", "source": "user"}
+    folder = guide.folder / "histories"
+    folder.mkdir()
+    (folder / "context_history_imported.json").write_text(json.dumps([entry]))
+    for _ in range(2):
+        assert (await import_folder(folder, store, user_id=USER)).chats
+    assert (await export(store, guide.folder / "exported")).contexts
+
+
+@stop("doctor", crosses="it looks at all there is", table="")
+async def _(store: SqlStore, guide: Guide) -> None:
+    # An orphan, of which it tells how to remove it.
+    await store.save(new_delta(ContextKey(USER, "orphan"), 1))
+    connection = await asyncpg.connect(guide.direct_url)
+    await connection.execute("DELETE FROM taskctx_contexts WHERE chat_id = 'orphan'")
+    await connection.close()
+    assert "orphans" in [found.check for found in (await examine(guide.url)).findings if found.level == "warning"]
