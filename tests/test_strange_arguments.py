@@ -23,7 +23,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention
 from taskctx_sql.sql.reports import queries
-from taskctx_sql.transfer.transfer import copy
+from taskctx_sql.transfer import copy
 from tests.support.contract import loaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::taskctx_sql.errors.LossyValueWarning")

@@ -264,7 +264,7 @@ def _project_folder() -> Path:
     """The checkout that this is run in or from, or where there is none, the installed package."""
     package = Path(taskctx_sql.__file__).parent
     for folder in (Path.cwd(), package.parent):
-        if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli.py").is_file():
+        if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli").is_dir():
             return folder
     return package
 

@@ -3,15 +3,15 @@
 from taskctx_sql.concurrency.answer import Answer
 from taskctx_sql.concurrency.daemon_threads import check_queues, on_thread
 from taskctx_sql.concurrency.portal import blocking
-from taskctx_sql.concurrency.shielding import end_at_once, finish, running_loop, until_done
+from taskctx_sql.concurrency.shielding import end_at_once, running_loop, shielded, wait_until_done
 
 __all__ = [
     "Answer",
     "blocking",
     "check_queues",
     "end_at_once",
-    "finish",
     "on_thread",
     "running_loop",
-    "until_done",
+    "shielded",
+    "wait_until_done",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
-from taskctx_sql.concurrency.shielding import until_done
+from taskctx_sql.concurrency.shielding import wait_until_done
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Answer(Generic[T]):
             if to_the_end and not self._given:
                 # The cancellation took the future with it.
                 self._future = self._loop.create_future()
-                await until_done(self._future)
+                await wait_until_done(self._future)
                 # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
                 self._future.exception()
             raise

@@ -23,13 +23,13 @@ def running_loop(doing: str) -> asyncio.AbstractEventLoop:
         raise AsyncioNeededError(doing) from None
 
 
-async def finish(work: Awaitable[T]) -> T:
+async def shielded(work: Awaitable[T]) -> T:
     """Do the work to its end, even if the caller is cancelled meanwhile; then let the cancellation go on."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await until_done(task)
+        await wait_until_done(task)
         if not task.cancelled():
             # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
             task.exception()
@@ -43,13 +43,13 @@ async def end_at_once(work: Awaitable[T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        await until_done(task)
+        await wait_until_done(task)
         if not task.cancelled():
             task.exception()
         raise
 
 
-async def until_done(future: asyncio.Future[Any]) -> None:
+async def wait_until_done(future: asyncio.Future[Any]) -> None:
     """Wait until it is done, whoever cancels the waiting. What came of it is not looked at."""
     while not future.done():
         try:

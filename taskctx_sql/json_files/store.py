@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from taskctx_sql import codec
-from taskctx_sql.concurrency import finish, running_loop
+from taskctx_sql.concurrency import running_loop, shielded
 from taskctx_sql.errors import (
     LostContextError,
     StaleContextError,
@@ -172,7 +172,7 @@ class JsonStore:
         # A loop that is closed ends nothing any more.
         left = [ended for loop, ended in list(self._under_way.values()) if not loop.is_closed()]
         if left:
-            await finish(asyncio.wait(list(map(asyncio.wrap_future, left))))
+            await shielded(asyncio.wait(list(map(asyncio.wrap_future, left))))
 
     async def in_thread(self, doing: str, work: Callable[[Patience], T], *, reads: bool = False) -> T:
         """Do something on a thread, which waits for the folder's lock as long as the store does; see `file_threads`.

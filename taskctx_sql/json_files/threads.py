@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from taskctx_sql.concurrency import on_thread, running_loop, until_done
+from taskctx_sql.concurrency import on_thread, running_loop, wait_until_done
 from taskctx_sql.locations import Patience, StillHeldError
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ async def in_thread(doing: str, work: Callable[[Patience], T], patience: Patienc
         patience.give_up()
         if reads:
             task.cancel()
-        await until_done(task)
+        await wait_until_done(task)
         if not task.cancelled():
             # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
             task.exception()

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from taskctx_sql.concurrency import finish
+from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, StoreFailedError, TaskContextError
 from taskctx_sql.json_files import JsonStore, erase_files, prune_folder
 from taskctx_sql.limits import check_number, check_real
@@ -133,7 +133,7 @@ async def keep_house(store: Store, retention: Retention, *, interval: float) -> 
         yield
     finally:
         job.cancel()
-        await finish(_ended(job))
+        await shielded(_ended(job))
 
 
 async def _ended(job: asyncio.Task[None]) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import dispose, read_only
 from taskctx_sql.sql.load import Reader, SqliteReader
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.save import SqliteWriter, Writer
 
 # What is open, by process, loop, address and options. All of it is touched on the loop alone.
@@ -40,7 +40,7 @@ class _Opened:
         self.writer: Writer | None = None
         self.reader: Reader | None = None
         # Any steps past SQLAlchemy's layers.
-        self.write: Callable[[Steps[Any], str | None], Awaitable[Any]] | None = None
+        self.write: Callable[[Plan[Any], str | None], Awaitable[Any]] | None = None
         address = engines.mask(str(engine.url))
         if engines.is_plain_file(engine.url):
             path = str(engine.url.database)

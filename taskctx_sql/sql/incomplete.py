@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from taskctx_sql.sql.plan import Statement, Step, Steps, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
 # All that a context has beside its row.
@@ -26,37 +26,37 @@ def is_there() -> sa.ColumnElement[bool]:
     return contexts.c.revision > 0
 
 
-def hide(ident: str) -> Steps[None]:
+def hide(context_id: str) -> Plan[None]:
     """Return the steps that make a context, whose lock is held, one that is being removed."""
-    yield Step(_hide(), {"ident": ident, "removed_at": REMOVED_AT, "at": 0.0})
+    yield Step(_hide(), {"context": context_id, "removed_at": REMOVED_AT, "at": 0.0})
 
 
-def take_place(ident: str, at: float) -> Steps[None]:
+def take_place(context_id: str, at: float) -> Plan[None]:
     """Return the steps that clear what is left of a half context, whose lock is held, and make its row a new one's."""
     for table in PARTS:
-        yield Step(_delete(table), {"ident": ident})
-    yield Step(_hide(), {"ident": ident, "removed_at": at, "at": at})
+        yield Step(_delete(table), {"context": context_id})
+    yield Step(_hide(), {"context": context_id, "removed_at": at, "at": at})
 
 
-def clear(ident: str) -> Steps[bool]:
+def clear(context_id: str) -> Plan[bool]:
     """Return the steps that delete a half context, and tell if there was one."""
-    if not (yield Step(_lock(), {"ident": ident}, reads=True)):
+    if not (yield Step(_lock(), {"context": context_id}, reads=True)):
         return False
     # The row goes last: under row-level security what is left of a context that is gone is nobody's, and would stay.
     for table in (*PARTS, contexts):
-        yield Step(_delete(table), {"ident": ident})
+        yield Step(_delete(table), {"context": context_id})
     return True
 
 
 @cache
 def _lock() -> Statement:
-    half = sa.select(contexts.c.context_id).where(contexts.c.context_id == text("ident"), sa.not_(is_there()))
+    half = sa.select(contexts.c.context_id).where(contexts.c.context_id == text("context"), sa.not_(is_there()))
     return half.with_for_update()
 
 
 @cache
 def _delete(table: sa.Table) -> Statement:
-    return sa.delete(table).where(table.c.context_id == text("ident"))
+    return sa.delete(table).where(table.c.context_id == text("context"))
 
 
 @cache
@@ -65,7 +65,7 @@ def _hide() -> Statement:
     first = sa.literal_column("1", sa.BigInteger)
     return (
         sa.update(contexts)
-        .where(contexts.c.context_id == text("ident"))
+        .where(contexts.c.context_id == text("context"))
         .values(
             revision=sa.literal_column("0", sa.BigInteger),
             next_seq=first,

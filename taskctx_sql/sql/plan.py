@@ -51,15 +51,15 @@ class Step(NamedTuple):
 
 
 # Sent back are the rows, or None for a statement that has none.
-Steps = Generator[Step, Sequence[Any] | None, T]
+Plan = Generator[Step, Sequence[Any] | None, T]
 
 
-async def carry_out(steps: Steps[T], connection: AsyncConnection) -> T:
+async def execute(plan: Plan[T], connection: AsyncConnection) -> T:
     """Do the work on an SQLAlchemy connection."""
     found: Sequence[Any] | None = None
     while True:
         try:
-            step = steps.send(found)
+            step = plan.send(found)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -73,12 +73,12 @@ async def carry_out(steps: Steps[T], connection: AsyncConnection) -> T:
             found = answer.all() if step.reads else None
 
 
-def carry_out_on_sqlite(steps: Steps[T], connection: sqlite3.Connection) -> T:
+def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
     """Do the work on a connection of SQLite's driver, on the calling thread."""
     found: Sequence[Any] | None = None
     while True:
         try:
-            step = steps.send(found)
+            step = plan.send(found)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -91,12 +91,12 @@ def carry_out_on_sqlite(steps: Steps[T], connection: sqlite3.Connection) -> T:
             found = cursor.fetchall() if step.reads else None
 
 
-async def carry_out_on_asyncpg(steps: Steps[T], connection: asyncpg.Connection, *, copies: bool = True) -> T:
+async def execute_on_asyncpg(plan: Plan[T], connection: asyncpg.Connection, *, copies: bool = True) -> T:
     """Do the work on a connection of asyncpg; COPY is for those alone who see all rows."""
     found: Sequence[Any] | None = None
     while True:
         try:
-            step = steps.send(found)
+            step = plan.send(found)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import finish
+from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import failover
@@ -25,7 +25,7 @@ GOODBYE_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
-async def transaction(connection: asyncpg.Connection, named: str | None) -> AsyncIterator[None]:
+async def transaction(connection: asyncpg.Connection, rls_user: str | None) -> AsyncIterator[None]:
     """Begin a transaction, name its user if there is one, and commit at the end.
 
     Raises:
@@ -34,8 +34,8 @@ async def transaction(connection: asyncpg.Connection, named: str | None) -> Asyn
         TaskContextError: What the work raises; it was rolled back.
     """
     await connection.execute("BEGIN;")
-    if named is not None:
-        await row_security.name_on(connection, named)
+    if rls_user is not None:
+        await row_security.set_user_on(connection, rls_user)
     try:
         yield
     except TaskContextError:
@@ -151,7 +151,7 @@ class PostgresConnection:
         except BaseException as error:
             lost = self._driver is not None and self._driver.is_closed()
             # Whoever is cancelled meanwhile, again and again too.
-            await finish(self._drop())
+            await shielded(self._drop())
             if engines.tells_of_failover(error):
                 await failover.give_up(self._engine)
             if lost and isinstance(error, asyncpg.InterfaceError):

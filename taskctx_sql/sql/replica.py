@@ -17,13 +17,13 @@ from zlib import crc32
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import finish
+from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import InvalidAddressError, SchemaError
 from taskctx_sql.model import ContextKey, Loaded
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.engines import dispose
 from taskctx_sql.sql.load import Reader
-from taskctx_sql.sql.plan import Statement, Step, Steps, carry_out, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, execute, text
 from taskctx_sql.sql.schema import check, contexts, row_security
 
 T = TypeVar("T")
@@ -74,22 +74,22 @@ class Replica:
     async def load(
         self,
         key: ContextKey,
-        steps: Callable[[], Steps[Loaded]],
-        named: str | None,
+        plan: Callable[[], Plan[Loaded]],
+        rls_user: str | None,
         primary: Callable[[], Awaitable[Loaded]],
     ) -> Loaded:
         """Return a context, from the primary if the replica does not have what is known of it.
 
         Args:
             key: Whose.
-            steps: What reads it.
-            named: The user that the transaction names, if it has to.
+            plan: What reads it.
+            rls_user: The user that the transaction names, if it has to.
             primary: What asks the primary.
         """
 
         async def work() -> Loaded:
             known = self._known[_place(key)]
-            found = await self._read(steps(), named)
+            found = await self._read(plan(), rls_user)
             if found.revision < known:
                 raise _NotAnsweredError
             return found
@@ -99,13 +99,13 @@ class Replica:
         return found
 
     async def part(
-        self, key: ContextKey, steps: Callable[[], Steps[T]], named: str | None, primary: Callable[[], Awaitable[T]]
+        self, key: ContextKey, plan: Callable[[], Plan[T]], rls_user: str | None, primary: Callable[[], Awaitable[T]]
     ) -> T:
         """Return what steps read of a context, as `load` does."""
 
         async def work() -> T:
             known = self._known[_place(key)]
-            revision, found = await self._read(_with_revision(key, steps()), named)
+            revision, found = await self._read(_with_revision(key, plan()), rls_user)
             if revision < known:
                 raise _NotAnsweredError
             # A part that is read after this one may come from another replica.
@@ -117,11 +117,11 @@ class Replica:
     async def query(
         self,
         work: Callable[[AsyncConnection], Awaitable[T]],
-        named: str | None,
+        rls_user: str | None,
         primary: Callable[[], Awaitable[T]],
     ) -> T:
         """Return what work does on a connection to the replica, or on the primary."""
-        return await self._or(primary, lambda: finish(self._on_connection(work, named)))
+        return await self._or(primary, lambda: shielded(self._on_connection(work, rls_user)))
 
     async def close(self) -> None:
         """Give everything back."""
@@ -142,7 +142,7 @@ class Replica:
     async def _work(self, work: Callable[[], Awaitable[T]]) -> T:
         try:
             if not self._checked:
-                await finish(self._on_connection(self._check, None))
+                await shielded(self._on_connection(self._check, None))
                 self._checked = True
             found = await work()
         except _NotAnsweredError:
@@ -163,15 +163,15 @@ class Replica:
             logger.warning("%s is read again", self.address)
         return found
 
-    async def _read(self, steps: Steps[T], named: str | None) -> T:
+    async def _read(self, plan: Plan[T], rls_user: str | None) -> T:
         if self._reader is not None:
-            return await self._reader.read(steps, named)
-        return await finish(self._on_connection(lambda connection: carry_out(steps, connection), named))
+            return await self._reader.read(plan, rls_user)
+        return await shielded(self._on_connection(lambda connection: execute(plan, connection), rls_user))
 
-    async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]], named: str | None) -> T:
+    async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]], rls_user: str | None) -> T:
         async with engines.transaction(self._engine, write=False) as connection:
-            if named is not None:
-                await row_security.name(connection, named)
+            if rls_user is not None:
+                await row_security.set_user(connection, rls_user)
             return await work(connection)
 
     async def _check(self, connection: AsyncConnection) -> None:
@@ -202,12 +202,12 @@ def _place(key: ContextKey) -> int:
     return crc32(row_codec.context_id(key).encode()) % PLACES
 
 
-def _with_revision(key: ContextKey, steps: Steps[T]) -> Steps[tuple[int, T]]:
+def _with_revision(key: ContextKey, plan: Plan[T]) -> Plan[tuple[int, T]]:
     # The revision first: what is read after it on the same connection is no older.
-    found = yield Step(_revision(), {"ident": row_codec.context_id(key)}, reads=True)
-    return (found[0][0] if found else 0), (yield from steps)
+    found = yield Step(_revision(), {"context": row_codec.context_id(key)}, reads=True)
+    return (found[0][0] if found else 0), (yield from plan)
 
 
 @cache
 def _revision() -> Statement:
-    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("ident"))
+    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("context"))

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import end_at_once, finish, running_loop
+from taskctx_sql.concurrency import end_at_once, running_loop, shielded
 from taskctx_sql.errors import (
     ContextNotFoundError,
     RowLevelSecurityError,
@@ -40,7 +40,7 @@ from taskctx_sql.model import (
 )
 from taskctx_sql.sql import connections, engines, history, load, watch
 from taskctx_sql.sql.engines import failover
-from taskctx_sql.sql.plan import Steps, carry_out
+from taskctx_sql.sql.plan import Plan, execute
 from taskctx_sql.sql.replica import NEVER, Replica, replica_of
 from taskctx_sql.sql.retry import (
     ROWS_A_SECOND,
@@ -54,9 +54,9 @@ from taskctx_sql.sql.retry import (
     within,
 )
 from taskctx_sql.sql.row_codec import AnyRow, encode
-from taskctx_sql.sql.save import Job, statements
+from taskctx_sql.sql.save import SaveRequest, statements
 from taskctx_sql.sql.schema import check, citus, has_tables, row_security, set_up
-from taskctx_sql.sql.watch import Hints, Telling, listening, notify
+from taskctx_sql.sql.watch import Notifications, Notifier, listening, notify
 from taskctx_sql.stores import Feature, check_watch
 
 T = TypeVar("T")
@@ -124,9 +124,9 @@ class SqlStore:
         self._reader = None if share is None else share.reader
         self._write_on_postgres = None if share is None else share.write
         self._replica = replica
-        self._hints = Hints(listening(engine, transaction_pooling=transaction_pooling))
+        self._notifications = Notifications(listening(engine, transaction_pooling=transaction_pooling))
         # On SQLite the file itself tells.
-        self._telling = None if sqlite else Telling(self._notify)
+        self._notifier = None if sqlite else Notifier(self._notify)
 
     @property
     def engine_name(self) -> str:
@@ -189,7 +189,7 @@ class SqlStore:
             )
         except BaseException:
             if share is not None:
-                await finish(share.close())
+                await shielded(share.close())
             raise
         try:
             if not await store._do("open", store._check, reads=True):
@@ -214,34 +214,34 @@ class SqlStore:
         """See `Store.load`."""
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
 
-        def steps() -> Steps[Loaded]:
+        def plan() -> Plan[Loaded]:
             return load.load(self._engine_name, key, selection)
 
         if self._replica is None or selection.is_past:
-            return await self._do_read("load", steps, key.user_id)
+            return await self._do_read("load", plan, key.user_id)
         self._check_use()
-        named = self._named("load", key.user_id)
-        return await self._replica.load(key, steps, named, lambda: self._do_read("load", steps, key.user_id))
+        rls_user = self._rls_user("load", key.user_id)
+        return await self._replica.load(key, plan, rls_user, lambda: self._do_read("load", plan, key.user_id))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         self._check_use()
-        named = self._named("save", delta.key.user_id)
+        rls_user = self._rls_user("save", delta.key.user_id)
         if delta.sent.encoded is None:
             delta.sent.encoded = await encode(delta, strict=self._strict)
-        job = Job(delta, delta.sent.encoded, strict=self._strict, named=named)
+        request = SaveRequest(delta, delta.sent.encoded, strict=self._strict, rls_user=rls_user)
         # Of a large save, the rows themselves take their time.
         rows = (delta.updates, delta.removed_updates, delta.models, delta.removed_models, delta.files)
         extra = sum(map(len, rows)) / ROWS_A_SECOND
         if self._replica is not None:
             # Even if nobody hears that it was written.
-            self._replica.note(delta.key, job.base.revision + job.step)
+            self._replica.note(delta.key, request.base.revision + request.step)
         try:
             if self._writer is not None:
                 writer = self._writer
-                saved = await self._retrying.run("save", lambda: writer.save(job), extra=extra)
+                saved = await self._retrying.run("save", lambda: writer.save(request), extra=extra)
             else:
-                saved = await self._do("save", lambda: self._save(job), extra=extra)
+                saved = await self._do("save", lambda: self._save(request), extra=extra)
         except StaleContextError as error:
             if self._replica is not None:
                 self._replica.note(delta.key, error.found)
@@ -249,7 +249,7 @@ class SqlStore:
         if self._replica is not None:
             self._replica.note(delta.key, saved.revision)
         if delta.updates:
-            self._tell(job.encoded.context_id)
+            self._tell(request.encoded.context_id)
         return saved
 
     async def updates(
@@ -260,8 +260,8 @@ class SqlStore:
         created_at, low, high = await self._bounds(key, after, before)
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            steps = partial(load.page, self._engine_name, key, created_at, *bounds, newest_first)
-            page = await self._read_part(key, steps)
+            plan = partial(load.page, self._engine_name, key, created_at, *bounds, newest_first)
+            page = await self._read_part(key, plan)
             if page is None:
                 # It was deleted meanwhile, and may have been made anew.
                 if has_come:
@@ -283,8 +283,8 @@ class SqlStore:
         """See `Store.revisions`."""
         check_number("before", before, 1, optional=True)
         check_number("limit", limit, 0)
-        steps = partial(history.list_revisions, self._engine_name, key, before, limit)
-        return await self._do_read("list revisions", steps, key.user_id)
+        plan = partial(history.list_revisions, self._engine_name, key, before, limit)
+        return await self._do_read("list revisions", plan, key.user_id)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """See `Store.difference`."""
@@ -299,9 +299,9 @@ class SqlStore:
         run = Run(str(uuid.uuid4()), 1, at)
         if self._replica is not None:
             self._replica.note(new, 1)
-        steps = partial(history.fork, self._engine_name, key, new, revision, run, at)
-        named = self._named("fork", key.user_id)
-        await self._do("fork", lambda: self._write(steps(), named))
+        plan = partial(history.fork, self._engine_name, key, new, revision, run, at)
+        rls_user = self._rls_user("fork", key.user_id)
+        await self._do("fork", lambda: self._write(plan(), rls_user))
         return new
 
     def watch(
@@ -311,7 +311,7 @@ class SqlStore:
         check_watch(after, poll_interval)
         key = ContextKey(user_id, chat_id)
         read = partial(self._do_read, "watch", user_id=key.user_id)
-        return watch.watch(read, self._engine_name, key, after, poll_interval, self._hints)
+        return watch.watch(read, self._engine_name, key, after, poll_interval, self._notifications)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -324,8 +324,8 @@ class SqlStore:
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         self.note_gone(key)
-        named = self._named("delete", key.user_id)
-        return await self._do("delete", lambda: self._write(load.erase(key), named))
+        rls_user = self._rls_user("delete", key.user_id)
+        return await self._do("delete", lambda: self._write(load.erase(key), rls_user))
 
     def note_gone(self, key: ContextKey) -> None:
         """Know from now on that a context is to be gone: a replica that still has it is not asked for it."""
@@ -345,47 +345,47 @@ class SqlStore:
         Raises:
             RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
-        named = self._named("query", user_id)
+        rls_user = self._rls_user("query", user_id)
 
         async def ask(connection: AsyncConnection) -> Sequence[AnyRow]:
             return (await connection.execute(statement)).all()
 
         async def work() -> Sequence[AnyRow]:
-            async with self._transaction(named, write=False) as connection:
+            async with self._transaction(rls_user, write=False) as connection:
                 return await ask(connection)
 
         if self._replica is None or not may_lag:
             return await self._do("query", work, reads=True, extra=None)
         self._check_use()
-        return await self._replica.query(ask, named, lambda: self._do("query", work, reads=True, extra=None))
+        return await self._replica.query(ask, rls_user, lambda: self._do("query", work, reads=True, extra=None))
 
-    async def read(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
+    async def read(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
         """Carry out steps that only read, on what was committed; again while the database is away.
 
         Args:
             doing: What to call it in errors.
-            steps: Makes the steps, for each attempt anew.
+            plan: Makes the steps, for each attempt anew.
             user_id: Whose rows; None: of several users.
 
         Raises:
             RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
         # A report, say: it may take its time.
-        return await self._do_read(doing, steps, user_id, extra=None)
+        return await self._do_read(doing, plan, user_id, extra=None)
 
-    async def write(self, doing: str, steps: Callable[[], Steps[T]], *, user_id: str | None = None) -> T:
+    async def write(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
         """Carry out steps in one transaction; again while the database is away, so twice must do no harm.
 
         Args:
             doing: What to call it in errors.
-            steps: Makes the steps, for each attempt anew.
+            plan: Makes the steps, for each attempt anew.
             user_id: Whose rows; None: of several users.
 
         Raises:
             RowLevelSecurityError: This account sees one user at a time, and none is named.
         """
-        named = self._named(doing, user_id)
-        return await self._do(doing, lambda: self._write(steps(), named), extra=None)
+        rls_user = self._rls_user(doing, user_id)
+        return await self._do(doing, lambda: self._write(plan(), rls_user), extra=None)
 
     async def close(self) -> None:
         """See `Store.close`. An engine that the caller made stays open.
@@ -397,16 +397,16 @@ class SqlStore:
             self._closed = True
             self._closing = asyncio.ensure_future(self._close())
         if not self._closing.done():
-            await finish(self._closing)
+            await shielded(self._closing)
 
     async def _close(self) -> None:
         # The last is closed first, and one that fails keeps no other open.
         async with AsyncExitStack() as parts:
-            for part in (self._share, self._replica, self._telling):
+            for part in (self._share, self._replica, self._notifier):
                 if part is not None:
                     parts.push_async_callback(part.close)
             parts.push_async_callback(self._retrying.close)
-            parts.push_async_callback(self._hints.close)
+            parts.push_async_callback(self._notifications.close)
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and self._share is not None:
@@ -418,21 +418,21 @@ class SqlStore:
 
     # The work of each call, in one transaction.
 
-    async def _read(self, steps: Steps[T], named: str | None) -> T:
+    async def _read(self, plan: Plan[T], rls_user: str | None) -> T:
         if self._reader is not None:
-            return await self._reader.read(steps, named)
-        async with self._transaction(named, write=False) as connection:
-            return await carry_out(steps, connection)
+            return await self._reader.read(plan, rls_user)
+        async with self._transaction(rls_user, write=False) as connection:
+            return await execute(plan, connection)
 
-    async def _save(self, job: Job) -> Saved:
-        return await self._write(statements.save(self._engine_name, job), job.named)
+    async def _save(self, request: SaveRequest) -> Saved:
+        return await self._write(statements.save(self._engine_name, request), request.rls_user)
 
-    async def _write(self, steps: Steps[T], named: str | None) -> T:
+    async def _write(self, plan: Plan[T], rls_user: str | None) -> T:
         if self._write_on_postgres is not None:
-            result: T = await self._write_on_postgres(steps, named)
+            result: T = await self._write_on_postgres(plan, rls_user)
             return result
-        async with self._transaction(named, write=True) as connection:
-            return await carry_out(steps, connection)
+        async with self._transaction(rls_user, write=True) as connection:
+            return await execute(plan, connection)
 
     async def _notify(self, payload: str) -> None:
         with within(self._retry_seconds):
@@ -440,13 +440,13 @@ class SqlStore:
 
     def _tell(self, context_id: str) -> None:
         """Tell those who watch a context that it has grown, here and elsewhere."""
-        self._hints.give([context_id])
-        if self._telling is not None:
-            self._telling.tell(context_id)
+        self._notifications.give([context_id])
+        if self._notifier is not None:
+            self._notifier.tell(context_id)
 
     # How work is done.
 
-    def _named(self, doing: str, user_id: str | None) -> str | None:
+    def _rls_user(self, doing: str, user_id: str | None) -> str | None:
         """Return whom a transaction has to name: nobody for an account that sees all."""
         if not self._row_level_security:
             return None
@@ -455,7 +455,7 @@ class SqlStore:
         return row_security.check_user(user_id)
 
     @asynccontextmanager
-    async def _transaction(self, named: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, rls_user: str | None, *, write: bool) -> AsyncIterator[AsyncConnection]:
         turn = self._turns.write if write else self._turns.read
         committing = False
         # SQLite itself limits how long it waits, and its driver cannot be interrupted.
@@ -464,8 +464,8 @@ class SqlStore:
             try:
                 async with limit, engines.transaction(self._engine, write=write) as connection:
                     try:
-                        if named is not None:
-                            await row_security.name(connection, named)
+                        if rls_user is not None:
+                            await row_security.set_user(connection, rls_user)
                         with extended_by(partial(extend_limit, limit)):
                             yield connection
                     except Exception as error:
@@ -487,23 +487,23 @@ class SqlStore:
         self._check_use()
         run = self._retrying.run(doing, work, extra=extra)
         # A driver of SQLite that is interrupted leaves its thread with a statement.
-        return await (end_at_once(run) if reads and self._engine_name != "sqlite" else finish(run))
+        return await (end_at_once(run) if reads and self._engine_name != "sqlite" else shielded(run))
 
     async def _do_read(
-        self, doing: str, steps: Callable[[], Steps[T]], user_id: str | None, *, extra: float | None = 0.0
+        self, doing: str, plan: Callable[[], Plan[T]], user_id: str | None, *, extra: float | None = 0.0
     ) -> T:
-        named = self._named(doing, user_id)
+        rls_user = self._rls_user(doing, user_id)
         if self._reader is not None:
             self._check_use()
-            return await self._retrying.run(doing, lambda: self._read(steps(), named), extra=extra)
-        return await self._do(doing, lambda: self._read(steps(), named), reads=True, extra=extra)
+            return await self._retrying.run(doing, lambda: self._read(plan(), rls_user), extra=extra)
+        return await self._do(doing, lambda: self._read(plan(), rls_user), reads=True, extra=extra)
 
-    async def _read_part(self, key: ContextKey, steps: Callable[[], Steps[T]]) -> T:
+    async def _read_part(self, key: ContextKey, plan: Callable[[], Plan[T]]) -> T:
         if self._replica is None:
-            return await self._do_read("read", steps, key.user_id)
+            return await self._do_read("read", plan, key.user_id)
         self._check_use()
-        named = self._named("read", key.user_id)
-        return await self._replica.part(key, steps, named, lambda: self._do_read("read", steps, key.user_id))
+        rls_user = self._rls_user("read", key.user_id)
+        return await self._replica.part(key, plan, rls_user, lambda: self._do_read("read", plan, key.user_id))
 
     async def _check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from taskctx_sql import settings
-from taskctx_sql.concurrency import blocking, finish
+from taskctx_sql.concurrency import blocking, shielded
 from taskctx_sql.context import Clock, MemoryContext, plain, updates_until
 from taskctx_sql.errors import (
     InvalidContextError,
@@ -373,7 +373,7 @@ class TaskContext(MemoryContext):
             await self._resources.close_all(settle)
         finally:
             # To its end, however often it is cancelled: saving may take several steps, and closing another one.
-            await finish(self._leave(ended_at, error))
+            await shielded(self._leave(ended_at, error))
 
     def _begin(self) -> None:
         self.start_time = self._now()

@@ -23,7 +23,8 @@ from taskctx_sql import open_store, upgrade
 from taskctx_sql.json_files.files import entry_text
 from taskctx_sql.maintenance import prune
 from taskctx_sql.model import ContextUpdate, Retention
-from taskctx_sql.transfer.transfer import copy, database_of, export, import_folder
+from taskctx_sql.transfer import copy, export, import_folder
+from taskctx_sql.transfer.transfer import database_of
 from tests.benchmarks import servers
 
 COUNTS = (100_000, 1_000_000)

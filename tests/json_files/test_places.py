@@ -26,7 +26,7 @@ from taskctx_sql.json_files import batches, recovery
 from taskctx_sql.locations import folder_lock
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Moved, Retention
-from taskctx_sql.transfer.transfer import copy, export, import_folder
+from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta, stored
 
 KEY = ContextKey("u", "c")

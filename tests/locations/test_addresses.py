@@ -38,7 +38,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.locations import file_address, json_address, json_folder, missing_file, without_secrets
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines
-from taskctx_sql.transfer.transfer import copy
+from taskctx_sql.transfer import copy
 
 SECRET = "0penSesame"
 

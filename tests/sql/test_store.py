@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store
 from taskctx_sql.model import Loaded, Selection
 from taskctx_sql.sql import engines, load, row_codec
-from taskctx_sql.sql.plan import Steps, carry_out
+from taskctx_sql.sql.plan import Plan, execute
 from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import expect_reload, loaded, new_delta
@@ -236,17 +236,17 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
     loading_steps = load.load(engine.dialect.name, context.key, Selection())
     step = next(loading_steps)
 
-    def first() -> Steps[Sequence[Any] | None]:
+    def first() -> Plan[Sequence[Any] | None]:
         return (yield step)
 
     async with engines.transaction(engine, write=False) as connection:
-        head = await carry_out(first(), connection)
+        head = await execute(first(), connection)
     del context.context_history[0]
     context.add_context_update("message", "later")
     context.track_file_operation("a", "write")
     await context.save()
 
-    def begun() -> Steps[Loaded]:
+    def begun() -> Plan[Loaded]:
         step = loading_steps.send(head)
         while True:
             found = yield step
@@ -257,7 +257,7 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
                 return result
 
     async with engines.transaction(engine, write=False) as connection:
-        found = await carry_out(begun(), connection)
+        found = await execute(begun(), connection)
     assert [row.seq for row in found.updates] == [1, 2, 3, 4, 5]
     assert [entry["operation"] for _, _, entry in found.files] == ["read"]
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import StoreClosedError, StoreError, StoreUnavailableError
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 from tests.support.contract import loaded, new_delta, stored
 
 T = TypeVar("T")
@@ -234,7 +234,7 @@ async def test_what_has_many_rows_may_take_longer_than_retrying(
     assert await stored(postgres, keys[1]) == []
 
 
-def _sleep(seconds: float) -> Steps[Any]:
+def _sleep(seconds: float) -> Plan[Any]:
     from taskctx_sql.sql.plan import Step
 
     found = yield Step(

@@ -20,7 +20,7 @@ from taskctx_sql.cli.demo import index_folder
 from taskctx_sql.errors import InvalidIdError, StoreError, StoreFailedError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
-from taskctx_sql.transfer.transfer import copy, export
+from taskctx_sql.transfer import copy, export
 from tests.support import accounts
 from tests.support.contract import expect_reload, loaded, new_delta, stored
 

@@ -24,7 +24,7 @@ from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import migrate
 from taskctx_sql.sql.transfer import statements as copy_statements
-from taskctx_sql.transfer.transfer import copy, export, import_folder
+from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta
 
 USER = "traveler"

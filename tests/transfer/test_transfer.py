@@ -28,8 +28,7 @@ from taskctx_sql.maintenance import prune
 from taskctx_sql.model import Imported, ImportedChat, Moved, Retention
 from taskctx_sql.sql.schema import tables
 from taskctx_sql.sql.transfer import import_files, statements
-from taskctx_sql.transfer import transfer
-from taskctx_sql.transfer.transfer import copy, export, import_folder
+from taskctx_sql.transfer import copy, export, import_folder, transfer
 from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE
 from tests.support.contract import loaded, stored
 
@@ -803,7 +802,7 @@ async def test_a_difference_in_any_table_is_found(
         mine = changed.c.context_id == sa.bindparam("whose", type_=sa.Text)
         context = yield from statements.context(busy.key)
         assert context is not None
-        yield Step(sa.update(changed).values({column: "x"}).where(mine), {"whose": context.ident})
+        yield Step(sa.update(changed).values({column: "x"}).where(mine), {"whose": context.context_id})
 
     await other.write("spoil", spoil)
     moved = await copy(url_of(database), url_of(other), user_id=user)

@@ -11,12 +11,12 @@ from taskctx_sql.errors import ContextExistsError, ContextNotFoundError, Revisio
 from taskctx_sql.model import ContextKey, Run
 from taskctx_sql.sql import engines, incomplete, row_codec
 from taskctx_sql.sql.load import as_of, in_revision
-from taskctx_sql.sql.plan import Statement, Step, Steps, columns, insertion, parameters, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, columns, insertion, parameters, text
 from taskctx_sql.sql.retry import allow
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
 
-def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, run: Run, at: float) -> Steps[None]:
+def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, run: Run, at: float) -> Plan[None]:
     """Return the steps that make a context of another one's state, all for one transaction.
 
     Args:
@@ -32,8 +32,8 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
         RevisionNotFoundError: It has no such revision, or no longer all of it.
         ContextExistsError: The new one is there already.
     """
-    source, ident = row_codec.context_id(key), row_codec.context_id(new)
-    found = yield Step(_select_revision(), {"ident": source}, reads=True)
+    source, context_id = row_codec.context_id(key), row_codec.context_id(new)
+    found = yield Step(_select_revision(), {"context": source}, reads=True)
     if not found or found[0][0] < 1:
         raise ContextNotFoundError(key)
     newest = int(found[0][0])
@@ -45,29 +45,29 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     texts = []
     for column in ("metadata", "metadata_toggles"):
         texts.append((yield from as_of.mapping_at(source, revision, column)))
-    then = {"ident": source, "revision": revision}
+    then = {"context": source, "revision": revision}
     following = []
     for table in (updates, models):
         counted = yield Step(_count(table), then, reads=True)
         following.append(1 + (counted[0][0] if counted else 0))
     numbers = (*following, place.next_position)
-    values = (ident, new.user_id, new.chat_id, *texts, 1, *numbers, at, at)
+    values = (context_id, new.user_id, new.chat_id, *texts, 1, *numbers, at, at)
     row = dict(zip(columns(contexts, "pruned_until"), values, strict=True))
     made = yield Step(_insert_context(engine), row, reads=True)
-    if not made and (yield from incomplete.clear(ident)):
+    if not made and (yield from incomplete.clear(context_id)):
         made = yield Step(_insert_context(engine), row, reads=True)
     if not made:
         # A copy of this very fork may have made it.
-        known = yield Step(_select_maker(), {"ident": ident}, reads=True)
+        known = yield Step(_select_maker(), {"context": context_id}, reads=True)
         if not known or known[0][0] != run.run_id:
             raise ContextExistsError(new)
         return
     for table in (updates, models):
-        yield Step(_copy(table), {**then, "target": ident, "run": run.run_id})
-    yield Step(_copy_files(), {**then, "target": ident, "run": run.run_id})
-    ended = (ident, run.run_id, run.started_at, at, "completed", None, 1)
+        yield Step(_copy(table), {**then, "target": context_id, "run": run.run_id})
+    yield Step(_copy_files(), {**then, "target": context_id, "run": run.run_id})
+    ended = (context_id, run.run_id, run.started_at, at, "completed", None, 1)
     yield Step(insertion(runs), dict(zip(columns(runs), ended, strict=True)))
-    first = (ident, 1, at, run.run_id, 1, *numbers, *texts, None, None, "fork", revision, key.chat_id)
+    first = (context_id, 1, at, run.run_id, 1, *numbers, *texts, None, None, "fork", revision, key.chat_id)
     yield Step(insertion(revisions), dict(zip(columns(revisions), first, strict=True)))
     if not (yield from as_of.is_still_there(engine, source, found[0][1])):
         raise ContextNotFoundError(key)
@@ -77,13 +77,13 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
 
 @cache
 def _select_revision() -> Statement:
-    return sa.select(contexts.c.revision, contexts.c.created_at).where(contexts.c.context_id == text("ident"))
+    return sa.select(contexts.c.revision, contexts.c.created_at).where(contexts.c.context_id == text("context"))
 
 
 @cache
 def _select_maker() -> Statement:
     first = revisions.c.revision == 1
-    return sa.select(revisions.c.run_id).where(revisions.c.context_id == text("ident"), first)
+    return sa.select(revisions.c.run_id).where(revisions.c.context_id == text("context"), first)
 
 
 @cache

@@ -20,7 +20,7 @@ from taskctx_sql.errors import NothingToUndoError, RevisionNotFoundError
 from taskctx_sql.model import Delta
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.load import as_of
-from taskctx_sql.sql.plan import Statement, Step, Steps, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.retry import allow
 from taskctx_sql.sql.schema import files, models, revisions, updates
 
@@ -50,12 +50,14 @@ class Restored(NamedTuple):
     removed: int
 
 
-def restore(engine: str, ident: str, delta: Delta, revision: int, next_seq: int, next_model: int) -> Steps[Restored]:
+def restore(
+    engine: str, context_id: str, delta: Delta, revision: int, next_seq: int, next_model: int
+) -> Plan[Restored]:
     """Return the steps of a restore or an undo, in the transaction of a save that holds the context's lock.
 
     Args:
         engine: Whose SQL.
-        ident: Whose.
+        context_id: Whose.
         delta: What is asked for.
         revision: The one that it makes.
         next_seq: The context's next seq.
@@ -69,106 +71,108 @@ def restore(engine: str, ident: str, delta: Delta, revision: int, next_seq: int,
         assert delta.source_revision is not None
         source = then = delta.source_revision
         how = _RESTORE
-        yield from _check_revision(ident, delta, revision - 1)
+        yield from _check_revision(context_id, delta, revision - 1)
     else:
-        source = then = yield from _last_operation(ident, delta)
+        source = then = yield from _last_operation(context_id, delta)
         how = _UNDO
-        if (yield from _nothing_but_operations_since(ident, source)):
+        if (yield from _nothing_but_operations_since(context_id, source)):
             how, then = _RESTORE, source - 1
-    by_time = how is _UNDO and (yield from _was_edited_since(ident, source))
+    by_time = how is _UNDO and (yield from _was_edited_since(context_id, source))
     allow(next_seq + next_model)
-    known = {"ident": ident, "then": then, "now": revision, "run": delta.run.run_id}
+    known = {"context": context_id, "then": then, "now": revision, "run": delta.run.run_id}
     seq, added, removed = yield from _restore_rows(engine, how, updates, known, next_seq, by_time=by_time)
     model, _, _ = yield from _restore_rows(engine, how, models, known, next_model, by_time=by_time)
     yield from how.files(engine, known)
-    metadata = yield from how.mapping(ident, then, "metadata")
-    toggles = yield from how.mapping(ident, then, "metadata_toggles")
+    metadata = yield from how.mapping(context_id, then, "metadata")
+    toggles = yield from how.mapping(context_id, then, "metadata_toggles")
     return Restored(seq, model, metadata, toggles, source, added, removed)
 
 
-def restored_since(ident: str, revision: int) -> Steps[bool]:
+def restored_since(context_id: str, revision: int) -> Plan[bool]:
     """Return the steps that tell if anything was restored after a revision."""
-    found = yield Step(_count_restores_since(), {"ident": ident, "then": revision}, reads=True)
+    found = yield Step(_count_restores_since(), {"context": context_id, "then": revision}, reads=True)
     return bool(found and found[0][0])
 
 
-def rows_now(engine: str, table: sa.Table, ident: str, seqs: Sequence[int], *, copied: bool) -> Steps[dict[int, int]]:
+def rows_now(
+    engine: str, table: sa.Table, context_id: str, seqs: Sequence[int], *, copied: bool
+) -> Plan[dict[int, int]]:
     """Return the steps that find under which seqs rows are there now, those that are.
 
     Args:
         engine: Whose SQL.
         table: Which rows.
-        ident: Whose.
+        context_id: Whose.
         seqs: Under which seqs they were known.
         copied: Whether a restore may have given them new ones.
     """
     if not seqs:
         return {}
-    asked = {"ident": ident, "seqs": engines.list_value(engine, seqs)}
+    asked = {"context": context_id, "seqs": engines.list_value(engine, seqs)}
     found = (yield Step(_select_given(engine, table), asked, reads=True)) or ()
     here = {int(seq): int(seq) for seq, _, removed_in in found if removed_in is None}
     gone = {int(root): int(seq) for seq, root, removed_in in found if removed_in is not None}
     # What was pruned was not, unless by an older version, if a copy of it is there: then it is the root.
     gone |= {seq: seq for seq in set(seqs).difference(int(seq) for seq, _, _ in found)}
     if copied and gone:
-        asked = {"ident": ident, "roots": engines.list_value(engine, list(gone))}
+        asked = {"context": context_id, "roots": engines.list_value(engine, list(gone))}
         found = (yield Step(_select_copies(engine, table), asked, reads=True)) or ()
         here |= {gone[int(root)]: int(seq) for seq, root in found}
     return here
 
 
-def were_written_anew(engine: str, table: sa.Table, ident: str, seqs: Collection[int], since: int) -> Steps[bool]:
+def were_written_anew(engine: str, table: sa.Table, context_id: str, seqs: Collection[int], since: int) -> Plan[bool]:
     """Return the steps that tell if any of these rows, which left, may have been written anew after a revision.
 
     An edit writes what stands after it anew, under other seqs; it is known again by its time and type.
     """
-    asked = {"ident": ident, "seqs": engines.list_value(engine, list(seqs))}
+    asked = {"context": context_id, "seqs": engines.list_value(engine, list(seqs))}
     gone = (yield Step(_select_marks_of(engine, table), asked, reads=True)) or ()
     if len(gone) < len(seqs):
         # What was pruned cannot be told.
         return True
-    came = (yield Step(_select_marks_since(table), {"ident": ident, "then": since}, reads=True)) or ()
+    came = (yield Step(_select_marks_since(table), {"context": context_id, "then": since}, reads=True)) or ()
     return not set(map(tuple, gone)).isdisjoint(map(tuple, came))
 
 
-def _check_revision(ident: str, delta: Delta, newest: int) -> Steps[None]:
+def _check_revision(context_id: str, delta: Delta, newest: int) -> Plan[None]:
     assert delta.source_revision is not None
     yield from as_of.check_whole(delta.key, delta.source_revision, newest)
-    if (yield from as_of.find(ident, delta.source_revision)) is None:
+    if (yield from as_of.find(context_id, delta.source_revision)) is None:
         raise RevisionNotFoundError(delta.key, delta.source_revision, newest)
 
 
-def _last_operation(ident: str, delta: Delta) -> Steps[int]:
+def _last_operation(context_id: str, delta: Delta) -> Plan[int]:
     """Return the steps that find the newest revision that can be taken back, and was not."""
-    found = yield Step(_select_operations(), {"ident": ident}, reads=True)
+    found = yield Step(_select_operations(), {"context": context_id}, reads=True)
     undone: set[int] = set()
     for revision, operation, source in found or ():
         if operation == "undo":
             undone.add(source)
         elif operation in _UNDOABLE and revision not in undone:
-            if (yield from as_of.pruned_until(ident)) >= revision:
+            if (yield from as_of.pruned_until(context_id)) >= revision:
                 # What it took out is not there any more.
                 break
             return int(revision)
     raise NothingToUndoError(delta.key)
 
 
-def _nothing_but_operations_since(ident: str, source: int) -> Steps[bool]:
+def _nothing_but_operations_since(context_id: str, source: int) -> Plan[bool]:
     """Return the steps that tell if there is nothing to keep of what came after: then the state before is it."""
-    found = yield Step(_count_saves_since(), {"ident": ident, "then": source}, reads=True)
-    pruned = yield from as_of.pruned_until(ident)
+    found = yield Step(_count_saves_since(), {"context": context_id, "then": source}, reads=True)
+    pruned = yield from as_of.pruned_until(context_id)
     return pruned < source and not (found and found[0][0])
 
 
-def _was_edited_since(ident: str, source: int) -> Steps[bool]:
+def _was_edited_since(context_id: str, source: int) -> Plan[bool]:
     """Return the steps that tell if rows may have been written anew by saves after a revision."""
-    found = yield Step(_count_removed_since(), {"ident": ident, "then": source}, reads=True)
+    found = yield Step(_count_removed_since(), {"context": context_id, "then": source}, reads=True)
     return bool(found and found[0][0])
 
 
 def _restore_rows(
     engine: str, how: _How, table: sa.Table, known: dict[str, Any], following: int, *, by_time: bool
-) -> Steps[tuple[int, int, int]]:
+) -> Plan[tuple[int, int, int]]:
     """Write what is to be there again, and take out what is not.
 
     With ``by_time`` what is written is in the order of its times, and has roots of its own.
@@ -206,8 +210,8 @@ class _How(NamedTuple):
     """
 
     wanted: Flags
-    files: Callable[[str, dict[str, Any]], Steps[None]]
-    mapping: Callable[[str, int, str], Steps[str | None]]
+    files: Callable[[str, dict[str, Any]], Plan[None]]
+    mapping: Callable[[str, int, str], Plan[str | None]]
 
 
 def _root(table: sa.Table) -> sa.ColumnElement[int]:
@@ -244,12 +248,12 @@ def _select_differing(how: _How, table: sa.Table) -> Statement:
     """The roots that are to be there and are not, without a seq, and the seqs of what is there and is not to be."""
     live, wanted = _in_group(_live(table)), how.wanted(table, _in_group)
     seq = sa.func.max(sa.case((_live(table), table.c.seq)))
-    statement = sa.select(_root(table), seq).where(table.c.context_id == text("ident")).group_by(_root(table))
+    statement = sa.select(_root(table), seq).where(table.c.context_id == text("context")).group_by(_root(table))
     return statement.having(sa.or_(sa.and_(wanted, sa.not_(live)), sa.and_(live, sa.not_(wanted))))
 
 
 def _from_first(table: sa.Table) -> tuple[Flag, ...]:
-    return table.c.context_id == text("ident"), table.c.seq >= number("first"), _root(table) >= number("first")
+    return table.c.context_id == text("context"), table.c.seq >= number("first"), _root(table) >= number("first")
 
 
 @cache
@@ -289,7 +293,7 @@ def _remove_from(table: sa.Table) -> Statement:
 
 @cache
 def _remove_rows(engine: str, table: sa.Table) -> Statement:
-    given = (table.c.context_id == text("ident"), engines.is_in_list(engine, table.c.seq, "seqs"))
+    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
     return sa.update(table).where(*given, table.c.removed_in.is_(None)).values(removed_in=number("now"))
 
 
@@ -301,12 +305,12 @@ def _version() -> sa.ColumnElement[int]:
 def _copy_files(*condition: sa.ColumnElement[bool]) -> Statement:
     new = {"added_in": number("now"), "removed_in": sa.null(), "run_id": text("run"), "copy_of": _version()}
     values = [new.get(column.name, column) for column in files.c]
-    chosen = sa.select(*values).where(files.c.context_id == text("ident"), *condition)
+    chosen = sa.select(*values).where(files.c.context_id == text("context"), *condition)
     return sa.insert(files).from_select([column.name for column in files.c], chosen, include_defaults=False)
 
 
 def _remove_files(*condition: sa.ColumnElement[bool]) -> Statement:
-    live = (files.c.context_id == text("ident"), files.c.removed_in.is_(None), files.c.added_in < number("now"))
+    live = (files.c.context_id == text("context"), files.c.removed_in.is_(None), files.c.added_in < number("now"))
     return sa.update(files).where(*live, *condition).values(removed_in=number("now"))
 
 
@@ -327,7 +331,7 @@ def _select_versions() -> Statement:
         files.c.added_in == number("then"), files.c.removed_in == number("then"), files.c.removed_in.is_(None)
     )
     row = (files.c.path_id, files.c.added_in, files.c.removed_in, _version())
-    return sa.select(*row).where(files.c.context_id == text("ident"), touched)
+    return sa.select(*row).where(files.c.context_id == text("context"), touched)
 
 
 @cache
@@ -345,14 +349,14 @@ def _copy_files_taken(engine: str) -> Statement:
 def _select_changed_mapping(column: str) -> Statement:
     value = revisions.c[column]
     return sa.select(revisions.c.revision).where(
-        revisions.c.context_id == text("ident"), revisions.c.revision >= number("then"), value.is_not(None)
+        revisions.c.context_id == text("context"), revisions.c.revision >= number("then"), value.is_not(None)
     )
 
 
 @cache
 def _select_operations() -> Statement:
     asked = (revisions.c.revision, revisions.c.operation, revisions.c.source_revision)
-    statement = sa.select(*asked).where(revisions.c.context_id == text("ident"), revisions.c.operation.is_not(None))
+    statement = sa.select(*asked).where(revisions.c.context_id == text("context"), revisions.c.operation.is_not(None))
     return statement.order_by(revisions.c.revision.desc())
 
 
@@ -360,19 +364,19 @@ def _select_operations() -> Statement:
 def _count_restores_since() -> Statement:
     restores = sa.or_(*(revisions.c.operation == sa.literal_column(f"'{name}'") for name in ("restore", "undo")))
     since = revisions.c.revision > number("then")
-    return sa.select(sa.func.count()).where(revisions.c.context_id == text("ident"), since, restores)
+    return sa.select(sa.func.count()).where(revisions.c.context_id == text("context"), since, restores)
 
 
 @cache
 def _select_given(engine: str, table: sa.Table) -> Statement:
-    given = (table.c.context_id == text("ident"), engines.is_in_list(engine, table.c.seq, "seqs"))
+    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
     return sa.select(table.c.seq, _root(table), table.c.removed_in).where(*given)
 
 
 @cache
 def _select_copies(engine: str, table: sa.Table) -> Statement:
     copies = (table.c.removed_in.is_(None), engines.is_in_list(engine, table.c.copy_of, "roots"))
-    return sa.select(table.c.seq, table.c.copy_of).where(table.c.context_id == text("ident"), *copies)
+    return sa.select(table.c.seq, table.c.copy_of).where(table.c.context_id == text("context"), *copies)
 
 
 def _marks(table: sa.Table) -> tuple[sa.Column[Any], ...]:
@@ -381,56 +385,56 @@ def _marks(table: sa.Table) -> tuple[sa.Column[Any], ...]:
 
 @cache
 def _select_marks_of(engine: str, table: sa.Table) -> Statement:
-    given = (table.c.context_id == text("ident"), engines.is_in_list(engine, table.c.seq, "seqs"))
+    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
     return sa.select(*_marks(table)).where(*given)
 
 
 @cache
 def _select_marks_since(table: sa.Table) -> Statement:
     live = (table.c.removed_in.is_(None), table.c.added_in > number("then"))
-    return sa.select(*_marks(table)).where(table.c.context_id == text("ident"), *live)
+    return sa.select(*_marks(table)).where(table.c.context_id == text("context"), *live)
 
 
 @cache
 def _count_saves_since() -> Statement:
     since = (revisions.c.revision > number("then"), revisions.c.operation.is_(None))
-    return sa.select(sa.func.count()).where(revisions.c.context_id == text("ident"), *since)
+    return sa.select(sa.func.count()).where(revisions.c.context_id == text("context"), *since)
 
 
 @cache
 def _count_removed_since() -> Statement:
     edits = sa.select(revisions.c.revision).where(
-        revisions.c.context_id == text("ident"),
+        revisions.c.context_id == text("context"),
         revisions.c.revision > number("then"),
         revisions.c.operation.is_(None),
     )
     gone = (updates.c.removed_in > number("then"), updates.c.removed_in.in_(edits))
-    return sa.select(sa.func.count()).where(updates.c.context_id == text("ident"), *gone)
+    return sa.select(sa.func.count()).where(updates.c.context_id == text("context"), *gone)
 
 
-def _mapping_then(ident: str, then: int, column: str) -> Steps[str | None]:
-    before = yield from as_of.mapping_at(ident, then, column)
-    now = yield from as_of.mapping_at(ident, as_of.LAST_REVISION, column)
+def _mapping_then(context_id: str, then: int, column: str) -> Plan[str | None]:
+    before = yield from as_of.mapping_at(context_id, then, column)
+    now = yield from as_of.mapping_at(context_id, as_of.LAST_REVISION, column)
     return None if before == now else before
 
 
-def _mapping_without(ident: str, then: int, column: str) -> Steps[str | None]:
-    changed = yield Step(_select_changed_mapping(column), {"ident": ident, "then": then}, reads=True)
+def _mapping_without(context_id: str, then: int, column: str) -> Plan[str | None]:
+    changed = yield Step(_select_changed_mapping(column), {"context": context_id, "then": then}, reads=True)
     if then not in {row[0] for row in changed or ()}:
         return None
-    before = yield from as_of.mapping_at(ident, then - 1, column)
-    after = yield from as_of.mapping_at(ident, then, column)
-    now = yield from as_of.mapping_at(ident, as_of.LAST_REVISION, column)
+    before = yield from as_of.mapping_at(context_id, then - 1, column)
+    after = yield from as_of.mapping_at(context_id, then, column)
+    now = yield from as_of.mapping_at(context_id, as_of.LAST_REVISION, column)
     text = mappings.taken_back(before, after, now)
     return None if text == now else text
 
 
-def _files_then(engine: str, known: dict[str, Any]) -> Steps[None]:
+def _files_then(engine: str, known: dict[str, Any]) -> Plan[None]:
     yield Step(_remove_files_since(), known)
     yield Step(_copy_files_then(), known)
 
 
-def _files_without(engine: str, known: dict[str, Any]) -> Steps[None]:
+def _files_without(engine: str, known: dict[str, Any]) -> Plan[None]:
     """Give each path the version that the revision took from it, unless it was touched since."""
     found = (yield Step(_select_versions(), known, reads=True)) or ()
     brought = {path: version for path, added_in, _, version in found if added_in == known["then"]}

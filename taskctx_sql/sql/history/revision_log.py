@@ -13,12 +13,12 @@ from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.model import MISSING, ContextKey, Difference, Revision, StoredUpdate
 from taskctx_sql.sql import engines, incomplete, load, row_codec
 from taskctx_sql.sql.load import as_of, in_revision
-from taskctx_sql.sql.plan import Statement, Step, Steps, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.retry import allow
 from taskctx_sql.sql.schema import contexts, files, models, revisions, updates
 
 
-def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision]]:
+def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision]]:
     """Return the steps that list revisions, the newest first.
 
     Raises:
@@ -30,26 +30,26 @@ def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int)
     return told
 
 
-def _list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Steps[list[Revision] | None]:
-    ident = row_codec.context_id(key)
+def _list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision] | None]:
+    context_id = row_codec.context_id(key)
     newest, created_at = yield from _newest(key)
     high = newest + 1 if before is None else min(before, newest + 1)
     # One more than asked for tells what the oldest of them added.
-    bounds = {"ident": ident, "low": high - limit - 1, "high": high}
+    bounds = {"context": context_id, "low": high - limit - 1, "high": high}
     found = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
     told = []
     for place, (revision, saved_at, run_id, next_seq, added, removed, *more) in enumerate(found[:limit]):
         began = found[place + 1][3] if place + 1 < len(found) else 1
         if added is None and revision > 1 and place + 1 == len(found):
             # The one before is not known: the database is older than the table.
-            counted = yield Step(_count_added(), {"ident": ident, "revision": revision}, reads=True)
+            counted = yield Step(_count_added(), {"context": context_id, "revision": revision}, reads=True)
             added = counted[0][0] if counted else 0
         come = next_seq - began if added is None else added
         told.append(Revision(revision, saved_at, run_id, come, removed or 0, bool(more[0]), *more[1:]))
-    return told if (yield from as_of.is_still_there(engine, ident, created_at)) else None
+    return told if (yield from as_of.is_still_there(engine, context_id, created_at)) else None
 
 
-def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Difference]:
+def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference]:
     """Return the steps that tell how two revisions differ; of the history only what differs is read.
 
     Raises:
@@ -57,17 +57,17 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Differenc
         RevisionNotFoundError: There is no such revision, or it is no longer whole.
         CorruptRecordError: A row cannot be read back.
     """
-    ident = row_codec.context_id(key)
+    context_id = row_codec.context_id(key)
     newest, created_at = yield from _newest(key)
     for revision in (old, new):
         yield from as_of.check_whole(key, revision, newest)
-        place = yield from as_of.find(ident, revision)
+        place = yield from as_of.find(context_id, revision)
         if place is None:
             raise RevisionNotFoundError(key, revision, newest)
         allow(sum(place))
     changes: dict[str, list[Any]] = {}
     for name, one, other in (("added", new, old), ("removed", old, new)):
-        which = {"ident": ident, "revision": one, "other": other}
+        which = {"context": context_id, "revision": one, "other": other}
         history = row_codec.read_updates(key, (yield from _rows_only(engine, updates, which)))
         changes[name] = list(map(StoredUpdate, history.seqs, history.updates))
         used = row_codec.read_models(key, (yield from _rows_only(engine, models, which)))
@@ -75,12 +75,14 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Differenc
     tracked = []
     mappings: dict[str, list[Any]] = {"metadata": [], "metadata_toggles": []}
     for revision in (old, new):
-        which = {"ident": ident, "revision": revision}
+        which = {"context": context_id, "revision": revision}
         found = (yield Step(_files(), which, reads=True)) or ()
         tracked.append({path: entry for _, path, entry in row_codec.read_files(key, found)})
         for column, both in mappings.items():
-            both.append(row_codec.read_mapping(key, column, (yield from as_of.mapping_at(ident, revision, column))))
-    if not (yield from as_of.is_still_there(engine, ident, created_at)):
+            both.append(
+                row_codec.read_mapping(key, column, (yield from as_of.mapping_at(context_id, revision, column)))
+            )
+    if not (yield from as_of.is_still_there(engine, context_id, created_at)):
         raise ContextNotFoundError(key)
     yield from as_of.check_whole(key, min(old, new), newest)
     return Difference(
@@ -93,17 +95,17 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Steps[Differenc
     )
 
 
-def _rows_only(engine: str, table: sa.Table, which: dict[str, Any]) -> Steps[Sequence[Any]]:
+def _rows_only(engine: str, table: sa.Table, which: dict[str, Any]) -> Plan[Sequence[Any]]:
     seqs = [row[0] for row in (yield Step(_only(table), which, reads=True)) or ()]
     if not seqs:
         return []
     select = _select_updates(engine) if table is updates else _select_models(engine)
-    asked = {"ident": which["ident"], "seqs": engines.list_value(engine, seqs)}
+    asked = {"context": which["context"], "seqs": engines.list_value(engine, seqs)}
     return (yield Step(select, asked, reads=True)) or []
 
 
-def _newest(key: ContextKey) -> Steps[tuple[int, float]]:
-    found = yield Step(_select_newest(), {"ident": row_codec.context_id(key)}, reads=True)
+def _newest(key: ContextKey) -> Plan[tuple[int, float]]:
+    found = yield Step(_select_newest(), {"context": row_codec.context_id(key)}, reads=True)
     if not found:
         raise ContextNotFoundError(key)
     return int(found[0][0]), float(found[0][1])
@@ -147,7 +149,7 @@ def _key(key: Any) -> str:
 @cache
 def _select_newest() -> Statement:
     return sa.select(contexts.c.revision, contexts.c.created_at).where(
-        contexts.c.context_id == text("ident"), incomplete.is_there()
+        contexts.c.context_id == text("context"), incomplete.is_there()
     )
 
 
@@ -158,12 +160,12 @@ def _select_revisions() -> Statement:
     about = (revisions.c.operation, revisions.c.source_revision, revisions.c.source_chat_id)
     between = (revisions.c.revision >= number("low"), revisions.c.revision < number("high"))
     statement = sa.select(*told, changed.label("changed"), *about)
-    return statement.where(revisions.c.context_id == text("ident"), *between).order_by(revisions.c.revision.desc())
+    return statement.where(revisions.c.context_id == text("context"), *between).order_by(revisions.c.revision.desc())
 
 
 @cache
 def _count_added() -> Statement:
-    mine = (updates.c.context_id == text("ident"), updates.c.added_in == number("revision"))
+    mine = (updates.c.context_id == text("context"), updates.c.added_in == number("revision"))
     return sa.select(sa.func.count()).select_from(updates).where(*mine)
 
 
@@ -178,20 +180,20 @@ def _only(table: sa.Table) -> Statement:
     here, there = sa.and_(*then), sa.and_(table.c.added_in <= number("other"), gone)
     seq = sa.func.max(sa.case((here, table.c.seq)))
     root = sa.func.coalesce(table.c.copy_of, table.c.seq)
-    statement = sa.select(seq).where(table.c.context_id == text("ident")).group_by(root)
+    statement = sa.select(seq).where(table.c.context_id == text("context")).group_by(root)
     return statement.having(seq.is_not(None), sa.func.max(sa.case((there, 1), else_=0)) == 0)
 
 
 @cache
 def _select_updates(engine: str) -> Statement:
-    given = (updates.c.context_id == text("ident"), engines.is_in_list(engine, updates.c.seq, "seqs"))
+    given = (updates.c.context_id == text("context"), engines.is_in_list(engine, updates.c.seq, "seqs"))
     return sa.select(*load.update_columns(engine)).where(*given).order_by(updates.c.seq)
 
 
 @cache
 def _select_models(engine: str) -> Statement:
     columns = [models.c[name] for name in row_codec.MODEL_COLUMNS]
-    given = (models.c.context_id == text("ident"), engines.is_in_list(engine, models.c.seq, "seqs"))
+    given = (models.c.context_id == text("context"), engines.is_in_list(engine, models.c.seq, "seqs"))
     return sa.select(*columns).where(*given).order_by(models.c.seq)
 
 

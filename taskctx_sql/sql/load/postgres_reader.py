@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Steps, carry_out_on_asyncpg
+from taskctx_sql.sql.plan import Plan, execute_on_asyncpg
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.retry import deadline, in_turn
 
@@ -35,14 +35,14 @@ class PostgresReader:
         self._address = engines.mask(str(engine.url))
         self._closed = False
 
-    async def read(self, steps: Steps[T], named: str | None) -> T:
+    async def read(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Reader.read`."""
         async with in_turn(self._turn):
             if self._closed:
                 raise StoreClosedError(self._address)
             held = self._idle.pop()
             try:
-                return await held.use(partial(_read, steps, named), deadline(), writes=False)
+                return await held.use(partial(_read, plan, rls_user), deadline(), writes=False)
             finally:
                 self._idle.append(held)
 
@@ -61,8 +61,8 @@ class PostgresReader:
         """See `Reader.abandon`: the loop ends what it runs."""
 
 
-async def _read(steps: Steps[T], named: str | None, connection: asyncpg.Connection) -> T:
-    if named is None:
-        return await carry_out_on_asyncpg(steps, connection)
-    async with transaction(connection, named):
-        return await carry_out_on_asyncpg(steps, connection)
+async def _read(plan: Plan[T], rls_user: str | None, connection: asyncpg.Connection) -> T:
+    if rls_user is None:
+        return await execute_on_asyncpg(plan, connection)
+    async with transaction(connection, rls_user):
+        return await execute_on_asyncpg(plan, connection)

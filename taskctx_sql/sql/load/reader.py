@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 
 T = TypeVar("T")
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 class Reader(Protocol):
     """A short way for reads. One that is cancelled is given up at once, and leaves nothing behind."""
 
-    async def read(self, steps: Steps[T], named: str | None) -> T:
+    async def read(self, plan: Plan[T], rls_user: str | None) -> T:
         """Carry out steps that only read, and return what they return.
 
         Args:
-            steps: What to read.
-            named: The user that the transaction is to name; None where nobody has to be named.
+            plan: What to read.
+            rls_user: The user that the transaction is to name; None where nobody has to be named.
 
         Raises:
             Exception: What the driver raised.

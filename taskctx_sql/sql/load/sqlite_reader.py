@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from taskctx_sql.concurrency import Answer, on_thread
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import read_only
-from taskctx_sql.sql.plan import Steps, carry_out_on_sqlite
+from taskctx_sql.sql.plan import Plan, execute_on_sqlite
 from taskctx_sql.sql.retry import deadline, lock_seconds_left
 
 T = TypeVar("T")
@@ -36,11 +36,11 @@ class SqliteReader:
         self._path = path
         self._lock_seconds = lock_seconds
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[tuple[Steps[Any], Answer[Any], float | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Plan[Any], Answer[Any], float | None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
-    async def read(self, steps: Steps[T], named: str | None) -> T:
+    async def read(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Reader.read`. They are one transaction."""
         self._under_way += 1
         try:
@@ -49,7 +49,7 @@ class SqliteReader:
                 self._threads.append(threading.Thread(target=self._work, name="taskctx-reader", daemon=True))
                 self._threads[-1].start()
             answer: Answer[T] = Answer(self._loop)
-            self._queue.put((steps, answer, deadline()))
+            self._queue.put((plan, answer, deadline()))
             # Given up at once when it is cancelled; the thread reads to the end, and nobody hears of it.
             return await answer.wait(to_the_end=False)
         finally:
@@ -75,7 +75,7 @@ class SqliteReader:
         # How long a lock is waited for at the most, and how long the connection waits now.
         most = waits = engines.busy_seconds(self._lock_seconds)
         while (asked := self._queue.get()) is not None:
-            steps, answer, until = asked
+            plan, answer, until = asked
             try:
                 now = engines.file_identity(self._path)
                 changed = unchanging is not None and unchanging != read_only.state(self._path)
@@ -93,7 +93,7 @@ class SqliteReader:
                     engines.wait_for_locks(connection, left)
                     waits = left
                 connection.execute("BEGIN")
-                result = carry_out_on_sqlite(steps, connection)
+                result = execute_on_sqlite(plan, connection)
                 connection.execute("COMMIT")
             except BaseException as error:
                 result = error
@@ -104,6 +104,6 @@ class SqliteReader:
             # A loop that is closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(answer.give, result)
-            del asked, steps, answer, result
+            del asked, plan, answer, result
         if connection is not None:
             connection.close()

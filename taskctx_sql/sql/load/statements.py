@@ -14,7 +14,7 @@ from taskctx_sql.sql import engines, incomplete, row_codec
 from taskctx_sql.sql.context_row import UNSEEN, Base
 from taskctx_sql.sql.load import as_of, window
 from taskctx_sql.sql.load.as_of import in_revision
-from taskctx_sql.sql.plan import Statement, Step, Steps, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.retry import allow
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -41,7 +41,7 @@ class _State(NamedTuple):
     toggles: str
 
 
-def load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded]:
+def load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded]:
     """Return the steps that load a context as it is at one moment, or was in an earlier revision.
 
     The first ones find the revision, and the others read that revision, whatever is saved meanwhile: so they agree
@@ -58,9 +58,9 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded]:
     return loaded
 
 
-def _load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded | None]:
-    ident = row_codec.context_id(key)
-    found_head = yield Step(_context(), {"ident": ident}, reads=True)
+def _load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded | None]:
+    context_id = row_codec.context_id(key)
+    found_head = yield Step(_context(), {"context": context_id}, reads=True)
     if not found_head:
         if selection.is_past:
             raise ContextNotFoundError(key)
@@ -72,7 +72,7 @@ def _load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded | 
     )
     if selection.history_limit is None or selection.chooses:
         allow(next_seq + next_model + next_position)
-    then = {"ident": ident, "revision": revision}
+    then = {"context": context_id, "revision": revision}
     if selection.chooses:
         found, earlier = yield from window.chosen(engine, then, next_seq, selection, update_columns(engine))
     else:
@@ -80,7 +80,7 @@ def _load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded | 
     # Who never tracked anything is not asked for it.
     found_files = (yield Step(_files(), then, reads=True)) if next_position > 1 else ()
     found_models = (yield Step(_models(), then, reads=True)) if next_model > 1 else ()
-    if not (yield from as_of.is_still_there(engine, ident, created_at)):
+    if not (yield from as_of.is_still_there(engine, context_id, created_at)):
         return None
     if revision < now.revision:
         # Somebody may have pruned it while it was read.
@@ -100,29 +100,29 @@ def _load(engine: str, key: ContextKey, selection: Selection) -> Steps[Loaded | 
     )
 
 
-def _earlier(key: ContextKey, selection: Selection, now: _State) -> Steps[_State]:
+def _earlier(key: ContextKey, selection: Selection, now: _State) -> Plan[_State]:
     """Return the steps that find the state that is asked for."""
-    ident = row_codec.context_id(key)
+    context_id = row_codec.context_id(key)
     revision = selection.revision
     if revision is None:
         assert selection.at is not None
-        revision = yield from as_of.newest_at(ident, selection.at)
+        revision = yield from as_of.newest_at(context_id, selection.at)
         if revision is None:
             raise RevisionNotFoundError(key, float(selection.at), now.revision)
     yield from as_of.check_whole(key, revision, now.revision)
     if revision == now.revision:
         return now
-    place = yield from as_of.find(ident, revision)
+    place = yield from as_of.find(context_id, revision)
     if place is None:
         raise RevisionNotFoundError(key, revision, now.revision)
-    metadata = yield from as_of.mapping_at(ident, revision, "metadata")
-    toggles = yield from as_of.mapping_at(ident, revision, "metadata_toggles")
+    metadata = yield from as_of.mapping_at(context_id, revision, "metadata")
+    toggles = yield from as_of.mapping_at(context_id, revision, "metadata_toggles")
     return _State(revision, *place, metadata, toggles)
 
 
 def _newest(
     engine: str, then: dict[str, Any], next_seq: int, history_limit: int | None
-) -> Steps[tuple[Sequence[Any], bool]]:
+) -> Plan[tuple[Sequence[Any], bool]]:
     """Return the steps that read the newest updates, oldest first, and whether there are earlier ones.
 
     Between two seqs, and not with a LIMIT: a planner that knows too little of a table would sort the whole history.
@@ -142,7 +142,7 @@ def _newest(
 
 def page(
     engine: str, key: ContextKey, created_at: float | None, low: int, high: int, newest_first: bool
-) -> Steps[list[StoredUpdate] | None]:
+) -> Plan[list[StoredUpdate] | None]:
     """Return the steps that read the updates with ``low <= seq < high`` as they are now.
 
     None if the context was deleted since it was looked at: what is there may be half of it, or another one's.
@@ -150,7 +150,7 @@ def page(
     Raises:
         CorruptRecordError: A row cannot be read back.
     """
-    bounds = {"ident": row_codec.context_id(key), "revision": as_of.LAST_REVISION, "low": low, "high": high}
+    bounds = {"context": row_codec.context_id(key), "revision": as_of.LAST_REVISION, "low": low, "high": high}
     found = (yield Step(_updates(engine), bounds, reads=True)) or []
     if created_at is None or not (yield from as_of.is_same(row_codec.context_id(key), created_at)):
         return None
@@ -159,16 +159,16 @@ def page(
     return page[::-1] if newest_first else page
 
 
-def next_seq(key: ContextKey) -> Steps[tuple[float | None, int]]:
+def next_seq(key: ContextKey) -> Plan[tuple[float | None, int]]:
     """Return the steps that read when a context was made, and which seq its next update will have.
 
     None and 1 if there is no such context.
     """
-    head = yield Step(_context(), {"ident": row_codec.context_id(key)}, reads=True)
+    head = yield Step(_context(), {"context": row_codec.context_id(key)}, reads=True)
     return (head[0][0], _State(*head[0][1:]).next_seq) if head else (None, 1)
 
 
-def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Steps[list[ContextSummary]]:
+def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Plan[list[ContextSummary]]:
     """Return the steps that list a user's contexts, the newest first."""
     parameters: dict[str, Any] = {"user": user_id, "how_many": limit}
     goes_on = after is not None and after.created_at is not None
@@ -179,17 +179,17 @@ def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Ste
     return [ContextSummary(*row) for row in found or []]
 
 
-def erase(key: ContextKey) -> Steps[bool]:
+def erase(key: ContextKey) -> Plan[bool]:
     """Return the steps that delete a context's rows from every table; the result tells if it was there."""
-    ident = {"ident": row_codec.context_id(key)}
+    context_id = {"context": row_codec.context_id(key)}
     # Its lock holds back a save that would add rows meanwhile. The context itself goes last: under row-level security
     # what is left of a context that is gone is nobody's, and would stay.
-    found = yield Step(_lock_context(), ident, reads=True)
+    found = yield Step(_lock_context(), context_id, reads=True)
     if found:
         allow(sum(found[0][1:]))
     for table in (updates, files, models, runs, revisions):
-        yield Step(_delete(table), ident)
-    yield Step(_delete_context(), ident)
+        yield Step(_delete(table), context_id)
+    yield Step(_delete_context(), context_id)
     return bool(found and found[0][0] > 0)
 
 
@@ -203,7 +203,7 @@ def _context() -> Statement:
         contexts.c.next_position,
         contexts.c.metadata,
         contexts.c.metadata_toggles,
-    ).where(contexts.c.context_id == text("ident"), incomplete.is_there())
+    ).where(contexts.c.context_id == text("context"), incomplete.is_there())
 
 
 @cache
@@ -239,14 +239,14 @@ def _list(*, goes_on: bool) -> Statement:
 @cache
 def _lock_context() -> Statement:
     sizes = (contexts.c.next_seq, contexts.c.next_model, contexts.c.next_position)
-    return sa.select(contexts.c.revision, *sizes).where(contexts.c.context_id == text("ident")).with_for_update()
+    return sa.select(contexts.c.revision, *sizes).where(contexts.c.context_id == text("context")).with_for_update()
 
 
 @cache
 def _delete_context() -> Statement:
-    return sa.delete(contexts).where(contexts.c.context_id == text("ident"))
+    return sa.delete(contexts).where(contexts.c.context_id == text("context"))
 
 
 @cache
 def _delete(table: sa.Table) -> Statement:
-    return sa.delete(table).where(table.c.context_id == text("ident"))
+    return sa.delete(table).where(table.c.context_id == text("context"))

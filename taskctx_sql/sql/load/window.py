@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from taskctx_sql.model import Ask, Kept, Members, Selection, UpdateSize, Window, choose
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.load.as_of import in_revision
-from taskctx_sql.sql.plan import Statement, Step, Steps, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.schema import updates
 
 Columns = tuple[sa.ColumnElement[Any], ...]
@@ -19,7 +19,7 @@ Columns = tuple[sa.ColumnElement[Any], ...]
 
 def chosen(
     engine: str, then: dict[str, Any], next_seq: int, selection: Selection, columns: Columns
-) -> Steps[tuple[Sequence[Any], bool]]:
+) -> Plan[tuple[Sequence[Any], bool]]:
     """Return the steps that read what a selection chooses, oldest first, and whether there are earlier updates.
 
     Args:
@@ -30,7 +30,7 @@ def chosen(
         columns: What to read of each update.
     """
 
-    def read(ask: Ask) -> Steps[list[UpdateSize]]:
+    def read(ask: Ask) -> Plan[list[UpdateSize]]:
         rows = yield _heads(engine, ask, then, selection)
         return [UpdateSize(*row) for row in rows or ()]
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Retention
 from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.maintenance.statements import Old
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.store import SqlStore
 
 T = TypeVar("T")
@@ -55,18 +55,18 @@ class Pruning:
                     self._pruned.by_count += await self._remove(old)
         if retention.removed_age is not None:
             async for old in self._before(float("inf")):
-                if old.ident not in self._gone and old.revision:
-                    await self._remove_removed(old.ident, at - retention.removed_age)
+                if old.context_id not in self._gone and old.revision:
+                    await self._remove_removed(old.context_id, at - retention.removed_age)
                     self._tell()
 
     async def _remove(self, old: Old) -> int:
         """Erase a context, or count it; return how many are gone."""
-        if old.ident in self._gone:
+        if old.context_id in self._gone:
             return 0
         self._tell()
         if self._pruned.dry_run:
-            self._gone.add(old.ident)
-            self._pruned.add(await self._read("count", partial(statements.count, old.ident)))
+            self._gone.add(old.context_id)
+            self._pruned.add(await self._read("count", partial(statements.count, old.context_id)))
             return 1
         return await self.erase(old, guarded=True)
 
@@ -84,40 +84,40 @@ class Pruning:
             return 0
         done = not hidden
         while not done:
-            counts, done = await self._write(partial(statements.erase_some, old.ident, self._batch))
+            counts, done = await self._write(partial(statements.erase_some, old.context_id, self._batch))
             self._pruned.add(counts)
         return int(hidden)
 
-    async def _remove_removed(self, ident: str, at: float) -> None:
-        revision = await self._read("count", partial(statements.removed_until, ident, at))
+    async def _remove_removed(self, context_id: str, at: float) -> None:
+        revision = await self._read("count", partial(statements.removed_until, context_id, at))
         if not revision:
             return
-        ends = await self._read("count", partial(statements.highest, ident))
+        ends = await self._read("count", partial(statements.highest, context_id))
         for table, end in ends.items():
             for low in range(0, end, self._batch * 5):
-                await self._remove_range(table, ident, low, low + self._batch * 5, revision)
+                await self._remove_range(table, context_id, low, low + self._batch * 5, revision)
         low_place = ""
         while True:
-            place = partial(statements.file_place, ident, low_place, self._batch)
+            place = partial(statements.file_place, context_id, low_place, self._batch)
             if (high_place := await self._read("count", place)) is None:
                 return
-            await self._remove_range("taskctx_files", ident, low_place, high_place, revision)
+            await self._remove_range("taskctx_files", context_id, low_place, high_place, revision)
             low_place = high_place
 
-    async def _remove_range(self, table: str, ident: str, low: Any, high: Any, revision: int) -> None:
+    async def _remove_range(self, table: str, context_id: str, low: Any, high: Any, revision: int) -> None:
         """Delete what left in a range: most ranges have nothing, and are not written to."""
-        found = await self._read("count", partial(statements.count_removed, table, ident, low, high, revision))
+        found = await self._read("count", partial(statements.count_removed, table, context_id, low, high, revision))
         if found and not self._pruned.dry_run:
-            found = await self._write(partial(statements.delete_removed, table, ident, low, high, revision))
+            found = await self._write(partial(statements.delete_removed, table, context_id, low, high, revision))
         if found:
             self._pruned.add({table: found})
 
-    async def _read(self, doing: str, steps: Callable[[], Steps[T]]) -> T:
-        return await self._store.read(doing, steps, user_id=self._user_id)
+    async def _read(self, doing: str, plan: Callable[[], Plan[T]]) -> T:
+        return await self._store.read(doing, plan, user_id=self._user_id)
 
-    async def _write(self, steps: Callable[[], Any]) -> Any:
+    async def _write(self, plan: Callable[[], Any]) -> Any:
         started = time.monotonic()
-        result = await self._store.write("prune", steps, user_id=self._user_id)
+        result = await self._store.write("prune", plan, user_id=self._user_id)
         took = time.monotonic() - started
         self._pruned.batches += 1
         self._pruned.longest = max(self._pruned.longest, took)
@@ -154,7 +154,7 @@ class Pruning:
         while page := await self._read("list", partial(statements.contexts_before, at, self._user_id, after, PAGE)):
             for old in page:
                 yield old
-            after = page[-1].ident
+            after = page[-1].context_id
 
     async def _beyond(self, user: str, kept: int) -> AsyncIterator[Old]:
         # What was counted as gone by age is among these, or is not one of the user's newest: it is older than they.

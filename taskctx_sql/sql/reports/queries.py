@@ -67,7 +67,7 @@ async def tasks(store: SqlStore, *, after: Task | None = None, **filters: Unpack
     idents = [row[0] for row in page_of]
     statement = sa.select(*columns_of(Task, views.tasks)).where(views.tasks.c.context_id.in_(idents))
     found = {task.context_id: task for task in typed(Task, await store.query(statement, user_id=user_of(filters)))}
-    return [found[ident] for ident in idents if ident in found]
+    return [found[context_id] for context_id in idents if context_id in found]
 
 
 async def runs(store: SqlStore, *, after: TaskRun | None = None, **filters: Unpack[Filters]) -> list[TaskRun]:
@@ -231,10 +231,10 @@ async def files_by_operation(store: SqlStore, key: ContextKey) -> list[Count]:
 async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> list[RunReport]:
     """Return the newest runs and how many updates each one wrote, oldest first."""
     check_number("limit", limit, 0)
-    ident = _ident(key)
+    context_id = _ident(key)
     written = (
         sa.select(updates.c.run_id, sa.func.count().label("written"))
-        .where(updates.c.context_id == ident)
+        .where(updates.c.context_id == context_id)
         .group_by(updates.c.run_id)
         .subquery()
     )
@@ -258,9 +258,9 @@ async def context_runs(store: SqlStore, key: ContextKey, *, limit: int = 10) -> 
 
 def _of(table: sa.Table, key: ContextKey) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the conditions for a context's rows, if it is not half there."""
-    ident = _ident(key)
-    whole = sa.exists().where(contexts_table.c.context_id == ident, incomplete.is_there())
-    return table.c.context_id == ident, whole
+    context_id = _ident(key)
+    whole = sa.exists().where(contexts_table.c.context_id == context_id, incomplete.is_there())
+    return table.c.context_id == context_id, whole
 
 
 def _ident(key: ContextKey) -> str:

@@ -2,12 +2,12 @@
 
 from taskctx_sql.sql.save.grouping import Writer
 from taskctx_sql.sql.save.postgres_writer import PostgresWriter
-from taskctx_sql.sql.save.request import Job
+from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.save.sqlite_writer import SqliteWriter
 
 __all__ = [
-    "Job",
     "PostgresWriter",
+    "SaveRequest",
     "SqliteWriter",
     "Writer",
 ]

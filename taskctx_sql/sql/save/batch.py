@@ -13,7 +13,7 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import Restored
 from taskctx_sql.sql.plan import Rows, Statement, Step, columns, insertion, number, parameters, text
-from taskctx_sql.sql.save.request import Job, Removed
+from taskctx_sql.sql.save.request import Removed, SaveRequest
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
 # A mapping with nothing in it.
@@ -32,7 +32,7 @@ class Batch:
 
     def add(
         self,
-        job: Job,
+        request: SaveRequest,
         head: ContextHead,
         metadata: str | None,
         toggles: str | None,
@@ -41,68 +41,68 @@ class Batch:
         is_new: bool,
     ) -> None:
         """Add a save that was given ``head``."""
-        delta, encoded, run, rows = job.delta, job.encoded, job.delta.run, self._rows
-        ident, run_id = encoded.context_id, run.run_id
+        delta, encoded, run, rows = request.delta, request.encoded, request.delta.run, self._rows
+        context_id, run_id = encoded.context_id, run.run_id
         _, last, next_seq, next_model, next_position = head
         if is_new:
-            named = (ident, delta.key.user_id, delta.key.chat_id, metadata or EMPTY, toggles or EMPTY)
+            named = (context_id, delta.key.user_id, delta.key.chat_id, metadata or EMPTY, toggles or EMPTY)
             rows["contexts"].append((*named, *head[1:], head.created_at, delta.at))
         else:
-            self._move(job, head, metadata, toggles)
-        self._tell_of_run(job)
+            self._move(request, head, metadata, toggles)
+        self._tell_of_run(request)
         made = (delta.at, run_id, run.saves, *head[2:])
         now = last
         if delta.is_operation:
             # The last one, so that what changed beside it is there already when it is taken back.
-            now -= job.makes_revision
+            now -= request.makes_revision
             told = (None, None, None, len(removed.dropped), delta.operation, None, None)
-            rows["operations"].append((ident, last, *made, *told))
-        if job.makes_revision:
-            rows["revisions"].append((ident, now, *made, metadata, toggles, len(removed.updates) or None))
+            rows["operations"].append((context_id, last, *made, *told))
+        if request.makes_revision:
+            rows["revisions"].append((context_id, now, *made, metadata, toggles, len(removed.updates) or None))
         # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
         if removed.updates:
-            rows["removed updates"] += [(now, ident, *span) for span in _ranges(removed.updates)]
+            rows["removed updates"] += [(now, context_id, *span) for span in _ranges(removed.updates)]
         if removed.dropped:
-            rows["removed updates"] += [(last, ident, *span) for span in _ranges(removed.dropped)]
+            rows["removed updates"] += [(last, context_id, *span) for span in _ranges(removed.dropped)]
         if removed.models:
-            rows["removed models"] += [(now, ident, *span) for span in _ranges(removed.models)]
+            rows["removed models"] += [(now, context_id, *span) for span in _ranges(removed.models)]
         if encoded.changed_paths:
-            rows["replaced files"] += [(now, ident, path_id) for path_id in encoded.changed_paths]
+            rows["replaced files"] += [(now, context_id, path_id) for path_id in encoded.changed_paths]
         if encoded.updates:
             first = next_seq - len(encoded.updates)
-            rows["updates"] += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
+            rows["updates"] += [(context_id, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
         if encoded.models:
             first = next_model - len(encoded.models)
-            rows["models"] += [(ident, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
+            rows["models"] += [(context_id, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
         if encoded.files:
             free = iter(range(next_position - encoded.unplaced_files, next_position))
             for (path_id, *row), position in zip(encoded.files, encoded.positions, strict=True):
                 place_now = next(free) if position is None else position
-                rows["files"].append((ident, path_id, now, place_now, *row, run_id))
+                rows["files"].append((context_id, path_id, now, place_now, *row, run_id))
 
-    def add_restore(self, job: Job, head: ContextHead, restored: Restored) -> None:
+    def add_restore(self, request: SaveRequest, head: ContextHead, restored: Restored) -> None:
         """Add what a restore or an undo, which was given ``head``, has not written yet."""
-        run, metadata, toggles = job.delta.run, restored.metadata, restored.toggles
-        self._move(job, head, metadata, toggles)
-        self._tell_of_run(job)
-        made = (job.encoded.context_id, head.revision, job.delta.at, run.run_id, run.saves, *head[2:])
-        told = (metadata, toggles, restored.added, restored.removed, job.delta.operation, restored.source, None)
+        run, metadata, toggles = request.delta.run, restored.metadata, restored.toggles
+        self._move(request, head, metadata, toggles)
+        self._tell_of_run(request)
+        made = (request.encoded.context_id, head.revision, request.delta.at, run.run_id, run.saves, *head[2:])
+        told = (metadata, toggles, restored.added, restored.removed, request.delta.operation, restored.source, None)
         self._rows["operations"].append((*made, *told))
 
-    def _move(self, job: Job, head: ContextHead, metadata: str | None, toggles: str | None) -> None:
-        ident = job.encoded.context_id
-        self._rows["moved"].append((*head[1:], job.delta.at, ident))
+    def _move(self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None) -> None:
+        context_id = request.encoded.context_id
+        self._rows["moved"].append((*head[1:], request.delta.at, context_id))
         if metadata is not None:
-            self._rows["metadata"].append((metadata, ident))
+            self._rows["metadata"].append((metadata, context_id))
         if toggles is not None:
-            self._rows["metadata_toggles"].append((toggles, ident))
+            self._rows["metadata_toggles"].append((toggles, context_id))
 
-    def _tell_of_run(self, job: Job) -> None:
-        run = job.delta.run
-        ended = (run.started_at, run.ended_at, run.outcome, job.encoded.error, run.saves)
-        self._rows["runs"].append((job.encoded.context_id, run.run_id, *ended))
+    def _tell_of_run(self, request: SaveRequest) -> None:
+        run = request.delta.run
+        ended = (run.started_at, run.ended_at, run.outcome, request.encoded.error, run.saves)
+        self._rows["runs"].append((request.encoded.context_id, run.run_id, *ended))
 
-    def steps(self) -> Iterator[Step]:
+    def plan(self) -> Iterator[Step]:
         """Return the statements."""
         for name, write in _writes(self._engine).items():
             if name in self._rows:
@@ -123,18 +123,20 @@ class _Write(NamedTuple):
 @cache
 def _writes(engine: str) -> dict[str, _Write]:
     """Return the writes by name, in their order: what leaves goes before what comes in its place."""
-    removed = ("now", "ident", "low", "high")
+    removed = ("now", "context", "low", "high")
     return {
         "contexts": _insertion(contexts),
-        "moved": _Write(_move_context(engine), ("revision_now", "seq_now", "model_now", "position_now", "at", "ident")),
-        "metadata": _Write(_write_mapping("metadata"), ("now", "ident")),
-        "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "ident")),
+        "moved": _Write(
+            _move_context(engine), ("revision_now", "seq_now", "model_now", "position_now", "at", "context")
+        ),
+        "metadata": _Write(_write_mapping("metadata"), ("now", "context")),
+        "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "context")),
         "runs": _Write(_upsert_run(engine), columns(runs)),
         "revisions": _insertion(revisions),
         "operations": _Write(insertion(revisions), columns(revisions), revisions),
         "removed updates": _Write(_remove(updates), removed),
         "removed models": _Write(_remove(models), removed),
-        "replaced files": _Write(_replace_file(), ("now", "ident", "tracked")),
+        "replaced files": _Write(_replace_file(), ("now", "context", "tracked")),
         "updates": _insertion(updates),
         "models": _insertion(models),
         "files": _insertion(files),
@@ -161,7 +163,7 @@ def _move_context(engine: str) -> Statement:
     latest = sa.func.max if engine == "sqlite" else sa.func.greatest
     return (
         sa.update(contexts)
-        .where(contexts.c.context_id == text("ident"))
+        .where(contexts.c.context_id == text("context"))
         .values(
             revision=number("revision_now"),
             next_seq=number("seq_now"),
@@ -173,7 +175,7 @@ def _move_context(engine: str) -> Statement:
 
 
 def _write_mapping(name: str) -> Statement:
-    return sa.update(contexts).where(contexts.c.context_id == text("ident")).values({name: text("now")})
+    return sa.update(contexts).where(contexts.c.context_id == text("context")).values({name: text("now")})
 
 
 def _upsert_run(engine: str) -> Statement:
@@ -189,7 +191,7 @@ def _remove(table: sa.Table) -> Statement:
     return (
         sa.update(table)
         .where(
-            table.c.context_id == text("ident"),
+            table.c.context_id == text("context"),
             table.c.seq.between(number("low"), number("high")),
             table.c.removed_in.is_(None),
         )
@@ -200,7 +202,7 @@ def _remove(table: sa.Table) -> Statement:
 def _replace_file() -> Statement:
     return (
         sa.update(files)
-        .where(files.c.context_id == text("ident"), files.c.path_id == text("tracked"), files.c.removed_in.is_(None))
+        .where(files.c.context_id == text("context"), files.c.path_id == text("tracked"), files.c.removed_in.is_(None))
         .values(removed_in=number("now"))
     )
 

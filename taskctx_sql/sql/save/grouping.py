@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 from taskctx_sql.concurrency import Answer
 from taskctx_sql.model import Saved
 from taskctx_sql.sql.retry import deadline
-from taskctx_sql.sql.save.request import Job
+from taskctx_sql.sql.save.request import SaveRequest
 
 T = TypeVar("T")
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 MAX_WAITING: Final = 1_000
 # How many share a transaction. Past a few dozen the fsync is paid for, another process wants its turn, and those who
 # wait fall into two groups: the loop prepares the saves of one while the other is on its way to the disk.
-MAX_TOGETHER: Final = 32
+MAX_GROUP: Final = 32
 
 
 class Writer(Protocol):
     """A short way for saves. What is under way it finishes, whoever is cancelled."""
 
-    async def save(self, job: Job) -> Saved:
+    async def save(self, request: SaveRequest) -> Saved:
         """Save, together with whatever else is waiting; return when it is on the disk.
 
         Raises:
@@ -39,27 +39,27 @@ class Writer(Protocol):
         """Let it end by itself: for a store that nobody closed. Callable from anywhere."""
 
 
-class Pending(Answer[T]):
+class WaitingSave(Answer[T]):
     """The answer to a save that was accepted."""
 
-    __slots__ = ("deadline", "job")
+    __slots__ = ("deadline", "request")
 
-    def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: SaveRequest, loop: asyncio.AbstractEventLoop) -> None:
         """Take the save."""
         super().__init__(loop)
-        self.job = job
+        self.request = request
         self.deadline = deadline()
 
 
-def take_together(waiting: deque[Pending[T]]) -> list[Pending[T]]:
+def take_group(waiting: deque[WaitingSave[T]]) -> list[WaitingSave[T]]:
     """Take the first save of each context out of those that wait; the others of a context stay, in their order."""
-    taken: dict[str, Pending[T]] = {}
-    left: deque[Pending[T]] = deque()
-    while waiting and len(taken) < MAX_TOGETHER:
+    taken: dict[str, WaitingSave[T]] = {}
+    left: deque[WaitingSave[T]] = deque()
+    while waiting and len(taken) < MAX_GROUP:
         pending = waiting.popleft()
-        if pending.job.encoded.context_id in taken:
+        if pending.request.encoded.context_id in taken:
             left.append(pending)
         else:
-            taken[pending.job.encoded.context_id] = pending
+            taken[pending.request.encoded.context_id] = pending
     waiting.extendleft(reversed(left))
     return list(taken.values())

@@ -21,16 +21,16 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql.concurrency import finish
+from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
-from taskctx_sql.sql.plan import Steps, carry_out_on_asyncpg
+from taskctx_sql.sql.plan import Plan, execute_on_asyncpg
 from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
 from taskctx_sql.sql.retry import InDoubtError, deadline
-from taskctx_sql.sql.save.grouping import MAX_WAITING, Pending, take_together
-from taskctx_sql.sql.save.request import Job
+from taskctx_sql.sql.save.grouping import MAX_WAITING, WaitingSave, take_group
+from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.save.statements import save
 from taskctx_sql.sql.schema import row_security
 
@@ -41,7 +41,7 @@ MOST_UPDATES: Final = 100
 
 # What the statement takes: arrays, an element for each save, and for each of their rows.
 _JOBS: Final = {
-    "ident": "text",
+    "context_id": "text",
     "user_id": "text",
     "chat_id": "text",
     "base": "float8",
@@ -61,7 +61,7 @@ _JOBS: Final = {
     "saves": "int8",
 }
 _UPDATES: Final = {
-    "ident": "text",
+    "context_id": "text",
     "place": "int8",
     "timestamp": "float8",
     "update_type": "text",
@@ -70,7 +70,7 @@ _UPDATES: Final = {
     "exact": "text",
 }
 _MODELS: Final = {
-    "ident": "text",
+    "context_id": "text",
     "place": "int8",
     "model_id": "text",
     "provider_id": "text",
@@ -83,7 +83,7 @@ _MODELS: Final = {
     "exact": "text",
 }
 _FILES: Final = {
-    "ident": "text",
+    "context_id": "text",
     "place": "int8",
     "position": "int8",
     "path_id": "text",
@@ -94,10 +94,10 @@ _FILES: Final = {
     "state": "text",
     "exact": "text",
 }
-_REPLACED: Final = {"ident": "text", "path_id": "text"}
+_REPLACED: Final = {"context_id": "text", "path_id": "text"}
 
 # The answer is None for what must go the plain way.
-_Pending = Pending[Saved | None]
+_Pending = WaitingSave[Saved | None]
 
 
 class PostgresWriter:
@@ -120,34 +120,34 @@ class PostgresWriter:
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def save(self, job: Job) -> Saved:
+    async def save(self, request: SaveRequest) -> Saved:
         """See `Writer.save`."""
-        saved = await self._save_together(job) if _needs_no_question(job) else None
-        return await finish(self._save_alone(job)) if saved is None else saved
+        saved = await self._save_together(request) if _needs_no_question(request) else None
+        return await shielded(self._save_alone(request)) if saved is None else saved
 
-    async def _save_together(self, job: Job) -> Saved | None:
+    async def _save_together(self, request: SaveRequest) -> Saved | None:
         async with self._room:
             if self._closed:
                 raise StoreClosedError(self._address)
-            pending: _Pending = Pending(job, self._loop)
+            pending: _Pending = WaitingSave(request, self._loop)
             self._waiting.append(pending)
             if self._worker is None:
                 self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
             return await pending.wait()
 
-    async def _save_alone(self, job: Job) -> Saved:
+    async def _save_alone(self, request: SaveRequest) -> Saved:
         held = PostgresConnection(self._engine)
         try:
-            return await held.use(partial(_write_alone, job), deadline(), writes=True)
+            return await held.use(partial(_write_alone, request), deadline(), writes=True)
         finally:
             await held.close()
 
-    async def write(self, steps: Steps[T], named: str | None) -> T:
+    async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """Carry out any steps in a transaction, on a connection of their own.
 
         Args:
-            steps: What to do.
-            named: The user that the transaction names; None where nobody has to be named.
+            plan: What to do.
+            rls_user: The user that the transaction names; None where nobody has to be named.
 
         Raises:
             InDoubtError: COMMIT failed in a way that leaves open if it happened.
@@ -156,7 +156,7 @@ class PostgresWriter:
         """
         held = PostgresConnection(self._engine)
         try:
-            return await held.use(partial(_in_transaction, steps, named), deadline(), writes=True)
+            return await held.use(partial(_in_transaction, plan, rls_user), deadline(), writes=True)
         finally:
             await held.close()
 
@@ -173,53 +173,55 @@ class PostgresWriter:
     async def _work(self) -> None:
         try:
             while self._waiting:
-                together = take_together(self._waiting)
+                group = take_group(self._waiting)
                 # In one order everywhere, so that two processes never wait for each other.
-                together.sort(key=lambda pending: (pending.job.named or "", pending.job.encoded.context_id))
+                group.sort(key=lambda pending: (pending.request.rls_user or "", pending.request.encoded.context_id))
                 try:
-                    await self._write(together)
+                    await self._write(group)
                 except BaseException as error:
-                    for pending in together:
+                    for pending in group:
                         pending.give(error)
                     if not isinstance(error, Exception):
                         raise
         finally:
             self._worker = None
 
-    async def _write(self, together: list[_Pending]) -> None:
+    async def _write(self, group: list[_Pending]) -> None:
         now = time.monotonic()
-        for pending in [pending for pending in together if pending.deadline is not None and pending.deadline < now]:
-            together.remove(pending)
+        for pending in [pending for pending in group if pending.deadline is not None and pending.deadline < now]:
+            group.remove(pending)
             pending.give(TimeoutError("others of this process, who came before, had no answer either"))
-        if not together:
+        if not group:
             return
-        until = min((pending.deadline for pending in together if pending.deadline is not None), default=None)
-        jobs = [pending.job for pending in together]
-        heads = await self._connection.use(partial(_write_at_once, jobs, waiting=False), until, writes=True)
-        for pending in together:
-            head = heads.get(pending.job.encoded.context_id)
-            pending.give(None if head is None else pending.job.saved(head))
+        until = min((pending.deadline for pending in group if pending.deadline is not None), default=None)
+        requests = [pending.request for pending in group]
+        heads = await self._connection.use(partial(_write_at_once, requests, waiting=False), until, writes=True)
+        for pending in group:
+            head = heads.get(pending.request.encoded.context_id)
+            pending.give(None if head is None else pending.request.saved(head))
 
 
-async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, ContextHead]:
+async def _write_at_once(
+    requests: list[SaveRequest], connection: asyncpg.Connection, *, waiting: bool
+) -> dict[str, ContextHead]:
     """Send the one statement, and return the rows of the contexts that it saved.
 
     Where users have to be named, each has a statement of his own, and all of them share a transaction.
 
     Args:
-        jobs: Of different contexts.
+        requests: Of different contexts.
         connection: With no transaction on it.
         waiting: Wait for contexts that others have locked, rather than leave them alone.
     """
     try:
-        first = jobs[0].named
+        first = requests[0].rls_user
         if first is None:
-            return await _send(jobs, connection, waiting=waiting)
+            return await _send(requests, connection, waiting=waiting)
         heads: dict[str, ContextHead] = {}
         async with transaction(connection, first):
-            for named, of_user in groupby(jobs, lambda job: job.named or first):
-                if named != first:
-                    await row_security.name_on(connection, named)
+            for rls_user, of_user in groupby(requests, lambda request: request.rls_user or first):
+                if rls_user != first:
+                    await row_security.set_user_on(connection, rls_user)
                 heads |= await _send(list(of_user), connection, waiting=waiting)
         return heads
     except InDoubtError:
@@ -235,28 +237,32 @@ async def _write_at_once(jobs: list[Job], connection: asyncpg.Connection, *, wai
         return {}
 
 
-async def _send(jobs: list[Job], connection: asyncpg.Connection, *, waiting: bool) -> dict[str, ContextHead]:
-    trackers = any(job.encoded.models or job.encoded.changed_paths for job in jobs)
-    found = await connection.fetch(_statement(trackers=trackers, waiting=waiting), *_arrays(jobs, trackers=trackers))
-    return {ident: ContextHead(*head) for ident, *head in found}
+async def _send(
+    requests: list[SaveRequest], connection: asyncpg.Connection, *, waiting: bool
+) -> dict[str, ContextHead]:
+    trackers = any(request.encoded.models or request.encoded.changed_paths for request in requests)
+    found = await connection.fetch(
+        _statement(trackers=trackers, waiting=waiting), *_arrays(requests, trackers=trackers)
+    )
+    return {context_id: ContextHead(*head) for context_id, *head in found}
 
 
-async def _write_alone(job: Job, connection: asyncpg.Connection) -> Saved:
-    if _needs_no_question(job):
+async def _write_alone(request: SaveRequest, connection: asyncpg.Connection) -> Saved:
+    if _needs_no_question(request):
         # Somebody else may have had the context locked: here nobody but this save waits for them.
-        heads = await _write_at_once([job], connection, waiting=True)
+        heads = await _write_at_once([request], connection, waiting=True)
         if heads:
-            return job.saved(heads[job.encoded.context_id])
-    return await _in_transaction(save("postgresql", job), job.named, connection)
+            return request.saved(heads[request.encoded.context_id])
+    return await _in_transaction(save("postgresql", request), request.rls_user, connection)
 
 
-async def _in_transaction(steps: Steps[T], named: str | None, connection: asyncpg.Connection) -> T:
-    async with transaction(connection, named):
+async def _in_transaction(plan: Plan[T], rls_user: str | None, connection: asyncpg.Connection) -> T:
+    async with transaction(connection, rls_user):
         # Under row-level security Postgres refuses COPY.
-        return await carry_out_on_asyncpg(steps, connection, copies=named is None)
+        return await execute_on_asyncpg(plan, connection, copies=rls_user is None)
 
 
-def _needs_no_question(job: Job) -> bool:
+def _needs_no_question(request: SaveRequest) -> bool:
     """Whether a save only appends.
 
     A file may have a version that somebody wrote after the statement began, which it does not see. Where there is to be
@@ -265,43 +271,51 @@ def _needs_no_question(job: Job) -> bool:
     Where a user is named, a first save is none of these: the policies look for the row of its context, which no other
     part of the same statement sees.
     """
-    delta = job.delta
-    is_new = job.base.created_at is None
+    delta = request.delta
+    is_new = request.base.created_at is None
     return (
         len(delta.updates) <= MOST_UPDATES
         and not delta.if_unchanged
         and not delta.removed_updates
         and not delta.removed_models
-        and len(job.encoded.files) == len(job.encoded.changed_paths)
+        and len(request.encoded.files) == len(request.encoded.changed_paths)
         and delta.operation is None
-        and (job.named is None if is_new else delta.metadata is None and delta.toggles is None)
+        and (request.rls_user is None if is_new else delta.metadata is None and delta.toggles is None)
     )
 
 
-def _arrays(jobs: list[Job], *, trackers: bool) -> list[list[Any]]:
+def _arrays(requests: list[SaveRequest], *, trackers: bool) -> list[list[Any]]:
     """Return the parameters of the statement: columns, where jobs are rows."""
     saves: list[tuple[Any, ...]] = []
     updates: list[tuple[Any, ...]] = []
     models: list[tuple[Any, ...]] = []
     files: list[tuple[Any, ...]] = []
     replaced: list[tuple[Any, ...]] = []
-    for job in jobs:
-        delta, encoded, run = job.delta, job.encoded, job.delta.run
-        ident = encoded.context_id
+    for request in requests:
+        delta, encoded, run = request.delta, request.encoded, request.delta.run
+        context_id = encoded.context_id
         counts = (len(encoded.updates), len(encoded.models), encoded.unplaced_files)
-        named = (ident, delta.key.user_id, delta.key.chat_id, job.base.created_at, job.base.newest, delta.at, job.step)
+        identity = (
+            context_id,
+            delta.key.user_id,
+            delta.key.chat_id,
+            request.base.created_at,
+            request.base.newest,
+            delta.at,
+            request.step,
+        )
         texts = (encoded.metadata, encoded.toggles)
         ended = (run.run_id, run.started_at, run.ended_at, run.outcome, encoded.error, run.saves)
-        saves.append((*named, *counts, *texts, *ended))
+        saves.append((*identity, *counts, *texts, *ended))
         # Places count back from what comes next after the save.
-        updates += [(ident, place, *row) for place, row in enumerate(encoded.updates, -counts[0])]
+        updates += [(context_id, place, *row) for place, row in enumerate(encoded.updates, -counts[0])]
         if not trackers:
             continue
-        models += [(ident, place, *row) for place, row in enumerate(encoded.models, -counts[1])]
+        models += [(context_id, place, *row) for place, row in enumerate(encoded.models, -counts[1])]
         free = iter(range(-counts[2], 0))
         for row, position in zip(encoded.files, encoded.positions, strict=True):
-            files.append((ident, next(free) if position is None else 0, position, *row))
-        replaced += [(ident, path_id) for path_id in encoded.changed_paths]
+            files.append((context_id, next(free) if position is None else 0, position, *row))
+        replaced += [(context_id, path_id) for path_id in encoded.changed_paths]
     arrays = [*_columns(_JOBS, saves), *_columns(_UPDATES, updates)]
     if trackers:
         arrays += [*_columns(_MODELS, models), *_columns(_FILES, files), *_columns(_REPLACED, replaced)]
@@ -326,22 +340,22 @@ def _statement(*, trackers: bool, waiting: bool) -> str:
 WITH job AS MATERIALIZED (SELECT * FROM {_given("job", _JOBS, 1)}),
 held AS MATERIALIZED (
     SELECT c.context_id FROM job, taskctx_contexts c
-    WHERE c.context_id = job.ident AND c.created_at = job.base AND c.revision >= greatest(job.newest, 1)
+    WHERE c.context_id = job.context_id AND c.created_at = job.base AND c.revision >= greatest(job.newest, 1)
     FOR UPDATE OF c {"" if waiting else "SKIP LOCKED"}
 ),
 made AS (
     INSERT INTO taskctx_contexts (context_id, user_id, chat_id, metadata, metadata_toggles, revision, next_seq,
                                   next_model, next_position, created_at, updated_at)
-    SELECT ident, user_id, chat_id, coalesce(metadata, '{{}}'), coalesce(toggles, '{{}}'), 1, 1 + updates, 1 + models,
-           1 + files, at, at
+    SELECT context_id, user_id, chat_id, coalesce(metadata, '{{}}'), coalesce(toggles, '{{}}'), 1, 1 + updates,
+           1 + models, 1 + files, at, at
     FROM job WHERE base IS NULL
     ON CONFLICT DO NOTHING
     RETURNING context_id, created_at, revision, next_seq, next_model, next_position
 ),
 counted AS (
     INSERT INTO taskctx_runs AS r (context_id, run_id, started_at, ended_at, outcome, error, saves)
-    SELECT ident, run, started_at, ended_at, outcome, error, saves
-    FROM job WHERE ident IN (SELECT context_id FROM held UNION ALL SELECT context_id FROM made)
+    SELECT context_id, run, started_at, ended_at, outcome, error, saves
+    FROM job WHERE context_id IN (SELECT context_id FROM held UNION ALL SELECT context_id FROM made)
     ON CONFLICT (context_id, run_id) DO UPDATE
     SET ended_at = excluded.ended_at, outcome = excluded.outcome, error = excluded.error, saves = excluded.saves
     WHERE r.saves = excluded.saves - 1
@@ -352,12 +366,12 @@ moved AS (
     SET revision = c.revision + job.step, next_seq = c.next_seq + job.updates, next_model = c.next_model + job.models,
         next_position = c.next_position + job.files, updated_at = greatest(c.updated_at, job.at)
     FROM job
-    WHERE c.context_id = job.ident AND job.base IS NOT NULL AND job.ident IN (SELECT context_id FROM counted)
+    WHERE c.context_id = job.context_id AND job.base IS NOT NULL AND job.context_id IN (SELECT context_id FROM counted)
     RETURNING c.context_id, c.created_at, c.revision, c.next_seq, c.next_model, c.next_position
 ),
 head AS MATERIALIZED (
     SELECT h.*, job.run, job.at, job.saves, job.step, job.metadata, job.toggles
-    FROM (SELECT * FROM made UNION ALL SELECT * FROM moved) h JOIN job ON job.ident = h.context_id
+    FROM (SELECT * FROM made UNION ALL SELECT * FROM moved) h JOIN job ON job.context_id = h.context_id
 ),
 recorded AS (
     INSERT INTO taskctx_revisions (context_id, revision, saved_at, run_id, save_number, next_seq, next_model,
@@ -374,8 +388,9 @@ def _write_updates(first: int) -> str:
     return f"""
 , updates AS (
     INSERT INTO taskctx_updates (context_id, seq, timestamp, update_type, data, metadata, exact, added_in, run_id)
-    SELECT n.ident, h.next_seq + n.place, n.timestamp, n.update_type, n.data, n.metadata, n.exact, h.revision, h.run
-    FROM {_given("n", _UPDATES, first)} JOIN head h ON h.context_id = n.ident
+    SELECT n.context_id, h.next_seq + n.place, n.timestamp, n.update_type, n.data, n.metadata, n.exact, h.revision,
+           h.run
+    FROM {_given("n", _UPDATES, first)} JOIN head h ON h.context_id = n.context_id
 )
 """
 
@@ -386,22 +401,23 @@ def _write_trackers(first: int) -> str:
 , models AS (
     INSERT INTO taskctx_models (context_id, seq, model_id, provider_id, mode, timestamp, input_tokens, output_tokens,
                                 cost, duration, exact, added_in, run_id)
-    SELECT n.ident, h.next_model + n.place, n.model_id, n.provider_id, n.mode, n.timestamp, n.input_tokens,
-           n.output_tokens, n.cost, n.duration, n.exact, h.revision, h.run
-    FROM {_given("n", _MODELS, first)} JOIN head h ON h.context_id = n.ident
+    SELECT n.context_id, h.next_model + n.place, n.model_id, n.provider_id, n.mode, n.timestamp, n.input_tokens,
+           n.output_tokens, n.cost, n.duration, n.exact, h.revision,
+           h.run
+    FROM {_given("n", _MODELS, first)} JOIN head h ON h.context_id = n.context_id
 ),
 replaced AS (
     UPDATE taskctx_files f SET removed_in = h.revision
-    FROM {_given("n", _REPLACED, files + len(_FILES))} JOIN head h ON h.context_id = n.ident
-    WHERE f.context_id = n.ident AND f.path_id = n.path_id AND f.removed_in IS NULL
+    FROM {_given("n", _REPLACED, files + len(_FILES))} JOIN head h ON h.context_id = n.context_id
+    WHERE f.context_id = n.context_id AND f.path_id = n.path_id AND f.removed_in IS NULL
     RETURNING f.context_id
 ),
 files AS (
     INSERT INTO taskctx_files (context_id, path_id, added_in, position, path, operation, source, timestamp, state,
                                exact, run_id)
-    SELECT n.ident, n.path_id, h.revision, coalesce(n.position, h.next_position + n.place), n.path, n.operation,
+    SELECT n.context_id, n.path_id, h.revision, coalesce(n.position, h.next_position + n.place), n.path, n.operation,
            n.source, n.timestamp, n.state, n.exact, h.run
-    FROM {_given("n", _FILES, files)} JOIN head h ON h.context_id = n.ident
+    FROM {_given("n", _FILES, files)} JOIN head h ON h.context_id = n.context_id
     -- Only when the versions before are marked: a path has one at a time.
     WHERE (SELECT count(*) FROM replaced) >= 0
 )

@@ -10,7 +10,7 @@ from taskctx_sql.sql.context_row import UNSEEN, Base, ContextHead
 from taskctx_sql.sql.row_codec import Encoded
 
 
-class Job:
+class SaveRequest:
     """A save to be done.
 
     Attributes:
@@ -20,17 +20,17 @@ class Job:
         base: What the context has seen of its row.
         makes_revision: Whether it makes one of what changed; what its operation does is another one, after it.
         step: How many revisions it makes: none if it only tells of its run.
-        named: The user that its transaction names, if it has to.
+        rls_user: The user that its transaction names, if it has to.
     """
 
-    __slots__ = ("base", "delta", "encoded", "makes_revision", "named", "step", "strict")
+    __slots__ = ("base", "delta", "encoded", "makes_revision", "rls_user", "step", "strict")
 
-    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool, named: str | None = None) -> None:
+    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool, rls_user: str | None = None) -> None:
         """Take what is to be saved."""
         self.delta = delta
         self.encoded = encoded
         self.strict = strict
-        self.named = named
+        self.rls_user = rls_user
         self.base: Base = delta.base or UNSEEN
         self.makes_revision = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
         self.step = self.makes_revision + delta.is_operation

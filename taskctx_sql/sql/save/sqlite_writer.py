@@ -19,13 +19,13 @@ from taskctx_sql.concurrency import on_thread
 from taskctx_sql.errors import StoreClosedError, StoreFailedError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import carry_out_on_sqlite
+from taskctx_sql.sql.plan import execute_on_sqlite
 from taskctx_sql.sql.retry import InDoubtError, lock_seconds_left
-from taskctx_sql.sql.save.grouping import MAX_WAITING, Pending, take_together
-from taskctx_sql.sql.save.request import Job
-from taskctx_sql.sql.save.statements import save_together
+from taskctx_sql.sql.save.grouping import MAX_WAITING, WaitingSave, take_group
+from taskctx_sql.sql.save.request import SaveRequest
+from taskctx_sql.sql.save.statements import save_group
 
-_Pending = Pending[Saved]
+_Pending = WaitingSave[Saved]
 
 # A save that had to wait no longer than this for its turn need not be told how long to wait for a lock.
 _SOON: Final = 0.05
@@ -53,7 +53,7 @@ class SqliteWriter:
         self._identity: tuple[int, int] | None = None
         self._closed = False
 
-    async def save(self, job: Job) -> Saved:
+    async def save(self, request: SaveRequest) -> Saved:
         """See `Writer.save`."""
         async with self._room:
             if self._closed:
@@ -62,7 +62,7 @@ class SqliteWriter:
                 # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
                 self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
                 self._thread.start()
-            pending: _Pending = Pending(job, self._loop)
+            pending: _Pending = WaitingSave(request, self._loop)
             self._queue.put(pending)
             return await pending.wait()
 
@@ -84,22 +84,22 @@ class SqliteWriter:
         connection: sqlite3.Connection | None = None
         waiting: deque[_Pending] = deque()
         while self._receive(waiting):
-            together = take_together(waiting)
+            group = take_group(waiting)
             answers: Sequence[Saved | BaseException]
             try:
                 if connection is None:
                     connection = engines.connect_sqlite(self._path, self._lock_seconds)
                     self._identity = engines.file_identity(self._path)
-                answers = self._save(connection, together)
+                answers = self._save(connection, group)
             except Exception as error:
-                answers = [error] * len(together)
+                answers = [error] * len(group)
                 # Whatever it was, a new connection is in no half-done state; this thread goes on in any case.
                 if connection is not None:
                     with contextlib.suppress(sqlite3.Error):
                         connection.close()
                     connection = None
             self._tell()
-            self._told_later = (together, answers)
+            self._told_later = (group, answers)
         self._tell()
         if connection is not None:
             connection.close()
@@ -128,17 +128,17 @@ class SqliteWriter:
                 return bool(waiting)
             waiting.append(pending)
 
-    def _save(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
-        self._begin(connection, together)
+    def _save(self, connection: sqlite3.Connection, group: list[_Pending]) -> Sequence[Saved | BaseException]:
+        self._begin(connection, group)
         try:
-            return self._commit(connection, together)
+            return self._commit(connection, group)
         except Exception as error:
-            if len(together) == 1 or isinstance(error, InDoubtError | StoreFailedError):
+            if len(group) == 1 or isinstance(error, InDoubtError | StoreFailedError):
                 raise
             # One of them may be to blame, and it is to fail alone.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            return [self._save_alone(connection, pending) for pending in together]
+            return [self._save_alone(connection, pending) for pending in group]
 
     def _save_alone(self, connection: sqlite3.Connection, pending: _Pending) -> Saved | BaseException:
         try:
@@ -149,7 +149,7 @@ class SqliteWriter:
                 connection.execute("ROLLBACK")
             return error
 
-    def _begin(self, connection: sqlite3.Connection, together: list[_Pending]) -> None:
+    def _begin(self, connection: sqlite3.Connection, group: list[_Pending]) -> None:
         """Take the write lock. Before it is waited for, the group before gets its answers: it is on the disk."""
         if self._told_later is not None:
             try:
@@ -159,7 +159,7 @@ class SqliteWriter:
                 if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
                     raise
             self._tell()
-        until = min((pending.deadline for pending in together if pending.deadline is not None), default=None)
+        until = min((pending.deadline for pending in group if pending.deadline is not None), default=None)
         most = engines.busy_seconds(self._lock_seconds)
         left = lock_seconds_left(until, most)
         if left > most - _SOON:
@@ -174,8 +174,8 @@ class SqliteWriter:
         finally:
             engines.wait_for_locks(connection, engines.busy_seconds(self._lock_seconds))
 
-    def _commit(self, connection: sqlite3.Connection, together: list[_Pending]) -> Sequence[Saved | BaseException]:
-        answers = carry_out_on_sqlite(save_together("sqlite", [pending.job for pending in together]), connection)
+    def _commit(self, connection: sqlite3.Connection, group: list[_Pending]) -> Sequence[Saved | BaseException]:
+        answers = execute_on_sqlite(save_group("sqlite", [pending.request for pending in group]), connection)
         # Only now: the loop prepares its next saves while this thread waits for the disk. Sooner, and both would
         # fight for the interpreter's lock, and the disk would wait for both.
         self._tell()
@@ -192,6 +192,6 @@ class SqliteWriter:
         return answers
 
 
-def _deliver(together: list[_Pending], answers: Sequence[Saved | BaseException]) -> None:
-    for pending, answer in zip(together, answers, strict=True):
+def _deliver(group: list[_Pending], answers: Sequence[Saved | BaseException]) -> None:
+    for pending, answer in zip(group, answers, strict=True):
         pending.give(answer)

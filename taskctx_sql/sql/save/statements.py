@@ -17,53 +17,53 @@ from taskctx_sql.model import MappingChange, Saved
 from taskctx_sql.sql import engines, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import restore
-from taskctx_sql.sql.plan import Statement, Step, Steps, columns, number, parameters, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, columns, number, parameters, text
 from taskctx_sql.sql.save.batch import EMPTY, Batch
-from taskctx_sql.sql.save.request import Job, Removed, removed_by
+from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
 
 
-def save(engine: str, job: Job) -> Steps[Saved]:
+def save(engine: str, request: SaveRequest) -> Plan[Saved]:
     """Return the steps of a save, all for one transaction.
 
     Args:
         engine: Whose SQL; SQLAlchemy's name of it.
-        job: What to save.
+        request: What to save.
 
     Raises:
         LostContextError: The context was deleted since the base, or set back to an older state.
         StaleContextError: It was to be unchanged, and is not.
     """
-    (answer,) = yield from save_together(engine, [job])
+    (answer,) = yield from save_group(engine, [request])
     if isinstance(answer, TaskContextError):
         raise answer
     return answer
 
 
-def save_together(engine: str, jobs: Sequence[Job]) -> Steps[list[Saved | TaskContextError]]:
+def save_group(engine: str, requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContextError]]:
     """Return the steps of saves to different contexts, all for one transaction, and their answers in order.
 
     On Postgres several would wait for each other's locks: there `postgres_writer` knows how.
     """
     batch = Batch(engine)
     answers: list[Saved | TaskContextError] = []
-    for job in jobs:
+    for request in requests:
         try:
-            answers.append((yield from _decide(engine, job, batch)))
+            answers.append((yield from _decide(engine, request, batch)))
         except TaskContextError as error:
             answers.append(error)
-    yield from batch.steps()
+    yield from batch.plan()
     return answers
 
 
-def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextError]:
+def _decide(engine: str, request: SaveRequest, batch: Batch) -> Plan[Saved | TaskContextError]:
     """Add what a save writes to the batch, and return its answer; or say why it is refused."""
-    delta, base = job.delta, job.base
+    delta, base = request.delta, request.base
     if engine == "sqlite":
         # The transaction has the write lock already.
-        found = yield Step(_select_head(), {"ident": job.encoded.context_id}, reads=True)
+        found = yield Step(_select_head(), {"context": request.encoded.context_id}, reads=True)
     else:
-        found = yield Step(_lock_head(), _new_context(job), reads=True)
+        found = yield Step(_lock_head(), _new_context(request), reads=True)
     head = ContextHead(*found[0]) if found else ContextHead(delta.at)
     # Half there is not there. On Postgres the row may also be the one that was made just now.
     is_half = bool(found) and head.revision == 0 and head.created_at != delta.at
@@ -73,40 +73,42 @@ def _decide(engine: str, job: Job, batch: Batch) -> Steps[Saved | TaskContextErr
         return LostContextError(delta.key)
     if head.revision != base.revision:
         # Somebody saved in between; it may have been a copy of this very save.
-        saves = yield Step(_select_saves(), {"ident": job.encoded.context_id, "run": delta.run.run_id}, reads=True)
+        saves = yield Step(
+            _select_saves(), {"context": request.encoded.context_id, "run": delta.run.run_id}, reads=True
+        )
         if saves and saves[0][0] != delta.run.saves - 1:
-            return (yield from _answer_again(job, head))
+            return (yield from _answer_again(request, head))
         if delta.if_unchanged:
             return StaleContextError(delta.key, base.revision, head.revision)
     if is_half:
-        yield from incomplete.take_place(job.encoded.context_id, delta.at)
+        yield from incomplete.take_place(request.encoded.context_id, delta.at)
     if delta.operation in ("restore", "undo"):
         numbers = (head.revision + 1, head.next_seq, head.next_model)
-        restored = yield from restore.restore(engine, job.encoded.context_id, delta, *numbers)
+        restored = yield from restore.restore(engine, request.encoded.context_id, delta, *numbers)
         moved = ContextHead(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
-        batch.add_restore(job, moved, restored)
-        return job.saved(moved)
+        batch.add_restore(request, moved, restored)
+        return request.saved(moved)
     moved = ContextHead(
         head.created_at,
-        head.revision + job.step,
-        head.next_seq + len(job.encoded.updates),
-        head.next_model + len(job.encoded.models),
-        head.next_position + job.encoded.unplaced_files,
+        head.revision + request.step,
+        head.next_seq + len(request.encoded.updates),
+        head.next_model + len(request.encoded.models),
+        head.next_position + request.encoded.unplaced_files,
     )
-    saved = job.saved(moved)
-    metadata, toggles, removed = job.encoded.metadata, job.encoded.toggles, removed_by(delta)
+    saved = request.saved(moved)
+    metadata, toggles, removed = request.encoded.metadata, request.encoded.toggles, removed_by(delta)
     if not saved.complete:
-        metadata = yield from _merged(job, "metadata", delta.metadata)
-        toggles = yield from _merged(job, "metadata_toggles", delta.toggles)
-        there = yield from _still_there(engine, job, removed)
+        metadata = yield from _merged(request, "metadata", delta.metadata)
+        toggles = yield from _merged(request, "metadata_toggles", delta.toggles)
+        there = yield from _still_there(engine, request, removed)
         if there is None:
             return StaleContextError(delta.key, base.revision, head.revision, rewritten=True)
         removed = there
-    batch.add(job, moved, metadata, toggles, removed, is_new=not found)
+    batch.add(request, moved, metadata, toggles, removed, is_new=not found)
     return saved
 
 
-def _still_there(engine: str, job: Job, removed: Removed) -> Steps[Removed | None]:
+def _still_there(engine: str, request: SaveRequest, removed: Removed) -> Plan[Removed | None]:
     """Return the steps that find what is there of the rows that leave.
 
     Others may have removed them meanwhile, or a restore may have written them anew. None if an edit did, or if what
@@ -114,50 +116,57 @@ def _still_there(engine: str, job: Job, removed: Removed) -> Steps[Removed | Non
     """
     if not any(removed):
         return removed
-    delta, ident, seen, there = job.delta, job.encoded.context_id, job.base.revision, []
+    delta, context_id, seen, there = request.delta, request.encoded.context_id, request.base.revision, []
     again = {updates: set(delta.again_updates), models: set(delta.again_models)}
-    copied = yield from restore.restored_since(ident, seen)
+    copied = yield from restore.restored_since(context_id, seen)
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
-        found = yield from restore.rows_now(engine, table, ident, seqs, copied=copied)
+        found = yield from restore.rows_now(engine, table, context_id, seqs, copied=copied)
         gone = set(seqs).difference(found)
         if not delta.if_there:
             gone.clear()
-        if gone & again[table] or (gone and (yield from restore.were_written_anew(engine, table, ident, gone, seen))):
+        if gone & again[table] or (
+            gone and (yield from restore.were_written_anew(engine, table, context_id, gone, seen))
+        ):
             return None
         there.append(list(found.values()))
     return Removed(*there)
 
 
-def _answer_again(job: Job, head: ContextHead) -> Steps[Saved | TaskContextError]:
+def _answer_again(request: SaveRequest, head: ContextHead) -> Plan[Saved | TaskContextError]:
     """Return the steps that find what a save was given when it was written."""
-    if not job.step:
-        return job.saved(head)
-    run = job.delta.run
-    known = {"ident": job.encoded.context_id, "run": run.run_id, "number": run.saves, "seen": job.base.revision}
+    if not request.step:
+        return request.saved(head)
+    run = request.delta.run
+    known = {
+        "context": request.encoded.context_id,
+        "run": run.run_id,
+        "number": run.saves,
+        "seen": request.base.revision,
+    }
     found = yield Step(_select_revision(), known, reads=True)
     if not found:
         # The run's counter stands elsewhere: the database was set back to an older state.
-        return LostContextError(job.delta.key)
-    return job.saved(ContextHead(head.created_at, *found[0]))
+        return LostContextError(request.delta.key)
+    return request.saved(ContextHead(head.created_at, *found[0]))
 
 
-def _merged(job: Job, name: str, change: MappingChange | None) -> Steps[str | None]:
+def _merged(request: SaveRequest, name: str, change: MappingChange | None) -> Plan[str | None]:
     """Return the steps that apply a change to what is stored: somebody else may have set other keys."""
     if change is None:
         return None
-    stored = yield Step(_select_mapping(name), {"ident": job.encoded.context_id}, reads=True)
+    stored = yield Step(_select_mapping(name), {"context": request.encoded.context_id}, reads=True)
     before = stored[0][0] if stored else EMPTY
-    return row_codec.merged_text(job.delta.key, name, before, change, strict=job.strict)
+    return row_codec.merged_text(request.delta.key, name, before, change, strict=request.strict)
 
 
 # The statements.
 
 
-def _new_context(job: Job) -> dict[str, Any]:
-    head = ContextHead(job.delta.at)
+def _new_context(request: SaveRequest) -> dict[str, Any]:
+    head = ContextHead(request.delta.at)
     place = (head.revision, head.next_seq, head.next_model, head.next_position)
-    values = (job.encoded.context_id, job.delta.key.user_id, job.delta.key.chat_id, EMPTY, EMPTY, *place)
-    return dict(zip(columns(contexts, "pruned_until"), (*values, job.delta.at, job.delta.at), strict=True))
+    values = (request.encoded.context_id, request.delta.key.user_id, request.delta.key.chat_id, EMPTY, EMPTY, *place)
+    return dict(zip(columns(contexts, "pruned_until"), (*values, request.delta.at, request.delta.at), strict=True))
 
 
 _HEAD: Final = (
@@ -171,7 +180,7 @@ _HEAD: Final = (
 
 @cache
 def _select_head() -> Statement:
-    return sa.select(*_HEAD).where(contexts.c.context_id == text("ident"))
+    return sa.select(*_HEAD).where(contexts.c.context_id == text("context"))
 
 
 @cache
@@ -185,19 +194,19 @@ def _lock_head() -> Statement:
 
 @cache
 def _select_mapping(name: str) -> Statement:
-    return sa.select(contexts.c[name]).where(contexts.c.context_id == text("ident"))
+    return sa.select(contexts.c[name]).where(contexts.c.context_id == text("context"))
 
 
 @cache
 def _select_saves() -> Statement:
-    return sa.select(runs.c.saves).where(runs.c.context_id == text("ident"), runs.c.run_id == text("run"))
+    return sa.select(runs.c.saves).where(runs.c.context_id == text("context"), runs.c.run_id == text("run"))
 
 
 @cache
 def _select_revision() -> Statement:
     place = (revisions.c.revision, revisions.c.next_seq, revisions.c.next_model, revisions.c.next_position)
     statement = sa.select(*place).where(
-        revisions.c.context_id == text("ident"),
+        revisions.c.context_id == text("context"),
         revisions.c.revision > number("seen"),
         revisions.c.run_id == text("run"),
         revisions.c.save_number == number("number"),

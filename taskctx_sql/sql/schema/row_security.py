@@ -47,12 +47,12 @@ def check_user(user_id: str) -> str:
     return user_id
 
 
-async def name(connection: AsyncConnection, user_id: str) -> None:
+async def set_user(connection: AsyncConnection, user_id: str) -> None:
     """Name the user for the rest of the transaction."""
     await connection.execute(sa.select(sa.func.set_config(SETTING, user_id, True)))
 
 
-async def name_on(connection: asyncpg.Connection, user_id: str) -> None:
+async def set_user_on(connection: asyncpg.Connection, user_id: str) -> None:
     """Do it on a connection of the driver's own.
 
     As a parameter: accounts of the same role see each other's statements in ``pg_stat_activity``.

@@ -13,7 +13,7 @@ from typing import Any, Final
 from taskctx_sql.model import Moved, TransferOutcome, TransferProgress
 from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.load import as_of
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import statements
 from taskctx_sql.sql.transfer.statements import FILES, MODELS, PARTS, REVISIONS, RUNS, UPDATES, Context, Part, Row
@@ -42,7 +42,7 @@ async def contexts(store: SqlStore, user_id: str | None = None, chat_id: str | N
             yield context
         if len(page) < CONTEXTS_PAGE:
             return
-        after = page[-1].ident
+        after = page[-1].context_id
 
 
 async def pages(
@@ -63,7 +63,7 @@ async def pages(
         while first < end:
             high = min(first + size, end)
             page = await store.read(
-                "read", partial(statements.numbered_page, part, context.ident, first, high, context.revision)
+                "read", partial(statements.numbered_page, part, context.context_id, first, high, context.revision)
             )
             first, size = high, _next_size(page, size)
             if page:
@@ -72,7 +72,7 @@ async def pages(
     after: Row | None = None
     while True:
         page = await store.read(
-            "read", partial(statements.keyed_page, part, context.ident, after, size, since, context.revision)
+            "read", partial(statements.keyed_page, part, context.context_id, after, size, since, context.revision)
         )
         if page:
             yield page
@@ -130,8 +130,8 @@ async def _compare_heads(
     if there.revision == 0:
         return ("added" if context.revision else "unchanged"), ""
     common = min(context.revision, there.revision)
-    here = await source.read("copy", partial(statements.revision_identity, context.ident, common))
-    also = await target.read("copy", partial(statements.revision_identity, context.ident, common))
+    here = await source.read("copy", partial(statements.revision_identity, context.context_id, common))
+    also = await target.read("copy", partial(statements.revision_identity, context.context_id, common))
     if here is None or here != also:
         return "refused", f"both sides have changed: their revisions {common} are not the same"
     return ("extended" if there.revision < context.revision else "unchanged"), ""
@@ -152,7 +152,9 @@ async def _bring(
                 if await target.write("copy", partial(statements.write_removals, part, there, removals)) is None:
                     return _ELSEWHERE
         first = (
-            1 + await target.read("copy", partial(statements.last_seq, part, context.ident)) if part.by_number else 1
+            1 + await target.read("copy", partial(statements.last_seq, part, context.context_id))
+            if part.by_number
+            else 1
         )
         async for page in pages(source, part, context, first=first, since=there.revision):
             new = await target.write("copy", partial(statements.write_rows, part, there, page))
@@ -163,7 +165,7 @@ async def _bring(
                 tell(str(context.key), new, None)
     if (changed := await changed_in_source(source, context)) is not None:
         if changed == _GONE:
-            await target.write("copy", partial(incomplete.clear, context.ident))
+            await target.write("copy", partial(incomplete.clear, context.context_id))
         return changed
     return "" if await target.write("copy", partial(statements.finish, there, context)) else _ELSEWHERE
 
@@ -177,10 +179,10 @@ async def _extend(
         lost: list[Row] = []
         if part.has_revisions and context.pruned_until > there.revision:
             kept = await source.read(
-                "read", partial(statements.keys_at, part, context.ident, there.revision, live=False)
+                "read", partial(statements.keys_at, part, context.context_id, there.revision, live=False)
             )
             live = await target.read(
-                "read", partial(statements.keys_at, part, context.ident, there.revision, live=True)
+                "read", partial(statements.keys_at, part, context.context_id, there.revision, live=True)
             )
             lost = sorted(live - kept)
         removed = [row async for page in _removals(source, part, context, there) for row in page]
@@ -221,7 +223,7 @@ async def _removals(source: SqlStore, part: Part, context: Context, there: Conte
     while part.has_revisions:
         page = await source.read(
             "read",
-            partial(statements.removals_page, part, context.ident, there.revision, context.revision, after, PAGE),
+            partial(statements.removals_page, part, context.context_id, there.revision, context.revision, after, PAGE),
         )
         if page:
             yield page
@@ -270,7 +272,7 @@ async def verify_context(
                 tell(str(context.key), equal, None)
     if only_here:
         # What the target pruned is in the source only.
-        pruned = await target.read("verify", partial(as_of.pruned_until, context.ident))
+        pruned = await target.read("verify", partial(as_of.pruned_until, context.context_id))
         problems += [problem for left_in, problem in only_here if pruned < min(left_in, context.revision + 1)]
     if problems or only_there:
         changed = await changed_in_source(source, context)
@@ -282,10 +284,10 @@ async def verify_context(
         moved.tell(context.key, problem)
 
 
-def _same_page(part: Part, context: Context, page: list[Row], low: Row, high: Row) -> Callable[[], Steps[list[Row]]]:
+def _same_page(part: Part, context: Context, page: list[Row], low: Row, high: Row) -> Callable[[], Plan[list[Row]]]:
     if part.by_number:
-        return partial(statements.numbered_page, part, context.ident, low[0], high[0] + 1, context.revision)
-    return partial(statements.keyed_page_between, part, context.ident, low[0], high[0], context.revision)
+        return partial(statements.numbered_page, part, context.context_id, low[0], high[0] + 1, context.revision)
+    return partial(statements.keyed_page_between, part, context.context_id, low[0], high[0], context.revision)
 
 
 def _report(

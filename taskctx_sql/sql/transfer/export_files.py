@@ -107,7 +107,7 @@ async def _count_left_behind(store: SqlStore, context: Context, left_behind: dic
     """Count what a history file has no place for, beside removed updates."""
     named = context.named
     has_metadata = (named["metadata"], named["metadata_toggles"]) != ("{}", "{}")
-    statement = sa.select(sa.func.count()).where(runs.c.context_id == context.ident)
+    statement = sa.select(sa.func.count()).where(runs.c.context_id == context.context_id)
     ((run_count,),) = await store.query(statement, may_lag=False)
     for name, count in (("metadata", int(has_metadata)), ("runs", run_count)):
         if count:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from taskctx_sql import json_files
-from taskctx_sql.concurrency import on_thread, until_done
+from taskctx_sql.concurrency import on_thread, wait_until_done
 from taskctx_sql.errors import StaleContextError
 from taskctx_sql.json_files import Entry, recovery
 from taskctx_sql.model import (
@@ -83,7 +83,7 @@ class Files:
                     ahead = asyncio.create_task(on_thread(self._batch, path, parts))
                     yield found
             finally:
-                await until_done(ahead)
+                await wait_until_done(ahead)
 
     def _batch(self, path: Path, parts: Iterator[Entry | Damage]) -> tuple[list[ContextUpdate], int] | None:
         taken: list[ContextUpdate] = []

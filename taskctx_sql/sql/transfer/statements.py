@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.model import ContextKey
 from taskctx_sql.sql import engines, incomplete, row_codec
-from taskctx_sql.sql.plan import Rows, Statement, Step, Steps, columns, insertion, number, parameters, text
+from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, insertion, number, parameters, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
 Row = tuple[Any, ...]
@@ -31,7 +31,7 @@ class Context:
     row: Row
 
     @property
-    def ident(self) -> str:
+    def context_id(self) -> str:
         """The context_id."""
         return str(self._value("context_id"))
 
@@ -138,33 +138,33 @@ def _places(part: Part) -> tuple[int, ...]:
 # Reading.
 
 
-def contexts_page(after: str, limit: int, user_id: str | None, chat_id: str | None) -> Steps[list[Context]]:
+def contexts_page(after: str, limit: int, user_id: str | None, chat_id: str | None) -> Plan[list[Context]]:
     """Return the steps that read contexts in the order of their ids, after one of them; not those half there."""
     if user_id is not None and chat_id is not None:
         found = yield from context(ContextKey(user_id, chat_id))
-        return [found] if found is not None and found.revision > 0 and found.ident > after else []
+        return [found] if found is not None and found.revision > 0 and found.context_id > after else []
     chosen = {} if user_id is None else {"user": ContextKey(user_id, "").user_id}
     statement = _select_contexts(of_user=user_id is not None)
     answer = yield Step(statement, {"after": after, "how_many": limit, **chosen}, reads=True)
     return [Context(tuple(row)) for row in answer or ()]
 
 
-def context(key: ContextKey) -> Steps[Context | None]:
+def context(key: ContextKey) -> Plan[Context | None]:
     """Return the steps that read a context's row, or None."""
-    answer = yield Step(_select_context(lock=False), {"ident": row_codec.context_id(key)}, reads=True)
+    answer = yield Step(_select_context(lock=False), {"context": row_codec.context_id(key)}, reads=True)
     return Context(tuple(answer[0])) if answer else None
 
 
-def numbered_page(part: Part, ident: str, low: int, high: int, as_of: int) -> Steps[list[Row]]:
+def numbered_page(part: Part, context_id: str, low: int, high: int, as_of: int) -> Plan[list[Row]]:
     """Return the steps that read the rows with ``low <= seq < high``, as they were in a revision."""
-    bounds = {"ident": ident, "low": low, "high": high, "as_of": as_of}
+    bounds = {"context": context_id, "low": low, "high": high, "as_of": as_of}
     answer = yield Step(_select_numbered(part), bounds, reads=True)
     return [tuple(row) for row in answer or ()]
 
 
-def keyed_page(part: Part, ident: str, after: Row | None, limit: int, since: int, as_of: int) -> Steps[list[Row]]:
+def keyed_page(part: Part, context_id: str, after: Row | None, limit: int, since: int, as_of: int) -> Plan[list[Row]]:
     """Return the steps that read rows in the order of their keys, those of the revisions after ``since``."""
-    bounds: dict[str, Any] = {"ident": ident, "how_many": limit}
+    bounds: dict[str, Any] = {"context": context_id, "how_many": limit}
     if part is not RUNS:
         bounds |= {"as_of": as_of, "since": since}
     if after is not None:
@@ -173,30 +173,30 @@ def keyed_page(part: Part, ident: str, after: Row | None, limit: int, since: int
     return [tuple(row) for row in answer or ()]
 
 
-def keyed_page_between(part: Part, ident: str, low: Any, high: Any, as_of: int) -> Steps[list[Row]]:
+def keyed_page_between(part: Part, context_id: str, low: Any, high: Any, as_of: int) -> Plan[list[Row]]:
     """Return the steps that read the rows whose key begins with a value from ``low`` to ``high``, in order."""
-    bounds: dict[str, Any] = {"ident": ident, "low": low, "high": high}
+    bounds: dict[str, Any] = {"context": context_id, "low": low, "high": high}
     if part is not RUNS:
         bounds |= {"as_of": as_of}
     answer = yield Step(_select_between(part), bounds, reads=True)
     return [tuple(row) for row in answer or ()]
 
 
-def last_seq(part: Part, ident: str) -> Steps[int]:
+def last_seq(part: Part, context_id: str) -> Plan[int]:
     """Return the steps that read the highest seq, or 0."""
-    answer = yield Step(_select_last(part), {"ident": ident}, reads=True)
+    answer = yield Step(_select_last(part), {"context": context_id}, reads=True)
     return int(answer[0][0]) if answer else 0
 
 
-def revision_identity(ident: str, revision: int) -> Steps[Row | None]:
+def revision_identity(context_id: str, revision: int) -> Plan[Row | None]:
     """Return the steps that read which save made a revision; None if that is not on record."""
-    answer = yield Step(_select_identity(), {"ident": ident, "revision": revision}, reads=True)
+    answer = yield Step(_select_identity(), {"context": context_id, "revision": revision}, reads=True)
     return tuple(answer[0]) if answer else None
 
 
-def removals_page(part: Part, ident: str, since: int, as_of: int, after: Row, limit: int) -> Steps[list[Row]]:
+def removals_page(part: Part, context_id: str, since: int, as_of: int, after: Row, limit: int) -> Plan[list[Row]]:
     """Return the steps that read (key ..., removed_in) of rows that were there in ``since`` and left after it."""
-    bounds: dict[str, Any] = {"ident": ident, "since": since, "as_of": as_of, "how_many": limit}
+    bounds: dict[str, Any] = {"context": context_id, "since": since, "as_of": as_of, "how_many": limit}
     bounds |= {f"after_{name}": value for name, value in zip(part.key, after, strict=True)}
     answer = yield Step(_select_removals(part), bounds, reads=True)
     return [tuple(row) for row in answer or ()]
@@ -205,21 +205,21 @@ def removals_page(part: Part, ident: str, since: int, as_of: int, after: Row, li
 # Writing. All of it may be done twice.
 
 
-def begin(engine: str, source: Context) -> Steps[None]:
+def begin(engine: str, source: Context) -> Plan[None]:
     """Return the steps that make a context's row with nothing in it yet, if it is not there.
 
     What came of another one goes first, and what has rows that were pruned in the source since.
     """
-    found = yield Step(_select_context(lock=True), {"ident": source.ident}, reads=True)
+    found = yield Step(_select_context(lock=True), {"context": source.context_id}, reads=True)
     if found and not Context(tuple(found[0])).can_go_on_with(source):
-        yield from incomplete.clear(source.ident)
+        yield from incomplete.clear(source.context_id)
     empty = source.named | {"revision": 0, "next_seq": 1, "next_model": 1, "next_position": 1}
     empty |= {"metadata": "{}", "metadata_toggles": "{}"}
     values = dict(zip(columns(contexts), (empty[name] for name in _names(contexts)), strict=True))
     yield Step(_insert_context(engine), values)
 
 
-def write_rows(part: Part, seen: Context, page: Sequence[Row]) -> Steps[int | None]:
+def write_rows(part: Part, seen: Context, page: Sequence[Row]) -> Plan[int | None]:
     """Return the steps that add rows to a context that is still as it was seen.
 
     Returns:
@@ -228,7 +228,7 @@ def write_rows(part: Part, seen: Context, page: Sequence[Row]) -> Steps[int | No
     if (yield from _moved(seen)):
         return None
     low, high = part.place(page[0]), part.place(page[-1])
-    bounds: dict[str, Any] = {"ident": seen.ident, "low": low[0], "high": high[0]}
+    bounds: dict[str, Any] = {"context": seen.context_id, "low": low[0], "high": high[0]}
     known = {tuple(row) for row in (yield Step(_select_keys(part), bounds, reads=True)) or ()}
     new = [row for row in page if part.place(row) not in known] if known else list(page)
     if new:
@@ -236,7 +236,7 @@ def write_rows(part: Part, seen: Context, page: Sequence[Row]) -> Steps[int | No
     return len(new)
 
 
-def write_runs(engine: str, seen: Context, page: Sequence[Row]) -> Steps[int | None]:
+def write_runs(engine: str, seen: Context, page: Sequence[Row]) -> Plan[int | None]:
     """Return the steps that add runs, or bring those that are there up to date, as `write_rows`."""
     if (yield from _moved(seen)):
         return None
@@ -244,16 +244,16 @@ def write_runs(engine: str, seen: Context, page: Sequence[Row]) -> Steps[int | N
     return 0
 
 
-def write_removals(part: Part, seen: Context, page: Sequence[Row]) -> Steps[int | None]:
+def write_removals(part: Part, seen: Context, page: Sequence[Row]) -> Plan[int | None]:
     """Return the steps that mark rows as removed, as `write_rows`."""
     if (yield from _moved(seen)):
         return None
-    names = (*(f"gone_{name}" for name in part.key), "now", "ident")
-    yield Step(_update_removed(part), Rows(names, [(*row, seen.ident) for row in page]))
+    names = (*(f"gone_{name}" for name in part.key), "now", "context")
+    yield Step(_update_removed(part), Rows(names, [(*row, seen.context_id) for row in page]))
     return 0
 
 
-def finish(seen: Context, source: Context) -> Steps[bool]:
+def finish(seen: Context, source: Context) -> Plan[bool]:
     """Return the steps that show the context as it is in the source; False if somebody else saved meanwhile."""
     if (yield from _moved(seen)):
         return (yield from _is_done(seen, source))
@@ -264,7 +264,7 @@ def finish(seen: Context, source: Context) -> Steps[bool]:
     fixed = {"context_id", "user_id", "chat_id", "created_at"}
     yield Step(
         _update_context(),
-        {f"now_{name}": value for name, value in named.items() if name not in fixed} | {"ident": seen.ident},
+        {f"now_{name}": value for name, value in named.items() if name not in fixed} | {"context": seen.context_id},
     )
     return True
 
@@ -285,7 +285,7 @@ class Changes(NamedTuple):
     rows: Sequence[Row]
 
 
-def extend(seen: Context, source: Context, changes: Sequence[Changes]) -> Steps[dict[str, int] | None]:
+def extend(seen: Context, source: Context, changes: Sequence[Changes]) -> Plan[dict[str, int] | None]:
     """Return the steps that bring a context that is there up to date, all at once: whoever saves to it sees no half.
 
     Returns:
@@ -307,21 +307,21 @@ def extend(seen: Context, source: Context, changes: Sequence[Changes]) -> Steps[
     return added
 
 
-def keys_at(part: Part, ident: str, revision: int, *, live: bool) -> Steps[set[Row]]:
+def keys_at(part: Part, context_id: str, revision: int, *, live: bool) -> Plan[set[Row]]:
     """Return the steps that read the keys of rows that had come by a revision; with ``live``, and never left."""
-    answer = yield Step(_select_keys_at(part, live=live), {"ident": ident, "as_of": revision}, reads=True)
+    answer = yield Step(_select_keys_at(part, live=live), {"context": context_id, "as_of": revision}, reads=True)
     return {tuple(row) for row in answer or ()}
 
 
-def _is_done(seen: Context, source: Context) -> Steps[bool]:
+def _is_done(seen: Context, source: Context) -> Plan[bool]:
     # It may have been done before, by a transaction whose outcome nobody knew.
-    found = yield Step(_select_context(lock=False), {"ident": seen.ident}, reads=True)
+    found = yield Step(_select_context(lock=False), {"context": seen.context_id}, reads=True)
     return bool(found and Context(tuple(found[0])).is_same(source))
 
 
-def _moved(seen: Context) -> Steps[bool]:
+def _moved(seen: Context) -> Plan[bool]:
     """Lock the context, and tell whether it is no longer as it was seen."""
-    found = yield Step(_select_context(lock=True), {"ident": seen.ident}, reads=True)
+    found = yield Step(_select_context(lock=True), {"context": seen.context_id}, reads=True)
     if not found:
         return True
     now = Context(tuple(found[0]))
@@ -358,7 +358,7 @@ def _select_contexts(*, of_user: bool) -> Statement:
 
 @cache
 def _select_context(*, lock: bool) -> Statement:
-    statement = sa.select(contexts).where(contexts.c.context_id == text("ident"))
+    statement = sa.select(contexts).where(contexts.c.context_id == text("context"))
     return statement.with_for_update() if lock else statement
 
 
@@ -367,13 +367,13 @@ def _select_numbered(part: Part) -> Statement:
     # Between two seqs, and not with a LIMIT: a planner that knows too little of a table would sort the whole history.
     table = part.table
     between = (table.c.seq >= number("low"), table.c.seq < number("high"), table.c.added_in <= number("as_of"))
-    return sa.select(*_whole(part)).where(table.c.context_id == text("ident"), *between).order_by(table.c.seq)
+    return sa.select(*_whole(part)).where(table.c.context_id == text("context"), *between).order_by(table.c.seq)
 
 
 @cache
 def _select_keyed(part: Part, *, goes_on: bool) -> Statement:
     table = part.table
-    statement = sa.select(*_whole(part)).where(table.c.context_id == text("ident"))
+    statement = sa.select(*_whole(part)).where(table.c.context_id == text("context"))
     if part in _MADE_IN:
         made_in = table.c[_MADE_IN[part]]
         statement = statement.where(made_in > number("since"), made_in <= number("as_of"))
@@ -386,7 +386,7 @@ def _select_keyed(part: Part, *, goes_on: bool) -> Statement:
 def _select_between(part: Part) -> Statement:
     first = _key(part)[0]
     bounds = (sa.bindparam("low", type_=first.type), sa.bindparam("high", type_=first.type))
-    statement = sa.select(*_whole(part)).where(part.table.c.context_id == text("ident"), first.between(*bounds))
+    statement = sa.select(*_whole(part)).where(part.table.c.context_id == text("context"), first.between(*bounds))
     if part in _MADE_IN:
         statement = statement.where(part.table.c[_MADE_IN[part]] <= number("as_of"))
     return statement.order_by(*_key(part))
@@ -395,13 +395,13 @@ def _select_between(part: Part) -> Statement:
 @cache
 def _select_last(part: Part) -> Statement:
     seq = part.table.c.seq
-    return sa.select(seq).where(part.table.c.context_id == text("ident")).order_by(seq.desc()).limit(1)
+    return sa.select(seq).where(part.table.c.context_id == text("context")).order_by(seq.desc()).limit(1)
 
 
 @cache
 def _select_identity() -> Statement:
     made = (revisions.c.run_id, revisions.c.save_number, revisions.c.saved_at)
-    return sa.select(*made).where(revisions.c.context_id == text("ident"), revisions.c.revision == number("revision"))
+    return sa.select(*made).where(revisions.c.context_id == text("context"), revisions.c.revision == number("revision"))
 
 
 @cache
@@ -413,7 +413,7 @@ def _select_removals(part: Part) -> Statement:
         table.c.removed_in <= number("as_of"),
     )
     statement = sa.select(*_key(part), table.c.removed_in).where(
-        table.c.context_id == text("ident"), *left, _after(part)
+        table.c.context_id == text("context"), *left, _after(part)
     )
     return statement.order_by(*_key(part)).limit(number("how_many"))
 
@@ -421,7 +421,7 @@ def _select_removals(part: Part) -> Statement:
 @cache
 def _select_keys_at(part: Part, *, live: bool) -> Statement:
     table = part.table
-    statement = sa.select(*_key(part)).where(table.c.context_id == text("ident"), table.c.added_in <= number("as_of"))
+    statement = sa.select(*_key(part)).where(table.c.context_id == text("context"), table.c.added_in <= number("as_of"))
     return statement.where(table.c.removed_in.is_(None)) if live else statement
 
 
@@ -429,7 +429,7 @@ def _select_keys_at(part: Part, *, live: bool) -> Statement:
 def _select_keys(part: Part) -> Statement:
     first = _key(part)[0]
     bounds = (sa.bindparam("low", type_=first.type), sa.bindparam("high", type_=first.type))
-    return sa.select(*_key(part)).where(part.table.c.context_id == text("ident"), first.between(*bounds))
+    return sa.select(*_key(part)).where(part.table.c.context_id == text("context"), first.between(*bounds))
 
 
 @cache
@@ -453,11 +453,11 @@ def _upsert_runs(engine: str) -> Statement:
 def _update_removed(part: Part) -> Statement:
     key = [column == sa.bindparam(f"gone_{column.name}", type_=column.type) for column in _key(part)]
     table = part.table
-    return sa.update(table).where(table.c.context_id == text("ident"), *key).values(removed_in=number("now"))
+    return sa.update(table).where(table.c.context_id == text("context"), *key).values(removed_in=number("now"))
 
 
 @cache
 def _update_context() -> Statement:
     fixed = ("context_id", "user_id", "chat_id", "created_at")
     values = {c.name: sa.bindparam(f"now_{c.name}", type_=c.type) for c in contexts.c if c.name not in fixed}
-    return sa.update(contexts).where(contexts.c.context_id == text("ident")).values(values)
+    return sa.update(contexts).where(contexts.c.context_id == text("context")).values(values)

@@ -2,12 +2,12 @@
 
 from taskctx_sql.sql.watch.follow import Look, look_after, watch
 from taskctx_sql.sql.watch.listener import listening, notify
-from taskctx_sql.sql.watch.notifications import Hints, Telling
+from taskctx_sql.sql.watch.notifications import Notifications, Notifier
 
 __all__ = [
-    "Hints",
     "Look",
-    "Telling",
+    "Notifications",
+    "Notifier",
     "listening",
     "look_after",
     "notify",

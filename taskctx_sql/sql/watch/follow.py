@@ -17,9 +17,9 @@ from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.model import ContextKey, StoredUpdate
 from taskctx_sql.sql import incomplete, row_codec
 from taskctx_sql.sql.load import PAGE_SIZE, update_columns
-from taskctx_sql.sql.plan import Statement, Step, Steps, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.schema import contexts, updates
-from taskctx_sql.sql.watch.notifications import Hints
+from taskctx_sql.sql.watch.notifications import Notifications
 
 # While something happens, looks are this far apart; without news the pause doubles.
 FIRST_PAUSE: Final = 0.05
@@ -40,11 +40,11 @@ class Look(NamedTuple):
     through: int
 
 
-Read = Callable[[Callable[[], Steps[Look]]], Awaitable[Look]]
+Read = Callable[[Callable[[], Plan[Look]]], Awaitable[Look]]
 
 
 async def watch(
-    read: Read, engine: str, key: ContextKey, after: int, poll_interval: float, hints: Hints
+    read: Read, engine: str, key: ContextKey, after: int, poll_interval: float, notifications: Notifications
 ) -> AsyncGenerator[StoredUpdate, None]:
     """Yield the updates after a seq, and then each new one when it is committed.
 
@@ -54,14 +54,14 @@ async def watch(
         key: Whose context.
         after: The seq of the last update that is known.
         poll_interval: The longest time between two looks, in seconds.
-        hints: What tells when to look sooner.
+        notifications: What tells when to look sooner.
 
     Raises:
         ContextNotFoundError: The context is not there, or not the same one any more.
         StoreError: What ``read`` raises.
     """
     look = await read(partial(look_after, engine, key, after, None))
-    async with hints.of(row_codec.context_id(key)) as hint:
+    async with notifications.of(row_codec.context_id(key)) as hint:
         pause = FIRST_PAUSE
         while True:
             for update in look.updates:
@@ -77,13 +77,13 @@ async def watch(
             look = await read(partial(look_after, engine, key, look.through, look.head))
 
 
-def look_after(engine: str, key: ContextKey, after: int, known: WatchPosition | None) -> Steps[Look]:
+def look_after(engine: str, key: ContextKey, after: int, known: WatchPosition | None) -> Plan[Look]:
     """Return the steps that read a page of what came after a seq, those that left the history meanwhile included.
 
     Raises:
         ContextNotFoundError: The context is not there, or not the same one as ``known``.
     """
-    found = yield Step(_head(), {"ident": row_codec.context_id(key)}, reads=True)
+    found = yield Step(_head(), {"context": row_codec.context_id(key)}, reads=True)
     if not found:
         raise ContextNotFoundError(key)
     head = WatchPosition(*found[0])
@@ -93,7 +93,7 @@ def look_after(engine: str, key: ContextKey, after: int, known: WatchPosition | 
     low, high = after + 1, min(head.next_seq, after + 1 + PAGE_SIZE)
     if low >= high:
         return Look(head, [], after)
-    page = yield Step(_page(engine), {"ident": row_codec.context_id(key), "low": low, "high": high}, reads=True)
+    page = yield Step(_page(engine), {"context": row_codec.context_id(key), "low": low, "high": high}, reads=True)
     history = row_codec.read_updates(key, page or [])
     return Look(head, list(map(StoredUpdate, history.seqs, history.updates)), high - 1)
 
@@ -101,7 +101,7 @@ def look_after(engine: str, key: ContextKey, after: int, known: WatchPosition | 
 @cache
 def _head() -> Statement:
     return sa.select(contexts.c.created_at, contexts.c.next_seq).where(
-        contexts.c.context_id == text("ident"), incomplete.is_there()
+        contexts.c.context_id == text("context"), incomplete.is_there()
     )
 
 
@@ -112,6 +112,6 @@ def _page(engine: str) -> Statement:
     new = sa.or_(updates.c.copy_of.is_(None), updates.c.copy_of == updates.c.seq)
     return (
         sa.select(*update_columns(engine))
-        .where(updates.c.context_id == text("ident"), *between, new)
+        .where(updates.c.context_id == text("context"), *between, new)
         .order_by(updates.c.seq)
     )

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Statement, Step, Steps, compiled, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, compiled, text
 from taskctx_sql.sql.schema import contexts
-from taskctx_sql.sql.watch.notifications import Hints, Listening, told
+from taskctx_sql.sql.watch.notifications import Listening, Notifications, told
 
 if TYPE_CHECKING:
     import asyncpg
@@ -45,17 +45,17 @@ def listening(engine: AsyncEngine, *, transaction_pooling: bool) -> Listening | 
     return None
 
 
-def notify(payload: str) -> Steps[None]:
+def notify(payload: str) -> Plan[None]:
     """Return the steps that tell every listener of the database."""
     yield Step(_notify_all(), {"payload": payload}, reads=True)
 
 
-async def _listen_on_postgres(engine: AsyncEngine, hints: Hints) -> None:
+async def _listen_on_postgres(engine: AsyncEngine, notifications: Notifications) -> None:
     told_of = False
     while True:
         try:
             async with _connection_beside_the_pool(engine) as connection:
-                await _hear(connection, hints)
+                await _hear(connection, notifications)
                 told_of = False
         except Exception as error:
             if not told_of:
@@ -65,13 +65,13 @@ async def _listen_on_postgres(engine: AsyncEngine, hints: Hints) -> None:
         await asyncio.sleep(RETRY_PAUSE)
 
 
-async def _hear(connection: asyncpg.Connection, hints: Hints) -> None:
+async def _hear(connection: asyncpg.Connection, notifications: Notifications) -> None:
     """Pass on what is heard, until the connection is lost."""
     lost = asyncio.Event()
     connection.add_termination_listener(lambda _: lost.set())
-    await connection.add_listener(CHANNEL, lambda *heard: hints.give(told(heard[-1])))
+    await connection.add_listener(CHANNEL, lambda *heard: notifications.give(told(heard[-1])))
     # Whatever was told before, nobody heard.
-    hints.give()
+    notifications.give()
     await lost.wait()
 
 
@@ -89,9 +89,9 @@ async def _connection_beside_the_pool(engine: AsyncEngine) -> AsyncIterator[asyn
             driver.terminate()
 
 
-async def _listen_on_sqlite(path: str, hints: Hints) -> None:
+async def _listen_on_sqlite(path: str, notifications: Notifications) -> None:
     ended = threading.Event()
-    work = (path, hints, asyncio.get_running_loop(), ended)
+    work = (path, notifications, asyncio.get_running_loop(), ended)
     # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
     thread = threading.Thread(target=_look_often, args=work, name="taskctx-listener", daemon=True)
     thread.start()
@@ -105,17 +105,19 @@ async def _listen_on_sqlite(path: str, hints: Hints) -> None:
 # On a thread.
 
 
-def _look_often(path: str, hints: Hints, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+def _look_often(
+    path: str, notifications: Notifications, loop: asyncio.AbstractEventLoop, ended: threading.Event
+) -> None:
     file = _File(path)
     pause = FIRST_PAUSE
     while not ended.wait(pause):
-        grown = file.grown(hints.wanted)
+        grown = file.grown(notifications.wanted)
         pause = min(2 * pause, LONGEST_PAUSE)
         if grown:
             pause = FIRST_PAUSE
             # A loop that is closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(hints.give, grown)
+                loop.call_soon_threadsafe(notifications.give, grown)
     file.close()
 
 
@@ -144,13 +146,19 @@ class _File:
                 return []
             before = self._counters
             counter = compiled("sqlite", _counter()).sql
-            self._counters = {ident: connection.execute(counter, (ident,)).fetchall() for ident in context_ids}
+            self._counters = {
+                context_id: connection.execute(counter, (context_id,)).fetchall() for context_id in context_ids
+            }
         except sqlite3.Error:
             # Locked, or gone: those who wait look for themselves, and tell what is the matter.
             self.close()
             return []
         self._version = version
-        return [ident for ident, place in self._counters.items() if ident not in before or before[ident] != place]
+        return [
+            context_id
+            for context_id, place in self._counters.items()
+            if context_id not in before or before[context_id] != place
+        ]
 
     def close(self) -> None:
         """Give the connection back."""
@@ -175,4 +183,4 @@ def _notify_all() -> Statement:
 
 @cache
 def _counter() -> Statement:
-    return sa.select(contexts.c.next_seq).where(contexts.c.context_id == text("ident"))
+    return sa.select(contexts.c.next_seq).where(contexts.c.context_id == text("context"))

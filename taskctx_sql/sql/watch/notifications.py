@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from taskctx_sql.concurrency import finish, until_done
+from taskctx_sql.concurrency import shielded, wait_until_done
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +23,10 @@ PAUSE_BETWEEN: Final = 0.05
 MOST_IDS: Final = 200
 
 # Gives hints until it is cancelled.
-Listening = Callable[["Hints"], Coroutine[Any, Any, None]]
+Listening = Callable[["Notifications"], Coroutine[Any, Any, None]]
 
 
-class Hints:
+class Notifications:
     """Those of a store who wait for hints, and the one listener that serves them all. Belongs to an event loop.
 
     Args:
@@ -58,7 +58,7 @@ class Hints:
             if not self._waiting[context_id]:
                 del self._waiting[context_id]
             if not self._waiting:
-                await finish(self.close())
+                await shielded(self.close())
 
     def give(self, context_ids: Iterable[str] | None = None) -> None:
         """Wake those who wait for these contexts; all who wait, if it is not known which."""
@@ -72,10 +72,10 @@ class Hints:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.cancel()
-            await until_done(listener)
+            await wait_until_done(listener)
 
 
-class Telling:
+class Notifier:
     """Tells other processes which contexts have grown: at once, and then together with what comes in a pause.
 
     Args:
@@ -99,7 +99,7 @@ class Telling:
         """Tell what is left, at once."""
         self._closing.set()
         if self._task is not None:
-            await until_done(self._task)
+            await wait_until_done(self._task)
 
     async def _tell(self) -> None:
         try:

@@ -14,7 +14,7 @@ from taskctx_sql import ContextKey, current, open_store, upgrade
 from taskctx_sql.errors import InvalidAddressError, StoreFailedError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.load import erase
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 from tests.support.contract import loaded, new_delta, stored
 
 WRITERS, SAVES = 5, 6
@@ -81,12 +81,12 @@ async def test_what_fails_half_way_is_undone_on_an_engine_that_commits_by_itself
     async with open_store(committing) as store:
         await store.save(new_delta(ContextKey(user, "c"), "kept"))
 
-        def steps() -> Steps[None]:
+        def plan() -> Plan[None]:
             yield from erase(ContextKey(user, "c"))
             raise ZeroDivisionError("half way")
 
         with pytest.raises(StoreFailedError):
-            await store.write("break", steps)  # type: ignore[attr-defined]  # it is a SqlStore
+            await store.write("break", plan)  # type: ignore[attr-defined]  # it is a SqlStore
         assert await stored(store, ContextKey(user, "c")) == ["kept"]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import ContextKey, SqlStore, upgrade
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Steps
+from taskctx_sql.sql.plan import Plan
 from tests.support.contract import loaded, new_delta, stored
 
 Command = Callable[..., Awaitable[None]]
@@ -111,7 +111,7 @@ async def test_a_driver_that_lost_track_gets_a_new_connection(way: str, empty_po
     store = await _open(way, empty_postgres_url)
     attempts = 0
 
-    def steps() -> Steps[int]:
+    def plan() -> Plan[int]:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
@@ -119,5 +119,5 @@ async def test_a_driver_that_lost_track_gets_a_new_connection(way: str, empty_po
         yield from ()
         return attempts
 
-    assert await store.write("try", steps) == 2
+    assert await store.write("try", plan) == 2
     await _close(store)

@@ -26,7 +26,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.maintenance import prune
 from taskctx_sql.model import MISSING, Retention, Selection
 from taskctx_sql.sql import load
-from taskctx_sql.sql.plan import Step, Steps
+from taskctx_sql.sql.plan import Plan, Step
 from taskctx_sql.sql.reports import queries
 from tests.conftest import STORES
 from tests.support.contract import loaded, new_delta, stored
@@ -680,7 +680,7 @@ async def test_a_state_that_is_pruned_while_it_is_read_is_refused(store: Store, 
             step = reading.send(found)
 
 
-def _one(step: Step) -> Steps[Any]:
+def _one(step: Step) -> Plan[Any]:
     return (yield step)
 
 

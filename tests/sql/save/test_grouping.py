@@ -239,9 +239,9 @@ async def test_no_more_saves_wait_than_there_is_room_for(
     for module in (sqlite_writer, postgres_writer):
         monkeypatch.setattr(module, "MAX_WAITING", 5)
     most = now = 0
-    wait = grouping.Pending.wait
+    wait = grouping.WaitingSave.wait
 
-    async def counted(pending: grouping.Pending[Any]) -> Any:
+    async def counted(pending: grouping.WaitingSave[Any]) -> Any:
         nonlocal most, now
         now += 1
         most = max(most, now)
@@ -250,7 +250,7 @@ async def test_no_more_saves_wait_than_there_is_room_for(
         finally:
             now -= 1
 
-    monkeypatch.setattr(grouping.Pending, "wait", counted)
+    monkeypatch.setattr(grouping.WaitingSave, "wait", counted)
     async with open_store(database_url) as store:
         await asyncio.gather(*(store.save(new_delta(key, 1)) for key in keys(user, 60)))
         for key in keys(user, 60):

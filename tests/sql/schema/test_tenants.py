@@ -23,7 +23,7 @@ from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import tables, views
-from taskctx_sql.transfer.transfer import copy, export, import_folder
+from taskctx_sql.transfer import copy, export, import_folder
 from tests.conftest import PGBOUNCER
 from tests.support import accounts, pgbouncer
 from tests.support.accounts import everything, filled, grant_views
@@ -79,7 +79,7 @@ def erase_all(key: ContextKey) -> Any:
     if old is None:
         return {}
     yield from statements.hide(old, guarded=False)
-    counts, _ = yield from statements.erase_some(old.ident, 1000)
+    counts, _ = yield from statements.erase_some(old.context_id, 1000)
     return counts
 
 

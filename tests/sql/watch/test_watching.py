@@ -25,8 +25,8 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.model import StoredUpdate
 from taskctx_sql.sql import engines, watch
-from taskctx_sql.sql.plan import Steps
-from taskctx_sql.sql.watch import Hints, Telling
+from taskctx_sql.sql.plan import Plan
+from taskctx_sql.sql.watch import Notifications, Notifier
 from taskctx_sql.sql.watch.notifications import MOST_IDS, payload, told
 from tests.chaos.server import Server, new_database
 from tests.conftest import STORES
@@ -207,26 +207,26 @@ async def test_a_hint_between_a_look_and_the_next_wait_counts(
     sql_store: SqlStore, user: str, only_hints: float
 ) -> None:
     context = await saved(sql_store, user, "old")
-    hints = Hints(None)
+    notifications = Notifications(None)
     looks = 0
 
-    async def read(steps: Callable[[], Steps[watch.Look]]) -> watch.Look:
+    async def read(plan: Callable[[], Plan[watch.Look]]) -> watch.Look:
         nonlocal looks
         looks += 1
-        look = await sql_store.read("look", steps, user_id=user)
+        look = await sql_store.read("look", plan, user_id=user)
         if looks == 2:
             # Too late for this look, and nobody will tell of it again.
             context.add_context_update("message", "late")
             await context.save()
-            hints.give()
+            notifications.give()
         return look
 
     engine = sql_store.engine_name
-    async with aclosing(watch.watch(read, engine, context.key, 0, only_hints, hints)) as updates:
+    async with aclosing(watch.watch(read, engine, context.key, 0, only_hints, notifications)) as updates:
         await take(updates, 1)
         coming = await waits(updates)
         assert looks == 1
-        hints.give()
+        notifications.give()
         assert (await coming).update.data == "late"
 
 
@@ -513,7 +513,7 @@ async def test_telling_is_rare_and_its_failures_are_nobodys() -> None:
         if len(told_of) == 1:
             raise OSError("the database is away")
 
-    telling = Telling(send)
+    telling = Notifier(send)
     telling.tell("first")
     await asyncio.sleep(0)
     for number in range(100):
