@@ -69,15 +69,15 @@ class InvalidSettingError(TaskContextError, ValueError):
         self.variable, self.value, self.allowed = variable, value, allowed
 
 
-class InvalidAddressError(TaskContextError, ValueError):
-    """A store's address that is not understood. The message never shows a password."""
+class InvalidDatabaseUrlError(TaskContextError, ValueError):
+    """A database URL that is not understood. The message never shows a password."""
 
-    def __init__(self, address: str, reason: str) -> None:
+    def __init__(self, database_url: str, reason: str) -> None:
         super().__init__(
-            f"{address!r} is not an address of a store: {reason}. "
+            f"{database_url!r} is not a database URL of a store: {reason}. "
             "Use sqlite:///tasks.db, postgresql://user@host/database or json:///folder"
         )
-        self.address, self.reason = address, reason
+        self.database_url, self.reason = database_url, reason
 
 
 class InvalidArgumentError(TaskContextError, ValueError):
@@ -107,9 +107,11 @@ class MissingHistoriesError(TaskContextError, ValueError):
 class MissingUserError(TaskContextError, ValueError):
     """History files do not know their user, and a database needs one."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"the files of {address} do not say whose they are: name the user with --user or user_id=")
-        self.address = address
+    def __init__(self, database_url: str) -> None:
+        super().__init__(
+            f"the files of {database_url} do not say whose they are: name the user with --user or user_id="
+        )
+        self.database_url = database_url
 
 
 class MissingDriverError(TaskContextError, ImportError):
@@ -177,11 +179,11 @@ class StoreFailedError(StoreError):
     """
 
     def __init__(
-        self, doing: str, address: str, reason: str, *, outcome_unknown: bool = False, looked: bool = False
+        self, doing: str, database_url: str, reason: str, *, outcome_unknown: bool = False, looked: bool = False
     ) -> None:
         doubt = "; whether it was written is not known, and saving again is safe" if outcome_unknown else ""
-        super().__init__(f"could not {doing} in {address}: {reason}{doubt}")
-        self.doing, self.address, self.reason, self.outcome_unknown = doing, address, reason, outcome_unknown
+        super().__init__(f"could not {doing} in {database_url}: {reason}{doubt}")
+        self.doing, self.database_url, self.reason, self.outcome_unknown = doing, database_url, reason, outcome_unknown
         self.looked = looked
 
 
@@ -191,40 +193,42 @@ class SaveRefusedError(StoreFailedError):
     Nothing was written, and all of it is unsaved still. Its own error is the ``__cause__``.
     """
 
-    def __init__(self, address: str, reason: str, *, looked: bool = True) -> None:
+    def __init__(self, database_url: str, reason: str, *, looked: bool = True) -> None:
         remedy = "nothing was written: mend or remove what it names and save() again, or discard() what is unsaved"
-        super().__init__("save", address, f"the database refuses it ({reason}); {remedy}", looked=looked)
+        super().__init__("save", database_url, f"the database refuses it ({reason}); {remedy}", looked=looked)
 
 
 class StoreUnavailableError(StoreError):
     """The store could not be reached, or stayed locked, for as long as retrying was allowed."""
 
-    def __init__(self, doing: str, address: str, waited: float, reason: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self, doing: str, database_url: str, waited: float, reason: str, *, outcome_unknown: bool = False
+    ) -> None:
         super().__init__(
-            f"could not {doing} in {address} within {waited:.1f} s ({reason}); "
+            f"could not {doing} in {database_url} within {waited:.1f} s ({reason}); "
             "what is unsaved is kept: try again when the store is back"
         )
-        self.doing, self.address, self.waited, self.reason = doing, address, waited, reason
+        self.doing, self.database_url, self.waited, self.reason = doing, database_url, waited, reason
         self.outcome_unknown = outcome_unknown
 
 
 class StoreClosedError(StoreError):
     """The store was closed before."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"the store {address} is closed: open it again with open_store()")
-        self.address = address
+    def __init__(self, database_url: str) -> None:
+        super().__init__(f"the store {database_url} is closed: open it again with open_store()")
+        self.database_url = database_url
 
 
 class WrongEventLoopError(StoreError):
     """A store was used from another event loop, or another process, than the one it was opened in."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, database_url: str) -> None:
         super().__init__(
-            f"the store {address} belongs to another event loop or process: open one store in each "
+            f"the store {database_url} belongs to another event loop or process: open one store in each "
             "(after a fork, in the child), or use `with open_store(...)` and blocking() from any thread"
         )
-        self.address = address
+        self.database_url = database_url
 
 
 class AsyncioNeededError(StoreError):
@@ -344,23 +348,23 @@ class ContextNotFoundError(StoreError):
 class UnsupportedByStoreError(StoreError):
     """This kind of store cannot do it; `Store.features` tells what a store keeps."""
 
-    def __init__(self, doing: str, address: str, feature: str) -> None:
+    def __init__(self, doing: str, database_url: str, feature: str) -> None:
         super().__init__(
-            f"{address} cannot {doing}, for it does not keep {feature}: "
+            f"{database_url} cannot {doing}, for it does not keep {feature}: "
             "use a database, such as sqlite:///tasks.db; `taskctx import` brings a folder into one"
         )
-        self.doing, self.address, self.feature = doing, address, feature
+        self.doing, self.database_url, self.feature = doing, database_url, feature
 
 
 class RowLevelSecurityError(StoreError):
     """An account that sees one user at a time was asked for something of all users."""
 
-    def __init__(self, doing: str, address: str) -> None:
+    def __init__(self, doing: str, database_url: str) -> None:
         super().__init__(
-            f"could not {doing} in {address}: row-level security shows this account one user at a time. "
+            f"could not {doing} in {database_url}: row-level security shows this account one user at a time. "
             "Name the user, or connect as the owner of the tables or a role with BYPASSRLS"
         )
-        self.doing, self.address = doing, address
+        self.doing, self.database_url = doing, database_url
 
 
 class CorruptRecordError(StoreError):
@@ -390,68 +394,69 @@ class SchemaError(StoreError):
 class SchemaMissingError(SchemaError):
     """The database has no tables of this library."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"{address} has no taskctx tables yet: run `taskctx upgrade {address}`")
-        self.address = address
+    def __init__(self, database_url: str) -> None:
+        super().__init__(f"{database_url} has no taskctx tables yet: run `taskctx upgrade {database_url}`")
+        self.database_url = database_url
 
 
 class SchemaTooOldError(SchemaError):
     """The database's schema is older than this version of the library."""
 
-    def __init__(self, address: str, found: str, needed: str) -> None:
+    def __init__(self, database_url: str, found: str, needed: str) -> None:
         super().__init__(
-            f"the schema of {address} is at {found}, this version needs {needed}: run `taskctx upgrade {address}`"
+            f"the schema of {database_url} is at {found}, this version needs {needed}: "
+            f"run `taskctx upgrade {database_url}`"
         )
-        self.address, self.found, self.needed = address, found, needed
+        self.database_url, self.found, self.needed = database_url, found, needed
 
 
 class SchemaTooNewError(SchemaError):
     """The database's schema was made by a newer version of the library."""
 
-    def __init__(self, address: str, found: str, known: str) -> None:
+    def __init__(self, database_url: str, found: str, known: str) -> None:
         super().__init__(
-            f"the schema of {address} is at {found}, which this version (it knows {known}) does not: "
+            f"the schema of {database_url} is at {found}, which this version (it knows {known}) does not: "
             "run `pip install --upgrade taskctx_sql`"
         )
-        self.address, self.found, self.known = address, found, known
+        self.database_url, self.found, self.known = database_url, found, known
 
 
 class ForeignSchemaError(SchemaError):
     """The database has tables with our names that this library did not make."""
 
-    def __init__(self, address: str, tables: list[str]) -> None:
+    def __init__(self, database_url: str, tables: list[str]) -> None:
         super().__init__(
-            f"{address} has {', '.join(tables)} but no taskctx_alembic_version: they were not made by "
+            f"{database_url} has {', '.join(tables)} but no taskctx_alembic_version: they were not made by "
             "this library. Use another database, or on Postgres another schema="
         )
-        self.address, self.tables = address, tables
+        self.database_url, self.tables = database_url, tables
 
 
 class UnsupportedEncodingError(SchemaError):
     """The database was made with a character set that has no sign for most texts. Nothing was changed."""
 
-    def __init__(self, address: str, found: str) -> None:
+    def __init__(self, database_url: str, found: str) -> None:
         super().__init__(
-            f"{address} has the character set {found}, which cannot hold every text: "
+            f"{database_url} has the character set {found}, which cannot hold every text: "
             "make a database with UTF8, on Postgres with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
-        self.address, self.found = address, found
+        self.database_url, self.found = database_url, found
 
 
 class NotADatabaseError(SchemaError):
     """The file is no SQLite database."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"{address} is not a SQLite database: check the path; the file was not changed")
-        self.address = address
+    def __init__(self, database_url: str) -> None:
+        super().__init__(f"{database_url} is not a SQLite database: check the path; the file was not changed")
+        self.database_url = database_url
 
 
 class RowLevelSecurityUnavailableError(SchemaError):
     """Row-level security cannot be switched on in this database. Nothing was changed."""
 
-    def __init__(self, address: str, reason: str, remedy: str) -> None:
-        super().__init__(f"{address} cannot have row-level security: {reason}: {remedy}")
-        self.address, self.reason, self.remedy = address, reason, remedy
+    def __init__(self, database_url: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{database_url} cannot have row-level security: {reason}: {remedy}")
+        self.database_url, self.reason, self.remedy = database_url, reason, remedy
 
 
 def add_note(error: BaseException, failure: BaseException, doing: str) -> None:

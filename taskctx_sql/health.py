@@ -90,24 +90,24 @@ def monitor_context_performance(context: MemoryContext) -> Performance:
 
 
 def diagnose_history_loading_issue(
-    address: str | None = None, *, user_id: str = "test", chat_id: str = "test"
+    database_url: str | None = None, *, user_id: str = "test", chat_id: str = "test"
 ) -> Diagnosis:
     """Find out why a history cannot be loaded. Nothing is changed, not even an unreadable file.
 
     Args:
-        address: What `open_store` takes; without it ``TASKCTX_DATABASE_URL``, or else the task folder.
+        database_url: What `open_store` takes; without it ``TASKCTX_DATABASE_URL``, or else the task folder.
         user_id: Whose context.
         chat_id: Which chat.
     """
-    address = address or settings.database_url() or file_address("json", settings.task_dir())
+    url = database_url or settings.database_url() or file_address("json", settings.task_dir())
     try:
         key = ContextKey(user_id, chat_id)
-        if is_json_address(address):
-            return Diagnosis(tuple(_look_at_file(json_folder(address), key)))
-        if (missing := missing_file(address)) is not None:
+        if is_json_address(url):
+            return Diagnosis(tuple(_look_at_file(json_folder(url), key)))
+        if (missing := missing_file(url)) is not None:
             reason = f"there is no file {shown_path(missing)}: it is made by the first save"
             return Diagnosis((Finding("history", "error", reason),))
-        loaded = blocking(_load(address, key))
+        loaded = blocking(_load(url, key))
     except (TaskContextError, OSError) as error:
         return Diagnosis((Finding("history", "error", str(error)),))
     if loaded.revision == 0:
@@ -130,6 +130,6 @@ def _look_at_file(folder: Path, key: ContextKey) -> list[Finding]:
     return [Finding("history", "ok", f"{path} holds {count} updates")]
 
 
-async def _load(address: str, key: ContextKey) -> Loaded:
-    async with open_store(address) as store:
+async def _load(database_url: str, key: ContextKey) -> Loaded:
+    async with open_store(database_url) as store:
         return await store.load(key)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from taskctx_sql.concurrency import blocking, running_loop
-from taskctx_sql.errors import InvalidAddressError, InvalidRetentionError
+from taskctx_sql.errors import InvalidDatabaseUrlError, InvalidRetentionError
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.locations import hidden, is_json_address, json_folder
 from taskctx_sql.maintenance import keep_house
@@ -52,7 +52,7 @@ def open_store(
     Raises:
         InvalidRetentionError: The interval is not above 0, or nobody would end the job.
         InvalidArgumentError: On opening: ``retry_seconds`` is no number, 0 or more.
-        InvalidAddressError: On opening: the address names no store, or ``read_url`` no replica of it.
+        InvalidDatabaseUrlError: On opening: the address names no store, or ``read_url`` no replica of it.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is no database.
         StoreError: On opening: the database could not be reached, or refused.
@@ -113,11 +113,11 @@ class OpeningStore:
         running_loop("open the store")
         if isinstance(self._address, str) and is_json_address(self._address):
             if "read_url" in self._options:
-                raise InvalidAddressError(hidden(self._address), "a folder of files has no replica for read_url=")
+                raise InvalidDatabaseUrlError(hidden(self._address), "a folder of files has no replica for read_url=")
             known = {name: self._options[name] for name in ("strict", "retry_seconds") if name in self._options}
             return JsonStore(json_folder(self._address), **known)
         if not isinstance(self._address, str) and not _is_engine(self._address):
-            raise InvalidAddressError("***", f"it is a {type(self._address).__name__}")
+            raise InvalidDatabaseUrlError("***", f"it is a {type(self._address).__name__}")
         # Only now, so that a program without a database never pays for importing one.
         from taskctx_sql.sql.store import SqlStore
 

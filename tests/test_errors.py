@@ -21,7 +21,7 @@ SAMPLES: dict[str, Any] = {
     "allowed": "DEBUG or INFO",
     "argument": "after",
     "feature": "revisions",
-    "address": "sqlite:///x.db",
+    "database_url": "sqlite:///x.db",
     "database": "Postgres",
     "package": "jinja2",
     "extra": "postgres",

@@ -12,8 +12,8 @@ import pytest
 
 from taskctx_sql import ContextKey, JsonStore, SqlStore, blocking, current, open_store, upgrade
 from taskctx_sql.errors import (
-    InvalidAddressError,
     InvalidArgumentError,
+    InvalidDatabaseUrlError,
     InvalidRetentionError,
     MissingDriverError,
     StoreFailedError,
@@ -38,13 +38,15 @@ def test_a_json_address_names_a_folder_as_sqlite_names_a_file() -> None:
     ],
 )  # fmt: skip
 async def test_an_address_that_is_not_understood_shows_what_is(address: str) -> None:
-    with pytest.raises(InvalidAddressError, match=r"Use sqlite:///tasks\.db, postgresql://user@host/database or json:"):
+    with pytest.raises(
+        InvalidDatabaseUrlError, match=r"Use sqlite:///tasks\.db, postgresql://user@host/database or json:"
+    ):
         await open_store(address)
 
 
 @pytest.mark.parametrize("address", ["mysql://me:hidden@x/y", "no url me:hidden@x"])
 async def test_a_wrong_address_does_not_show_its_password(address: str) -> None:
-    with pytest.raises(InvalidAddressError) as caught:
+    with pytest.raises(InvalidDatabaseUrlError) as caught:
         await open_store(address)
     assert "hidden" not in str(caught.value)
 

@@ -13,9 +13,9 @@ import pytest
 
 from taskctx_sql import ContextUpdate, SqlStore, Store, TaskContext, current, open_store, upgrade
 from taskctx_sql.errors import (
-    InvalidAddressError,
     InvalidArgumentError,
     InvalidContextError,
+    InvalidDatabaseUrlError,
     InvalidIdError,
     InvalidRetentionError,
     TaskContextError,
@@ -189,10 +189,10 @@ async def test_what_is_no_address_is_named_by_its_kind(address: Any, tmp_path: P
         open_store(address), upgrade(address), current(address), examine(address),
         copy(address, f"sqlite:///{tmp_path}/x.db"), copy(f"sqlite:///{tmp_path}/x.db", address),
     ):  # fmt: skip
-        with pytest.raises(InvalidAddressError, match=f"it is a {type(address).__name__}"):
+        with pytest.raises(InvalidDatabaseUrlError, match=f"it is a {type(address).__name__}"):
             await use
     if address is not None:
-        with pytest.raises(InvalidAddressError, match=f"it is a {type(address).__name__}"):
+        with pytest.raises(InvalidDatabaseUrlError, match=f"it is a {type(address).__name__}"):
             await open_store("postgresql://me@localhost:1/db", read_url=address)
 
 

@@ -158,7 +158,7 @@ async def fork(
     taskctx fork u1 c1 c1-again --revision 3 --database-url sqlite:///tasks.db
     """
     async with _context(user, chat, database_url, schema) as context:
-        forked = await context.fork(new_chat, revision)
+        forked = await context.fork(new_chat, revision=revision)
         count = (await forked.revisions(limit=1))[0].added
     _say(
         {"user_id": user, "chat_id": new_chat, "updates": count},

@@ -108,13 +108,14 @@ async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: 
     async with open_store(url, schema=schema) as store:
         if not yes:
             what = f"all of user {user!r}" if chat is None else f"chat {chat!r} of user {user!r}"
-            click.confirm(f"Remove {what} from {store.address} for good?", abort=True, err=True)
+            click.confirm(f"Remove {what} from {store.database_url} for good?", abort=True, err=True)
         receipt = await maintenance.erase(store, user, chat)
     if as_json:
         output.print_json(receipt)
     else:
         when = datetime.fromtimestamp(receipt.erased_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        output.say(f"Erased from {receipt.address} at {when} UTC: {len(receipt.chats):,} contexts of user {user!r}")
+        count = f"{len(receipt.chats):,} contexts of user {user!r}"
+        output.say(f"Erased from {receipt.database_url} at {when} UTC: {count}")
         for name in receipt.chats:
             output.say(f"  {name}")
         output.say(_told(receipt.rows))

@@ -152,7 +152,7 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
         context = TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=limit)
         await context.load()
     if context.is_new:
-        raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.address}")
+        raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.database_url}")
     if as_json:
         found = {name: output.stored(value) for name, value in context.to_dict().items()}
         output.print_json(found | {"revision": context.revision, "complete": context.history_complete})
@@ -249,10 +249,10 @@ async def _report(url: str, result: demo_task.Result) -> dict[str, Any]:
 
     async with open_store(url) as store:
         if not isinstance(store, SqlStore):
-            return {"address": store.address}
+            return {"address": store.database_url}
         key = ContextKey(result.user_id, result.chat_id)
         return {
-            "address": store.address,
+            "address": store.database_url,
             "timeline": await queries.timeline(store, key, limit=8),
             "updates_by_type": await queries.updates_by_type(store, key),
             "files_by_operation": await queries.files_by_operation(store, key),

@@ -237,7 +237,7 @@ async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> 
         await asyncio.sleep(interval)
     while True:
         try:
-            async with aclosing(store.watch(key.user_id, key.chat_id, after=last, poll_interval=interval)) as coming:
+            async with aclosing(store.watch(key, after=last, poll_interval=interval)) as coming:
                 async for row in coming:
                     yield row
         except ContextNotFoundError:
@@ -272,7 +272,8 @@ async def _database(database_url: str | None, schema: str | None) -> AsyncIterat
     async with opened_store(database_url, schema) as store:
         if not isinstance(store, SqlStore):
             raise click.ClickException(
-                f"{store.address} is a folder of JSON files, and SQL answers this: name a database with --database-url"
+                f"{store.database_url} is a folder of JSON files, and SQL answers this: "
+                "name a database with --database-url"
             )
         yield store
 

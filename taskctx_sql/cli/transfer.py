@@ -13,7 +13,7 @@ import click
 
 from taskctx_sql.cli import output
 from taskctx_sql.cli.options import asynchronous, json_option, schema_option
-from taskctx_sql.errors import InvalidAddressError, MissingHistoriesError
+from taskctx_sql.errors import InvalidDatabaseUrlError, MissingHistoriesError
 from taskctx_sql.locations import hidden, is_json_address, missing_file, shown_path
 from taskctx_sql.model import Imported, Moved, TransferProgress
 from taskctx_sql.opening import open_store
@@ -51,7 +51,9 @@ async def import_command(
     taskctx import ./tasks sqlite:///tasks.db --user u1
     """
     if is_json_address(url):
-        raise InvalidAddressError(hidden(url), "an import goes into a database; for a folder there is `taskctx copy`")
+        raise InvalidDatabaseUrlError(
+            hidden(url), "an import goes into a database; for a folder there is `taskctx copy`"
+        )
     # Before a database is made for nothing.
     transfer.history_files(folder, chat)
     async with open_store(url, schema=schema) as store:
@@ -91,7 +93,9 @@ async def export(
     taskctx export sqlite:///tasks.db ./tasks --user u1
     """
     if is_json_address(url):
-        raise InvalidAddressError(hidden(url), "an export comes from a database; for a folder there is `taskctx copy`")
+        raise InvalidDatabaseUrlError(
+            hidden(url), "an export comes from a database; for a folder there is `taskctx copy`"
+        )
     see_that_it_is_there(url)
     _see_the_user(user, chat)
     async with open_store(url, schema=schema) as store:

@@ -88,7 +88,7 @@ class JsonStore:
         self._saved_last: dict[str, Numbering] = {}
 
     @property
-    def address(self) -> str:
+    def database_url(self) -> str:
         """The store's address."""
         return json_address(self.folder)
 
@@ -145,13 +145,13 @@ class JsonStore:
         raise self._no_revisions()
 
     def _no_revisions(self) -> UnsupportedByStoreError:
-        return UnsupportedByStoreError("show earlier states", self.address, Feature.REVISIONS.value)
+        return UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
 
     def watch(
-        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
+        self, key: ContextKey, /, *, after: int = 0, poll_interval: float = 1.0
     ) -> AsyncGenerator[StoredUpdate, None]:
         """See `Store.watch`. A file has no seqs of its own, so it cannot be told what is new."""
-        raise UnsupportedByStoreError("watch a context", self.address, Feature.REVISIONS.value)
+        raise UnsupportedByStoreError("watch a context", self.database_url, Feature.REVISIONS.value)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
@@ -181,15 +181,15 @@ class JsonStore:
             StoreClosedError: The store was closed before the work was begun.
         """
         if self._closed:
-            raise StoreClosedError(self.address)
-        doing = f"{doing} in {self.address}"
+            raise StoreClosedError(self.database_url)
+        doing = f"{doing} in {self.database_url}"
         patience, ended = patience_of(self._retry_seconds), Future[None]()
         self._under_way[patience] = running_loop(doing), ended
         try:
             return await in_thread(doing, work, patience, reads=reads)
         except StoreUnavailableError as error:
             if self._closed:
-                raise StoreClosedError(self.address) from error
+                raise StoreClosedError(self.database_url) from error
             raise
         finally:
             del self._under_way[patience]
@@ -300,7 +300,7 @@ class JsonStore:
             # The next one who reads the file sees which of the two it is.
             numbering.doubt = Doubt(delta.run, after, entries, saved)
             self._saved_last[path.name] = numbering
-            raise StoreFailedError("save", self.address, str(error), outcome_unknown=True) from error
+            raise StoreFailedError("save", self.database_url, str(error), outcome_unknown=True) from error
         numbering.take(signature, entries)
 
     def _read(
@@ -365,17 +365,17 @@ class JsonStore:
         try:
             files.sync_folder(files.place_of(path).parent)
         except OSError as error:
-            raise StoreFailedError("sync", self.address, str(error), outcome_unknown=True) from error
+            raise StoreFailedError("sync", self.database_url, str(error), outcome_unknown=True) from error
 
     @contextlib.contextmanager
     def _at_work(self, doing: str, key: ContextKey | None) -> Iterator[Path]:
         if self._closed:
-            raise StoreClosedError(self.address)
+            raise StoreClosedError(self.database_url)
         path = self.folder if key is None else self.folder / files.file_name(key)
         try:
             yield path
         except OSError as error:
-            raise StoreFailedError(doing, self.address, str(error)) from error
+            raise StoreFailedError(doing, self.database_url, str(error)) from error
 
 
 # In a forked child nobody gives back what another thread of the parent had.

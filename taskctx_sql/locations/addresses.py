@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
-from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.errors import InvalidDatabaseUrlError
 
 _SCHEME: Final = re.compile(r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|asyncpg))?|json):/")
 
@@ -70,15 +70,15 @@ def plain_folder(path: Path | str) -> Path:
     """Return the folder that a path names.
 
     Raises:
-        InvalidAddressError: It is no path, but an address, or something else that names no folder.
+        InvalidDatabaseUrlError: It is no path, but an address, or something else that names no folder.
     """
     name: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
-        raise InvalidAddressError("***", f"a path belongs here, and no {type(name).__name__}")
+        raise InvalidDatabaseUrlError("***", f"a path belongs here, and no {type(name).__name__}")
     if is_address(name):
-        raise InvalidAddressError(hidden(name), "a path belongs here, and no address")
+        raise InvalidDatabaseUrlError(hidden(name), "a path belongs here, and no address")
     if not _can_be_named(name):
-        raise InvalidAddressError("***", _NO_NAME)
+        raise InvalidDatabaseUrlError("***", _NO_NAME)
     return Path(path)
 
 
@@ -101,17 +101,17 @@ def json_folder(address: str) -> Path:
     """Return the folder that a JSON address names, ``json:///folder`` as SQLite's addresses name a file.
 
     Raises:
-        InvalidAddressError: It names a host, or no folder, or looks like the rest of an address with a password.
+        InvalidDatabaseUrlError: It names a host, or no folder, or looks like the rest of an address with a password.
     """
     scheme, _, path = address.partition(":///")
     folder = unquote(path.partition("?")[0])
     if scheme != "json" or not folder:
-        raise InvalidAddressError(hidden(address), "json: needs three slashes and a folder")
+        raise InvalidDatabaseUrlError(hidden(address), "json: needs three slashes and a folder")
     if not _can_be_named(folder):
-        raise InvalidAddressError(hidden(address), _NO_NAME)
+        raise InvalidDatabaseUrlError(hidden(address), _NO_NAME)
     if has_secret(folder) and not Path(folder).is_dir():
         reason = "its path looks like a part of an address with a password; if it is one, make the folder first"
-        raise InvalidAddressError(hidden(address), reason)
+        raise InvalidDatabaseUrlError(hidden(address), reason)
     return Path(folder)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskctx_sql import json_files
 from taskctx_sql.concurrency import on_thread
-from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.json_files import recovery
 from taskctx_sql.locations import is_json_address, json_address, json_folder
 from taskctx_sql.maintenance.self_checks import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
@@ -30,7 +30,7 @@ async def examine(address: str | AsyncEngine, *, schema: str | None = None) -> E
         schema: On Postgres, the schema that the tables are in.
 
     Raises:
-        InvalidAddressError: The address names no store.
+        InvalidDatabaseUrlError: The address names no store.
         StoreUnavailableError: The database could not be reached.
     """
     if isinstance(address, str) and is_json_address(address):
@@ -39,7 +39,7 @@ async def examine(address: str | AsyncEngine, *, schema: str | None = None) -> E
         shown = json_address(folder)
     else:
         if not isinstance(address, str) and not hasattr(address, "url"):
-            raise InvalidAddressError("***", f"it is a {type(address).__name__}")
+            raise InvalidDatabaseUrlError("***", f"it is a {type(address).__name__}")
         from taskctx_sql.sql import engines
         from taskctx_sql.sql.maintenance import checks
 

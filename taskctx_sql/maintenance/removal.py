@@ -65,7 +65,7 @@ async def prune(
     at = time.time() if now is None else now
     check_real("now", at, "seconds since the epoch")
     user_id = None if user_id is None else ContextKey(user_id, "").user_id
-    pruned = Pruned(store.address, dry_run)
+    pruned = Pruned(store.database_url, dry_run)
     if isinstance(store, JsonStore):
         await _in_folder(store, "prune", partial(prune_folder, store.folder, retention, at, pruned))
     else:
@@ -94,7 +94,7 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
     """
     check_number("batch", batch, 1)
     key = ContextKey(user_id, "" if chat_id is None else chat_id)
-    pruned = Pruned(store.address, dry_run=False)
+    pruned = Pruned(store.database_url, dry_run=False)
     chats: list[str] = []
     if isinstance(store, JsonStore):
         if chat_id is None:
@@ -111,14 +111,14 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
             await pruning.erase(old, guarded=False)
             chats.append(old.chat_id)
     chat = None if chat_id is None else key.chat_id
-    return Receipt(store.address, key.user_id, chat, tuple(chats), pruned.rows, time.time())
+    return Receipt(store.database_url, key.user_id, chat, tuple(chats), pruned.rows, time.time())
 
 
 async def _in_folder(store: JsonStore, doing: str, work: Callable[[Patience], T]) -> T:
     try:
         return await store.in_thread(doing, work)
     except OSError as error:
-        raise StoreFailedError(doing, store.address, str(error)) from error
+        raise StoreFailedError(doing, store.database_url, str(error)) from error
 
 
 @asynccontextmanager
@@ -147,11 +147,11 @@ async def _again_and_again(store: Store, retention: Retention, interval: float) 
     while True:
         try:
             pruned = await prune(store, retention)
-            logger.info("pruned %s: %s", store.address, pruned.rows)
+            logger.info("pruned %s: %s", store.database_url, pruned.rows)
         except StoreClosedError:
             return
         except (TaskContextError, OSError) as error:
-            logger.error("could not prune %s, trying again in %s s: %s", store.address, interval, error)
+            logger.error("could not prune %s, trying again in %s s: %s", store.database_url, interval, error)
         await asyncio.sleep(interval)
 
 

@@ -27,9 +27,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All that was found at an address."""
+    """All that was found at an database_url."""
 
-    address: str
+    database_url: str
     findings: tuple[Finding, ...]
 
     @property

@@ -74,7 +74,7 @@ class Pruned:
     """What a pruning removed, or with ``dry_run`` would remove.
 
     Attributes:
-        address: The store's address.
+        database_url: The store's, with a password masked.
         dry_run: Whether nothing was removed.
         by_age: How many contexts went because of their age.
         by_count: How many went because their user has too many.
@@ -85,7 +85,7 @@ class Pruned:
         seconds: How long all of it took.
     """
 
-    address: str
+    database_url: str
     dry_run: bool
     by_age: int = 0
     by_count: int = 0
@@ -107,7 +107,7 @@ class Receipt:
     """What an erasure removed for good.
 
     Attributes:
-        address: The store's address.
+        database_url: The store's, with a password masked.
         user_id: Whose.
         chat_id: Which chat; None for all of the user's.
         chats: The chats that there were.
@@ -115,7 +115,7 @@ class Receipt:
         erased_at: When it was done, seconds since the epoch, UTC.
     """
 
-    address: str
+    database_url: str
     user_id: str
     chat_id: str | None
     chats: tuple[str, ...]

@@ -42,7 +42,7 @@ _PAGE: Final = 1_000
 class Report:
     """What a page shows. ``timeline`` is that of one task, else empty."""
 
-    address: str
+    database_url: str
     user: str | None
     chat: str | None
     since: str | None
@@ -67,7 +67,7 @@ async def collect(store: SqlStore, filters: Filters) -> Report:
     one = user is not None and chat is not None
     timeline = await queries.timeline(store, ContextKey(user or "", chat or ""), limit=TIMELINE) if one else []
     return Report(
-        address=store.address,
+        database_url=store.database_url,
         user=user,
         chat=chat,
         since=_named(filters.get("since")),

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.concurrency import shielded
-from taskctx_sql.errors import InvalidAddressError, SchemaError
+from taskctx_sql.errors import InvalidDatabaseUrlError, SchemaError
 from taskctx_sql.model import ContextKey, Loaded
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.engines import dispose
@@ -55,7 +55,7 @@ class Replica:
 
     def __init__(self, engine: AsyncEngine, schema: str | None, reader: Reader | None) -> None:
         """Take the engine; nothing is opened yet."""
-        self.address = engines.mask(str(engine.url))
+        self.database_url = engines.mask(str(engine.url))
         self._engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self._schema = schema
         self._reader = reader
@@ -155,12 +155,12 @@ class Replica:
             if not self._failing:
                 self._failing = True
                 reason = str(error) if isinstance(error, SchemaError) else engines.reason(error)
-                logger.warning("%s cannot be read, the primary is: %s", self.address, reason)
+                logger.warning("%s cannot be read, the primary is: %s", self.database_url, reason)
             # If the question was at fault, the primary says so.
             raise _NotAnsweredError from error
         if self._failing:
             self._failing = False
-            logger.warning("%s is read again", self.address)
+            logger.warning("%s is read again", self.database_url)
         return found
 
     async def _read(self, plan: Plan[T], rls_user: str | None) -> T:
@@ -175,19 +175,21 @@ class Replica:
             return await work(connection)
 
     async def _check(self, connection: AsyncConnection) -> None:
-        await connection.run_sync(check, self._schema, self.address)
+        await connection.run_sync(check, self._schema, self.database_url)
 
 
 def replica_of(primary: AsyncEngine, address: str, *, schema: str | None, transaction_pooling: bool) -> Replica:
     """Return the replica that an address names.
 
     Raises:
-        InvalidAddressError: It is not a Postgres beside a Postgres.
+        InvalidDatabaseUrlError: It is not a Postgres beside a Postgres.
         MissingDriverError: The driver is not installed.
     """
     url = engines.parse_url(address)
     if engines.is_sqlite(primary) or url.get_backend_name() == "sqlite":
-        raise InvalidAddressError(engines.mask(address), "read_url= is for a replica of a Postgres, beside its primary")
+        raise InvalidDatabaseUrlError(
+            engines.mask(address), "read_url= is for a replica of a Postgres, beside its primary"
+        )
     pooled = transaction_pooling or engines.is_pooled(url)
     engine = engines.create_engine(url, transaction_pooling=pooled, connect_seconds=CONNECT_SECONDS)
     if schema is not None or pooled:

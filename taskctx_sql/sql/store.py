@@ -99,7 +99,7 @@ class SqlStore:
             share: What the store has open together with others; with ``owns_engine`` it is the only one if not given.
         """
         check_seconds("retry_seconds", retry_seconds)
-        self.address = engines.mask(str(engine.url))
+        self.database_url = engines.mask(str(engine.url))
         if owns_engine and share is None:
             share = connections.own(
                 engine, schema=schema, retry_seconds=retry_seconds, transaction_pooling=transaction_pooling
@@ -112,7 +112,7 @@ class SqlStore:
         self._schema = schema
         self._strict = strict
         self._retry_seconds = retry_seconds
-        self._retrying = Retrying(self.address, retry_seconds)
+        self._retrying = Retrying(self.database_url, retry_seconds)
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
@@ -149,7 +149,7 @@ class SqlStore:
         Stores that are opened at the same address with the same options, in one event loop, share their connections.
 
         Raises:
-            InvalidAddressError: The URL is not one of SQLite or Postgres, or ``read_url`` names no replica of it.
+            InvalidDatabaseUrlError: The URL is not one of SQLite or Postgres, or ``read_url`` names no replica of it.
             MissingDriverError: The driver is not installed.
             SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
             StoreUnavailableError: The database could not be reached.
@@ -305,11 +305,10 @@ class SqlStore:
         return new
 
     def watch(
-        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
+        self, key: ContextKey, /, *, after: int = 0, poll_interval: float = 1.0
     ) -> AsyncGenerator[StoredUpdate, None]:
         """See `Store.watch`."""
         check_watch(after, poll_interval)
-        key = ContextKey(user_id, chat_id)
         read = partial(self._do_read, "watch", user_id=key.user_id)
         return watch.watch(read, self._engine_name, key, after, poll_interval, self._notifications)
 
@@ -414,7 +413,7 @@ class SqlStore:
             warnings.warn(f"{self!r} was never closed: use `async with open_store(...)`", ResourceWarning, 2)
 
     def __repr__(self) -> str:
-        return f"SqlStore({self.address!r})"
+        return f"SqlStore({self.database_url!r})"
 
     # The work of each call, in one transaction.
 
@@ -451,7 +450,7 @@ class SqlStore:
         if not self._row_level_security:
             return None
         if user_id is None:
-            raise RowLevelSecurityError(doing, self.address)
+            raise RowLevelSecurityError(doing, self.database_url)
         return row_security.check_user(user_id)
 
     @asynccontextmanager
@@ -511,7 +510,7 @@ class SqlStore:
         async with self._transaction(None, write=False) as connection:
             await engines.check_transactions(connection)
             try:
-                await connection.run_sync(check, self._schema, self.address)
+                await connection.run_sync(check, self._schema, self.database_url)
             except SchemaMissingError:
                 if not engines.is_sqlite(connection) or await connection.run_sync(has_tables):
                     raise
@@ -524,14 +523,14 @@ class SqlStore:
 
     def _check_use(self) -> None:
         if self._closed:
-            raise StoreClosedError(self.address)
+            raise StoreClosedError(self.database_url)
         self._check_home()
 
     def _check_home(self) -> None:
         process, loop = self._home
         # The process first: in a forked child no loop counts as running.
-        if process != os.getpid() or loop is not running_loop(f"use {self.address}"):
-            raise WrongEventLoopError(self.address)
+        if process != os.getpid() or loop is not running_loop(f"use {self.database_url}"):
+            raise WrongEventLoopError(self.database_url)
 
 
 async def _prepare(url: sa.URL) -> None:

@@ -1,9 +1,12 @@
-"""What a place to keep contexts promises."""
+"""The protocols of stores."""
 
-from taskctx_sql.stores.protocol import Feature, Store, check_watch
+from taskctx_sql.stores.protocol import ContextStore, Feature, RevisionStore, Store, WatchableStore, check_watch
 
 __all__ = [
+    "ContextStore",
     "Feature",
+    "RevisionStore",
     "Store",
+    "WatchableStore",
     "check_watch",
 ]

@@ -1,10 +1,10 @@
-"""What a place to keep contexts promises."""
+"""The protocols of stores: the small one that every store follows, and what only databases add."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.limits import check_number
@@ -21,8 +21,11 @@ class Feature(Enum):
     REVISIONS = "revisions that outlive the process, and the record of what was removed"
 
 
-class Store(Protocol):
-    """Where contexts are kept.
+class ContextStore(Protocol):
+    """Where contexts are kept: the contract of a store of your own.
+
+    `TaskContext` needs no more than this. What only databases do, such as revisions, is in `RevisionStore` and
+    `WatchableStore`.
 
     **Identity.** A context is reached by its `ContextKey` alone: user and chat.
 
@@ -39,8 +42,8 @@ class Store(Protocol):
     """
 
     @property
-    def address(self) -> str:
-        """What the store was opened with; a password in it is masked."""
+    def database_url(self) -> str:
+        """What the store was opened with, with any password masked."""
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -115,6 +118,32 @@ class Store(Protocol):
             StoreError: The store failed.
         """
 
+    async def contexts(
+        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+    ) -> Sequence[ContextSummary]:
+        """Return a user's contexts, the newest first, without their contents.
+
+        Args:
+            user_id: Whose.
+            after: The last one of the page before, or None for the first page.
+            limit: How many at the most.
+
+        Raises:
+            InvalidArgumentError: The limit is not a number, 0 or more.
+            StoreError: The store failed.
+        """
+
+    async def delete(self, key: ContextKey, /) -> bool:
+        """Erase a context and all that belongs to it. Return whether it was there."""
+
+    async def close(self) -> None:
+        """Give back all that the store holds. Closing twice is harmless."""
+
+
+@runtime_checkable
+class RevisionStore(Protocol):
+    """A store that keeps every earlier state of its contexts."""
+
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         """Return a context's revisions, the newest first.
 
@@ -150,20 +179,25 @@ class Store(Protocol):
             UnsupportedByStoreError: The store keeps no revisions.
         """
 
-    def watch(
-        self, user_id: str, chat_id: str, /, *, after: int = 0, poll_interval: float = 1.0
-    ) -> AsyncGenerator[StoredUpdate, None]:
-        """Return the updates with ``seq > after``, and then each new one when it is committed, whoever saves it.
 
-        Each one comes once, in the order of the seqs, and none is left out: one that left the history before it was
-        seen comes too. It never ends by itself; leave it with ``contextlib.aclosing`` or by cancelling the task. While
-        the database is away it goes on trying, and after an error it can be taken up with the last seq as ``after``.
+@runtime_checkable
+class WatchableStore(Protocol):
+    """A store whose contexts can be followed while others write to them."""
+
+    def watch(
+        self, key: ContextKey, /, *, after: int = 0, poll_interval: float = 1.0
+    ) -> AsyncGenerator[StoredUpdate, None]:
+        """Yield the updates with ``seq > after``, then each new one once it is committed, whoever saves it.
+
+        Every update is delivered exactly once, in the order of the seqs, including one that was removed from the
+        history before it was read. The iteration never ends by itself: leave it with ``contextlib.aclosing`` or by
+        cancelling the task. It retries while the database is unreachable; after an error, resume it with the last seq
+        as ``after``.
 
         Args:
-            user_id: Whose context.
-            chat_id: Which one.
-            after: The seq of the last update that is known; one that is not there yet is waited for.
-            poll_interval: In seconds, how long at most an update stays unseen where nothing tells of it.
+            key: Which context.
+            after: The seq of the last known update. If it does not exist yet, the iteration waits for it.
+            poll_interval: The longest time in seconds until an update is delivered if no notification arrives.
 
         Raises:
             InvalidArgumentError: At once: the seq or the interval makes no sense.
@@ -174,26 +208,9 @@ class Store(Protocol):
             StoreError: The store failed, or was closed.
         """
 
-    async def contexts(
-        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
-    ) -> Sequence[ContextSummary]:
-        """Return a user's contexts, the newest first, without their contents.
 
-        Args:
-            user_id: Whose.
-            after: The last one of the page before, or None for the first page.
-            limit: How many at the most.
-
-        Raises:
-            InvalidArgumentError: The limit is not a number, 0 or more.
-            StoreError: The store failed.
-        """
-
-    async def delete(self, key: ContextKey, /) -> bool:
-        """Erase a context and all that belongs to it. Return whether it was there."""
-
-    async def close(self) -> None:
-        """Give back all that the store holds. Closing twice is harmless."""
+class Store(ContextStore, RevisionStore, WatchableStore, Protocol):
+    """What `open_store` yields. A store that cannot do a part of it raises `UnsupportedByStoreError` there."""
 
 
 def check_watch(after: int, poll_interval: float) -> None:

@@ -73,7 +73,7 @@ class TaskContext(MemoryContext):
 
         Raises:
             InvalidContextError: The data, or a mapping in it, is no dict.
-            InvalidAddressError: ``task_dir`` can be no folder.
+            InvalidDatabaseUrlError: ``task_dir`` can be no folder.
             InvalidSettingError: A variable that was needed has a value that is not allowed.
         """
         super().__init__(data, task_dir, clock=clock)
@@ -310,13 +310,13 @@ class TaskContext(MemoryContext):
         """
         return await self._operate("undo", None)
 
-    async def fork(self, new_chat_id: str, revision: int | None = None) -> Self:
+    async def fork(self, chat_id: str, *, revision: int | None = None) -> Self:
         """Make a new context that starts from this one, in the same store, and return it, loaded.
 
         The rows are copied within the database. What was paid for models stays with this one in the reports.
 
         Args:
-            new_chat_id: Its chat; the user is the same.
+            chat_id: The chat of the new context; the user is the same.
             revision: Which state; the one that is shown if not given.
 
         Raises:
@@ -328,8 +328,8 @@ class TaskContext(MemoryContext):
             UnsupportedByStoreError: The store keeps no revisions.
         """
         async with self._place.required(*_SHOW_STATES) as store, self._place.in_turn():
-            await self._persistence.fork(store, new_chat_id, revision)
-        forked = type(self)({"user_id": self.user_id, "chat_id": new_chat_id}, self.task_dir, clock=self._clock)
+            await self._persistence.fork(store, chat_id, revision)
+        forked = type(self)({"user_id": self.user_id, "chat_id": chat_id}, self.task_dir, clock=self._clock)
         forked._bind(self._place.another(), self._persistence.history_limit)
         await forked.load()
         return forked

@@ -15,7 +15,7 @@ from taskctx_sql.concurrency import on_thread
 from taskctx_sql.errors import (
     ContextNotFoundError,
     CorruptRecordError,
-    InvalidAddressError,
+    InvalidDatabaseUrlError,
     InvalidIdError,
     MissingHistoriesError,
     MissingUserError,
@@ -91,7 +91,7 @@ async def import_folder(
     chats, ignored = history_files(folder, chat_id)
     found = [Files(paths, ImportedChat(chat, [path.name for path in paths])) for chat, paths in chats.items()]
     total = sum(files.size for files in found) * (2 if verify else 1)
-    imported = Imported(json_address(folder), store.address, [files.chat for files in found], ignored)
+    imported = Imported(json_address(folder), store.database_url, [files.chat for files in found], ignored)
     tell = _adding_up(progress, total)
     for files in found:
         try:
@@ -142,7 +142,7 @@ async def export(
 
     started = time.monotonic()
     folder = plain_folder(folder)
-    moved = Moved(store.address, json_address(folder), verified=0 if verify else None)
+    moved = Moved(store.database_url, json_address(folder), verified=0 if verify else None)
     total = 0
     async for context in contexts(store, user_id, chat_id):
         total += context.next_seq - 1
@@ -197,7 +197,7 @@ async def copy(
         progress: Told of each step.
 
     Raises:
-        InvalidAddressError: An address names no store, or both name the same one.
+        InvalidDatabaseUrlError: An address names no store, or both name the same one.
         MissingUserError: The files' user is needed.
         MissingHistoriesError: The folder of the source has no history files.
         StoreError: A store failed; what came before is there, and copying again goes on.
@@ -205,9 +205,9 @@ async def copy(
     started = time.monotonic()
     for address in (source, target):
         if not isinstance(address, str):
-            raise InvalidAddressError("***", f"it is a {type(address).__name__}")
+            raise InvalidDatabaseUrlError("***", f"it is a {type(address).__name__}")
     if source == target:
-        raise InvalidAddressError(_masked(source), "it is both ends of the copy")
+        raise InvalidDatabaseUrlError(_masked(source), "it is both ends of the copy")
     if (missing := missing_file(source)) is not None:
         raise MissingHistoriesError(shown_path(missing), "there is no such file")
     if is_json_address(source):
@@ -319,12 +319,12 @@ def database_of(store: Store) -> SqlStore:
     """Return an open store of a database as what it is.
 
     Raises:
-        InvalidAddressError: It is a folder of files.
+        InvalidDatabaseUrlError: It is a folder of files.
     """
     from taskctx_sql.sql.store import SqlStore
 
     if not isinstance(store, SqlStore):
-        raise InvalidAddressError(store.address, "it is no database")
+        raise InvalidDatabaseUrlError(store.database_url, "it is no database")
     return store
 
 

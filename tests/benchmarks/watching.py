@@ -116,7 +116,7 @@ def _add(table: Table, name: str, found: list[float], raw: list[float]) -> None:
 
 
 async def _delays(url: str, saves: int) -> list[float]:
-    async with _watched(url, 1) as store, aclosing(store.watch(USER, "c0", after=1)) as updates:
+    async with _watched(url, 1) as store, aclosing(store.watch(ContextKey(USER, "c0"), after=1)) as updates:
         saving = asyncio.create_task(_saved(SAVER, url, saves))
         seen: list[float] = []
         while len(seen) < saves:
@@ -186,7 +186,7 @@ async def _idle(table: Table, name: str, url: str, seconds: float) -> None:
 
 
 async def _follow(store: Store, chat: str) -> None:
-    async for _ in store.watch(USER, chat):
+    async for _ in store.watch(ContextKey(USER, chat)):
         pass
 
 

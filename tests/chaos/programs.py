@@ -249,7 +249,7 @@ class Programs(RuleBasedStateMachine):
             self.refused(context.fork(chat), UnsupportedByStoreError)
             return
         revision = sorted(self.past)[place % len(self.past)]
-        forked = self.run(context.fork(chat, revision))
+        forked = self.run(context.fork(chat, revision=revision))
         assert same(contents(forked), self.past[revision], history_only=False)
         self.refused(context.fork(self.chat), ContextExistsError)
 

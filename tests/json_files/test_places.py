@@ -239,10 +239,10 @@ async def test_links_that_lead_nowhere_hide_no_neighbor(store: JsonStore, folder
         assert isinstance(database, SqlStore)
         await import_folder(folder, database, user_id="u")
         assert await stored(database, ContextKey("u", "good")) == ["a"]
-    moved = await copy(store.address, f"json:///{tmp_path}/copy")
+    moved = await copy(store.database_url, f"json:///{tmp_path}/copy")
     assert isinstance(moved, Moved)
     assert (moved.outcomes["added"], moved.outcomes["refused"]) == (1, 2 * len(places))
-    await examine(store.address)
+    await examine(store.database_url)
     for chat in places:
         assert (await erase(store, "u", chat)).rows["files"] == 2
     assert {path.name for path in folder.iterdir()} == {"context_history_good.json"}
@@ -522,7 +522,7 @@ async def test_an_odd_file_costs_no_neighbor_its_way(
         for chat in ("a", "z"):
             assert await stored(database, ContextKey("u", chat)) == [chat]
     async with asyncio.timeout(20):
-        moved = await copy(store.address, JsonStore(other).address)
+        moved = await copy(store.database_url, JsonStore(other).database_url)
     assert isinstance(moved, Moved)
     assert moved.outcomes["refused"] == 1
     assert {summary.chat_id for summary in await JsonStore(other).contexts("u")} == {"a", "z"}

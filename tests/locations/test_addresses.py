@@ -30,7 +30,7 @@ from taskctx_sql.cli import main
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import (
     AsyncioNeededError,
-    InvalidAddressError,
+    InvalidDatabaseUrlError,
     InvalidSettingError,
     TaskContextError,
     UnsupportedEncodingError,
@@ -158,7 +158,7 @@ def test_no_file_that_is_missing_is_named_with_a_secret(
 def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in (address, Path(address)):
-        with pytest.raises(InvalidAddressError, match="no address") as caught:
+        with pytest.raises(InvalidDatabaseUrlError, match="no address") as caught:
             TaskContext({"user_id": "u", "chat_id": "c"}, folder)
         assert SECRET not in str(caught.value)
     monkeypatch.setenv("AIECS_TASK_DIR", address)
@@ -171,10 +171,10 @@ def test_an_address_is_no_folder(address: str, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("folder", ["/tmp/a\x00b", "/tmp/\ud800", Path("a\x00"), b"/tmp/x", 5, ["a"]])
 async def test_what_can_be_no_folder_is_refused_by_name(folder: Any) -> None:
     for make in (lambda: TaskContext({}, folder), lambda: MemoryContext({}, folder), lambda: JsonStore(folder)):
-        with pytest.raises(InvalidAddressError, match=r"folder has|path belongs"):
+        with pytest.raises(InvalidDatabaseUrlError, match=r"folder has|path belongs"):
             make()
     if isinstance(folder, str):
-        with pytest.raises(InvalidAddressError, match="folder has"):
+        with pytest.raises(InvalidDatabaseUrlError, match="folder has"):
             await open_store(f"json:///{folder}")
 
 
@@ -222,7 +222,7 @@ def test_an_address_that_was_taken_apart_is_shown_without_its_secrets(address: s
     ],
 )  # fmt: skip
 async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
-    with pytest.raises(InvalidAddressError):
+    with pytest.raises(InvalidDatabaseUrlError):
         await open_store(address)
 
 
@@ -236,7 +236,7 @@ async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
 )  # fmt: skip
 async def test_a_parameter_that_no_driver_takes_is_named(parameter: str) -> None:
     for use in (open_store, upgrade, current):
-        with pytest.raises(InvalidAddressError, match=f"the parameter {parameter.partition('=')[0]} "):
+        with pytest.raises(InvalidDatabaseUrlError, match=f"the parameter {parameter.partition('=')[0]} "):
             await use(f"postgresql://me@localhost:1/db?{parameter}")
 
 
@@ -269,7 +269,7 @@ async def test_every_way_takes_an_address_for_the_same_file(name: str, tmp_path:
 @pytest.mark.parametrize("address", ["sqlite:///\udcff.db", "postgresql://me@host/\udcff", "\ud800://x"])
 async def test_an_address_that_is_no_text_is_refused(address: str) -> None:
     for way in (SqlStore.open, upgrade, current, open_store):
-        with pytest.raises(InvalidAddressError, match="not UTF-8"):
+        with pytest.raises(InvalidDatabaseUrlError, match="not UTF-8"):
             await way(address)
     assert "\udcff" not in engines.mask(address)
 
@@ -282,11 +282,11 @@ async def test_the_address_that_is_told_of_a_folder_leads_to_it(
     context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
     context.add_context_update("message", "kept")
     await context.save()
-    assert json_folder(store.address) == tmp_path / name
-    async with open_store(store.address) as again:
+    assert json_folder(store.database_url) == tmp_path / name
+    async with open_store(store.database_url) as again:
         assert len((await again.load(context.key)).history) == 1
-    assert json_folder((await examine(store.address)).address) == tmp_path / name
-    moved = await copy(store.address, json_address(tmp_path / f"copy of {name}"))
+    assert json_folder((await examine(store.database_url)).database_url) == tmp_path / name
+    moved = await copy(store.database_url, json_address(tmp_path / f"copy of {name}"))
     assert (moved.ok, json_folder(moved.target)) == (True, tmp_path / f"copy of {name}")
     monkeypatch.setenv("AIECS_TASK_DIR", str(tmp_path / name))
     assert diagnose_history_loading_issue(user_id="u", chat_id="c").ok

@@ -483,7 +483,7 @@ async def test_a_failure_is_logged_and_the_house_is_kept_again(
             nonlocal failures
             failures += 1
             if failures == 1:
-                raise StoreFailedError("list", self.address, "made for this test")
+                raise StoreFailedError("list", self.database_url, "made for this test")
             return await read(self, doing, steps, **more)
 
         monkeypatch.setattr(SqlStore, "read", failing)

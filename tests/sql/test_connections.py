@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from taskctx_sql import ContextKey, SqlStore, blocking, open_store, task_context, upgrade
 from taskctx_sql.errors import (
-    InvalidAddressError,
+    InvalidDatabaseUrlError,
     StoreClosedError,
     StoreError,
     StoreFailedError,
@@ -181,7 +181,7 @@ async def test_an_opening_that_fails_gives_back_its_share(postgres_url: str, tmp
         failed = await asyncio.gather(*(_open(address, retry_seconds=0) for _ in range(3)), return_exceptions=True)
         assert all(isinstance(error, StoreError) for error in failed), failed
         assert not connections._open
-    with pytest.raises(InvalidAddressError):
+    with pytest.raises(InvalidDatabaseUrlError):
         await open_store(postgres_url, read_url=addresses[0])
     assert not connections._open
 

@@ -395,7 +395,7 @@ async def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> 
     with pytest.raises(StoreUnavailableError) as caught:
         await open_store(url, retry_seconds=0.1)
     store = SqlStore(engines.create_engine(engines.parse_url(url)))
-    for text in (str(caught.value), repr(caught.value), repr(store), store.address, caplog.text):
+    for text in (str(caught.value), repr(caught.value), repr(store), store.database_url, caplog.text):
         assert "hidden" not in text
     await store.close()
 

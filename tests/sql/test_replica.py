@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from taskctx_sql import ContextKey, SqlStore, open_store
-from taskctx_sql.errors import InvalidAddressError, LostContextError, StaleContextError, StoreFailedError
+from taskctx_sql.errors import InvalidDatabaseUrlError, LostContextError, StaleContextError, StoreFailedError
 from taskctx_sql.maintenance import erase, prune
 from taskctx_sql.model import Retention
 from taskctx_sql.sql import replica
@@ -172,7 +172,7 @@ async def test_reports_and_questions_may_lag_and_lists_and_watches_do_not(pair: 
     assert (await pair.store.query(question, may_lag=False)) == [('"one"',), ('"two"',)]
     assert [task.updates for task in await queries.tasks(pair.store, user=user)] == [1]
     assert [found.revision for found in await pair.store.contexts(user)] == [2]
-    async with asyncio.timeout(60), aclosing(pair.store.watch(user, "c1")) as updates:
+    async with asyncio.timeout(60), aclosing(pair.store.watch(ContextKey(user, "c1"))) as updates:
         assert [(await anext(updates)).update.data for _ in range(2)] == ["one", "two"]
 
 
@@ -286,6 +286,6 @@ async def test_the_plain_way_reads_from_the_replica_too(pair: Pair, user: str, o
     ],
 )
 async def test_only_a_postgres_has_a_replica(address: str, read_url: str) -> None:
-    with pytest.raises(InvalidAddressError) as raised:
+    with pytest.raises(InvalidDatabaseUrlError) as raised:
         await open_store(address, read_url=read_url)
     assert "secret" not in str(raised.value)

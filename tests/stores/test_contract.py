@@ -544,7 +544,7 @@ async def test_a_closed_store_says_so(store: Store, key: ContextKey) -> None:
 
 
 async def test_a_store_shows_where_it_is(store: Store) -> None:
-    assert store.address in repr(store) or str(getattr(store, "folder", "")) in repr(store)
+    assert store.database_url in repr(store) or str(getattr(store, "folder", "")) in repr(store)
 
 
 def _delta_of(key: ContextKey, update: ContextUpdate, **more: Any) -> Any:

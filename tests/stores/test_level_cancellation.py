@@ -144,7 +144,7 @@ async def test_a_watcher_that_is_cancelled_leaves_nothing(database_url: str, use
         await store.save(new_delta(key, 1))
 
         async def watch() -> None:
-            async with contextlib.aclosing(store.watch(user, "c")) as updates:
+            async with contextlib.aclosing(store.watch(ContextKey(user, "c"))) as updates:
                 async for _ in updates:
                     ready.set()
 

@@ -104,7 +104,7 @@ async def test_a_password_is_nowhere_to_be_seen(caplog: pytest.LogCaptureFixture
     assert secret not in caplog.text
     engine = create_async_engine(engines.parse_url(postgres_url).set(password=secret))
     async with open_store(engine) as store:
-        assert secret not in repr(store) + store.address + str(store)
+        assert secret not in repr(store) + store.database_url + str(store)
     await engine.dispose()
 
 
@@ -201,7 +201,7 @@ async def test_folders_are_their_owners_alone_and_those_that_are_there_stay(
     try:
         store = JsonStore(shared / "new" / "deep")
         await store.save(new_delta(ContextKey("u", "c"), "mine"))
-        await copy(store.address, f"json:///{shared}/copied/deep")
+        await copy(store.database_url, f"json:///{shared}/copied/deep")
         async with open_store(f"sqlite:///{shared}/x.db") as database:
             assert isinstance(database, SqlStore)
             await database.save(new_delta(ContextKey("u", "c"), "mine"))

@@ -21,8 +21,8 @@ class FaultyStore:
         self.slow = 0.0
 
     @property
-    def address(self) -> str:
-        return self.behind.address
+    def database_url(self) -> str:
+        return self.behind.database_url
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -35,13 +35,13 @@ class FaultyStore:
         self.deltas.append(delta)
         fault = self.faults.pop(0) if self.faults else None
         if fault == "before":
-            raise StoreFailedError("save", self.address, "a fault before the write")
+            raise StoreFailedError("save", self.database_url, "a fault before the write")
         if fault == "lost before":
-            raise StoreFailedError("save", self.address, "a fault, nothing written", outcome_unknown=True)
+            raise StoreFailedError("save", self.database_url, "a fault, nothing written", outcome_unknown=True)
         saved = await self.behind.save(delta)
         await asyncio.sleep(self.slow)
         if fault == "lost after":
-            raise StoreFailedError("save", self.address, "a fault after the write", outcome_unknown=True)
+            raise StoreFailedError("save", self.database_url, "a fault after the write", outcome_unknown=True)
         return saved
 
     def updates(self, key: ContextKey, /, **bounds: Any) -> AsyncIterator[StoredUpdate]:
@@ -56,8 +56,8 @@ class FaultyStore:
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         return await self.behind.fork(key, chat_id, revision=revision)
 
-    def watch(self, user_id: str, chat_id: str, /, **how: Any) -> AsyncGenerator[StoredUpdate, None]:
-        return self.behind.watch(user_id, chat_id, **how)
+    def watch(self, key: ContextKey, /, **how: Any) -> AsyncGenerator[StoredUpdate, None]:
+        return self.behind.watch(key, **how)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

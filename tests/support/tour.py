@@ -172,7 +172,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
 
 @stop("watch")
 async def _(store: SqlStore, guide: Guide) -> None:
-    async with aclosing(store.watch(USER, "c")) as updates:
+    async with aclosing(store.watch(ContextKey(USER, "c"))) as updates:
         assert (await anext(updates)).seq == 1
 
 
@@ -206,7 +206,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     await connection.close()
     assert len(await found.revisions(before=5, limit=1)) == 1
     assert await store.difference(found.key, 1, 5)
-    await found.fork("forked", 2)
+    await found.fork("forked", revision=2)
     try:
         await found.fork("forked")
     except ContextExistsError:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, task_context
 from taskctx_sql.errors import (
-    InvalidAddressError,
+    InvalidDatabaseUrlError,
     InvalidIdError,
     MissingHistoriesError,
     MissingUserError,
@@ -535,7 +535,7 @@ async def test_contexts_that_changed_on_both_sides_are_refused(
     await copy(url_of(database), url_of(other), user_id=user)
     for store in (database, other):
         context = await loaded(store, user, "c")
-        context.add_context_update("message", store.address)
+        context.add_context_update("message", store.database_url)
         await context.save()
     before = await everything(other, user)
     moved = await copy(url_of(database), url_of(other), user_id=user)
@@ -844,7 +844,7 @@ async def test_what_cannot_be_copied_is_a_sentence(folder: Path, tmp_path: Path)
     url = f"sqlite:///{tmp_path}/tasks.db"
     with pytest.raises(MissingUserError, match="--user"):
         await copy(f"json:///{folder}", url)
-    with pytest.raises(InvalidAddressError, match="both ends of the copy"):
+    with pytest.raises(InvalidDatabaseUrlError, match="both ends of the copy"):
         await copy(url, url)
     with pytest.raises(MissingHistoriesError, match="no such file"):
         await copy(url, f"json:///{tmp_path}/out")

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.util import asbool
 
-from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.locations import has_secret, hidden
 
 _DRIVERS: Final = {
@@ -102,19 +102,19 @@ def parse_url(address: str) -> sa.URL:
     """Return the URL with our driver, from one as people write it.
 
     Raises:
-        InvalidAddressError: It is not a URL of SQLite or Postgres, or has a part or a parameter that neither knows.
+        InvalidDatabaseUrlError: It is not a URL of SQLite or Postgres, or has a part or a parameter that neither knows.
     """
     if not isinstance(address, str):
-        raise InvalidAddressError("***", f"it is a {type(address).__name__}")
+        raise InvalidDatabaseUrlError("***", f"it is a {type(address).__name__}")
     if not _is_text(address):
-        raise InvalidAddressError(hidden(address), "it has bytes that are not UTF-8, and no driver takes them")
+        raise InvalidDatabaseUrlError(hidden(address), "it has bytes that are not UTF-8, and no driver takes them")
     url = _made(address)
     if url is None:
         # Not from the error, which may show a part of the address.
-        raise InvalidAddressError(hidden(address), "it is not a URL")
+        raise InvalidDatabaseUrlError(hidden(address), "it is not a URL")
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
-        raise InvalidAddressError(hidden(address), f"{url.drivername} is not supported")
+        raise InvalidDatabaseUrlError(hidden(address), f"{url.drivername} is not supported")
     check = _check_sqlite if driver.startswith("sqlite") else _check_postgres
     check(url, address)
     url = url.set(drivername=driver)
@@ -193,18 +193,20 @@ def _made(address: str) -> sa.URL | None:
 
 def _check_sqlite(url: sa.URL, address: str) -> None:
     if url.host is not None or url.username is not None or url.password is not None or url.port is not None:
-        raise InvalidAddressError(hidden(address), "the address of a SQLite file has three slashes before its path")
+        raise InvalidDatabaseUrlError(hidden(address), "the address of a SQLite file has three slashes before its path")
     if "\x00" in (url.database or ""):
-        raise InvalidAddressError(hidden(address), "no file has a NUL character in its name")
+        raise InvalidDatabaseUrlError(hidden(address), "no file has a NUL character in its name")
     known = dict(_SQLITE_PARAMETERS)
     _check_values(url, known, address, refuse_others=False)
     is_uri = "uri" in url.query and asbool(str(url.query["uri"]))
     if is_uri:
         known |= dict.fromkeys(_SQLITE_URI_PARAMETERS, str)
     elif (url.database or "").startswith("file:"):
-        raise InvalidAddressError(mask(address), "file: needs the parameter uri=true")
+        raise InvalidDatabaseUrlError(mask(address), "file: needs the parameter uri=true")
     elif named := [name for name in _SQLITE_URI_PARAMETERS if name in url.query]:
-        raise InvalidAddressError(mask(address), f"the parameter {named[0]} needs file: before the path, and uri=true")
+        raise InvalidDatabaseUrlError(
+            mask(address), f"the parameter {named[0]} needs file: before the path, and uri=true"
+        )
     _check_values(url, known, address)
 
 
@@ -213,7 +215,7 @@ def _check_postgres(url: sa.URL, address: str) -> None:
     is_unclear = ("@" in user and user in address) or (database in address and not _DATABASE.fullmatch(database or "x"))
     if not _is_place(url) or is_unclear:
         reason = "its parts cannot be told apart. In a user, a password and a database's name write @ : / ? # ; = as "
-        raise InvalidAddressError(hidden(address), reason + "%40 %3A %2F %3F %23 %3B %3D")
+        raise InvalidDatabaseUrlError(hidden(address), reason + "%40 %3A %2F %3F %23 %3B %3D")
     _check_values(url, _POSTGRES_PARAMETERS, address)
 
 
@@ -225,18 +227,18 @@ def _check_values(
             if not refuse_others:
                 continue
             named = f"the parameter {name}" if _PARAMETER.fullmatch(name) else "one of its parameters"
-            raise InvalidAddressError(mask(address), f"{named} is not one that can be used here: leave it out")
+            raise InvalidDatabaseUrlError(mask(address), f"{named} is not one that can be used here: leave it out")
         if len(values) > 1 and name not in ("host", "port"):
-            raise InvalidAddressError(mask(address), f"the parameter {name} is there twice")
+            raise InvalidDatabaseUrlError(mask(address), f"the parameter {name} is there twice")
         if name in _WORDS and not all(_SHOWN[name].fullmatch(value) for value in values):
             allowed = _SHOWN[name].pattern.replace("|", ", ")
-            raise InvalidAddressError(mask(address), f"the parameter {name} must be one of {allowed}")
+            raise InvalidDatabaseUrlError(mask(address), f"the parameter {name} must be one of {allowed}")
         try:
             for value in values:
                 known[name](value)
         except ValueError:
             kind = {int: "a whole number", float: "a number", _ports: "a port"}.get(known[name], "true or false")
-            raise InvalidAddressError(mask(address), f"the parameter {name} must be {kind}") from None
+            raise InvalidDatabaseUrlError(mask(address), f"the parameter {name} must be {kind}") from None
 
 
 def _is_place(url: sa.URL) -> bool:

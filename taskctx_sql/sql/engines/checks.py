@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from taskctx_sql.errors import InvalidAddressError
+from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.sql.engines import dialect
 
 
@@ -56,7 +56,7 @@ def check_pool(engine: AsyncEngine) -> None:
     """See that all connections of an engine lead to one database.
 
     Raises:
-        InvalidAddressError: They are of a database in memory, and each connection has one of its own.
+        InvalidDatabaseUrlError: They are of a database in memory, and each connection has one of its own.
     """
     url = engine.url
     if not dialect.is_sqlite(engine) or not dialect.is_memory(url) or "cache=shared" in str(url):
@@ -64,18 +64,18 @@ def check_pool(engine: AsyncEngine) -> None:
     if not isinstance(engine.sync_engine.pool, StaticPool):
         pool = type(engine.sync_engine.pool).__name__
         reason = f"with a {pool} each connection has a database in memory of its own: make the engine with StaticPool"
-        raise InvalidAddressError(dialect.mask(str(url)), reason)
+        raise InvalidDatabaseUrlError(dialect.mask(str(url)), reason)
 
 
 async def check_transactions(connection: AsyncConnection) -> None:
     """See that a transaction is one, on a connection where it was begun.
 
     Raises:
-        InvalidAddressError: The driver was told to commit each statement by itself.
+        InvalidDatabaseUrlError: The driver was told to commit each statement by itself.
     """
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     # Python 3.12 and later: then the driver's commit() and rollback() do nothing.
     if dialect.is_sqlite(connection) and getattr(getattr(driver, "_conn", None), "autocommit", None) is True:
         reason = "its driver is set to autocommit=True, so nothing would be a transaction: leave that setting out"
-        raise InvalidAddressError(dialect.mask(str(connection.engine.url)), reason)
+        raise InvalidDatabaseUrlError(dialect.mask(str(connection.engine.url)), reason)

@@ -50,7 +50,7 @@ async def examine(database: str | AsyncEngine, schema_name: str | None) -> list[
     its connection's settings are those that the library would make.
 
     Raises:
-        InvalidAddressError: The address names no database.
+        InvalidDatabaseUrlError: The address names no database.
         StoreError: It could not be read at all.
     """
     engine = _reading_engine(database) if isinstance(database, str) else database

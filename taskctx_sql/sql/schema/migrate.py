@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from taskctx_sql.concurrency import end_at_once, running_loop
 from taskctx_sql.errors import (
     ForeignSchemaError,
-    InvalidAddressError,
     InvalidArgumentError,
+    InvalidDatabaseUrlError,
     NotADatabaseError,
     SchemaMissingError,
     SchemaTooNewError,
@@ -189,9 +189,9 @@ async def _migrate(
                 raise
             who = _WHO_HOLDS[_engine_name(database)]
             if waited > seconds:
-                raise StoreUnavailableError(doing, error.address, waited, f"{error.reason}; {who}") from error
+                raise StoreUnavailableError(doing, error.database_url, waited, f"{error.reason}; {who}") from error
             if waited < 2 * LOCK_SECONDS:
-                logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.address, who)
+                logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.database_url, who)
         # Whoever queued up behind the lock that was asked for has his turn now.
         await asyncio.sleep(LOCK_PAUSE)
 
@@ -438,7 +438,7 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
         finally:
             await dispose(engine)
     else:
-        raise InvalidAddressError("***", f"it is a {type(database).__name__}")
+        raise InvalidDatabaseUrlError("***", f"it is a {type(database).__name__}")
 
 
 @asynccontextmanager

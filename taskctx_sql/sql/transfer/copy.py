@@ -354,7 +354,7 @@ async def copy_database(
     progress: TransferProgress,
 ) -> Moved:
     """Copy contexts, and compare them afterwards. See `moving.copy`."""
-    moved = Moved(source.address, target.address, verified=0 if verify else None)
+    moved = Moved(source.database_url, target.database_url, verified=0 if verify else None)
     total = 0
     async for context in contexts(source, user_id, chat_id):
         total += context.next_seq - 1

@@ -144,7 +144,7 @@ async def watch(run: Run) -> None:
         after = came[-1] if came else 0
         if after >= stored[-1]:
             return
-        updates = run.store.watch(context.user_id, context.chat_id, after=after, poll_interval=POLL_SECONDS)
+        updates = run.store.watch(context.key, after=after, poll_interval=POLL_SECONDS)
         async with contextlib.aclosing(updates):
             async for row in updates:
                 came.append(row.seq)

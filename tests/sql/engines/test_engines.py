@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from taskctx_sql import ContextKey, current, open_store, upgrade
-from taskctx_sql.errors import InvalidAddressError, StoreFailedError
+from taskctx_sql.errors import InvalidDatabaseUrlError, StoreFailedError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.load import erase
 from taskctx_sql.sql.plan import Plan
@@ -100,6 +100,6 @@ async def test_an_upgrade_is_a_transaction_on_an_engine_that_commits_by_itself(e
 
 async def test_a_database_in_memory_for_each_connection_is_refused() -> None:
     engine = create_async_engine("sqlite+aiosqlite://", poolclass=NullPool)
-    with pytest.raises(InvalidAddressError, match="StaticPool"):
+    with pytest.raises(InvalidDatabaseUrlError, match="StaticPool"):
         await open_store(engine)
     await engine.dispose()

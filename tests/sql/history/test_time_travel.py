@@ -158,7 +158,7 @@ async def test_a_past_state_needs_no_unsaved_changes(store: Store, user: str) ->
 @pytest.mark.parametrize("revision", [5, 99, 2**62])
 async def test_a_revision_that_is_not_there_is_named(store: Store, user: str, revision: int) -> None:
     context = await grown(store, user)
-    for refused in (context.load(revision=revision), context.restore(revision), context.fork("new", revision)):
+    for refused in (context.load(revision=revision), context.restore(revision), context.fork("new", revision=revision)):
         error = await unchanged(store, context.key, refused, RevisionNotFoundError)
         assert str(revision) in str(error)
         assert "revisions 1 to 4" in str(error)
@@ -172,7 +172,7 @@ async def test_what_is_no_revision_is_refused(store: Store, user: str) -> None:
         calls: list[Awaitable[Any]] = [
             context.load(revision=bad),  # type: ignore[arg-type]
             context.restore(bad),  # type: ignore[arg-type]
-            context.fork("new", bad),  # type: ignore[arg-type]
+            context.fork("new", revision=bad),  # type: ignore[arg-type]
             store.difference(context.key, 1, bad),  # type: ignore[arg-type]
             store.difference(context.key, bad, 1),  # type: ignore[arg-type]
             context.revisions(before=bad),  # type: ignore[arg-type]
@@ -520,7 +520,7 @@ async def test_an_operation_whose_result_could_not_be_loaded_is_done_again_once(
 
         async def load(self, *arguments: Any, **more: Any) -> Any:
             if self.fails:
-                raise StoreFailedError("load", self.address, "away")
+                raise StoreFailedError("load", self.database_url, "away")
             return await super().load(*arguments, **more)
 
     faulty = Away(store)
@@ -656,7 +656,7 @@ async def test_a_state_that_was_pruned_is_refused_and_the_others_are_whole(store
             error = await unchanged(store, context.key, refused, RevisionNotFoundError)
             assert "pruned" in str(error)
             assert "revisions 4 to 5" in str(error)
-    await unchanged(store, context.key, context.fork("new", 3), RevisionNotFoundError)
+    await unchanged(store, context.key, context.fork("new", revision=3), RevisionNotFoundError)
     assert await store.contexts(user)
     assert not (await store.load(ContextKey(user, "new"))).revision
     await context.load(revision=4)

@@ -38,7 +38,7 @@ from taskctx_sql import (
 )
 from taskctx_sql.errors import (
     ForeignSchemaError,
-    InvalidAddressError,
+    InvalidDatabaseUrlError,
     NotADatabaseError,
     SchemaMissingError,
     SchemaTooNewError,
@@ -508,9 +508,9 @@ async def test_a_missing_folder_is_an_error_with_the_remedy(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("bad", [None, 5, object()])
 async def test_what_is_no_database_at_all_is_refused(bad: Any) -> None:
-    with pytest.raises(InvalidAddressError):
+    with pytest.raises(InvalidDatabaseUrlError):
         await upgrade(bad)
-    with pytest.raises(InvalidAddressError):
+    with pytest.raises(InvalidDatabaseUrlError):
         await open_store(bad)
 
 

@@ -66,7 +66,7 @@ async def differing(store: SqlStore, key: ContextKey) -> Difference:
 
 
 async def first_watched(store: SqlStore, key: ContextKey) -> StoredUpdate:
-    async with aclosing(store.watch(key.user_id, key.chat_id)) as updates:
+    async with aclosing(store.watch(key)) as updates:
         return await anext(updates)
 
 

@@ -105,15 +105,15 @@ def only_hints(monkeypatch: pytest.MonkeyPatch) -> float:
 async def test_a_folder_of_files_says_that_it_cannot(tmp_path: Path) -> None:
     async with open_store("json:///tasks") as store:
         with pytest.raises(UnsupportedByStoreError, match="use a database") as raised:
-            store.watch("u", "c")
-        assert raised.value.address == store.address
+            store.watch(ContextKey("u", "c"))
+        assert raised.value.database_url == store.database_url
         assert raised.value.feature == Feature.REVISIONS.value
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_is_there_comes_first_and_then_what_is_saved(store: Store, user: str) -> None:
     context = await saved(store, user, "one", "two")
-    async with aclosing(store.watch(user, "c1")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         assert [(row.seq, row.update.data) for row in await take(updates, 2)] == [(1, "one"), (2, "two")]
         coming = await waits(updates)
         context.add_context_update("message", {"step": 3}, {"deep": [None]})
@@ -124,7 +124,10 @@ async def test_what_is_there_comes_first_and_then_what_is_saved(store: Store, us
 
 async def test_a_watch_begins_after_a_seq_and_waits_for_one_that_is_to_come(store: Store, user: str) -> None:
     context = await saved(store, user, *range(1, 4))
-    async with aclosing(store.watch(user, "c1", after=2)) as updates, aclosing(store.watch(user, "c1", after=4)) as far:
+    async with (
+        aclosing(store.watch(ContextKey(user, "c1"), after=2)) as updates,
+        aclosing(store.watch(ContextKey(user, "c1"), after=4)) as far,
+    ):
         assert [row.seq for row in await take(updates, 1)] == [3]
         coming = await waits(far)
         for data in (4, 5):
@@ -139,7 +142,7 @@ async def test_what_left_the_history_before_it_was_seen_comes_too(store: Store, 
     del context.context_history[1:4]
     context.context_history[-1].data = "edited"
     await context.save()
-    async with aclosing(store.watch(user, "c1")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         assert [row.update.data for row in await take(updates, 7)] == [0, 1, 2, 3, 4, 5, "edited"]
     assert await stored(store, ContextKey(user, "c1")) == [0, 4, "edited"]
 
@@ -148,27 +151,27 @@ async def test_what_a_restore_writes_anew_does_not_come_twice(store: Store, user
     context = await saved(store, user, 1, 2, 3)
     del context.context_history[0]
     await context.save()
-    async with aclosing(store.watch(user, "c1")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         assert [row.update.data for row in await take(updates, 3)] == [1, 2, 3]
         await context.restore(3)
         context.add_context_update("message", 4)
         await context.save()
         assert [(row.seq, row.update.data) for row in await take(updates, 1)] == [(7, 4)]
     await context.fork("forked")
-    async with aclosing(store.watch(user, "forked")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "forked"))) as updates:
         assert [row.update.data for row in await take(updates, 4)] == [1, 2, 3, 4]
 
 
 async def test_a_long_history_comes_page_by_page(store: Store, user: str) -> None:
     await store.save(new_delta(ContextKey(user, "c1"), *range(1_203)))
-    async with aclosing(store.watch(user, "c1")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         assert [row.seq for row in await take(updates, 1_203)] == list(range(1, 1_204))
 
 
 async def test_writers_of_other_processes_are_seen_without_a_gap(address: str, store: Store, user: str) -> None:
     writers, saves = 3, 30
     await saved(store, user, "first")
-    async with aclosing(store.watch(user, "c1")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         command = (sys.executable, "-W", "error", "-c", WRITER, address, user)
         started = [await asyncio.create_subprocess_exec(*command, str(number), str(saves)) for number in range(writers)]
         rows = await take(updates, 1 + writers * saves)
@@ -184,7 +187,7 @@ async def test_an_update_is_seen_at_once_by_a_watch_of_the_same_store(
     store: Store, user: str, only_hints: float
 ) -> None:
     context = await saved(store, user, "old")
-    async with aclosing(store.watch(user, "c1", after=1, poll_interval=only_hints)) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_hints)) as updates:
         coming = await waits(updates)
         context.add_context_update("message", "new")
         await context.save()
@@ -193,7 +196,7 @@ async def test_an_update_is_seen_at_once_by_a_watch_of_the_same_store(
 
 async def test_a_hint_that_comes_while_somebody_looks_counts(store: Store, user: str, only_hints: float) -> None:
     context = await saved(store, user, "old")
-    async with aclosing(store.watch(user, "c1", after=1, poll_interval=only_hints)) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_hints)) as updates:
         for _ in range(20):
             coming = asyncio.create_task(take(updates, 3))
             await asyncio.sleep(0)
@@ -236,7 +239,7 @@ async def test_a_hint_of_another_program_is_enough(
 ) -> None:
     async with open_store(address) as other:
         context = await saved(other, user, "old")
-        async with aclosing(store.watch(user, "c1", poll_interval=only_hints)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), poll_interval=only_hints)) as updates:
             await take(updates, 1)
             for number in range(3):
                 coming = await waits(updates)
@@ -249,7 +252,7 @@ async def test_an_update_that_nobody_told_of_is_found(postgres_url: str, user: s
     """As it comes from a program that does not know how to tell, or whose hint was lost."""
     async with open_store(postgres_url) as store:
         await saved(store, user, "old")
-        async with aclosing(store.watch(user, "c1", poll_interval=0.2)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), poll_interval=0.2)) as updates:
             await take(updates, 1)
             coming = await waits(updates)
             connection = await asyncpg.connect(postgres_url)
@@ -268,7 +271,7 @@ async def test_an_update_that_nobody_told_of_is_found(postgres_url: str, user: s
 async def test_a_database_in_memory_can_be_watched(user: str) -> None:
     async with open_store("sqlite:///:memory:") as store:
         context = await saved(store, user, "old")
-        async with aclosing(store.watch(user, "c1")) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
             await take(updates, 1)
             coming = await waits(updates)
             context.add_context_update("message", "new")
@@ -287,7 +290,7 @@ async def test_a_file_that_was_replaced_under_a_watch_is_looked_at_anew(tmp_path
     async with open_store(f"sqlite:///{tmp_path}/new.db") as other:
         await saved(other, user, "of the new file")
     async with open_store(url) as store:
-        coming = await waits(store.watch(user, "c1", after=1))
+        coming = await waits(store.watch(ContextKey(user, "c1"), after=1))
         for end in ("", "-wal", "-shm"):
             (tmp_path / f"tasks.db{end}").unlink(missing_ok=True)
         (tmp_path / "new.db").rename(tmp_path / "tasks.db")
@@ -306,7 +309,7 @@ async def test_all_watches_of_a_store_share_one_listener(postgres_url: str, user
     before = await listeners()
     async with open_store(postgres_url) as store:
         await saved(store, user, "old")
-        watches = [store.watch(user, "c1", after=1) for _ in range(20)]
+        watches = [store.watch(ContextKey(user, "c1"), after=1) for _ in range(20)]
         coming = await asyncio.gather(*map(waits, watches))
         assert await listeners() == before + 1
         await saved(store, user, "new")
@@ -329,7 +332,7 @@ async def test_a_watch_takes_no_place_in_the_pool_of_the_caller(postgres_url: st
     engine = create_async_engine(engines.parse_url(postgres_url), pool_size=1, max_overflow=0, pool_timeout=1)
     async with open_store(engine, retry_seconds=5) as store:
         context = await saved(store, user, "old")
-        async with aclosing(store.watch(user, "c1", after=1)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), after=1)) as updates:
             coming = await waits(updates)
             context.add_context_update("message", "new")
             await context.save()
@@ -338,7 +341,7 @@ async def test_a_watch_takes_no_place_in_the_pool_of_the_caller(postgres_url: st
 
 
 async def test_a_watch_of_nothing_names_it(store: Store, user: str) -> None:
-    updates = store.watch(user, "nowhere")
+    updates = store.watch(ContextKey(user, "nowhere"))
     with pytest.raises(ContextNotFoundError, match="nowhere") as raised:
         await anext(updates)
     assert raised.value.key == ContextKey(user, "nowhere")
@@ -347,7 +350,7 @@ async def test_a_watch_of_nothing_names_it(store: Store, user: str) -> None:
 
 async def test_a_watch_ends_with_the_context(store: Store, user: str) -> None:
     await saved(store, user, "old")
-    async with aclosing(store.watch(user, "c1", after=1)) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"), after=1)) as updates:
         coming = await waits(updates)
         await store.delete(ContextKey(user, "c1"))
         with pytest.raises(ContextNotFoundError):
@@ -356,7 +359,7 @@ async def test_a_watch_ends_with_the_context(store: Store, user: str) -> None:
 
 async def test_a_context_that_was_made_anew_is_another_one(store: Store, user: str) -> None:
     await saved(store, user, "old", "older")
-    async with aclosing(store.watch(user, "c1")) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         await take(updates, 1)
         await store.delete(ContextKey(user, "c1"))
         await saved(store, user, *range(5))
@@ -371,12 +374,12 @@ async def test_a_context_that_was_made_anew_is_another_one(store: Store, user: s
 )
 async def test_what_makes_no_sense_is_named_at_the_call(sql_store: SqlStore, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(wrong))):
-        sql_store.watch("u", "c", **wrong)
+        sql_store.watch(ContextKey("u", "c"), **wrong)
 
 
 async def test_an_id_that_cannot_be_is_named_at_the_call(sql_store: SqlStore) -> None:
     with pytest.raises(InvalidIdError):
-        sql_store.watch("u", "c" * 300)
+        sql_store.watch(ContextKey("u", "c" * 300))
 
 
 async def test_leaving_a_watch_leaves_nothing(store: Store, address: str, user: str) -> None:
@@ -385,9 +388,9 @@ async def test_leaving_a_watch_leaves_nothing(store: Store, address: str, user: 
         await saved(other, user, "old")
     before = asyncio.all_tasks()
     for _ in range(3):
-        async with aclosing(store.watch(user, "c1", after=1)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), after=1)) as updates:
             await cancel(await waits(updates))
-        async with aclosing(store.watch(user, "c1")) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
             async for _row in updates:
                 break
     assert asyncio.all_tasks() <= before
@@ -400,7 +403,7 @@ async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, address
     before = asyncio.all_tasks()
 
     async def watch() -> None:
-        async for _ in store.watch(user, "c1"):
+        async for _ in store.watch(ContextKey(user, "c1")):
             pass
 
     for moment in range(40):
@@ -415,7 +418,7 @@ async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, address
 async def test_closing_the_store_ends_its_watches(address: str, user: str) -> None:
     async with open_store(address) as store:
         await saved(store, user, "old")
-        updates = store.watch(user, "c1", after=1, poll_interval=600)
+        updates = store.watch(ContextKey(user, "c1"), after=1, poll_interval=600)
         coming = await waits(updates)
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(StoreClosedError):
@@ -426,7 +429,7 @@ async def test_a_watch_goes_on_when_its_connections_are_killed(postgres_url: str
     connection = await asyncpg.connect(postgres_url)
     async with open_store(postgres_url) as store, open_store(postgres_url) as other:
         context = await saved(other, user, 0)
-        async with aclosing(store.watch(user, "c1")) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
             await take(updates, 1)
             for number in range(1, 4):
                 coming = await waits(updates)
@@ -446,7 +449,7 @@ async def test_the_listener_comes_back(postgres_url: str, user: str, only_hints:
     listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
     async with open_store(postgres_url) as store, open_store(postgres_url) as other:
         context = await saved(other, user, "old")
-        async with aclosing(store.watch(user, "c1", after=1, poll_interval=only_hints)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_hints)) as updates:
             coming = await waits(updates)
             killed = await connection.fetchval(
                 f"SELECT array_agg(pid) FILTER (WHERE pg_terminate_backend(pid)) {listening}"
@@ -468,10 +471,10 @@ async def test_a_watch_outlasts_a_server_that_starts_again_and_not_one_that_stay
             new_database(server.url) as url,
             open_store(url, retry_seconds=PATIENCE) as store,
             open_store(url, retry_seconds=1) as hasty,
-            aclosing(store.watch(user, "c1", after=1)) as updates,
+            aclosing(store.watch(ContextKey(user, "c1"), after=1)) as updates,
         ):
             context = await saved(store, user, 1)
-            coming, soon = await waits(updates), await waits(hasty.watch(user, "c1", after=1))
+            coming, soon = await waits(updates), await waits(hasty.watch(ContextKey(user, "c1"), after=1))
             await asyncio.to_thread(server.crash)
             with pytest.raises(StoreUnavailableError, match="watch"):
                 await soon
@@ -488,7 +491,7 @@ def test_sync_programs_watch_too(database_url: str, user: str) -> None:
             context.add_context_update("message", data)
             blocking(context.save())
         seen = []
-        for row in blocking(store.watch(user, "c1")):
+        for row in blocking(store.watch(ContextKey(user, "c1"))):
             seen.append(row.update.data)
             if len(seen) == 2:
                 context.add_context_update("message", "three")
