@@ -3,87 +3,118 @@
     async with task_context({"user_id": "u1", "chat_id": "c1"}, database_url="sqlite:///tasks.db") as ctx:
         ctx.add_context_update("message", "Starting")
 
-The names below are the public ones; `taskctx_sql.errors` has all errors.
+Contexts
+    `task_context` opens, loads and saves a `TaskContext`; `build_context` returns the dictionary of a new one. The
+    history is a list of `ContextUpdate`. `blocking` waits for any of the async calls from sync code.
+
+Stores
+    `open_store` opens a `Store` at a database URL: rows in SQLite or Postgres (`SqlStore`), or the original's JSON
+    files (`JsonStore`). A context in it is identified by its `ContextKey`. `ContextStore` is what a store of your own
+    implements, with `RevisionStore` and `WatchableStore` if it keeps revisions and can be watched.
+
+Namespaces
+    `schema`         set up a database, bring it up to date, switch row-level security
+    `maintenance`    prune, erase, and find what endangers data
+    `transfer`       import, export and copy contexts
+    `reports`        the rows that ``store.reports`` returns, and the report as a page
+    `health`         the reference's health checks and diagnoses
+    `settings`       the environment's variables, their defaults, and presets
+    `errors`         everything that is raised on purpose; `TaskContextError` is the base
+
+docs/api.md lists every public name by task.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from taskctx_sql import errors, health, maintenance, settings
 from taskctx_sql.concurrency import blocking
+from taskctx_sql.context import OptimizePlan
 from taskctx_sql.errors import TaskContextError
-from taskctx_sql.health import (
-    check_context_health,
-    diagnose_history_loading_issue,
-    monitor_context_performance,
-)
 from taskctx_sql.json_files import JsonStore
-from taskctx_sql.maintenance import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
-from taskctx_sql.model import ContextKey, ContextUpdate
-from taskctx_sql.opening import open_store
-from taskctx_sql.settings import (
-    DEFAULT_MAX_CONTEXT_SIZE,
-    DEFAULT_METADATA,
-    DEFAULT_METADATA_TOGGLES,
-    DEFAULT_TASK_DIR,
-    DEVELOPMENT_CONFIG,
-    PRODUCTION_CONFIG,
-    Settings,
-    validate_config,
+from taskctx_sql.model import (
+    MISSING,
+    ContextKey,
+    ContextSummary,
+    ContextUpdate,
+    Delta,
+    Difference,
+    Loaded,
+    Retention,
+    Revision,
+    Saved,
+    StoredUpdate,
 )
-from taskctx_sql.stores import Feature, Store
+from taskctx_sql.opening import UnopenedStore, open_store
+from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, WatchableStore
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
+    from taskctx_sql import reports, transfer
     from taskctx_sql.sql.schema import current, downgrade, head, row_level_security, upgrade
     from taskctx_sql.sql.store import SqlStore
 
+__version__ = "0.1.0"
+
 __all__ = [
-    "DEFAULT_MAX_CONTEXT_SIZE",
-    "DEFAULT_METADATA",
-    "DEFAULT_METADATA_TOGGLES",
-    "DEFAULT_TASK_DIR",
-    "DEVELOPMENT_CONFIG",
-    "PRODUCTION_CONFIG",
+    "MISSING",
     "ContextKey",
+    "ContextStore",
+    "ContextSummary",
     "ContextUpdate",
+    "Delta",
+    "Difference",
     "Feature",
     "JsonStore",
-    "Settings",
+    "Loaded",
+    "OptimizePlan",
+    "Retention",
+    "Revision",
+    "RevisionStore",
+    "Saved",
     "SqlStore",
     "Store",
+    "StoredUpdate",
     "TaskContext",
     "TaskContextError",
+    "UnopenedStore",
+    "WatchableStore",
+    "__version__",
     "blocking",
     "build_context",
-    "check_context_health",
     "current",
-    "diagnose_context_optimization_issue",
-    "diagnose_history_loading_issue",
-    "diagnose_resource_cleanup_issue",
     "downgrade",
+    "errors",
     "head",
-    "monitor_context_performance",
+    "health",
+    "maintenance",
     "open_store",
+    "reports",
     "row_level_security",
+    "settings",
     "task_context",
+    "transfer",
     "upgrade",
-    "validate_config",
 ]
 
-# These bring SQLAlchemy and alembic with them, so they come when they are asked for.
-_ON_DEMAND = {
+# Imported on first use: they need SQLAlchemy and alembic, or are seldom needed.
+_ON_DEMAND: Final = {
     "SqlStore": "taskctx_sql.sql.store",
-    "current": "taskctx_sql.sql.schema.migrate",
-    "downgrade": "taskctx_sql.sql.schema.migrate",
-    "head": "taskctx_sql.sql.schema.migrate",
-    "row_level_security": "taskctx_sql.sql.schema.migrate",
-    "upgrade": "taskctx_sql.sql.schema.migrate",
+    "reports": "taskctx_sql.reports",
+    "current": "taskctx_sql.sql.schema",
+    "downgrade": "taskctx_sql.sql.schema",
+    "head": "taskctx_sql.sql.schema",
+    "row_level_security": "taskctx_sql.sql.schema",
+    "upgrade": "taskctx_sql.sql.schema",
+    "transfer": "taskctx_sql.transfer",
 }
 
+if not TYPE_CHECKING:  # A type checker would take every name for one of ours.
 
-def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        return getattr(importlib.import_module(_ON_DEMAND[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(_ON_DEMAND[name])
+        return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)

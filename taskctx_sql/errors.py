@@ -152,6 +152,10 @@ class LimitExceededError(TaskContextError, ValueError):
         self.what, self.size, self.limit, self.remedy = what, size, limit, remedy
 
 
+class UnknownKeyWarning(UserWarning):
+    """The data that a context is created from has a key that is not known, and ignored."""
+
+
 class LossyValueWarning(UserWarning):
     """A value was stored as its text. Said once for each type."""
 
@@ -210,6 +214,17 @@ class StoreUnavailableError(StoreError):
         )
         self.doing, self.database_url, self.waited, self.reason = doing, database_url, waited, reason
         self.outcome_unknown = outcome_unknown
+
+
+class StoreNotOpenedError(StoreError, AttributeError):
+    """A store was used before it was opened."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the store is not open yet, so it has no {name!r}: use `async with open_store(...) as store`, "
+            "`with open_store(...) as store` or `store = await open_store(...)`"
+        )
+        self.name = name
 
 
 class StoreClosedError(StoreError):

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from taskctx_sql.errors import InvalidSettingError
 from taskctx_sql.locations import hidden, is_address, make_folder
@@ -28,22 +28,10 @@ _ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-class _DefaultPath(str):
-    """A default that can be told from the same path given by a caller."""
-
-    __slots__ = ()
-
-
-class _DefaultSize(int):
-    """A default that can be told from the same number given by a caller."""
-
-    __slots__ = ()
-
-
-DEFAULT_TASK_DIR: Final[str] = _DefaultPath("./tasks")
+DEFAULT_TASK_DIR: Final = "./tasks"
 DEFAULT_METADATA: Final[dict[str, Any]] = {}
 DEFAULT_METADATA_TOGGLES: Final[dict[str, bool]] = {}
-DEFAULT_MAX_CONTEXT_SIZE: Final[int] = _DefaultSize(1000)
+DEFAULT_MAX_CONTEXT_SIZE: Final = 1000
 
 
 class Config(TypedDict):
@@ -105,7 +93,7 @@ class Settings:
 
 def task_dir(values: Mapping[str, str] = os.environ) -> str:
     """Return ``AIECS_TASK_DIR``, or its default."""
-    found = values.get("AIECS_TASK_DIR", str(DEFAULT_TASK_DIR))
+    found = values.get("AIECS_TASK_DIR", DEFAULT_TASK_DIR)
     if is_address(found):
         raise InvalidSettingError("AIECS_TASK_DIR", hidden(found), "the path of a folder, and no address")
     if not found or "\x00" in found:
@@ -115,7 +103,7 @@ def task_dir(values: Mapping[str, str] = os.environ) -> str:
 
 def max_context_size(values: Mapping[str, str] = os.environ) -> int:
     """Return ``AIECS_MAX_CONTEXT_SIZE``, or its default, in characters."""
-    found = values.get("AIECS_MAX_CONTEXT_SIZE", str(int(DEFAULT_MAX_CONTEXT_SIZE)))
+    found = values.get("AIECS_MAX_CONTEXT_SIZE", str(DEFAULT_MAX_CONTEXT_SIZE))
     try:
         size = int(found)
     except ValueError:
@@ -176,7 +164,14 @@ _MODULE_VALUES: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_VALUES:
-        return _MODULE_VALUES[name]()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    TASK_DIR: str
+    MAX_CONTEXT_SIZE: int
+    ENABLE_PERSISTENCE: bool
+    LOG_LEVEL: str
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_VALUES:
+            return _MODULE_VALUES[name]()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,6 +44,7 @@ SAMPLES: dict[str, Any] = {
     "newest": 5,
     "pruned_until": 2,
     "revision": 3,
+    "name": "load",
 }
 
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import (
-    TaskContext,
+from taskctx_sql import TaskContext, task_context
+from taskctx_sql.context import MemoryContext, Resources
+from taskctx_sql.health import (
     check_context_health,
     diagnose_context_optimization_issue,
     diagnose_history_loading_issue,
     diagnose_resource_cleanup_issue,
     monitor_context_performance,
-    task_context,
 )
-from taskctx_sql.context import MemoryContext, Resources
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, blocking, current, open_store, upgrade
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, blocking, current, open_store, upgrade
 from taskctx_sql.errors import (
     InvalidArgumentError,
     InvalidDatabaseUrlError,
     InvalidRetentionError,
     MissingDriverError,
     StoreFailedError,
+    StoreNotOpenedError,
 )
 from taskctx_sql.locations import json_folder
 from taskctx_sql.model import Retention
@@ -131,3 +132,16 @@ async def test_a_store_may_be_tried_again_for_ever(database_url: str, user: str,
     async with open_store(database_url, retry_seconds=seconds) as store:
         await store.save(new_delta(ContextKey(user, "c"), "x"))
         assert await stored(store, ContextKey(user, "c")) == ["x"]
+
+
+def test_a_store_that_was_not_opened_says_so() -> None:
+    store = open_store("sqlite:///x.db")
+    with pytest.raises(StoreNotOpenedError, match=r"async with open_store"):
+        store.load  # type: ignore[attr-defined]  # noqa: B018  # as a program without types would
+    assert not hasattr(store, "reports")
+
+
+async def test_a_context_on_a_store_that_was_not_opened_says_so() -> None:
+    store: Any = open_store("sqlite:///x.db")
+    with pytest.raises(StoreNotOpenedError):
+        await TaskContext({}, store=store).load()

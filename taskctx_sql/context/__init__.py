@@ -1,7 +1,7 @@
 """A context in memory: what it holds, and what of it is unsaved. No I/O."""
 
 from taskctx_sql.context.in_memory import Clock, MemoryContext
-from taskctx_sql.context.optimize import updates_until
+from taskctx_sql.context.optimize import Dropped, OptimizePlan, updates_until
 from taskctx_sql.context.resources import Resources
 from taskctx_sql.context.saving_state import Handout
 from taskctx_sql.context.tracking import plain
@@ -9,8 +9,10 @@ from taskctx_sql.context.unsaved import Unsaved
 
 __all__ = [
     "Clock",
+    "Dropped",
     "Handout",
     "MemoryContext",
+    "OptimizePlan",
     "Resources",
     "Unsaved",
     "plain",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Final, Literal, overload
 
 from taskctx_sql import settings
 from taskctx_sql.codec import is_same
@@ -14,13 +16,14 @@ from taskctx_sql.context.optimize import OptimizePlan, plan
 from taskctx_sql.context.resources import Resources
 from taskctx_sql.context.tracking import NotedDict, plain
 from taskctx_sql.context.unsaved import Unsaved
-from taskctx_sql.errors import InvalidContextError
+from taskctx_sql.errors import InvalidContextError, UnknownKeyWarning, shown
 from taskctx_sql.limits import check_hashable
 from taskctx_sql.locations import plain_folder
 from taskctx_sql.model import ContextKey, ContextUpdate
-from taskctx_sql.settings import DEFAULT_MAX_CONTEXT_SIZE, DEFAULT_TASK_DIR
 
 Clock = Callable[[], float]
+
+_KEYS: Final = ("user_id", "chat_id", "metadata", "metadata_toggles", "aiPreference")
 
 
 class MemoryContext:
@@ -32,18 +35,22 @@ class MemoryContext:
     """
 
     def __init__(
-        self, data: Mapping[str, Any], task_dir: str | Path = DEFAULT_TASK_DIR, *, clock: Clock | None = None
+        self, data: Mapping[str, Any], task_dir: str | Path | None = None, *, clock: Clock | None = None
     ) -> None:
-        """Make a context of ``data``: user_id, chat_id, metadata, metadata_toggles, aiPreference, all optional."""
+        """Create a context from ``data``: user_id, chat_id, metadata, metadata_toggles, aiPreference, all optional.
+
+        Other keys are ignored, with an `UnknownKeyWarning`.
+        """
         if not isinstance(data, Mapping):
             raise InvalidContextError("data", data, "a dict")
+        _warn_of_unknown_keys(data)
         metadata = checked_mapping("metadata", data.get("metadata"))
         if "aiPreference" in data:
             metadata["aiPreference"] = data["aiPreference"]
         toggles = checked_mapping("metadata_toggles", data.get("metadata_toggles"))
         self._memory = Memory(data.get("user_id", "anonymous"), data.get("chat_id", "none"), metadata, toggles)
         self._unsaved = Unsaved(self._memory)
-        self.task_dir = plain_folder(settings.task_dir() if task_dir is DEFAULT_TASK_DIR else task_dir)
+        self.task_dir = plain_folder(settings.task_dir() if task_dir is None else task_dir)
         self.start_time: float | None = None
         self._clock = clock
         self._resources = Resources()
@@ -185,14 +192,12 @@ class MemoryContext:
             self.add_context_update("model_usage", entry)
 
     @overload
-    def optimize_context(self, max_size: int = ..., *, dry_run: Literal[False] = ...) -> bool: ...
+    def optimize_context(self, max_size: int | None = ..., *, dry_run: Literal[False] = ...) -> bool: ...
 
     @overload
-    def optimize_context(self, max_size: int = ..., *, dry_run: Literal[True]) -> OptimizePlan: ...
+    def optimize_context(self, max_size: int | None = ..., *, dry_run: Literal[True]) -> OptimizePlan: ...
 
-    def optimize_context(
-        self, max_size: int = DEFAULT_MAX_CONTEXT_SIZE, *, dry_run: bool = False
-    ) -> bool | OptimizePlan:
+    def optimize_context(self, max_size: int | None = None, *, dry_run: bool = False) -> bool | OptimizePlan:
         """Keep the newest of equal updates, as many as fit into ``max_size`` characters of their data.
 
         Without ``max_size``, ``AIECS_MAX_CONTEXT_SIZE`` decides. The record in a database keeps what leaves.
@@ -204,7 +209,7 @@ class MemoryContext:
         Returns:
             Whether anything was removed; with ``dry_run`` a plan, which is true if anything would be, and prints well.
         """
-        size = settings.max_context_size() if max_size is DEFAULT_MAX_CONTEXT_SIZE else max_size
+        size = settings.max_context_size() if max_size is None else max_size
         planned = plan(self._memory.own_history(), size)
         if dry_run:
             return planned
@@ -271,3 +276,11 @@ class MemoryContext:
 
     def _now(self) -> float:
         return time.time() if self._clock is None else self._clock()
+
+
+def _warn_of_unknown_keys(data: Mapping[Any, Any]) -> None:
+    for key in data:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(str(key), _KEYS, 1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(_KEYS)}"
+            warnings.warn(f"data has the unknown key {shown(key)}, which is ignored: {remedy}", UnknownKeyWarning, 2)

@@ -47,8 +47,8 @@ class _Opened:
             self.writer, self.reader = SqliteWriter(path, address, retry_seconds), SqliteReader(path, retry_seconds)
         elif not engines.is_sqlite(engine) and schema is None and not transaction_pooling:
             # Here, since the driver need not be installed.
-            from taskctx_sql.sql.load import PostgresReader
-            from taskctx_sql.sql.save import PostgresWriter
+            from taskctx_sql.sql.load.postgres_reader import PostgresReader
+            from taskctx_sql.sql.save.postgres_writer import PostgresWriter
 
             writer = PostgresWriter(engine, address)
             self.writer, self.reader, self.write = writer, PostgresReader(engine), writer.write

@@ -195,7 +195,7 @@ def replica_of(primary: AsyncEngine, address: str, *, schema: str | None, transa
     if schema is not None or pooled:
         return Replica(engine, schema, None)
     # Here, since the driver need not be installed.
-    from taskctx_sql.sql.load import PostgresReader
+    from taskctx_sql.sql.load.postgres_reader import PostgresReader
 
     return Replica(engine, schema, PostgresReader(engine))
 

@@ -14,7 +14,6 @@ from taskctx_sql import settings
 from taskctx_sql.concurrency import blocking, shielded
 from taskctx_sql.context import Clock, MemoryContext, plain, updates_until
 from taskctx_sql.errors import (
-    InvalidContextError,
     PastContextError,
     TaskContextError,
     UnreadableFileError,
@@ -24,7 +23,6 @@ from taskctx_sql.errors import (
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextUpdate, Operation, Revision, RunOutcome, Selection
-from taskctx_sql.settings import DEFAULT_TASK_DIR
 from taskctx_sql.stores import Feature, Store
 from taskctx_sql.task.persistence import Persistence
 from taskctx_sql.task.place import Place
@@ -54,7 +52,7 @@ class TaskContext(MemoryContext):
     def __init__(
         self,
         data: Mapping[str, Any],
-        task_dir: str | Path = DEFAULT_TASK_DIR,
+        task_dir: str | Path | None = None,
         *,
         store: Store | None = None,
         database_url: str | None = None,
@@ -77,8 +75,7 @@ class TaskContext(MemoryContext):
             InvalidSettingError: A variable that was needed has a value that is not allowed.
         """
         super().__init__(data, task_dir, clock=clock)
-        if history_limit is not None and (not isinstance(history_limit, int) or history_limit < 0):
-            raise InvalidContextError("history_limit", history_limit, "None or a whole number, 0 or more")
+        check_number("history_limit", history_limit, 0, optional=True)
         url = None if store is not None else database_url
         files: JsonStore | None = None
         if store is None and url is None and settings.enable_persistence():
@@ -420,7 +417,7 @@ class TaskContext(MemoryContext):
 
 def task_context(
     data: Mapping[str, Any],
-    task_dir: str | Path = DEFAULT_TASK_DIR,
+    task_dir: str | Path | None = None,
     *,
     store: Store | None = None,
     database_url: str | None = None,

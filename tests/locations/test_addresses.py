@@ -21,7 +21,6 @@ from taskctx_sql import (
     SqlStore,
     TaskContext,
     current,
-    diagnose_history_loading_issue,
     open_store,
     settings,
     upgrade,
@@ -35,6 +34,7 @@ from taskctx_sql.errors import (
     TaskContextError,
     UnsupportedEncodingError,
 )
+from taskctx_sql.health import diagnose_history_loading_issue
 from taskctx_sql.locations import file_address, json_address, json_folder, missing_file, without_secrets
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import PRODUCTION_CONFIG, ContextKey, ContextUpdate, JsonStore, SqlStore, Store, blocking, open_store
+from taskctx_sql import ContextKey, ContextUpdate, JsonStore, SqlStore, Store, blocking, open_store
 from taskctx_sql.errors import (
     ContextNotFoundError,
     InvalidRetentionError,
@@ -24,6 +24,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.maintenance import erase, keep_house, prune
 from taskctx_sql.model import Delta, Retention
+from taskctx_sql.settings import PRODUCTION_CONFIG
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import loaded, new_run, stored
 from tests.transfer.test_transfer import everything, rows_of

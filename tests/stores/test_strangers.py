@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, Feature, JsonStore, SqlStore, Store, open_store, upgrade, validate_config
+from taskctx_sql import ContextKey, Feature, JsonStore, SqlStore, Store, open_store, upgrade
 from taskctx_sql.cli.demo import index_folder
 from taskctx_sql.errors import InvalidIdError, StoreError, StoreFailedError
+from taskctx_sql.settings import validate_config
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
 from taskctx_sql.transfer import copy, export

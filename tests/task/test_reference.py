@@ -130,15 +130,16 @@ def test_the_signatures_are_the_references() -> None:
         }
 
     required = inspect.Parameter.empty
-    assert defaults(TaskContext.__init__) == {"data": required, "task_dir": "./tasks"}
-    assert defaults(task_context) == {"data": required, "task_dir": "./tasks"}
+    # None is the environment's value, or else the reference's default.
+    assert defaults(TaskContext.__init__) == {"data": required, "task_dir": None}
+    assert defaults(task_context) == {"data": required, "task_dir": None}
     assert defaults(build_context) == {"data": required}
     assert defaults(TaskContext.add_context_update) == {"update_type": required, "data": required, "metadata": None}
     assert defaults(TaskContext.add_resource) == {"name": required, "resource": required}
     expected = {"file_path": required, "operation": required, "source": "task"}
     assert defaults(TaskContext.track_file_operation) == expected
     assert list(defaults(TaskContext.track_model_usage)) == ["model_id", "provider_id", "mode"]
-    assert defaults(TaskContext.optimize_context) == {"max_size": 1000}
+    assert defaults(TaskContext.optimize_context) == {"max_size": None}
     assert defaults(TaskContext.truncate_context_history) == {"timestamp": required}
     assert list(defaults(ContextUpdate.__init__)) == ["timestamp", "update_type", "data", "metadata"]
     assert defaults(TaskContext.to_dict) == defaults(TaskContext.get_active_metadata) == {}

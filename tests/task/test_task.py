@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import pickle
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ from taskctx_sql import (
     open_store,
     task_context,
 )
-from taskctx_sql.errors import InvalidContextError, InvalidIdError, InvalidSettingError
+from taskctx_sql.errors import (
+    InvalidArgumentError,
+    InvalidContextError,
+    InvalidIdError,
+    InvalidSettingError,
+    UnknownKeyWarning,
+)
 from taskctx_sql.model import Source
 from taskctx_sql.sql.reports import queries
 from tests.support.contract import loaded, stored
@@ -287,6 +294,15 @@ def test_data_that_is_no_dict_is_refused(bad: Any) -> None:
             make(bad)
 
 
+@pytest.mark.parametrize(
+    ("key", "remedy"), [("userid", "did you mean 'user_id'?"), (7, "known keys are user_id, chat_id")]
+)
+def test_an_unknown_key_of_the_data_is_named_in_a_warning(key: Any, remedy: str, tmp_path: Path) -> None:
+    for make in (lambda data: TaskContext(data, tmp_path), build_context):
+        with pytest.warns(UnknownKeyWarning, match=re.escape(remedy)):
+            make({key: "u1"})
+
+
 @pytest.mark.parametrize("field", ["metadata", "metadata_toggles"])
 def test_a_mapping_that_is_none_is_refused_by_name(field: str) -> None:
     with pytest.raises(InvalidContextError, match=field):
@@ -296,7 +312,7 @@ def test_a_mapping_that_is_none_is_refused_by_name(field: str) -> None:
 
 @pytest.mark.parametrize("bad", [-1, "5", 1.5])
 def test_a_history_limit_that_is_no_count_is_refused(bad: Any, tmp_path: Path) -> None:
-    with pytest.raises(InvalidContextError, match="history_limit"):
+    with pytest.raises(InvalidArgumentError, match="history_limit"):
         TaskContext({}, tmp_path, history_limit=bad)
 
 
