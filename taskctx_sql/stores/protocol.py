@@ -141,7 +141,7 @@ class ContextStore(Protocol):
 
 
 @runtime_checkable
-class RevisionStore(Protocol):
+class RevisionStore(ContextStore, Protocol):
     """A store that keeps every earlier state of its contexts."""
 
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
@@ -181,7 +181,7 @@ class RevisionStore(Protocol):
 
 
 @runtime_checkable
-class WatchableStore(Protocol):
+class WatchableStore(ContextStore, Protocol):
     """A store whose contexts can be followed while others write to them."""
 
     def watch(
@@ -209,7 +209,7 @@ class WatchableStore(Protocol):
         """
 
 
-class Store(ContextStore, RevisionStore, WatchableStore, Protocol):
+class Store(RevisionStore, WatchableStore, Protocol):
     """What `open_store` yields. A store that cannot do a part of it raises `UnsupportedByStoreError` there."""
 
 

@@ -23,7 +23,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextUpdate, Operation, Revision, RunOutcome, Selection
-from taskctx_sql.stores import Feature, Store
+from taskctx_sql.stores import ContextStore, Feature
 from taskctx_sql.task.persistence import Persistence
 from taskctx_sql.task.place import Place
 
@@ -54,7 +54,7 @@ class TaskContext(MemoryContext):
         data: Mapping[str, Any],
         task_dir: str | Path | None = None,
         *,
-        store: Store | None = None,
+        store: ContextStore | None = None,
         database_url: str | None = None,
         history_limit: int | None = None,
         clock: Clock | None = None,
@@ -164,7 +164,7 @@ class TaskContext(MemoryContext):
             max_chars: Only the newest updates whose data fits into so many characters, as JSON text.
             types: Only updates of these types.
             keep_types: Updates of these types in any case, however old; they are paid for first. What the rest is, and
-                how groups stay together, is said at `Store.load`.
+                how groups stay together, is said at `ContextStore.load`.
 
         Raises:
             InvalidArgumentError: A value is not what it must be, or two contradict each other.
@@ -275,7 +275,7 @@ class TaskContext(MemoryContext):
             ContextNotFoundError: The store does not have the context.
             UnsupportedByStoreError: The store keeps none.
         """
-        async with self._place.required(*_SHOW_STATES) as store:
+        async with self._place.with_revisions() as store:
             return await store.revisions(self.key, before=before, limit=limit)
 
     async def restore(self, revision: int) -> int:
@@ -324,7 +324,7 @@ class TaskContext(MemoryContext):
             RevisionNotFoundError: It has no such revision, or what was removed since was pruned.
             UnsupportedByStoreError: The store keeps no revisions.
         """
-        async with self._place.required(*_SHOW_STATES) as store, self._place.in_turn():
+        async with self._place.with_revisions() as store, self._place.in_turn():
             await self._persistence.fork(store, chat_id, revision)
         forked = type(self)({"user_id": self.user_id, "chat_id": chat_id}, self.task_dir, clock=self._clock)
         forked._bind(self._place.another(), self._persistence.history_limit)
@@ -332,7 +332,7 @@ class TaskContext(MemoryContext):
         return forked
 
     async def _operate(self, operation: Operation, revision: int | None) -> int:
-        async with self._place.required(*_SHOW_STATES) as store, self._place.in_turn():
+        async with self._place.with_revisions() as store, self._place.in_turn():
             await self._persistence.operate(store, operation, revision)
         return self.revision
 
@@ -419,7 +419,7 @@ def task_context(
     data: Mapping[str, Any],
     task_dir: str | Path | None = None,
     *,
-    store: Store | None = None,
+    store: ContextStore | None = None,
     database_url: str | None = None,
     history_limit: int | None = None,
 ) -> TaskContext:

@@ -25,7 +25,7 @@ from taskctx_sql.errors import (
     UnsupportedByStoreError,
 )
 from taskctx_sql.model import ContextUpdate, Delta, Loaded, Operation, Run, RunOutcome, Selection
-from taskctx_sql.stores import Store
+from taskctx_sql.stores import ContextStore, RevisionStore
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Persistence:
 
     # Calls.
 
-    async def load(self, store: Store, selection: Selection | None = None) -> None:
+    async def load(self, store: ContextStore, selection: Selection | None = None) -> None:
         """Take what the store holds, and keep what is unsaved on top of it.
 
         Raises:
@@ -89,7 +89,7 @@ class Persistence:
             loaded = await self._reach_changes(store, loaded)
         self._unsaved.adopt(loaded, is_past=selection.is_past, contiguous=not selection.chooses)
 
-    async def save(self, store: Store, *, if_unchanged: bool = False) -> None:
+    async def save(self, store: ContextStore, *, if_unchanged: bool = False) -> None:
         """Settle a save in doubt, and write what is unsaved.
 
         Where another writer took out or wrote anew what leaves here, its rows are found again by a load.
@@ -105,7 +105,7 @@ class Persistence:
             attempts += 1
             await self.load(store)
 
-    async def _save(self, store: Store, *, if_unchanged: bool) -> None:
+    async def _save(self, store: ContextStore, *, if_unchanged: bool) -> None:
         await self._settle_doubt(store)
         unsaved = self._unsaved
         if unsaved.saving.must_reload:
@@ -120,13 +120,13 @@ class Persistence:
         else:
             unsaved.forgo(handout)
 
-    async def discard(self, store: Store) -> None:
+    async def discard(self, store: ContextStore) -> None:
         """Give up what is unsaved, except a save in doubt that was written."""
         await self._give_up_doubt(store)
         loaded = await self._read(store, Selection(self.history_limit))
         self._unsaved.discard(loaded)
 
-    async def operate(self, store: Store, operation: Operation, revision: int | None) -> None:
+    async def operate(self, store: ContextStore, operation: Operation, revision: int | None) -> None:
         """Let the store restore or undo, and take what it made.
 
         Raises:
@@ -148,7 +148,7 @@ class Persistence:
             await self._send(store, handout)
         await self.load(store)
 
-    async def fork(self, store: Store, chat_id: str, revision: int | None) -> None:
+    async def fork(self, store: RevisionStore, chat_id: str, revision: int | None) -> None:
         """Let the store make a new context of the state that is shown, or of a revision.
 
         Raises:
@@ -160,7 +160,7 @@ class Persistence:
 
     # How.
 
-    async def _read(self, store: Store, selection: Selection) -> Loaded:
+    async def _read(self, store: ContextStore, selection: Selection) -> Loaded:
         return await store.load(
             self._unsaved.key,
             history_limit=selection.history_limit,
@@ -171,7 +171,7 @@ class Persistence:
             keep_types=selection.keep_types,
         )
 
-    async def _reach_changes(self, store: Store, loaded: Loaded) -> Loaded:
+    async def _reach_changes(self, store: ContextStore, loaded: Loaded) -> Loaded:
         """Return what was loaded, with the older updates from the first one on that was edited or taken out here."""
         while (oldest := self._unsaved.oldest_change) is not None:
             first = loaded.seqs[0] if loaded.seqs else None
@@ -187,7 +187,7 @@ class Persistence:
             loaded = replace(loaded, history=[*history, *loaded.history], seqs=seqs)
         return loaded
 
-    async def _refuse_unsaved(self, store: Store, doing: str) -> None:
+    async def _refuse_unsaved(self, store: ContextStore, doing: str) -> None:
         """See that nothing is unsaved, which would be mixed up with another state.
 
         What is in doubt counts as unsaved, unless it only told of the end of a run.
@@ -209,7 +209,7 @@ class Persistence:
             return (delta.operation, delta.source_revision) == (operation, revision)
         return self._unsaved.saving.must_reload and self._operation == (operation, revision)
 
-    async def _settle_doubt(self, store: Store) -> None:
+    async def _settle_doubt(self, store: ContextStore) -> None:
         """See that a save of which nobody knows the outcome is written, once.
 
         A restore or an undo that cannot be done any more keeps nothing else from being saved.
@@ -219,14 +219,14 @@ class Persistence:
         except _IMPOSSIBLE as error:
             logger.warning("what was in doubt was not done: %s", error)
 
-    async def _send_again(self, store: Store) -> None:
+    async def _send_again(self, store: ContextStore) -> None:
         """Send what is in doubt as it was: it is written now, or was written then."""
         handout = self.in_doubt
         if handout is not None:
             self._unsaved.saving.send_again(handout)
             await self._send(store, handout, again=True)
 
-    async def _give_up_doubt(self, store: Store) -> None:
+    async def _give_up_doubt(self, store: ContextStore) -> None:
         """See that a save in doubt was written, or never will be."""
         handout = self.in_doubt
         if handout is None:
@@ -244,7 +244,7 @@ class Persistence:
             self._count(delta.run)
         self._unsaved.abandon(handout)
 
-    async def _send(self, store: Store, handout: Handout, *, again: bool = False) -> None:
+    async def _send(self, store: ContextStore, handout: Handout, *, again: bool = False) -> None:
         try:
             saved = await store.save(handout.delta)
         except BaseException as error:

@@ -10,7 +10,7 @@ from taskctx_sql.concurrency import running_loop
 from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.locations import anchored, is_json_address
 from taskctx_sql.opening import open_store
-from taskctx_sql.stores import Store
+from taskctx_sql.stores import ContextStore, Feature, RevisionStore
 
 
 class Place:
@@ -21,13 +21,13 @@ class Place:
         url: An address, opened when it is used or entered.
     """
 
-    def __init__(self, store: Store | None = None, url: str | None = None) -> None:
+    def __init__(self, store: ContextStore | None = None, url: str | None = None) -> None:
         """Take the place; nothing is opened yet."""
         self.store = store
         url = url if store is None else None
         # As with a store: where a program is later on makes no difference. It may also be an engine.
         self._url = anchored(url) if isinstance(url, str) else url
-        self._opened: Store | None = None
+        self._opened: ContextStore | None = None
         self._turn: asyncio.Lock | None = None
         self._turn_loop: asyncio.AbstractEventLoop | None = None
 
@@ -49,7 +49,7 @@ class Place:
         if store is not None:
             await store.close()
 
-    def used(self) -> AbstractAsyncContextManager[Store | None]:
+    def used(self) -> AbstractAsyncContextManager[ContextStore | None]:
         """Yield the store that is open, or one opened for this once, or None where nothing is kept."""
         open_already = self._opened if self.store is None else self.store
         if open_already is not None or self._url is None:
@@ -57,7 +57,7 @@ class Place:
         return self._used_folder(self._url) if is_json_address(self._url) else open_store(self._url)
 
     @asynccontextmanager
-    async def required(self, doing: str, feature: str) -> AsyncIterator[Store]:
+    async def required(self, doing: str, feature: str) -> AsyncIterator[ContextStore]:
         """Yield the store.
 
         Raises:
@@ -69,10 +69,23 @@ class Place:
             yield store
 
     @asynccontextmanager
-    async def _used_folder(self, url: str) -> AsyncIterator[Store]:
+    async def with_revisions(self) -> AsyncIterator[RevisionStore]:
+        """Yield the store, if it keeps revisions.
+
+        Raises:
+            UnsupportedByStoreError: It does not, or nothing is kept anywhere.
+        """
+        doing, feature = "show earlier states", Feature.REVISIONS
+        async with self.required(doing, feature.value) as store:
+            if feature not in store.features or not isinstance(store, RevisionStore):
+                raise UnsupportedByStoreError(doing, store.database_url, feature.value)
+            yield store
+
+    @asynccontextmanager
+    async def _used_folder(self, url: str) -> AsyncIterator[ContextStore]:
         yield await self._open_folder(url)
 
-    async def _open_folder(self, url: str) -> Store:
+    async def _open_folder(self, url: str) -> ContextStore:
         # It holds nothing open, and only the store itself knows which saves it wrote.
         self.store = await open_store(url)
         return self.store

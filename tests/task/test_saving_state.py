@@ -542,6 +542,8 @@ async def test_an_operation_in_doubt_that_is_impossible_keeps_nothing_from_being
     faulty.faults = [fault]
     with pytest.raises((StoreFailedError, NothingToUndoError, RevisionNotFoundError, UnsupportedByStoreError)):
         await (context.undo() if operation == "undo" else context.restore(99))
+    # A store without revisions was not asked.
+    faulty.faults = []
     context.add_context_update("m", "later")
     await context.save()
     assert await stored(store, context.key) == ["first", "later"]
