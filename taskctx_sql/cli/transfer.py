@@ -11,14 +11,15 @@ from typing import Final
 
 import click
 
+from taskctx_sql import transfer
 from taskctx_sql.cli import output
 from taskctx_sql.cli.options import asynchronous, json_option, schema_option
 from taskctx_sql.errors import InvalidDatabaseUrlError, MissingHistoriesError
+from taskctx_sql.json_files import chat_files
 from taskctx_sql.locations import hidden, is_json_address, missing_file, shown_path
-from taskctx_sql.model import Imported, Moved, TransferProgress
+from taskctx_sql.model import Imported, TransferProgress, Transferred
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
-from taskctx_sql.transfer import transfer
 
 _FOLDER: Final = click.Path(path_type=Path)
 
@@ -55,11 +56,11 @@ async def import_command(
             hidden(url), "an import goes into a database; for a folder there is `taskctx copy`"
         )
     # Before a database is made for nothing.
-    transfer.history_files(folder, chat)
+    chat_files(folder, chat)
     async with open_store(url, schema=schema) as store:
         with shown_progress("bytes") as progress:
             imported = await transfer.import_folder(
-                folder, transfer.database_of(store), user_id=user, chat_id=chat, verify=verify, progress=progress
+                folder, store, user_id=user, chat_id=chat, verify=verify, progress=progress
             )
     _print(imported, as_json)
 
@@ -100,8 +101,8 @@ async def export(
     _see_the_user(user, chat)
     async with open_store(url, schema=schema) as store:
         with shown_progress("updates") as progress:
-            moved = await transfer.export(
-                transfer.database_of(store),
+            result = await transfer.export(
+                store,
                 folder,
                 user_id=user,
                 chat_id=chat,
@@ -109,7 +110,7 @@ async def export(
                 verify=verify,
                 progress=progress,
             )
-    _print(moved, as_json)
+    _print(result, as_json)
 
 
 @click.command()
@@ -123,7 +124,7 @@ async def export(
 async def copy(source: str, target: str, user: str | None, chat: str | None, verify: bool, as_json: bool) -> None:
     """Copy contexts from the store at FROM to the one at TO.
 
-    Between databases all goes along: removed updates, runs and revisions too. A context that fell behind in TO is
+    Between databases all goes along: reresult updates, runs and revisions too. A context that fell behind in TO is
     brought up to date; one that has changed there is left alone, and printed. So a copy can be interrupted and
     repeated. Exit code 1: not all of it came, or something is not the same.
 
@@ -134,8 +135,8 @@ async def copy(source: str, target: str, user: str | None, chat: str | None, ver
     if not is_json_address(source):
         _see_the_user(user, chat)
     with shown_progress("") as progress:
-        moved = await transfer.copy(source, target, user_id=user, chat_id=chat, verify=verify, progress=progress)
-    _print(moved, as_json)
+        result = await transfer.copy(source, target, user_id=user, chat_id=chat, verify=verify, progress=progress)
+    _print(result, as_json)
 
 
 COMMANDS: Final = (import_command, export, copy)
@@ -172,13 +173,13 @@ def shown_progress(unit: str) -> Iterator[TransferProgress]:
         yield show
 
 
-def _print(result: Imported | Moved, as_json: bool) -> None:
+def _print(result: Imported | Transferred, as_json: bool) -> None:
     if as_json:
         output.print_json(result.as_dict())
     elif isinstance(result, Imported):
         _print_imported(result)
     else:
-        _print_moved(result)
+        _print_transferred(result)
     if not result.ok:
         sys.exit(1)
 
@@ -210,7 +211,7 @@ def _print_imported(result: Imported) -> None:
         output.line(f"{came:,} chats came whole, {len(result.chats) - came:,} did not.")
 
 
-def _print_moved(result: Moved) -> None:
+def _print_transferred(result: Transferred) -> None:
     told = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items() if count) or "none"
     output.line(
         output.Bold(f"{result.contexts:,} contexts"),

@@ -10,10 +10,11 @@ from taskctx_sql.json_files.files import (
     parse,
     replace_file,
     set_aside_from,
-    state_of,
+    signature_of,
     status_of,
     trackers,
 )
+from taskctx_sql.json_files.folder import chat_files
 from taskctx_sql.json_files.recovery import Entry
 from taskctx_sql.json_files.removal import erase_files, prune_folder
 from taskctx_sql.json_files.store import JsonStore
@@ -22,6 +23,7 @@ __all__ = [
     "Batches",
     "Entry",
     "JsonStore",
+    "chat_files",
     "chat_id",
     "erase_files",
     "file_name",
@@ -34,7 +36,7 @@ __all__ = [
     "read_history",
     "replace_file",
     "set_aside_from",
-    "state_of",
+    "signature_of",
     "status_of",
     "trackers",
     "write_history",

@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
 from taskctx_sql import codec, limits
 from taskctx_sql.errors import InvalidIdError
@@ -99,30 +99,6 @@ def open_file(path: Path) -> BinaryIO:
 _OPENING: Final = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 
 
-class History(NamedTuple):
-    """A history file as a folder shows it: its chat, and when it was last changed."""
-
-    path: Path
-    chat_id: str
-    changed_at: float
-
-
-def histories(folder: Path) -> list[History]:
-    """Return the history files of a folder; what is no file, or leads to none, is passed over.
-
-    Raises:
-        OSError: The folder cannot be read; one that is not there is an empty one.
-    """
-    found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            chat = chat_id(entry.name)
-            status = None if chat is None else status_of(entry)
-            if chat is not None and status is not None and stat.S_ISREG(status.st_mode):
-                found.append(History(Path(entry.path), chat, status.st_mtime))
-    return found
-
-
 def status_of(path: Path | os.DirEntry[str]) -> os.stat_result | None:
     """Return what the file system knows of what is at a path, through links; None if nothing can be known."""
     try:
@@ -132,8 +108,8 @@ def status_of(path: Path | os.DirEntry[str]) -> os.stat_result | None:
         return None
 
 
-def state_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what tells whether somebody wrote to a file since; None if it is not there."""
+def signature_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when somebody writes to a file; None if it is not there."""
     status = status_of(path)
     return None if status is None else identity(status)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taskctx_sql.json_files import files
+from taskctx_sql.json_files.folder import histories
 from taskctx_sql.locations import Patience, folder_lock
 from taskctx_sql.model import ContextKey, Pruned, Retention
 
@@ -18,7 +19,7 @@ def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned, 
     """
     # What is done is not to be done, and counted, again.
     patience.stay()
-    found = sorted(files.histories(folder), key=lambda history: (-history.changed_at, history.path))
+    found = sorted(histories(folder), key=lambda history: (-history.changed_at, history.path))
     for place, (path, _, saved_at) in enumerate(found):
         too_old = retention.max_age is not None and saved_at < at - retention.max_age
         too_many = retention.max_contexts is not None and place >= retention.max_contexts

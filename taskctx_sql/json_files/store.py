@@ -27,6 +27,7 @@ from taskctx_sql.errors import (
     UnsupportedByStoreError,
 )
 from taskctx_sql.json_files import files
+from taskctx_sql.json_files.folder import histories
 from taskctx_sql.json_files.numbering import ABSENT, Base, Doubt, Entries, Numbering, mark_of
 from taskctx_sql.json_files.threads import in_thread, patience_of
 from taskctx_sql.limits import check_number, check_seconds
@@ -342,7 +343,7 @@ class JsonStore:
         with self._at_work("list", None):
             found = [
                 ContextSummary(user_id, history.chat_id, None, None, history.changed_at)
-                for history in files.histories(self.folder)
+                for history in histories(self.folder)
             ]
             found.sort(key=_newest_first)
             if after is not None:

@@ -18,7 +18,7 @@ from taskctx_sql.errors import InvalidRetentionError, StoreClosedError, StoreFai
 from taskctx_sql.json_files import JsonStore, erase_files, prune_folder
 from taskctx_sql.limits import check_number, check_real
 from taskctx_sql.locations import Patience
-from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Receipt, Retention, check_interval, tell_nobody
+from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Receipt, Retention, check_interval
 from taskctx_sql.stores import Store
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def prune(
     dry_run: bool = False,
     now: float | None = None,
     batch: int = BATCH,
-    progress: PruneProgress = tell_nobody,
+    progress: PruneProgress | None = None,
 ) -> Pruned:
     """Remove for good what a retention does not keep.
 
@@ -106,7 +106,7 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
     else:
         from taskctx_sql.sql.maintenance import Pruning
 
-        pruning = Pruning(_database(store), pruned, batch, tell_nobody, key.user_id)
+        pruning = Pruning(_database(store), pruned, batch, None, key.user_id)
         async for old in pruning.of_user(key, all_chats=chat_id is None):
             await pruning.erase(old, guarded=False)
             chats.append(old.chat_id)

@@ -16,24 +16,28 @@ from taskctx_sql.model.records import (
     Source,
     StoredUpdate,
 )
-from taskctx_sql.model.retention import Pruned, PruneProgress, Receipt, Retention, check_interval, tell_nobody
+from taskctx_sql.model.retention import Pruned, PruneProgress, Receipt, Retention, check_interval
 from taskctx_sql.model.revision import MISSING, Difference, Revision
 from taskctx_sql.model.selection import Ask, Kept, Members, Selection, UpdateSize, Window, choose, choose_from
 from taskctx_sql.model.transfer_results import (
-    TOLD,
+    MAX_REPORTED,
+    AddProgress,
+    ChatImport,
     Damage,
     Imported,
-    ImportedChat,
-    Moved,
+    Problem,
     TransferOutcome,
     TransferProgress,
-    no_progress,
+    Transferred,
+    sum_progress,
 )
 
 __all__ = [
+    "MAX_REPORTED",
     "MISSING",
-    "TOLD",
+    "AddProgress",
     "Ask",
+    "ChatImport",
     "ContextKey",
     "ContextSummary",
     "ContextUpdate",
@@ -45,14 +49,13 @@ __all__ = [
     "FileChange",
     "Finding",
     "Imported",
-    "ImportedChat",
     "Kept",
     "Level",
     "Loaded",
     "MappingChange",
     "Members",
-    "Moved",
     "Operation",
+    "Problem",
     "PruneProgress",
     "Pruned",
     "Receipt",
@@ -66,11 +69,11 @@ __all__ = [
     "StoredUpdate",
     "TransferOutcome",
     "TransferProgress",
+    "Transferred",
     "UpdateSize",
     "Window",
     "check_interval",
     "choose",
     "choose_from",
-    "no_progress",
-    "tell_nobody",
+    "sum_progress",
 ]

@@ -13,10 +13,6 @@ from taskctx_sql.limits import check_number, check_seconds
 PruneProgress = Callable[[int], None]
 
 
-def tell_nobody(done: int) -> None:
-    """Tell nobody."""
-
-
 def check_interval(interval: Any) -> None:
     """See that something can be done again and again, so many seconds apart.
 

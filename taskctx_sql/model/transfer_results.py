@@ -1,4 +1,4 @@
-"""What came of moving contexts: the results of importing, exporting and copying."""
+"""The results of importing, exporting and copying."""
 
 from __future__ import annotations
 
@@ -8,22 +8,33 @@ from typing import Any, Final, Literal
 
 from taskctx_sql.model.records import ContextKey
 
-# Of a file or a move with more, only the number is kept.
-TOLD: Final = 100
+# A result lists so many problems, or damaged parts of a chat; the rest is only counted.
+MAX_REPORTED: Final = 100
 
 TransferOutcome = Literal["added", "extended", "unchanged", "refused"]
 
-# Called with what is being worked on, how much of it is done, and how much there is, as far as that is known.
+# Called with what is being worked on, how much of it is done, and the total where that is known.
 TransferProgress = Callable[[str, int, int | None], None]
+# Called with what is being worked on, and how much more of it is done.
+AddProgress = Callable[[str, int], None]
 
 
-def no_progress(doing: str, done: int, total: int | None) -> None:
-    """Tell nobody."""
+def sum_progress(progress: TransferProgress | None, total: int) -> AddProgress:
+    """Return a function that sums up what is done, and reports the sum."""
+    done = 0
+
+    def add(doing: str, more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(doing, done, total)
+
+    return add
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A part of a file that is no whole entry: from byte ``start`` up to byte ``end``, counted from 0."""
+    """A part of a file that is not a whole entry: from byte ``start`` up to byte ``end``, counted from 0."""
 
     start: int
     end: int
@@ -35,27 +46,28 @@ class Damage:
 
 @dataclass(slots=True)
 class Problem:
-    """What did not come, or is not the same on both sides."""
+    """Something that was not transferred, or differs between both sides."""
 
     where: str
     reason: str
 
 
 @dataclass(slots=True)
-class Moved:
-    """What an export or a copy did.
+class Transferred:
+    """The result of an export or a copy.
 
     Attributes:
-        source: The address that it read from.
-        target: The address that it wrote to.
-        contexts: How many contexts the source has of those that were asked for.
+        source: The URL it read from.
+        target: The URL it wrote to.
+        contexts: How many of the requested contexts the source has.
         outcomes: How many of them were added, extended, unchanged, or refused because both sides had changed.
         updates: How many updates they have.
-        added: How many of these were written now.
-        verified: How many were read back from the target and compared, equal in all columns; None if not asked for.
-        left_behind: What the target has no place for, by what it is.
-        problems: What went wrong, the first `TOLD`.
-        problem_count: How much of it.
+        added: How many of these updates were written now.
+        verified: How many updates were read back from the target and are equal in all columns; None without
+            ``verify``.
+        left_behind: How many things the target's format cannot hold, by kind.
+        problems: What went wrong, the first `MAX_REPORTED`.
+        problem_count: How many problems there were.
         seconds: How long it took.
     """
 
@@ -75,31 +87,36 @@ class Moved:
 
     @property
     def ok(self) -> bool:
-        """Whether all of it came, and was the same when it was compared."""
+        """Whether everything was transferred, and no difference was found."""
         return not self.problem_count
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return everything as plain values."""
         return {"ok": self.ok, **asdict(self)}
 
-    def tell(self, key: ContextKey | str, reason: str) -> None:
-        """Note a problem."""
+    def add_problem(self, key: ContextKey | str, reason: str) -> None:
+        """Count a problem, and list it if there is room."""
         self.problem_count += 1
-        if len(self.problems) < TOLD:
+        if len(self.problems) < MAX_REPORTED:
             self.problems.append(Problem(str(key), reason))
+
+    def refuse(self, key: ContextKey | str, reason: str) -> None:
+        """Count a context as refused, and why."""
+        self.outcomes["refused"] += 1
+        self.add_problem(key, reason)
 
 
 @dataclass(slots=True)
-class ImportedChat:
-    """What came of one chat's files.
+class ChatImport:
+    """The result of importing one chat's files.
 
     Attributes:
         chat_id: Which chat.
-        files: Its files' names, in the order in which they were read: those that were set aside come first.
+        files: The names of its files in reading order: those that were set aside come first.
         entries: How many whole entries they have.
         added: How many of these were new and were written now.
-        verified: Whether all of them were found in the database afterwards; None if not asked for.
-        damage: (file, part) of what is no whole entry, the first `TOLD`.
+        verified: Whether the database had all of them afterwards; None without ``verify``.
+        damage: (file, part) for each part that is not a whole entry, the first `MAX_REPORTED`.
         damage_count: How many such parts there are.
         error: Why the chat could not be imported, or None.
     """
@@ -115,31 +132,31 @@ class ImportedChat:
 
     @property
     def ok(self) -> bool:
-        """Whether all of it came."""
+        """Whether everything was imported."""
         return self.error is None and not self.damage_count and self.verified is not False
 
 
 @dataclass(slots=True)
 class Imported:
-    """What an import did.
+    """The result of an import.
 
     Attributes:
-        source: The folder's address.
-        target: The address that it wrote to.
-        chats: What came of each chat.
-        ignored: The names of files in the folder that are no histories.
+        source: The folder's URL.
+        target: The URL it wrote to.
+        chats: The result for each chat.
+        ignored: The names of files in the folder that are not histories.
         seconds: How long it took.
     """
 
     source: str
     target: str
-    chats: list[ImportedChat] = field(default_factory=list)
+    chats: list[ChatImport] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether all of it came."""
+        """Whether everything was imported."""
         return all(chat.ok for chat in self.chats)
 
     @property
@@ -153,7 +170,7 @@ class Imported:
         return sum(chat.added for chat in self.chats)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return everything as plain values."""
         chats = [
             asdict(chat) | {"ok": chat.ok, "damage": [{"file": name, **asdict(part)} for name, part in chat.damage]}
             for chat in self.chats

@@ -25,7 +25,7 @@ from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavaila
 from taskctx_sql.json_files import batches, recovery
 from taskctx_sql.locations import folder_lock
 from taskctx_sql.maintenance import erase, examine, prune
-from taskctx_sql.model import Moved, Retention
+from taskctx_sql.model import Retention, Transferred
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta, stored
 
@@ -240,7 +240,7 @@ async def test_links_that_lead_nowhere_hide_no_neighbor(store: JsonStore, folder
         await import_folder(folder, database, user_id="u")
         assert await stored(database, ContextKey("u", "good")) == ["a"]
     moved = await copy(store.database_url, f"json:///{tmp_path}/copy")
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert (moved.outcomes["added"], moved.outcomes["refused"]) == (1, 2 * len(places))
     await examine(store.database_url)
     for chat in places:
@@ -523,7 +523,7 @@ async def test_an_odd_file_costs_no_neighbor_its_way(
             assert await stored(database, ContextKey("u", chat)) == [chat]
     async with asyncio.timeout(20):
         moved = await copy(store.database_url, JsonStore(other).database_url)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert moved.outcomes["refused"] == 1
     assert {summary.chat_id for summary in await JsonStore(other).contexts("u")} == {"a", "z"}
 

@@ -23,7 +23,7 @@ from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import migrate
-from taskctx_sql.sql.transfer import statements as copy_statements
+from taskctx_sql.sql.transfer import read, rows
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta
 
@@ -284,7 +284,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     await prune(store, Retention(removed_age=0), user_id=USER, now=1e12)
     await store.read(
         "copy",
-        lambda: copy_statements.keys_at(copy_statements.UPDATES, row_codec.context_id(KEY), 1, live=True),
+        lambda: read.keys_at(rows.UPDATES, row_codec.context_id(KEY), 1, live=True),
         user_id=USER,
     )
     for source, target in ((guide.url, guide.other_url), (guide.other_url, guide.url)):

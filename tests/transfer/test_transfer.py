@@ -25,10 +25,10 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.json_files import batches, chat_id, file_name
 from taskctx_sql.maintenance import prune
-from taskctx_sql.model import Imported, ImportedChat, Moved, Retention
+from taskctx_sql.model import ChatImport, Imported, Retention, Transferred
 from taskctx_sql.sql.schema import tables
-from taskctx_sql.sql.transfer import import_files, statements
-from taskctx_sql.transfer import copy, export, import_folder, transfer
+from taskctx_sql.sql.transfer import import_files, read, rows, verify, write
+from taskctx_sql.transfer import copy, copy_files, export, import_folder
 from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE
 from tests.support.contract import loaded, stored
 
@@ -64,7 +64,7 @@ async def everything(store: SqlStore, user: str) -> dict[str, list[tuple[Any, ..
     return {table.name: await rows_of(store, table, user) for table in tables.metadata.sorted_tables}
 
 
-def chat_of(report: Imported, name: str) -> ImportedChat:
+def chat_of(report: Imported, name: str) -> ChatImport:
     (found,) = (chat for chat in report.chats if name in chat.files)
     return found
 
@@ -114,9 +114,9 @@ async def test_a_copy_of_a_file_that_is_written_to_meanwhile_brings_what_is_new(
             path.write_text(whole)
         return await difference(*arguments)
 
-    monkeypatch.setattr(transfer, "first_difference", overtaken)
+    monkeypatch.setattr(copy_files, "first_difference", overtaken)
     moved = await copy(f"json:///{path.parent}", f"json:///{tmp_path}/out")
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert (moved.ok, moved.verified, moved.added, moved.outcomes["added"]) == (True, 3, 3, 1)
     assert (tmp_path / "out" / path.name).read_text() == whole
 
@@ -485,13 +485,13 @@ async def test_a_copy_has_the_same_rows_in_every_table(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str
 ) -> None:
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert moved.ok
     assert moved.outcomes == {"added": 1, "extended": 0, "unchanged": 0, "refused": 0}
     assert await everything(other, user) == await everything(database, user)
     assert moved.verified == moved.added == len(await rows_of(database, tables.updates, user)) > 300
     again = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(again, Moved)
+    assert isinstance(again, Transferred)
     assert (again.added, again.outcomes["unchanged"], again.ok) == (0, 1, True)
 
 
@@ -509,7 +509,7 @@ async def test_a_copy_brings_the_target_up_to_date(
     context.metadata["k"] = 2
     await context.save()
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert (moved.outcomes["extended"], moved.ok) == (1, True)
     assert await everything(other, user) == await everything(database, user)
 
@@ -524,7 +524,7 @@ async def test_a_target_that_went_on_is_left_alone(
     await context.save()
     before = await everything(other, user)
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert (moved.outcomes["unchanged"], moved.ok) == (1, True)
     assert await everything(other, user) == before
 
@@ -539,7 +539,7 @@ async def test_contexts_that_changed_on_both_sides_are_refused(
         await context.save()
     before = await everything(other, user)
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert moved.outcomes["refused"] == 1
     assert "both sides have changed" in moved.problems[0].reason
     assert await everything(other, user) == before
@@ -551,7 +551,7 @@ async def test_another_context_of_the_same_name_is_refused(
     async with task_context({"user_id": user, "chat_id": "c"}, store=other) as context:
         context.add_context_update("message", "mine")
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert "made at another time" in moved.problems[0].reason  # type: ignore[union-attr]
+    assert "created at another time" in moved.problems[0].reason  # type: ignore[union-attr]
     assert await stored(other, context.key) == ["mine"]
 
 
@@ -559,10 +559,8 @@ async def test_another_context_of_the_same_name_is_refused(
 async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, breaks_at: int
 ) -> None:
-    from taskctx_sql.sql.transfer import copy as sql_copy
-
-    monkeypatch.setattr(sql_copy, "PAGE", 50)
-    monkeypatch.setattr(sql_copy, "PAGE_TEXT", 3_000)
+    monkeypatch.setattr(read, "PAGE", 50)
+    monkeypatch.setattr(read, "PAGE_TEXT", 3_000)
     writes = 0
     write = SqlStore.write
 
@@ -590,10 +588,8 @@ async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
 async def test_a_save_in_the_target_beside_a_copy_that_broke_off_is_a_new_context(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, breaks_at: int
 ) -> None:
-    from taskctx_sql.sql.transfer import copy as sql_copy
-
-    monkeypatch.setattr(sql_copy, "PAGE", 50)
-    monkeypatch.setattr(sql_copy, "PAGE_TEXT", 3_000)
+    monkeypatch.setattr(read, "PAGE", 50)
+    monkeypatch.setattr(read, "PAGE_TEXT", 3_000)
     with monkeypatch.context() as patched:
         _break_write(patched, breaks_at)
         with pytest.raises(KeyboardInterrupt):
@@ -609,15 +605,13 @@ async def test_a_save_in_the_target_beside_a_copy_that_broke_off_is_a_new_contex
     assert len(await rows_of(other, tables.updates, user)) == 2
     # And the source's is another one.
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert "made at another time" in moved.problems[0].reason  # type: ignore[union-attr]
+    assert "created at another time" in moved.problems[0].reason  # type: ignore[union-attr]
 
 
 async def test_a_copy_brings_a_context_up_to_date_all_at_once(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taskctx_sql.sql.transfer import copy as sql_copy
-
-    monkeypatch.setattr(sql_copy, "PAGE", 5)
+    monkeypatch.setattr(read, "PAGE", 5)
     await copy(url_of(database), url_of(other), user_id=user)
     before = await stored(other, busy.key)
     context = await loaded(database, user, "c")
@@ -676,8 +670,8 @@ async def test_what_was_pruned_in_the_source_leaves_the_target_too(
     context.add_context_update("message", "more")
     await context.save()
     await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
-    for verify in (True, False, True):
-        moved = await copy(url_of(database), url_of(other), user_id=user, verify=verify)
+    for compares in (True, False, True):
+        moved = await copy(url_of(database), url_of(other), user_id=user, verify=compares)
         assert moved.ok
     assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
     # What was between is refused by name, and what was before it in the target as well: it is no longer told apart.
@@ -693,7 +687,7 @@ async def test_what_was_pruned_in_the_target_is_no_difference(
     context = await loaded(database, user, "c")
     for revision in (None, None, 1):
         moved = await copy(url_of(database), url_of(other), user_id=user)
-        assert isinstance(moved, Moved)
+        assert isinstance(moved, Transferred)
         assert (moved.problems, moved.outcomes["refused"]) == ([], 0)
         assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
         if revision is None:
@@ -723,7 +717,7 @@ async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
                 context.add_context_update("message", name)
 
     await run("first")
-    verify = sql_copy.verify_context
+    verify_context = verify.verify_context
 
     async def overtaken(*arguments: Any) -> None:
         if what == "prune":
@@ -735,7 +729,7 @@ async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
             await database.delete(ContextKey(user, "c"))
         else:
             await run("second")
-        await verify(*arguments)
+        await verify_context(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(sql_copy, "verify_context", overtaken)
@@ -775,13 +769,13 @@ async def test_a_writer_in_the_target_is_never_overwritten(
     context = await loaded(database, user, "c")
     context.add_context_update("message", "here")
     await context.save()
-    extend = statements.extend
+    extend = write.extend
 
     def overtaken(seen: Any, source: Any, changes: Any) -> Any:
-        stale = statements.Context((*seen.row[:5], seen.revision - 1, *seen.row[6:]))
+        stale = rows.ContextRow((*seen.row[:5], seen.revision - 1, *seen.row[6:]))
         return extend(stale, source, changes)
 
-    monkeypatch.setattr(statements, "extend", overtaken)
+    monkeypatch.setattr(write, "extend", overtaken)
     before = await everything(other, user)
     moved = await copy(url_of(database), url_of(other), user_id=user)
     assert moved.problems[0].reason.startswith("it was changed in the target while")  # type: ignore[union-attr]
@@ -800,13 +794,13 @@ async def test_a_difference_in_any_table_is_found(
         from taskctx_sql.sql.plan import Step
 
         mine = changed.c.context_id == sa.bindparam("whose", type_=sa.Text)
-        context = yield from statements.context(busy.key)
+        context = yield from read.context_row(busy.key)
         assert context is not None
         yield Step(sa.update(changed).values({column: "x"}).where(mine), {"whose": context.context_id})
 
     await other.write("spoil", spoil)
     moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     if table in ("revisions",):
         assert moved.outcomes["refused"] == 1
     elif table == "runs":
@@ -823,7 +817,7 @@ async def test_there_and_back_again_by_files(database: SqlStore, other: SqlStore
     moved = await copy(url_of(database), f"json:///{folder.parent}/out", user_id=user)
     assert moved.ok
     back = await copy(f"json:///{folder.parent}/out", f"json:///{folder.parent}/again")
-    assert isinstance(back, Moved)
+    assert isinstance(back, Transferred)
     assert (back.ok, back.verified) == (True, moved.verified)  # type: ignore[union-attr]
     for path in (folder.parent / "out").iterdir():
         assert (folder.parent / "again" / path.name).read_bytes() == path.read_bytes()
@@ -831,7 +825,7 @@ async def test_there_and_back_again_by_files(database: SqlStore, other: SqlStore
 
 async def test_a_copy_of_files_tells_of_the_damage(folder: Path) -> None:
     moved = await copy(f"json:///{folder}", f"json:///{folder.parent}/out")
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Transferred)
     assert {problem.where for problem in moved.problems} == {
         "context_history_cut_short.json",
         "context_history_empty_file.json",

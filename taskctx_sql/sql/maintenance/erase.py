@@ -32,7 +32,7 @@ class Pruning:
     """
 
     def __init__(
-        self, store: SqlStore, pruned: Pruned, batch: int, progress: PruneProgress, user_id: str | None = None
+        self, store: SqlStore, pruned: Pruned, batch: int, progress: PruneProgress | None, user_id: str | None = None
     ) -> None:
         """Take the database; nothing is removed yet."""
         self._store = store
@@ -127,7 +127,8 @@ class Pruning:
 
     def _tell(self) -> None:
         self._done += 1
-        self._progress(self._done)
+        if self._progress is not None:
+            self._progress(self._done)
 
     # What there is.
 

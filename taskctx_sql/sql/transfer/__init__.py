@@ -1,15 +1,12 @@
 """Import, export and copy where one side is a database."""
 
-from taskctx_sql.sql.transfer.copy import contexts, copy_database
+from taskctx_sql.sql.transfer.copy import copy_database
 from taskctx_sql.sql.transfer.export_files import compare_context, write_context
-from taskctx_sql.sql.transfer.import_files import Files, import_chat, verify_chat
+from taskctx_sql.sql.transfer.read import read_contexts
 
 __all__ = [
-    "Files",
     "compare_context",
-    "contexts",
     "copy_database",
-    "import_chat",
-    "verify_chat",
+    "read_contexts",
     "write_context",
 ]

@@ -1,4 +1,4 @@
-"""A context's working history out of a database, for the original's format."""
+"""Exporting a context's working history to a file in the original's format."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from taskctx_sql.model import ContextUpdate, TransferOutcome
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import runs
 from taskctx_sql.sql.store import SqlStore
-from taskctx_sql.sql.transfer import statements
-from taskctx_sql.sql.transfer.copy import ATTEMPTS, changed_in_source, pages
-from taskctx_sql.sql.transfer.statements import UPDATES, Context
+from taskctx_sql.sql.transfer import read
+from taskctx_sql.sql.transfer.copy import ATTEMPTS
+from taskctx_sql.sql.transfer.rows import UPDATES, ContextRow
+from taskctx_sql.sql.transfer.verify import changed_in_source
 
 NOT_KEPT = {
     "metadata": "contexts with metadata or toggles",
@@ -26,30 +27,37 @@ NOT_KEPT = {
 }
 
 
-class Written(NamedTuple):
-    """What became of a context's file.
+class WrittenFile(NamedTuple):
+    """The result of writing a context's file.
 
     Attributes:
         context: The context as it was written.
         outcome: What was done.
-        updates: How many the file has.
-        left_behind: How many there are of what it has no place for.
+        updates: How many updates the file has.
+        left_behind: How many things it cannot hold, by kind.
     """
 
-    context: Context
+    context: ContextRow
     outcome: TransferOutcome
     updates: int
     left_behind: dict[str, int]
 
 
 async def write_context(
-    store: SqlStore, context: Context, path: Path, told: Callable[[Batches], Batches], *, replace: bool
-) -> Written:
-    """Write a context's history file, or that of a later state if it is pruned meanwhile.
+    store: SqlStore, context: ContextRow, path: Path, counted: Callable[[Batches], Batches], *, replace: bool
+) -> WrittenFile:
+    """Write a context's history file, or that of a later revision if it is pruned meanwhile.
+
+    Args:
+        store: The database.
+        context: The context's row.
+        path: The file.
+        counted: Wraps the batches of updates to count them.
+        replace: Replace a file that has something else.
 
     Raises:
-        ContextNotFoundError: It was deleted meanwhile; nothing was written.
-        RevisionNotFoundError: It was pruned again and again; nothing was written.
+        ContextNotFoundError: The context was deleted meanwhile; nothing was written.
+        RevisionNotFoundError: The context was pruned again and again; nothing was written.
         CorruptRecordError: A row cannot be read back; nothing was written.
         OSError: The file cannot be written.
         StoreError: The database failed.
@@ -57,40 +65,40 @@ async def write_context(
     for attempt in range(1, ATTEMPTS + 1):
         left: dict[str, int] = {}
         try:
-            outcome, count = await write_history(path, told(_history(store, context, left)), replace=replace)
+            outcome, count = await write_history(path, counted(_history(store, context, left)), replace=replace)
         except RevisionNotFoundError:
-            now = await store.read("export", partial(statements.context, context.key))
+            now = await store.read("export", partial(read.context_row, context.key))
             if attempt == ATTEMPTS:
                 raise
             context = now or context
             continue
         await _count_left_behind(store, context, left)
-        return Written(context, outcome, count, left)
-    raise AssertionError("the last attempt ends in one way or the other")
+        return WrittenFile(context, outcome, count, left)
+    raise AssertionError("the last attempt returns or raises")
 
 
 async def compare_context(
-    store: SqlStore, context: Context, path: Path, told: Callable[[Batches], Batches]
+    store: SqlStore, context: ContextRow, path: Path, counted: Callable[[Batches], Batches]
 ) -> tuple[int, str | None]:
-    """Compare a file with the context as it was written. What was deleted or pruned since is no difference.
+    """Compare a file with the context as it was written. What was deleted or pruned since is not a difference.
 
     Returns:
-        How many updates are the same from the beginning on, and what is wrong with the next one.
+        How many updates are the same from the beginning, and what is wrong with the next one, or None.
     """
-    same, difference = await first_difference(path, told(_history(store, context, {}, checked=False)))
+    same, difference = await first_difference(path, counted(_history(store, context, {}, checked=False)))
     if difference is not None and await changed_in_source(store, context) is not None:
         difference = None
     return same, difference
 
 
 async def _history(
-    store: SqlStore, context: Context, left_behind: dict[str, int], *, checked: bool = True
+    store: SqlStore, context: ContextRow, left_behind: dict[str, int], *, checked: bool = True
 ) -> AsyncGenerator[list[ContextUpdate]]:
-    """Return the updates of a context as it was at its revision, some at a time, without the removed ones.
+    """Yield the updates of a context as of its revision, in batches, without the removed ones.
 
-    Removed ones are counted in ``left_behind``. In the end it is checked that none was missing.
+    Removed ones are counted in ``left_behind``. At the end, ``checked`` makes sure that none was missing.
     """
-    async for page in pages(store, UPDATES, context):
+    async for page in read.read_pages(store, UPDATES, context):
         live = [row for row in page if UPDATES.value(row, "removed_in") is None]
         if len(live) < len(page):
             what = NOT_KEPT["removed"]
@@ -103,10 +111,10 @@ async def _history(
         raise RevisionNotFoundError(context.key, context.revision, changed.revision, changed.pruned_until)
 
 
-async def _count_left_behind(store: SqlStore, context: Context, left_behind: dict[str, int]) -> None:
-    """Count what a history file has no place for, beside removed updates."""
-    named = context.named
-    has_metadata = (named["metadata"], named["metadata_toggles"]) != ("{}", "{}")
+async def _count_left_behind(store: SqlStore, context: ContextRow, left_behind: dict[str, int]) -> None:
+    """Count what a history file cannot hold, besides removed updates."""
+    row = context.as_dict()
+    has_metadata = (row["metadata"], row["metadata_toggles"]) != ("{}", "{}")
     statement = sa.select(sa.func.count()).where(runs.c.context_id == context.context_id)
     ((run_count,),) = await store.query(statement, may_lag=False)
     for name, count in (("metadata", int(has_metadata)), ("runs", run_count)):

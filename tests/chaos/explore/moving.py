@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import copy
 
-from taskctx_sql import Store, TaskContext, open_store
+from taskctx_sql import Store, TaskContext, open_store, transfer
 from taskctx_sql.errors import MissingHistoriesError
-from taskctx_sql.transfer import transfer as transfers
 from tests.chaos.explore.backups import Backup
 from tests.chaos.explore.model import State, add, items_of, ours
 from tests.chaos.explore.points import HANG_SECONDS
@@ -98,7 +97,7 @@ async def _copy(run: Run) -> bool:
     user, chat = run.context.user_id, run.context.chat_id
     source, target = run.place.address, run.place.copy_address
     try:
-        moved = await run.call(lambda: transfers.copy(source, target, user_id=user, chat_id=chat))
+        moved = await run.call(lambda: transfer.copy(source, target, user_id=user, chat_id=chat))
     except (asyncio.CancelledError, OSError, MissingHistoriesError, *AFTER_A_FAILURE, *NOT_THERE_ANY_MORE) as error:
         if not (run.points.fired or run.is_deleted):
             raise

@@ -1,4 +1,4 @@
-"""How fast contexts move, in how much memory: ``python -m tests.benchmarks.moving [UPDATES ...]``.
+"""How fast contexts are transferred, and in how much memory: ``python -m tests.benchmarks.transfer [UPDATES ...]``.
 
 Each number of updates is half in one context and half in ten. Each step is a fresh process, compares at the end as it
 does by default, and tells its highest memory: flat means that ten times the updates take no more of it.
@@ -24,7 +24,6 @@ from taskctx_sql.json_files.files import entry_text
 from taskctx_sql.maintenance import prune
 from taskctx_sql.model import ContextUpdate, Retention
 from taskctx_sql.transfer import copy, export, import_folder
-from taskctx_sql.transfer.transfer import database_of
 from tests.benchmarks import servers
 
 COUNTS = (100_000, 1_000_000)
@@ -40,7 +39,7 @@ def main() -> None:
 
 async def _measure(counts: list[int]) -> None:
     table = Table("updates", "step", "seconds", "updates/s", "peak MB")
-    with tempfile.TemporaryDirectory(prefix="taskctx-moving-") as name, servers.postgres(None) as server:
+    with tempfile.TemporaryDirectory(prefix="taskctx-transfer-") as name, servers.postgres(None) as server:
         for count in counts:
             async with servers.databases(server, 1) as (postgres,):
                 await upgrade(postgres)
@@ -76,7 +75,7 @@ def _update(number: int) -> ContextUpdate:
 
 def _in_a_fresh_process(step: str, folder: Path, postgres: str) -> tuple[float, float]:
     environment = os.environ | {"BENCHMARK_STEP": step, "BENCHMARK_FOLDER": str(folder), "BENCHMARK_URL": postgres}
-    command = [sys.executable, "-c", "from tests.benchmarks.moving import step; step()"]
+    command = [sys.executable, "-c", "from tests.benchmarks.transfer import step; step()"]
     root = Path(__file__).parents[2]
     found = subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.PIPE)
     seconds, peak = json.loads(found.stdout)
@@ -100,11 +99,11 @@ async def _step(name: str, folder: Path, postgres: str) -> None:
     else:
         async with open_store(url) as store:
             if name == "export":
-                assert (await export(database_of(store), folder / "out", user_id="u")).ok
+                assert (await export(store, folder / "out", user_id="u")).ok
             elif name == "prune":
                 assert (await prune(store, Retention(max_contexts=0))).by_count == 11
             else:
-                assert (await import_folder(folder / "files", database_of(store), user_id="u")).ok
+                assert (await import_folder(folder / "files", store, user_id="u")).ok
 
 
 if __name__ == "__main__":
