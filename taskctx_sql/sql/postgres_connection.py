@@ -15,7 +15,8 @@ from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import failover
-from taskctx_sql.sql.retry import InDoubtError, extended_by, seconds_left
+from taskctx_sql.sql.plan import Plan, execute_on_asyncpg
+from taskctx_sql.sql.retry import InDoubtError, deadline, extended_by, seconds_left
 from taskctx_sql.sql.schema import row_security
 
 T = TypeVar("T")
@@ -47,6 +48,13 @@ async def transaction(connection: asyncpg.Connection, rls_user: str | None) -> A
         if engines.is_in_doubt_at_commit(error):
             raise InDoubtError from error
         raise
+
+
+async def execute_in_transaction(plan: Plan[T], rls_user: str | None, connection: asyncpg.Connection) -> T:
+    """Execute a plan in a transaction. Raises as `transaction` does."""
+    async with transaction(connection, rls_user):
+        # Under row-level security Postgres refuses COPY.
+        return await execute_on_asyncpg(plan, connection, copies=rls_user is None)
 
 
 class Alarm:
@@ -192,3 +200,12 @@ class PostgresConnection:
             with contextlib.suppress(Exception):
                 await held.invalidate()
             await held.close()
+
+
+async def use_once(engine: AsyncEngine, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    """Do work that writes on a connection of its own. Raises as `PostgresConnection.use` does."""
+    held = PostgresConnection(engine)
+    try:
+        return await held.use(work, deadline(), writes=True)
+    finally:
+        await held.close()

@@ -32,6 +32,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.model import FileChange
 from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.backends import Backend, Share
 from taskctx_sql.sql.retry import Retrying
 from tests.support.contract import expect_reload, loaded, never_returned, new_delta, new_run, stored
 
@@ -80,7 +81,7 @@ async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_pa
 async def test_a_lock_that_stays_is_told_with_the_time_waited(
     tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engines, "SQLITE_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("taskctx_sql.sql.engines.dialect.SQLITE_BUSY_SECONDS", 0.05)
     path = tmp_path / "x.db"
     store = await open_store(f"sqlite:///{path}", retry_seconds=0.5)
     context = await loaded(store, user)
@@ -209,7 +210,7 @@ async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
 
 async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store: SqlStore, user: str) -> None:
     secret = " ".join(["a", "secret", "text"])
-    async with store._engine.begin() as connection:
+    async with store._backend.engine.begin() as connection:
         await connection.exec_driver_sql("ALTER TABLE taskctx_updates RENAME TO elsewhere")
     try:
         with pytest.raises(StoreFailedError) as caught:
@@ -218,7 +219,7 @@ async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store
         assert "taskctx_updates" in str(caught.value)
         assert caught.value.__cause__ is not None
     finally:
-        async with store._engine.begin() as connection:
+        async with store._backend.engine.begin() as connection:
             await connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO taskctx_updates")
     assert await stored(store, ContextKey(user, "c")) == []
 
@@ -241,7 +242,7 @@ async def test_a_row_that_cannot_be_read_is_named(
     context.track_model_usage("m", "p", "x")
     await context.save()
     ident = row_codec.context_id(context.key)
-    async with store._engine.begin() as connection:
+    async with store._backend.engine.begin() as connection:
         statement = sa.text(f"UPDATE taskctx_{table} SET {column} = '{{broken' WHERE context_id = :id")
         await connection.execute(statement, {"id": ident})
     with pytest.raises(CorruptRecordError) as caught:
@@ -260,7 +261,7 @@ async def test_an_update_that_cannot_be_read_is_named_when_it_is_asked_for(
     for number in range(3):
         context.add_context_update("message", number)
     await context.save()
-    async with store._engine.begin() as connection:
+    async with store._backend.engine.begin() as connection:
         statement = sa.text(f"UPDATE taskctx_updates SET {column} = :text WHERE context_id = :id AND seq = 2")
         await connection.execute(statement, {"id": row_codec.context_id(context.key), "text": text})
     again = await loaded(store, user)
@@ -310,7 +311,7 @@ async def test_a_storm_of_cancellations_leaves_whole_saves_and_no_connection(sto
     for number, end in enumerate(ends):
         if end is None:
             assert (number, 1) in datas
-    assert await never_returned(store._engine) == 0
+    assert await never_returned(store._backend.engine) == 0
     started = time.monotonic()
     await store.save(new_delta(key, [-1, 1], [-1, 2]))
     assert time.monotonic() - started < 5
@@ -373,7 +374,7 @@ async def test_a_store_that_was_never_closed_is_warned_of(tmp_path: Path) -> Non
     store = await open_store(f"sqlite:///{tmp_path}/x.db")
     assert isinstance(store, SqlStore)
     await store.save(new_delta(ContextKey("u", "c"), "a"))
-    engine = store._engine
+    engine = store._backend.engine
     forgotten = [store]
     del store
     with pytest.warns(ResourceWarning, match="was never closed"):
@@ -394,7 +395,7 @@ async def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> 
     url = "postgresql://me:hidden@127.0.0.1:1/none?password=hidden"
     with pytest.raises(StoreUnavailableError) as caught:
         await open_store(url, retry_seconds=0.1)
-    store = SqlStore(engines.create_engine(engines.parse_url(url)))
+    store = SqlStore(Share(Backend(engines.create_engine(engines.parse_url(url)), None, 0)))
     for text in (str(caught.value), repr(caught.value), repr(store), store.database_url, caplog.text):
         assert "hidden" not in text
     await store.close()

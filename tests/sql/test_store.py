@@ -268,7 +268,7 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
 async def test_sqlite_is_set_up_for_durability(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
         assert isinstance(store, SqlStore)
-        async with store._engine.connect() as connection:
+        async with store._backend.engine.connect() as connection:
             found = [
                 (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
                 for name in ("journal_mode", "synchronous", "busy_timeout")

@@ -11,17 +11,20 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import StoreClosedError, StoreError, StoreUnavailableError
 from taskctx_sql.sql import engines
+from taskctx_sql.sql.backends import Backend, Share
+from taskctx_sql.sql.backends.open import backend_on
 from taskctx_sql.sql.plan import Plan
 from tests.support.contract import loaded, new_delta, stored
 
@@ -64,6 +67,11 @@ async def _in_the_end(call: Callable[[], Awaitable[T]]) -> T:
         while True:
             with contextlib.suppress(StoreUnavailableError):
                 return await call()
+
+
+def _unopened(engine: AsyncEngine, retry_seconds: float, *, owned: bool) -> SqlStore:
+    way = backend_on if owned else partial(Backend, owns_engine=False)
+    return SqlStore(Share(way(engine, None, retry_seconds)))
 
 
 async def _seconds(work: Awaitable[object]) -> float:
@@ -181,7 +189,7 @@ async def test_a_crowd_waits_for_a_host_that_never_answers_no_longer_than_one(ow
     server = await asyncio.start_server(never, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     engine = engines.create_engine(engines.parse_url(f"postgresql://u@127.0.0.1:{port}/x"))
-    store = SqlStore(engine, owns_engine=owned, retry_seconds=RETRY)
+    store = _unopened(engine, RETRY, owned=owned)
     key = ContextKey("u", "c")
     saves = [_seconds(store.save(new_delta(key, 1))) for _ in range(CROWD)]
     loads = [_seconds(store.load(key)) for _ in range(4 * CROWD)]
@@ -249,7 +257,7 @@ def _sleep(seconds: float) -> Plan[Any]:
 async def test_a_call_to_a_server_that_is_away_ends_when_the_store_is_closed() -> None:
     for owns in (True, False):
         engine = engines.create_engine(engines.parse_url("postgresql://u@127.0.0.1:1/x"))
-        store = SqlStore(engine, owns_engine=owns, retry_seconds=2 * MORE)
+        store = _unopened(engine, 2 * MORE, owned=owns)
         calls: list[asyncio.Task[object]] = [asyncio.create_task(store.load(ContextKey("u", "c"))) for _ in range(6)]
         calls += [asyncio.create_task(store.save(new_delta(ContextKey("u", f"c{n}"), 1))) for n in range(3)]
         await asyncio.sleep(0.3)

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from taskctx_sql import ContextKey, SqlStore, Store, current, open_store, task_context, upgrade
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.model import Retention
-from taskctx_sql.sql import connections, engines, row_codec
+from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.backends import shared
 from taskctx_sql.sql.schema import migrate, runs
 from tests.support.contract import new_delta, stored
 
@@ -53,7 +54,7 @@ async def _cancelled_when(ready: asyncio.Event, work: Awaitable[object], steps: 
 
 async def _nothing_is_left(url: str) -> None:
     """See that no connection stays. The fixture of all tests sees to the threads."""
-    assert not connections._open
+    assert not shared._open
     if url.startswith("postgresql"):
         statement = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "

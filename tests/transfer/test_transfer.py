@@ -496,7 +496,7 @@ async def test_a_copy_has_the_same_rows_in_every_table(
 
 
 def url_of(store: SqlStore) -> str:
-    return store._engine.url.render_as_string(hide_password=False)
+    return store._backend.engine.url.render_as_string(hide_password=False)
 
 
 async def test_a_copy_brings_the_target_up_to_date(

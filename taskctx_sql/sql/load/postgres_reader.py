@@ -36,7 +36,7 @@ class PostgresReader:
         self._closed = False
 
     async def read(self, plan: Plan[T], rls_user: str | None) -> T:
-        """See `Reader.read`."""
+        """Execute a plan that only reads. See `Backend.read`."""
         async with in_turn(self._turn):
             if self._closed:
                 raise StoreClosedError(self._address)
@@ -47,7 +47,7 @@ class PostgresReader:
                 self._idle.append(held)
 
     async def close(self) -> None:
-        """See `Reader.close`."""
+        """Release everything once the reads under way are done."""
         self._closed = True
         for _ in range(CONNECTIONS):
             await self._turn.acquire()
@@ -56,9 +56,6 @@ class PostgresReader:
             self._turn.release()
         for connection in self._idle:
             await connection.close()
-
-    def abandon(self) -> None:
-        """See `Reader.abandon`: the loop ends what it runs."""
 
 
 async def _read(plan: Plan[T], rls_user: str | None, connection: asyncpg.Connection) -> T:

@@ -40,8 +40,13 @@ class SqliteReader:
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
-    async def read(self, plan: Plan[T], rls_user: str | None) -> T:
-        """See `Reader.read`. They are one transaction."""
+    async def read(self, plan: Plan[T]) -> T:
+        """Execute a plan in one transaction that only reads; whoever is cancelled does not wait for it.
+
+        Raises:
+            sqlite3.Error: What the driver raised.
+            TaskContextError: What the plan raises.
+        """
         self._under_way += 1
         try:
             if len(self._threads) < min(self._under_way, THREADS):
@@ -56,13 +61,13 @@ class SqliteReader:
             self._under_way -= 1
 
     async def close(self) -> None:
-        """See `Reader.close`."""
+        """Release everything once the reads under way are done."""
         self.abandon()
         for thread in self._threads:
             await on_thread(thread.join)
 
     def abandon(self) -> None:
-        """See `Reader.abandon`."""
+        """End without being waited for. Callable from any thread."""
         for _ in self._threads:
             self._queue.put(None)
 

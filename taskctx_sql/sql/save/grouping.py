@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from taskctx_sql.concurrency import Answer
-from taskctx_sql.model import Saved
 from taskctx_sql.sql.retry import deadline
 from taskctx_sql.sql.save.request import SaveRequest
 
@@ -18,25 +17,6 @@ MAX_WAITING: Final = 1_000
 # How many share a transaction. Past a few dozen the fsync is paid for, another process wants its turn, and those who
 # wait fall into two groups: the loop prepares the saves of one while the other is on its way to the disk.
 MAX_GROUP: Final = 32
-
-
-class Writer(Protocol):
-    """A short way for saves. What is under way it finishes, whoever is cancelled."""
-
-    async def save(self, request: SaveRequest) -> Saved:
-        """Save, together with whatever else is waiting; return when it is on the disk.
-
-        Raises:
-            InDoubtError: COMMIT failed in a way that leaves open if it happened.
-            Exception: What the driver raised; nothing of this save was written.
-            TaskContextError: As `saving.save`.
-        """
-
-    async def close(self) -> None:
-        """Finish what was accepted, and give everything back."""
-
-    def abandon(self) -> None:
-        """Let it end by itself: for a store that nobody closed. Callable from anywhere."""
 
 
 class WaitingSave(Answer[T]):

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from functools import cache, partial
 from itertools import groupby
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,15 +26,12 @@ from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
-from taskctx_sql.sql.plan import Plan, execute_on_asyncpg
-from taskctx_sql.sql.postgres_connection import PostgresConnection, transaction
-from taskctx_sql.sql.retry import InDoubtError, deadline
+from taskctx_sql.sql.postgres_connection import PostgresConnection, execute_in_transaction, transaction, use_once
+from taskctx_sql.sql.retry import InDoubtError
 from taskctx_sql.sql.save.grouping import MAX_WAITING, WaitingSave, take_group
 from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.save.statements import save
 from taskctx_sql.sql.schema import row_security
-
-T = TypeVar("T")
 
 # More updates than this are written faster by a statement that is for rows alone.
 MOST_UPDATES: Final = 100
@@ -121,9 +118,9 @@ class PostgresWriter:
         self._closed = False
 
     async def save(self, request: SaveRequest) -> Saved:
-        """See `Writer.save`."""
+        """Save; the result is there when it is on the disk. See `Backend.save`."""
         saved = await self._save_together(request) if _needs_no_question(request) else None
-        return await shielded(self._save_alone(request)) if saved is None else saved
+        return await shielded(use_once(self._engine, partial(_write_alone, request))) if saved is None else saved
 
     async def _save_together(self, request: SaveRequest) -> Saved | None:
         async with self._room:
@@ -135,40 +132,12 @@ class PostgresWriter:
                 self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
             return await pending.wait()
 
-    async def _save_alone(self, request: SaveRequest) -> Saved:
-        held = PostgresConnection(self._engine)
-        try:
-            return await held.use(partial(_write_alone, request), deadline(), writes=True)
-        finally:
-            await held.close()
-
-    async def write(self, plan: Plan[T], rls_user: str | None) -> T:
-        """Carry out any steps in a transaction, on a connection of their own.
-
-        Args:
-            plan: What to do.
-            rls_user: The user that the transaction names; None where nobody has to be named.
-
-        Raises:
-            InDoubtError: COMMIT failed in a way that leaves open if it happened.
-            Exception: What the driver raised; nothing was written.
-            TaskContextError: What the steps raise; nothing was written.
-        """
-        held = PostgresConnection(self._engine)
-        try:
-            return await held.use(partial(_in_transaction, plan, rls_user), deadline(), writes=True)
-        finally:
-            await held.close()
-
     async def close(self) -> None:
-        """See `Writer.close`."""
+        """Finish what was accepted, and release everything."""
         self._closed = True
         if self._worker is not None:
             await self._worker
         await self._connection.close()
-
-    def abandon(self) -> None:
-        """See `Writer.abandon`: the loop ends what it runs."""
 
     async def _work(self) -> None:
         try:
@@ -253,13 +222,7 @@ async def _write_alone(request: SaveRequest, connection: asyncpg.Connection) -> 
         heads = await _write_at_once([request], connection, waiting=True)
         if heads:
             return request.saved(heads[request.encoded.context_id])
-    return await _in_transaction(save("postgresql", request), request.rls_user, connection)
-
-
-async def _in_transaction(plan: Plan[T], rls_user: str | None, connection: asyncpg.Connection) -> T:
-    async with transaction(connection, rls_user):
-        # Under row-level security Postgres refuses COPY.
-        return await execute_on_asyncpg(plan, connection, copies=rls_user is None)
+    return await execute_in_transaction(save("postgresql", request), request.rls_user, connection)
 
 
 def _needs_no_question(request: SaveRequest) -> bool:

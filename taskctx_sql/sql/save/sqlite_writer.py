@@ -54,7 +54,7 @@ class SqliteWriter:
         self._closed = False
 
     async def save(self, request: SaveRequest) -> Saved:
-        """See `Writer.save`."""
+        """Save; the result is there when it is on the disk. See `Backend.save`."""
         async with self._room:
             if self._closed:
                 raise StoreClosedError(self._address)
@@ -67,14 +67,14 @@ class SqliteWriter:
             return await pending.wait()
 
     async def close(self) -> None:
-        """See `Writer.close`."""
+        """Finish what was accepted, and release everything."""
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
             await on_thread(self._thread.join)
 
     def abandon(self) -> None:
-        """See `Writer.abandon`."""
+        """End without being waited for. Callable from any thread."""
         self._closed = True
         self._queue.put(None)
 

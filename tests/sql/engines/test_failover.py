@@ -42,7 +42,7 @@ async def _open(way: str, url: str) -> SqlStore:
 
 async def _close(store: SqlStore) -> None:
     await store.close()
-    await store._engine.dispose()
+    await store._backend.engine.dispose()
 
 
 async def _make_read_only(store: SqlStore, user: str, command: Command, url: str) -> None:

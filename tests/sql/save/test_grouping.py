@@ -17,6 +17,8 @@ from taskctx_sql import ContextKey, SqlStore, open_store, upgrade
 from taskctx_sql.errors import LostContextError, SaveRefusedError, StaleContextError, StoreClosedError, StoreFailedError
 from taskctx_sql.model import Delta, FileChange, Saved
 from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.backends import Backend
+from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
 from taskctx_sql.sql.save import grouping, postgres_writer, sqlite_writer
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
@@ -27,7 +29,7 @@ from tests.support.wire import Network
 async def store(database_url: str) -> AsyncIterator[SqlStore]:
     async with open_store(database_url, retry_seconds=5) as opened:
         assert isinstance(opened, SqlStore)
-        assert opened._writer is not None
+        assert type(opened._backend) is not Backend
         yield opened
 
 
@@ -358,7 +360,7 @@ async def test_a_context_that_a_stranger_has_locked_holds_up_no_other(postgres_u
             await context.save()
             context.add_context_update("message", 1)
         ident = row_codec.context_id(contexts[0].key)
-        async with store._engine.connect() as stranger:
+        async with store._backend.engine.connect() as stranger:
             await stranger.execute(
                 sa.text("SELECT 1 FROM taskctx_contexts WHERE context_id = :ident FOR UPDATE"), {"ident": ident}
             )
@@ -402,15 +404,14 @@ async def test_a_save_is_planned_once_and_not_each_time(postgres_url: str, user:
     await upgrade(postgres_url)
     async with open_store(postgres_url) as store:
         assert isinstance(store, SqlStore)
-        writer = store._writer
-        assert isinstance(writer, postgres_writer.PostgresWriter)
+        assert isinstance(store._backend, PostgresBackend)
         context = await loaded(store, user)
         for number in range(12):
             context.track_file_operation("/a.txt", "write")
             await context.save()
             context.add_context_update("message", number)
             await context.save()
-        held = writer._connection._driver
+        held = store._backend.writer._connection._driver
         assert held is not None
         plans = await held.fetch("SELECT custom_plans FROM pg_prepared_statements WHERE statement ~ '^.WITH job'")
         assert [custom for (custom,) in plans] == [0, 0]

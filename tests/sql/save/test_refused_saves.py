@@ -35,7 +35,7 @@ async def store(sql_store: SqlStore) -> SqlStore:
 
 
 async def execute(store: SqlStore, *statements: str, **parameters: Any) -> None:
-    async with store._engine.begin() as connection:
+    async with store._backend.engine.begin() as connection:
         for statement in statements:
             await connection.execute(sa.text(statement), parameters)
 
@@ -44,7 +44,7 @@ async def execute(store: SqlStore, *statements: str, **parameters: Any) -> None:
 async def test_a_save_that_the_database_will_never_take_is_refused_at_once_and_can_be_mended(
     store: SqlStore, user: str, how: str
 ) -> None:
-    engine = store._engine.dialect.name
+    engine = store._backend.engine.dialect.name
     await execute(store, *TRIGGERS[engine])
     try:
         context, neighbor = await loaded(store, user), await loaded(store, user, "neighbor")

@@ -21,7 +21,8 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
 )
 from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.save import SqliteWriter, sqlite_writer
+from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
+from taskctx_sql.sql.save import sqlite_writer
 from tests.support.contract import expect_reload, loaded, new_delta, new_run, stored
 
 KEY = ContextKey("u", "c")
@@ -198,10 +199,10 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     store = await open_store(url)
     assert isinstance(store, SqlStore)
-    assert isinstance(store._writer, SqliteWriter)
+    assert isinstance(store._backend, SqliteBackend)
     saves = [asyncio.create_task(store.save(new_delta(KEY, number))) for number in range(50)]
     for _ in range(1000):
-        if store._writer._thread is not None:
+        if store._backend.writer._thread is not None:
             break
         await asyncio.sleep(0)
     await asyncio.wait_for(store.close(), 30)

@@ -20,6 +20,7 @@ from taskctx_sql.errors import InvalidIdError, RowLevelSecurityError, StoreFaile
 from taskctx_sql.maintenance import erase, prune
 from taskctx_sql.model import Difference, Retention, StoredUpdate
 from taskctx_sql.sql import engines, row_codec
+from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
 from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import tables, views
@@ -267,7 +268,7 @@ async def test_closing_finishes_the_saves_of_every_user(tenant_url: str, user: s
 
 async def leave_nobody_named(store: SqlStore) -> None:
     """See that no connection of the store's pool knows a user after the transaction that named it."""
-    engine = store._engine
+    engine = store._backend.engine
     connections = [await engine.connect() for _ in range(3)]
     for connection in connections:
         named = await connection.scalar(sa.text("SELECT current_setting('taskctx.user_id', true)"))
@@ -299,7 +300,9 @@ async def test_no_user_outlives_a_transaction(way: str, tenant_url: str, user: s
             # What is refused ends its transaction, too.
             with pytest.raises(StoreFailedError):
                 await store.query(sa.select(sa.literal_column("1 / 0")), user_id=key.user_id)
-        held: list[Any] = [store._writer._connection, *store._reader._idle] if store._writer is not None else []  # type: ignore[attr-defined, union-attr]  # of Postgres
+        held: list[Any] = []
+        if isinstance(store._backend, PostgresBackend):
+            held = [store._backend.writer._connection, *store._backend.reader._idle]
         for connection in held:
             if connection._driver is not None:
                 assert not await connection._driver.fetchval("SELECT current_setting('taskctx.user_id', true)")

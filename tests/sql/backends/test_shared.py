@@ -22,7 +22,7 @@ from taskctx_sql.errors import (
     StoreFailedError,
     StoreUnavailableError,
 )
-from taskctx_sql.sql import connections
+from taskctx_sql.sql.backends import shared
 from tests.support.contract import loaded, new_delta, stored
 
 MANY = 40
@@ -63,13 +63,13 @@ async def test_many_contexts_by_one_address_have_few_connections(database_url: s
     async with open_store(database_url) as store:
         for number in range(MANY):
             assert await stored(store, ContextKey(user, f"c{number}")) == [number, "the last"]
-    assert not connections._open
+    assert not shared._open
 
 
 async def test_who_closes_closes_for_himself(database_url: str, user: str) -> None:
     await upgrade(database_url)
     stores = [await _open(database_url) for _ in range(3)]
-    assert len({id(store._engine) for store in stores}) == 1
+    assert len({id(store._backend.engine) for store in stores}) == 1
     for number, store in enumerate(stores):
         saves = [asyncio.create_task(one.save(new_delta(ContextKey(user, f"{number}-{n}"), n)))
                  for n, one in enumerate(stores[number:])]  # fmt: skip
@@ -78,7 +78,7 @@ async def test_who_closes_closes_for_himself(database_url: str, user: str) -> No
         assert all(not isinstance(answer, BaseException) for answer in await asyncio.gather(*saves))
         with pytest.raises(StoreClosedError):
             await store.load(ContextKey(user, "c"))
-    assert not connections._open
+    assert not shared._open
 
 
 async def test_what_is_opened_otherwise_is_not_shared(database_url: str) -> None:
@@ -89,7 +89,7 @@ async def test_what_is_opened_otherwise_is_not_shared(database_url: str) -> None
         await _open(database_url, retry_seconds=3),
         await _open(database_url, transaction_pooling=True),
     ]
-    assert len({id(store._engine) for store in stores}) == 4
+    assert len({id(store._backend.engine) for store in stores}) == 4
     for store in stores:
         await store.close()
 
@@ -130,7 +130,7 @@ async def test_another_loop_opens_for_itself(database_url: str, user: str) -> No
 
 async def elsewhere_again() -> None:
     """Nothing is open on the library's own loop, so there is nothing to find."""
-    assert not any(asyncio.get_running_loop() in key for key in connections._open if isinstance(key, tuple))
+    assert not any(asyncio.get_running_loop() in key for key in shared._open if isinstance(key, tuple))
 
 
 def _save_in_child(address: str, user: str) -> None:
@@ -166,11 +166,11 @@ async def test_an_opening_that_is_cancelled_gives_back_its_share(database_url: s
         await asyncio.wait([opening])
         if not opening.cancelled():
             await opening.result().close()
-        assert len(connections._open) == others
+        assert len(shared._open) == others
     for store in open_already:
         await store.save(new_delta(ContextKey(user, "c"), "x"))
         await store.close()
-    assert not connections._open
+    assert not shared._open
 
 
 async def test_an_opening_that_fails_gives_back_its_share(postgres_url: str, tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ async def test_an_opening_that_fails_gives_back_its_share(postgres_url: str, tmp
     for address in addresses:
         failed = await asyncio.gather(*(_open(address, retry_seconds=0) for _ in range(3)), return_exceptions=True)
         assert all(isinstance(error, StoreError) for error in failed), failed
-        assert not connections._open
+        assert not shared._open
     with pytest.raises(InvalidDatabaseUrlError):
         await open_store(postgres_url, read_url=addresses[0])
-    assert not connections._open
+    assert not shared._open
 
 
 async def test_a_store_that_nobody_closed_takes_nothing_from_the_others(tmp_path: Path, user: str) -> None:
@@ -198,7 +198,7 @@ async def test_a_store_that_nobody_closed_takes_nothing_from_the_others(tmp_path
         gc.collect()
         await store.save(new_delta(ContextKey(user, "b"), "x"))
         assert _writers() == 1
-    assert not connections._open
+    assert not shared._open
 
 
 @contextmanager

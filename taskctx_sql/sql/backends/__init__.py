@@ -1,0 +1,16 @@
+"""How a store reaches its database: by SQLAlchemy on any engine, or faster by the driver on an engine of ours."""
+
+from taskctx_sql.sql.backends.backend import Backend
+from taskctx_sql.sql.backends.open import open_backend
+from taskctx_sql.sql.backends.replica import NEVER, NoReplica, Replica, open_replica
+from taskctx_sql.sql.backends.shared import Share
+
+__all__ = [
+    "NEVER",
+    "Backend",
+    "NoReplica",
+    "Replica",
+    "Share",
+    "open_backend",
+    "open_replica",
+]

@@ -1,0 +1,172 @@
+"""The back end that works on every engine: plans are executed by SQLAlchemy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from taskctx_sql.concurrency import end_at_once, shielded
+from taskctx_sql.errors import SchemaMissingError
+from taskctx_sql.model import Saved
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.engines import failover
+from taskctx_sql.sql.plan import Plan, execute
+from taskctx_sql.sql.retry import InDoubtError, deadline, extend_limit, extended_by, in_turn, seconds_left, within
+from taskctx_sql.sql.save import SaveRequest, statements
+from taskctx_sql.sql.schema import check, citus, has_tables, row_security
+from taskctx_sql.sql.watch import Listening, Notifier, listening, notify
+
+T = TypeVar("T")
+
+
+class Backend:
+    """One attempt at each kind of work on a database, in a transaction of its own; the store repeats those that fail.
+
+    This class serves engines of the caller's, databases in memory, schemas of choice and poolers. `SqliteBackend` and
+    `PostgresBackend` do the same faster. A back end belongs to one event loop.
+
+    A write that is under way is finished when its caller is cancelled; a read ends at once.
+
+    Args:
+        engine: Where the connections come from.
+        schema: On Postgres, the schema that the tables are in.
+        retry_seconds: How long the store repeats work while the database is away or locked.
+        transaction_pooling: Whether a connection lasts no longer than a transaction.
+        owns_engine: Whether the engine is disposed at the end.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        schema: str | None,
+        retry_seconds: float,
+        *,
+        transaction_pooling: bool = False,
+        owns_engine: bool = True,
+    ) -> None:
+        """Take the engine; nothing is opened yet."""
+        self.database_url = engines.mask(str(engine.url))
+        self.retry_seconds = retry_seconds
+        # Whether this account sees only the rows of the user that a transaction names. `check` finds out.
+        self.row_level_security = False
+        # Whether the tables are spread over the machines of a Citus. `check` finds out.
+        self.is_distributed = False
+        self.owns_engine = owns_engine
+        if not owns_engine:
+            engine = engines.with_transactions(engine)
+        self._schema = schema
+        self.engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
+        self.engine_name = engine.dialect.name
+        self.listening: Listening | None = listening(engine, transaction_pooling=transaction_pooling)
+        self._turns = engines.turns(engine)
+        self._notifier = Notifier(self._notify)
+        # What `close` calls, the last one first.
+        self._parts: list[Callable[[], Awaitable[None]]] = []
+        if owns_engine:
+            self._parts.append(partial(engines.dispose, engine))
+
+    def save(self, request: SaveRequest) -> Awaitable[Saved]:
+        """Save; the result is there when it is on the disk.
+
+        Raises:
+            InDoubtError: COMMIT failed in a way that leaves open if it happened.
+            Exception: What the driver raised; nothing was written.
+            TaskContextError: The save is refused; nothing was written.
+        """
+        return self.write(statements.save(self.engine_name, request), request.rls_user)
+
+    def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
+        """Execute a plan that only reads.
+
+        Args:
+            plan: What to read.
+            rls_user: The user that the transaction names; None under no row-level security.
+
+        Raises:
+            Exception: What the driver raised.
+            TaskContextError: What the plan raises.
+        """
+        return self.query(partial(execute, plan), rls_user)
+
+    async def write(self, plan: Plan[T], rls_user: str | None) -> T:
+        """Execute a plan in one transaction. Raises as `save` does."""
+        return await shielded(self._in_transaction(partial(execute, plan), rls_user, write=True))
+
+    async def query(self, work: Callable[[AsyncConnection], Awaitable[T]], rls_user: str | None) -> T:
+        """Return the result of work that only reads, on a connection of SQLAlchemy's. Raises as `read` does."""
+        run = self._in_transaction(work, rls_user, write=False)
+        # A driver of SQLite that is interrupted leaves its thread with a statement.
+        return await (shielded(run) if self.engine_name == "sqlite" else end_at_once(run))
+
+    def notify(self, context_id: str) -> None:
+        """Let those who watch a context in other processes know soon that it has grown."""
+        # On SQLite they see it at the file itself.
+        if self.engine_name != "sqlite":
+            self._notifier.tell(context_id)
+
+    async def check(self) -> bool:
+        """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet.
+
+        Raises:
+            SchemaError: It is not, or the database has none.
+        """
+        engines.prepare_file(self.engine.url)
+        return await self.query(self._check, None)
+
+    async def close(self) -> None:
+        """Finish what was accepted, and release everything. An engine of the caller's stays open."""
+        # One that fails keeps no other open.
+        async with AsyncExitStack() as parts:
+            for close in (*self._parts, self._notifier.close):
+                parts.push_async_callback(close)
+
+    def abandon(self) -> None:
+        """End without being waited for, for a store that nobody closed. Callable from any thread."""
+
+    async def _check(self, connection: AsyncConnection) -> bool:
+        await engines.check_transactions(connection)
+        try:
+            await connection.run_sync(check, self._schema, self.database_url)
+        except SchemaMissingError:
+            if not engines.is_sqlite(connection) or await connection.run_sync(has_tables):
+                raise
+            return False
+        self.is_distributed = await connection.run_sync(citus.is_distributed, self._schema)
+        self.row_level_security = await connection.run_sync(row_security.is_active, self._schema)
+        return True
+
+    async def _notify(self, payload: str) -> None:
+        with within(self.retry_seconds):
+            await self.read(notify(payload), None)
+
+    async def _in_transaction(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], rls_user: str | None, *, write: bool
+    ) -> T:
+        committing = False
+        # SQLite itself limits how long it waits, and its driver cannot be interrupted.
+        limit = asyncio.timeout(None if self.engine_name == "sqlite" else seconds_left(deadline()))
+        async with in_turn(self._turns.write if write else self._turns.read):
+            try:
+                async with limit, engines.transaction(self.engine, write=write) as connection:
+                    try:
+                        if rls_user is not None:
+                            await row_security.set_user(connection, rls_user)
+                        with extended_by(partial(extend_limit, limit)):
+                            result = await work(connection)
+                    except Exception as error:
+                        await failover.drop(connection, error)
+                        raise
+                    committing = write
+                return result
+            except Exception as error:
+                cause = TimeoutError("the server did not answer in time") if limit.expired() else error
+                if committing and engines.is_in_doubt_at_commit(cause):
+                    raise InDoubtError from cause
+                if cause is not error:
+                    raise cause from error
+                raise

@@ -1,0 +1,84 @@
+"""Opening a database: which back end it gets, and whether its schema is the one that this version needs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from taskctx_sql.concurrency import shielded
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.backends.backend import Backend
+from taskctx_sql.sql.backends.shared import Share
+from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
+from taskctx_sql.sql.retry import Retrying
+from taskctx_sql.sql.schema import set_up
+
+
+async def open_backend(
+    database: str | AsyncEngine,
+    *,
+    schema: str | None,
+    retry_seconds: float,
+    transaction_pooling: bool,
+    others: Hashable,
+) -> Share:
+    """Return a share in the back end of a database whose schema was checked; a new SQLite file is set up.
+
+    Args:
+        database: Its address, or an engine of the caller's, which is never shared.
+        schema: As of `open_store`.
+        retry_seconds: As of `open_store`.
+        transaction_pooling: As of `open_store`.
+        others: The other options of a store. Stores with different ones do not share.
+
+    Raises:
+        InvalidDatabaseUrlError: The URL is not one of SQLite or Postgres.
+        MissingDriverError: The driver is not installed.
+        SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
+        StoreError: The database could not be reached, or refused.
+    """
+    if isinstance(database, str):
+        url = engines.parse_url(database)
+        retrying = Retrying(engines.mask(str(url)), retry_seconds)
+        await retrying.run("open", partial(_prepare, url))
+        pooling = transaction_pooling or engines.is_pooled(url)
+
+        def create() -> Backend:
+            engine = engines.create_engine(url, transaction_pooling=pooling, lock_seconds=retry_seconds)
+            return backend_on(engine, schema, retry_seconds, transaction_pooling=pooling)
+
+        share = Share.of(url, (schema, retry_seconds, pooling, others), create)
+    else:
+        engines.check_pool(database)
+        share = Share(
+            Backend(database, schema, retry_seconds, transaction_pooling=transaction_pooling, owns_engine=False)
+        )
+        retrying = Retrying(share.backend.database_url, retry_seconds)
+    try:
+        if not await retrying.run("open", share.backend.check):
+            await set_up(share.backend.engine, retry_seconds)
+    except BaseException:
+        await shielded(share.close())
+        raise
+    return share
+
+
+def backend_on(
+    engine: AsyncEngine, schema: str | None, retry_seconds: float, *, transaction_pooling: bool = False
+) -> Backend:
+    """Return the fastest back end on an engine of ours, whose settings are known."""
+    if engines.is_plain_file(engine.url):
+        return SqliteBackend(engine, schema, retry_seconds)
+    if engines.is_sqlite(engine) or schema is not None or transaction_pooling:
+        return Backend(engine, schema, retry_seconds, transaction_pooling=transaction_pooling)
+    # Here, since the driver need not be installed.
+    from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
+
+    return PostgresBackend(engine, schema, retry_seconds)
+
+
+async def _prepare(url: sa.URL) -> None:
+    engines.prepare_file(url)
