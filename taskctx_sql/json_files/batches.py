@@ -1,42 +1,44 @@
-"""Writing a history file in the original's format from a long history, and comparing both."""
+"""Writing, reading and comparing long histories, a batch of updates at a time."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from taskctx_sql import codec
 from taskctx_sql.concurrency import on_thread
-from taskctx_sql.json_files import files, recovery
-from taskctx_sql.json_files.threads import in_thread, patience_of
+from taskctx_sql.json_files import files, history_format, recovery
+from taskctx_sql.json_files.threads import lock_patience, run_in_thread
 from taskctx_sql.locations import LOCK_SECONDS, Patience, folder_lock
 from taskctx_sql.model import ContextUpdate, TransferOutcome
 
-# Updates, some at a time.
+# Updates in batches.
 Batches = AsyncIterator[Sequence[ContextUpdate]]
 
+_BATCH: Final = 500
 _CHUNK: Final = 1 << 20
 _END: Final = b"\n]"
-# What an editor puts at the beginning of a file.
+# The byte order mark that some editors write.
 _MARK: Final = b"\xef\xbb\xbf"
 
 
 async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple[TransferOutcome, int]:
-    """Write a history file, and put it in its place if nothing is lost by that.
+    """Write a history file, unless that would lose anything.
 
-    A file that is there already is left alone if it is the same, and replaced if the new one only goes on after it.
+    An existing file is left alone if it is the same, and replaced if the new one continues it.
 
     Args:
         path: The file.
         batches: The updates.
-        replace: Replace a file that has something else, too.
+        replace: Also replace a file that differs.
 
     Returns:
         What was done, and how many updates there are.
 
     Raises:
-        StoreUnavailableError: Somebody else held the folder for too long.
+        StoreUnavailableError: Another process held the folder's lock for too long.
         OSError: The file cannot be written.
     """
     count = 0
@@ -45,14 +47,14 @@ async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple
             await on_thread(_write, new, batch, count == 0)
             count += len(batch)
         await on_thread(_close, new, count)
-        outcome: TransferOutcome = await in_thread(
-            "export", lambda patience: _take_place(new, replace, patience), patience_of(LOCK_SECONDS)
+        outcome: TransferOutcome = await run_in_thread(
+            "export", lambda patience: _put(new, replace, patience), lock_patience(LOCK_SECONDS)
         )
     return outcome, count
 
 
 def _write(new: files.NewFile, batch: Sequence[ContextUpdate], first: bool) -> None:
-    texts = [files.entry_text(update, f"update {at}", strict=False) for at, update in enumerate(batch)]
+    texts = [history_format.entry_text(update, f"update {index}", strict=False) for index, update in enumerate(batch)]
     if texts:
         new.write(("[\n" if first else ",\n") + ",\n".join(texts))
 
@@ -62,20 +64,20 @@ def _close(new: files.NewFile, count: int) -> None:
     new.finish()
 
 
-def _take_place(new: files.NewFile, replace: bool, patience: Patience) -> TransferOutcome:
-    # Nobody of this library saves to the folder between the look and the replacing.
+def _put(new: files.NewFile, replace: bool, patience: Patience) -> TransferOutcome:
+    # With the lock, nobody of this library saves to the folder between comparing and replacing.
     with folder_lock(new.path.parent, patience):
-        outcome = _compared(new)
+        outcome = _compare(new)
         if outcome == "refused" and replace:
             outcome = "extended"
         if outcome in ("added", "extended"):
-            new.take_place()
+            new.replace()
             files.sync_folder(new.path.parent)
     return outcome
 
 
-def _compared(new: files.NewFile) -> TransferOutcome:
-    """Tell what the new file is to the one that is there."""
+def _compare(new: files.NewFile) -> TransferOutcome:
+    """Compare the new file with the one that is there."""
     try:
         there = files.open_file(new.path)
     except FileNotFoundError:
@@ -107,31 +109,26 @@ def _same(there: BinaryIO, here: BinaryIO, size: int) -> bool:
 
 
 async def read_history(path: Path) -> Batches:
-    """Return a file's updates, some at a time, read on a thread; what is no whole entry is left out.
+    """Yield a file's updates in batches, read on a thread. Damaged parts are left out.
 
     Raises:
         OSError: The file cannot be read.
     """
     parts = recovery.read_entries(path)
 
-    def some() -> list[ContextUpdate]:
-        taken: list[ContextUpdate] = []
-        for part in parts:
-            if isinstance(part, recovery.Entry):
-                taken.append(part.update)
-                if len(taken) == 500:
-                    break
-        return taken
+    def next_batch() -> list[ContextUpdate]:
+        updates = (part.update for part in parts if isinstance(part, recovery.Entry))
+        return list(islice(updates, _BATCH))
 
-    while taken := await on_thread(some):
-        yield taken
+    while batch := await on_thread(next_batch):
+        yield batch
 
 
 async def first_difference(path: Path, batches: Batches) -> tuple[int, str | None]:
-    """Compare a file with what it was to hold, entry by entry, each value with its type.
+    """Compare a file with the updates that it should hold, entry by entry, each value with its type.
 
     Returns:
-        How many are the same from the beginning on, and what is wrong with the next one, if there is one.
+        How many are the same from the beginning, and what is wrong with the next one, or None.
     """
     same = 0
     waiting: list[bytes] = []
@@ -140,11 +137,11 @@ async def first_difference(path: Path, batches: Batches) -> tuple[int, str | Non
         expected = await on_thread(_texts, batch)
         while len(waiting) < len(expected) and (more := await anext(history, None)) is not None:
             waiting += await on_thread(_texts, more)
-        found, waiting = waiting[: len(expected)], waiting[len(expected) :]
-        if found != expected:
-            pairs = zip(found, expected, strict=False)
-            agreeing = next((at for at, (one, other) in enumerate(pairs) if one != other), len(found))
-            what = "missing in" if agreeing == len(found) else "not the same in"
+        actual, waiting = waiting[: len(expected)], waiting[len(expected) :]
+        if actual != expected:
+            pairs = zip(actual, expected, strict=False)
+            agreeing = next((index for index, (one, other) in enumerate(pairs) if one != other), len(actual))
+            what = "missing in" if agreeing == len(actual) else "not the same in"
             return same + agreeing, f"entry {same + agreeing} is {what} {path.name}"
         same += len(expected)
     if waiting or await anext(history, None) is not None:

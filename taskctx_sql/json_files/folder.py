@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskctx_sql.errors import MissingHistoriesError
-from taskctx_sql.json_files import files
+from taskctx_sql.json_files import files, names
 
 
 class HistoryFile(NamedTuple):
@@ -29,7 +29,7 @@ def histories(folder: Path) -> list[HistoryFile]:
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            chat = files.chat_id(entry.name)
+            chat = names.chat_id(entry.name)
             status = None if chat is None else files.status_of(entry)
             if chat is not None and status is not None and stat.S_ISREG(status.st_mode):
                 found.append(HistoryFile(Path(entry.path), chat, status.st_mtime))
@@ -51,8 +51,8 @@ def chat_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, list
     for path in sorted(folder.iterdir()):
         if files.is_folder(path) or path.name.startswith(".taskctx-"):
             continue
-        name, number = files.set_aside_from(path.name) or (path.name, 10_000)
-        chat = files.chat_id(name)
+        name, number = names.set_aside_from(path.name) or (path.name, 10_000)
+        chat = names.chat_id(name)
         if chat_id is not None and chat != chat_id:
             continue
         if chat is None:

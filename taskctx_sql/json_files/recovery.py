@@ -1,7 +1,8 @@
-"""Reading a history file entry by entry: in little memory, and past what is damaged.
+"""Reading a history file entry by entry, in little memory, and past damage.
 
-A file that the original cut short has whole entries, and a rest. One that was damaged otherwise (a bad disk, an edit by
-hand) may go on after it: in the original's layout each entry begins on a line of its own, and there reading goes on.
+A file that the original cut short has whole entries and a rest. A file that was damaged otherwise (a bad disk, an edit
+by hand) may have whole entries after the damage: in the original's layout each entry begins on its own line, where
+reading continues.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from taskctx_sql import codec
-from taskctx_sql.json_files import files
+from taskctx_sql.json_files import files, history_format
 from taskctx_sql.model import ContextUpdate, Damage
 
 CHUNK: Final = 1 << 20
-# After so many entries that are not whole, none is looked for past the beginning of the next one: each could be begun
-# a thousand levels deep, and a file of such beginnings would cost a thousand times its size.
-PATIENCE: Final = 50
+# After so many damaged entries, no entry is read past the beginning of the next one: each could begin a thousand levels
+# deep, and a file of such beginnings would cost a thousand times its size.
+MAX_FAILURES: Final = 50
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # Where an entry begins in the original's layout. A line break inside a string is always escaped, and the lines
 # within an entry are indented further, so nothing else looks like it.
 _NEXT_ENTRY: Final = re.compile(r"\n  (?=\{)")
-# How a byte that is no UTF-8 is read here; in a proper file no text has one of these.
+# What a byte that is not UTF-8 is decoded to; no text of a valid file has one of these.
 _BAD_BYTE: Final = re.compile("[\udc80-\udcff]")
-# The same for what is no UTF-16 or UTF-32.
+# The error handler for bytes that are not UTF-16 or UTF-32.
 _BAD_UNIT: Final = "taskctx-bad-unit"
 
 
 class Entry(NamedTuple):
-    """A whole entry of a file, and where it stands: from byte ``start`` up to byte ``end``."""
+    """A whole entry of a file, from byte ``start`` up to byte ``end``."""
 
     update: ContextUpdate
     start: int
@@ -42,43 +43,43 @@ class Entry(NamedTuple):
 
 
 def read_entries(path: Path, *, chunk: int = CHUNK) -> Iterator[Entry | Damage]:
-    """Read a history file, a piece at a time, and return its entries and what else is in it, in order.
+    """Yield a history file's entries and its damaged parts in order, reading it chunk by chunk.
 
-    The file is not changed. In memory there is never more than an entry and a chunk, unless the file is damaged and
-    not in the original's layout.
+    The file is not changed. Memory holds at most an entry and a chunk, unless the file is damaged and not in the
+    original's layout.
 
     Raises:
         OSError: The file cannot be read.
     """
     with files.open_file(path) as file:
-        yield from _Reader(file, chunk).read()
+        yield from _EntryReader(file, chunk).read()
 
 
-class _Reader:
-    """The text from where reading is, as far as it was needed."""
+class _EntryReader:
+    """The part of a file's text that is being read."""
 
     def __init__(self, file: BinaryIO, chunk: int) -> None:
         self._file = file
         self._chunk = chunk
         self._encoding = _encoding_of(file.read(4))
         file.seek(0)
-        # How a character that is none is read, and how many bytes one of ASCII has.
+        # How invalid characters are decoded, and how many bytes an ASCII character has.
         self._errors, self._unit = ("surrogateescape", 1) if self._encoding == "utf-8" else (_BAD_UNIT, 2)
         if self._encoding.startswith("utf-32"):
             self._unit = 4
         self._decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
         self._text = ""
         self._at = 0
-        # A place in the text and its byte in the file: others are counted from there.
+        # An index of the text and its byte in the file; other bytes are counted from there.
         self._known = (0, 0)
         self._ended = False
-        # Whether a comma comes first.
+        # Whether a comma must come next.
         self._after_entry = False
         self._after_rest = False
         self._failures = 0
 
     def read(self) -> Iterator[Entry | Damage]:
-        """Return what is in the file."""
+        """Yield what is in the file."""
         if self._next() == "\ufeff":
             self._at += 1
         if self._next() != "[":
@@ -111,31 +112,31 @@ class _Reader:
             except (ValueError, RecursionError) as error:
                 if self._ended or _NEXT_ENTRY.search(self._text, self._at):
                     self._failures += 1
-                    return self._skip(_told(error))
+                    return self._skip(_reason(error))
                 self._read_more()
                 continue
             if end < len(self._text) or self._ended:
                 break
-            # A number may go on.
+            # A number may continue in the next chunk.
             self._read_more()
         begin, self._at, self._after_entry = self._at, end, True
         start, stop = self._byte(begin), self._byte(end)
         if not self._text.isascii() and _BAD_BYTE.search(self._text, begin, end):
             return Damage(start, stop, f"it has bytes that are not {self._encoding[:6].upper()}")
         try:
-            return Entry(files.update_of(value, "the entry"), start, stop)
+            return Entry(history_format.update_of(value, "the entry"), start, stop)
         except ValueError as error:
             return Damage(start, stop, str(error))
 
     def _value(self) -> tuple[Any, int]:
-        following = _NEXT_ENTRY.search(self._text, self._at) if self._failures > PATIENCE else None
+        following = _NEXT_ENTRY.search(self._text, self._at) if self._failures > MAX_FAILURES else None
         if following is None:
             return codec.read_file_value(self._text, self._at)
         value, end = codec.read_file_value(self._text[self._at : following.start()], 0)
         return value, self._at + end
 
     def _skip(self, reason: str) -> Damage:
-        """Go on where the next entry begins, or else at the end, and return what is left out."""
+        """Skip to the next entry, or to the end, and return what was skipped."""
         start = self._byte(self._at)
         while (found := _NEXT_ENTRY.search(self._text, self._at)) is None:
             if self._ended:
@@ -145,14 +146,14 @@ class _Reader:
         return Damage(start, self._byte(self._at), reason)
 
     def _rest(self, reason: str) -> Damage:
-        """Go to the end, and return all that is left out."""
+        """Skip to the end, and return what was skipped."""
         start, self._after_rest, self._ended = self._byte(self._at), True, True
         self._at = len(self._text)
-        # Not read to its end: it may be far larger than what is in it.
+        # Seek instead of reading: a sparse file may be far larger than its contents.
         return Damage(start, self._file.seek(0, os.SEEK_END), reason)
 
     def _next(self) -> str:
-        """Go past white space, and return the character that follows; at the end an empty text."""
+        """Skip white space, and return the next character; an empty text at the end."""
         while True:
             found = _SPACE.match(self._text, self._at)
             assert found is not None
@@ -162,7 +163,7 @@ class _Reader:
             self._read_more()
 
     def _read_more(self) -> None:
-        """Let go of what was read, and read as much as waits already: so a long entry is tried again seldom."""
+        """Drop what was read, and read as much as is pending, so that a long entry is rarely parsed again."""
         self._known = (0, self._byte(self._at))
         rest, self._at = self._text[self._at :], 0
         data = self._file.read(max(self._chunk, len(rest)))
@@ -181,12 +182,12 @@ class _Reader:
 
 
 def _encoding_of(beginning: bytes) -> str:
-    """Return how a file is written: editors write UTF-16, too, with or without a mark, which is read as a character."""
+    """Return a file's encoding. Editors also write UTF-16; its byte order mark is read as a character."""
     marks = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
     if beginning.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
         marks = {"utf-16": "utf-16-be", "utf-32": "utf-32-be"}
-    found = json.detect_encoding(beginning)
-    return marks.get(found, found)
+    encoding = json.detect_encoding(beginning)
+    return marks.get(encoding, encoding)
 
 
 def _bad_unit(error: UnicodeError) -> tuple[str, int]:
@@ -197,7 +198,7 @@ def _bad_unit(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_BAD_UNIT, _bad_unit)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return f"it is not a whole entry: {getattr(error, 'msg', None) or error}"

@@ -1,4 +1,4 @@
-"""Work on files, on a thread: what was begun is finished, and a lock that others hold is not waited for in vain."""
+"""Working on files on a thread: work that began is finished, and a thread never waits long for a folder's lock."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from taskctx_sql.locations import Patience, StillHeldError
 
 T = TypeVar("T")
 
-# How long a thread is kept by a lock that somebody else holds. A process has few of them, and whatever needs no lock
-# must not wait for those who do.
+# How long a thread waits for a lock that somebody else holds. A process has few threads, and work that needs no lock
+# must not wait for work that does.
 _ON_THREAD: Final = 0.02
-# Then a lock is asked for this often, in seconds.
+# After that, the seconds between attempts.
 _PAUSE: Final = 0.03
 
 
-def patience_of(seconds: float) -> Patience:
-    """Return the patience of somebody who waits for a lock so many seconds, and hardly any of them on a thread."""
+def lock_patience(seconds: float) -> Patience:
+    """Return the patience for waiting so many seconds for a lock, hardly any of them on a thread."""
     return Patience(seconds, on_thread=_ON_THREAD)
 
 
-async def in_thread(doing: str, work: Callable[[Patience], T], patience: Patience, *, reads: bool = False) -> T:
-    """Do something on a thread, which waits for a folder's lock as long as it may, or until the caller is cancelled.
+async def run_in_thread(doing: str, work: Callable[[Patience], T], patience: Patience, *, reads: bool = False) -> T:
+    """Run work on a thread. It waits for a folder's lock while its patience lasts, or until the caller is cancelled.
 
     Args:
-        doing: What to call it in errors.
-        work: What to do, and again from the beginning while the lock is held.
+        doing: What errors call it.
+        work: The work; it is started again while the lock is held by others.
         patience: How long to wait for the lock.
-        reads: Whether nothing matters of it if the caller is cancelled, who then goes on at once. Otherwise a cancelled
-            caller goes on when the work has ended.
+        reads: The work only reads: a cancelled caller returns at once. Otherwise it returns when the work has ended.
 
     Raises:
         AsyncioNeededError: No asyncio event loop runs.
     """
     running_loop(doing)
-    task = asyncio.ensure_future(_again_and_again(work, patience))
+    task = asyncio.ensure_future(_until_locked(work, patience))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -47,12 +46,12 @@ async def in_thread(doing: str, work: Callable[[Patience], T], patience: Patienc
             task.cancel()
         await wait_until_done(task)
         if not task.cancelled():
-            # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
+            # The caller gets the cancellation; this keeps asyncio from reporting an unretrieved failure.
             task.exception()
         raise
 
 
-async def _again_and_again(work: Callable[[Patience], T], patience: Patience) -> T:
+async def _until_locked(work: Callable[[Patience], T], patience: Patience) -> T:
     while True:
         try:
             return await on_thread(work, patience)

@@ -116,7 +116,7 @@ async def erase(store: Store, user_id: str, chat_id: str | None = None, *, batch
 
 async def _in_folder(store: JsonStore, doing: str, work: Callable[[Patience], T]) -> T:
     try:
-        return await store.in_thread(doing, work)
+        return await store.run_in_thread(doing, work)
     except OSError as error:
         raise StoreFailedError(doing, store.database_url, str(error)) from error
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taskctx_sql import open_store, upgrade
-from taskctx_sql.json_files.files import entry_text
+from taskctx_sql.json_files.history_format import entry_text
 from taskctx_sql.maintenance import prune
 from taskctx_sql.model import ContextUpdate, Retention
 from taskctx_sql.transfer import copy, export, import_folder

@@ -10,7 +10,7 @@ import pytest
 from taskctx_sql import JsonStore, TaskContext
 from taskctx_sql.errors import UnreadableFileError
 from taskctx_sql.json_files import chat_id, parse
-from taskctx_sql.json_files.files import entry_text, whole_text
+from taskctx_sql.json_files.history_format import entry_text, whole_text
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "aiecs-2.2.0"
 EXPECTED = dict(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskctx_sql.json_files import Entry, parse
-from taskctx_sql.json_files.files import entry_text, whole_text
+from taskctx_sql.json_files.history_format import entry_text, whole_text
 from taskctx_sql.json_files.recovery import CHUNK, read_entries
 from taskctx_sql.model import ContextUpdate, Damage
 from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE

@@ -383,7 +383,7 @@ async def test_writers_get_their_turn_while_much_is_removed(database: SqlStore, 
 
 
 async def test_a_file_that_is_saved_to_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from taskctx_sql.json_files import removal
+    from taskctx_sql.json_files import remove
     from taskctx_sql.locations import folders
 
     store = JsonStore(tmp_path / "tasks")
@@ -394,13 +394,13 @@ async def test_a_file_that_is_saved_to_meanwhile_stays(tmp_path: Path, monkeypat
         os.utime(folder / "context_history_c.json", (NOW, NOW))
         return lock(folder, *more)
 
-    monkeypatch.setattr(removal, "folder_lock", late)
+    monkeypatch.setattr(remove, "folder_lock", late)
     assert (await prune(store, Retention(max_age=1), now=NOW)).in_use == 1
     assert await chats(store, "u") == {"c"}
 
 
 async def test_a_file_that_is_gone_meanwhile_ends_no_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from taskctx_sql.json_files import removal
+    from taskctx_sql.json_files import remove
     from taskctx_sql.locations import folders
 
     store = JsonStore(tmp_path / "tasks")
@@ -412,7 +412,7 @@ async def test_a_file_that_is_gone_meanwhile_ends_no_pruning(tmp_path: Path, mon
         (folder / "context_history_b.json").unlink(missing_ok=True)
         return lock(folder, *more)
 
-    monkeypatch.setattr(removal, "folder_lock", late)
+    monkeypatch.setattr(remove, "folder_lock", late)
     done = await prune(store, Retention(max_age=1), now=NOW)
     assert (done.by_age, done.in_use) == (2, 1)
     assert await chats(store, "u") == set()

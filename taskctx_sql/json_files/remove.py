@@ -1,28 +1,28 @@
-"""Removing history files for good."""
+"""Removing history files permanently."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from taskctx_sql.json_files import files
+from taskctx_sql.json_files import files, names
 from taskctx_sql.json_files.folder import histories
 from taskctx_sql.locations import Patience, folder_lock
 from taskctx_sql.model import ContextKey, Pruned, Retention
 
 
 def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned, patience: Patience) -> None:
-    """Remove what a retention does not keep; files that were set aside stay. See `housekeeping.prune`.
+    """Remove what a retention does not keep, but not files that were set aside. See `maintenance.prune`.
 
     Raises:
         StoreUnavailableError: Somebody else held the folder for too long; the files before are gone.
         OSError: A file cannot be removed; those before it are gone.
     """
-    # What is done is not to be done, and counted, again.
+    # Never start again from the beginning: that would count files twice.
     patience.stay()
-    found = sorted(histories(folder), key=lambda history: (-history.changed_at, history.path))
-    for place, (path, _, saved_at) in enumerate(found):
+    newest_first = sorted(histories(folder), key=lambda history: (-history.changed_at, history.path))
+    for index, (path, _, saved_at) in enumerate(newest_first):
         too_old = retention.max_age is not None and saved_at < at - retention.max_age
-        too_many = retention.max_contexts is not None and place >= retention.max_contexts
+        too_many = retention.max_contexts is not None and index >= retention.max_contexts
         if not (too_old or too_many):
             continue
         patience.begin_anew()
@@ -54,22 +54,22 @@ def _size(path: Path, saved_at: float) -> int | None:
 
 
 def erase_files(folder: Path, key: ContextKey, patience: Patience) -> dict[str, int]:
-    """Remove a chat's file, and those of it that were set aside; return how many, and their bytes.
+    """Remove a chat's file, and its files that were set aside. Return how many files, and their bytes.
 
     Raises:
         StoreUnavailableError: Somebody else held the folder for too long.
         OSError: A file cannot be removed.
     """
-    name = files.file_name(key)
+    name = names.file_name(key)
     counts = {"files": 0, "bytes": 0}
     if not folder.is_dir():
         return counts
     with folder_lock(folder, patience):
-        # A link may lead to a folder with a lock of its own, when others are removed already.
+        # A link may lead to a folder with its own lock, after other files are removed already.
         patience.stay()
         for path in sorted(folder.iterdir()):
-            was = files.set_aside_from(path.name) or (path.name, 0)
-            if was[0] == name and not files.is_folder(path):
+            original, _ = names.set_aside_from(path.name) or (path.name, 0)
+            if original == name and not files.is_folder(path):
                 status = files.status_of(path)
                 counts["files"] += 1
                 counts["bytes"] += 0 if status is None else status.st_size
