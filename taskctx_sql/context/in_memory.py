@@ -16,7 +16,8 @@ from taskctx_sql.context.optimize import OptimizePlan, plan
 from taskctx_sql.context.resources import Resources
 from taskctx_sql.context.tracking import NotedDict, plain
 from taskctx_sql.context.unsaved import Unsaved
-from taskctx_sql.errors import InvalidContextError, UnknownKeyWarning, shown
+from taskctx_sql.errors import InvalidContextError, UnknownKeyWarning
+from taskctx_sql.errors.base import shown
 from taskctx_sql.limits import check_hashable
 from taskctx_sql.locations import plain_folder
 from taskctx_sql.model import ContextKey, ContextUpdate

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from taskctx_sql.errors import InvalidArgumentError, InvalidRetentionError, shown
+from taskctx_sql.errors import InvalidArgumentError, InvalidRetentionError
+from taskctx_sql.errors.base import shown
 from taskctx_sql.limits import check_number, check_seconds
 
 # Called with how many contexts are done.

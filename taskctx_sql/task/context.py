@@ -13,13 +13,8 @@ from typing import Any, Final, Self
 from taskctx_sql import settings
 from taskctx_sql.concurrency import blocking, shielded
 from taskctx_sql.context import Clock, MemoryContext, plain, updates_until
-from taskctx_sql.errors import (
-    PastContextError,
-    TaskContextError,
-    UnreadableFileError,
-    UnsupportedByStoreError,
-    add_note,
-)
+from taskctx_sql.errors import PastContextError, TaskContextError, UnreadableFileError, UnsupportedByStoreError
+from taskctx_sql.errors.base import add_note
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextUpdate, Operation, Revision, RunOutcome, Selection
