@@ -22,7 +22,7 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention
-from taskctx_sql.sql.reports import queries
+from taskctx_sql.reports import Reports
 from taskctx_sql.transfer import copy
 from tests.support.contract import loaded
 
@@ -123,8 +123,8 @@ async def test_an_update_of_no_known_time_is_not_truncated(store: Store, user: s
 NO_TIMES: Final[list[Any]] = ["x", b"x", float("nan"), True, 10**400, timedelta(1)]
 NO_IDS: Final[list[Any]] = ["\x00", "\ud800", b"u", ["u"], 1.5, True, "x" * 256]
 REPORTS: Final = [
-    queries.tasks, queries.runs, queries.models, queries.files, queries.activity, queries.errors, queries.largest,
-    queries.users, queries.contexts, queries.count_contexts,
+    Reports.tasks, Reports.runs, Reports.models, Reports.files, Reports.activity, Reports.errors, Reports.largest,
+    Reports.users, Reports.contexts, Reports.count_contexts,
 ]  # fmt: skip
 
 
@@ -133,34 +133,35 @@ async def test_reports_name_what_they_cannot_be_asked_for(report: Any, sql_store
     for argument in ("since", "until"):
         for value in NO_TIMES:
             with pytest.raises(InvalidArgumentError, match=f"{argument}="):
-                await report(sql_store, **{argument: value})
-        await report(sql_store, **{argument: float("inf")})
-    for argument in ("user", "chat"):
+                await report(sql_store.reports, **{argument: value})
+        await report(sql_store.reports, **{argument: float("inf")})
+    for argument in ("user_id", "chat_id"):
         for value in NO_IDS:
-            with pytest.raises(InvalidIdError, match=f"{argument}_id"):
-                await report(sql_store, **{argument: value})
-        await report(sql_store, **{argument: 5})
-    if report is not queries.count_contexts:
+            with pytest.raises(InvalidIdError, match=argument):
+                await report(sql_store.reports, **{argument: value})
+        await report(sql_store.reports, **{argument: 5})
+    if report is not Reports.count_contexts:
         with pytest.raises(InvalidArgumentError, match="after="):
-            await report(sql_store, after=5)
+            await report(sql_store.reports, after=5)
 
 
 async def test_a_user_who_is_a_number_is_found_by_it(sql_store: SqlStore) -> None:
     context = TaskContext({"user_id": 5, "chat_id": 7}, store=sql_store)
     context.add_context_update("odd\x00\ud800", "a word")
     await context.save()
-    filters: Any = {"user": 5, "chat": 7}
-    assert [task.user_id for task in await queries.tasks(sql_store, **filters)] == ["5"]
-    assert [found.seq for found in await queries.search(sql_store, "word", update_type="odd\x00\ud800")] == [1]
+    filters: Any = {"user_id": 5, "chat_id": 7}
+    assert [task.user_id for task in await sql_store.reports.tasks(**filters)] == ["5"]
+    assert [found.seq for found in await sql_store.reports.search("word", update_type="odd\x00\ud800")] == [1]
     context.chat_id = "0"
     await context.save()
     assert (await erase(sql_store, "5", 0)).chats == ("0",)  # type: ignore[arg-type]  # a number, as ids may be
     for strange in (None, 5, b"x"):
         with pytest.raises(InvalidArgumentError, match="text="):
-            await queries.search(sql_store, strange)  # type: ignore[arg-type]
-    for ask in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
+            await sql_store.reports.search(strange)  # type: ignore[arg-type]
+    reports = sql_store.reports
+    for report in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
         with pytest.raises(InvalidArgumentError, match="a ContextKey"):
-            await ask(sql_store, ("5", "7"))  # type: ignore[arg-type]
+            await report(("5", "7"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", ["x", float("nan"), True, 10**400, timedelta(1), [1]])

@@ -48,8 +48,8 @@ class Moment(click.ParamType[Any]):
             self.fail(f"{value!r} is neither a day (2026-01-31), nor a time (2026-01-31T08:00), nor ago (24h, 7d)")
 
 
-user_option = click.option("--user", metavar="ID", help="Only this user.")
-chat_option = click.option("--chat", metavar="ID", help="Only this chat.")
+user_option = click.option("--user", "user_id", metavar="ID", help="Only this user.")
+chat_option = click.option("--chat", "chat_id", metavar="ID", help="Only this chat.")
 since_option = click.option(
     "--since", type=Moment(), metavar="WHEN", help="2026-01-31, 2026-01-31T08:00, 24h or 7d (UTC)."
 )

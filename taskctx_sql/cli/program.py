@@ -23,6 +23,7 @@ from taskctx_sql.maintenance import diagnose_context_optimization_issue, diagnos
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
+from taskctx_sql.stores import Feature
 from taskctx_sql.task import TaskContext
 
 DEMO_FOLDER: Final = Path("taskctx-demo")
@@ -243,20 +244,17 @@ def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> N
 
 
 async def _report(url: str, result: demo_task.Result) -> dict[str, Any]:
-    """Ask SQL what happened; a folder of JSON files has none to ask."""
-    from taskctx_sql.sql.reports import queries
-    from taskctx_sql.sql.store import SqlStore
-
+    """Return what happened, from the reports; a folder of JSON files has none."""
     async with open_store(url) as store:
-        if not isinstance(store, SqlStore):
+        if Feature.RUNS not in store.features:
             return {"address": store.database_url}
         key = ContextKey(result.user_id, result.chat_id)
         return {
             "address": store.database_url,
-            "timeline": await queries.timeline(store, key, limit=8),
-            "updates_by_type": await queries.updates_by_type(store, key),
-            "files_by_operation": await queries.files_by_operation(store, key),
-            "runs": await queries.context_runs(store, key),
+            "timeline": await store.reports.timeline(key, limit=8),
+            "updates_by_type": await store.reports.updates_by_type(key),
+            "files_by_operation": await store.reports.files_by_operation(key),
+            "runs": await store.reports.context_runs(key),
         }
 
 

@@ -7,10 +7,10 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -30,12 +30,8 @@ from taskctx_sql.cli.options import (
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.locations import is_address
-from taskctx_sql.model import ContextKey, ContextUpdate, StoredUpdate
+from taskctx_sql.model import ContextKey, ContextSummary, ContextUpdate, StoredUpdate
 from taskctx_sql.stores import Feature, Store
-
-if TYPE_CHECKING:
-    from taskctx_sql.sql.reports import Filters
-    from taskctx_sql.sql.store import SqlStore
 
 # What each report shows in a table; JSON and CSV have everything.
 REPORTS: Final = {
@@ -50,7 +46,7 @@ REPORTS: Final = {
     "users": "user_id contexts updates removed bytes updated_at",
 }
 _LISTED: Final = "user_id chat_id revision created_at updated_at"
-_FOUND: Final = "timestamp user_id chat_id seq update_type data"
+_HITS: Final = "timestamp user_id chat_id seq update_type data"
 
 
 def register(main: click.Group) -> None:
@@ -92,25 +88,23 @@ async def report(
     taskctx report errors --user u1 --format csv
     taskctx report --html report.html --since 2026-01-01
     """
-    from taskctx_sql.sql.reports import queries
-
     if (name is None) == (html is None):
         raise click.UsageError(f"name one report ({', '.join(REPORTS)}), or use --html FILE")
     if html is not None and is_address(html):
         raise click.UsageError("--html is the path of a page, and no address")
     if html is not None and not replace:
         _refuse_to_overwrite(html)
-    async with _database(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         if html is not None:
-            from taskctx_sql.reports import page
+            from taskctx_sql.reports import collect, render
 
-            text = page.render(await page.collect(store, _asked(filters)))
+            text = render(await collect(store, **filters))
             await on_thread(_write_page, html, text, replace=replace)
             _say({"html": str(html)}, f"Wrote {html}", as_json)
             return
         assert name is not None
-        ask: Any = getattr(queries, name)
-        rows = await ask(store, **_asked(filters))
+        query: Any = getattr(store.reports, name)
+        rows = await query(**filters)
     _print_rows(rows, name, REPORTS[name], "json" if as_json else form)
 
 
@@ -131,15 +125,13 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
     \b
     taskctx list --user u1 --database-url sqlite:///tasks.db
     """
-    from taskctx_sql.sql.reports import queries
-    from taskctx_sql.sql.store import SqlStore
-
+    rows: Sequence[ContextSummary]
     async with opened_store(database_url, schema) as store:
-        if isinstance(store, SqlStore):
-            found = await queries.contexts(store, **_asked(filters))
+        if Feature.USERS in store.features:
+            rows = await store.reports.contexts(**filters)
         else:
-            found = list(await store.contexts(filters["user"] or "anonymous", limit=filters["limit"]))
-    _print_rows(found, "contexts", _LISTED, "json" if as_json else "table")
+            rows = await store.contexts(filters["user_id"] or "anonymous", limit=filters["limit"])
+    _print_rows(rows, "contexts", _LISTED, "json" if as_json else "table")
 
 
 @click.command()
@@ -171,13 +163,10 @@ async def search(
     \b
     taskctx search "connection refused" --type error --since 7d
     """
-    from taskctx_sql.sql.reports import queries
-
-    how = {"update_type": update_type, "case_sensitive": case_sensitive}
-    async with _database(database_url, schema) as store:
-        found = await queries.search(store, text, **how, **_asked(filters))  # type: ignore[arg-type]  # two kinds of words
-    _print_rows(found, "found", _FOUND, "json" if as_json else "table")
-    if not found:
+    async with opened_store(database_url, schema) as store:
+        hits = await store.reports.search(text, update_type=update_type, case_sensitive=case_sensitive, **filters)
+    _print_rows(hits, "found", _HITS, "json" if as_json else "table")
+    if not hits:
         sys.exit(1)
 
 
@@ -265,19 +254,6 @@ def _print_update(row: StoredUpdate, as_json: bool) -> None:
         output.say(f"{output.when(update.timestamp)}  {update.update_type!s:16} {data}")
 
 
-@asynccontextmanager
-async def _database(database_url: str | None, schema: str | None) -> AsyncIterator[SqlStore]:
-    from taskctx_sql.sql.store import SqlStore
-
-    async with opened_store(database_url, schema) as store:
-        if not isinstance(store, SqlStore):
-            raise click.ClickException(
-                f"{store.database_url} is a folder of JSON files, and SQL answers this: "
-                "name a database with --database-url"
-            )
-        yield store
-
-
 def _refuse_to_overwrite(path: Path) -> None:
     if os.path.lexists(path):
         raise click.ClickException(f"{path} is there already: name another file, or use --replace")
@@ -290,11 +266,6 @@ def _write_page(path: Path, page: str, *, replace: bool) -> None:
         file.write(page)
     if replace:
         written.replace(path)
-
-
-def _asked(filters: dict[str, Any]) -> Filters:
-    asked: Filters = {**filters}  # type: ignore[typeddict-item]  # the options have its names
-    return asked
 
 
 def _say(value: Any, text: str, as_json: bool) -> None:

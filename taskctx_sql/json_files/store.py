@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 from weakref import WeakSet
 
 from taskctx_sql import codec
@@ -138,6 +138,11 @@ class JsonStore:
     ) -> AsyncGenerator[StoredUpdate, None]:
         """See `Store.watch`: not supported, because a file has no seqs of its own that would say what is new."""
         raise UnsupportedByStoreError("watch a context", self.database_url, Feature.REVISIONS.value)
+
+    @property
+    def reports(self) -> NoReturn:
+        """See `Store.reports`: files cannot be queried."""
+        raise UnsupportedByStoreError("report", self.database_url, "rows that SQL can query")
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

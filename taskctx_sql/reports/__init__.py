@@ -1,1 +1,43 @@
-"""The report as a page."""
+"""Reports: their filters and rows, and `collect` and `render` for the report as a page of HTML.
+
+``store.reports`` is a `Reports`; docs/reporting.md describes the columns of the rows.
+"""
+
+from taskctx_sql.model.report_filters import Filters, Moment
+from taskctx_sql.model.report_rows import (
+    Activity,
+    ContextSize,
+    Count,
+    ErrorReport,
+    FileActivity,
+    ModelUsage,
+    RunReport,
+    SearchHit,
+    Task,
+    TaskRun,
+    TimelineEntry,
+    UserSize,
+)
+from taskctx_sql.reports.page import Page, collect, render
+from taskctx_sql.sql.reports import Reports
+
+__all__ = [
+    "Activity",
+    "ContextSize",
+    "Count",
+    "ErrorReport",
+    "FileActivity",
+    "Filters",
+    "ModelUsage",
+    "Moment",
+    "Page",
+    "Reports",
+    "RunReport",
+    "SearchHit",
+    "Task",
+    "TaskRun",
+    "TimelineEntry",
+    "UserSize",
+    "collect",
+    "render",
+]

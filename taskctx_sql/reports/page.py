@@ -1,4 +1,4 @@
-"""The reports of a period, or of one task, as a page of HTML that needs nothing but itself: no script, no network."""
+"""The reports of a period, or of one task, as a self-contained HTML page without scripts or network access."""
 
 from __future__ import annotations
 
@@ -7,47 +7,44 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
 from taskctx_sql.errors import MissingPackageError
 from taskctx_sql.model import ContextKey
+from taskctx_sql.model.report_filters import Filters, in_period
+from taskctx_sql.model.report_rows import (
+    Activity,
+    ContextSize,
+    ErrorReport,
+    FileActivity,
+    ModelUsage,
+    Task,
+    TaskRun,
+    TimelineEntry,
+)
 from taskctx_sql.plain_text import plain
 from taskctx_sql.reports import charts
-
-if TYPE_CHECKING:
-    from taskctx_sql.sql.reports import (
-        Activity,
-        ContextSize,
-        ErrorReport,
-        FileActivity,
-        Filters,
-        ModelUsage,
-        Task,
-        TaskRun,
-        TimelineEntry,
-    )
-    from taskctx_sql.sql.store import SqlStore
+from taskctx_sql.stores import Store
 
 T = TypeVar("T")
 
-# Of one task so many updates are shown in its timeline, and so many of them with their text.
-TIMELINE: Final = 5_000
-SHOWN: Final = 100
-# No text is longer than this on the page.
-LONGEST: Final = 400
-_PAGE: Final = 1_000
+# The timeline of a task shows at most this many updates, and the text of at most so many.
+MAX_TIMELINE: Final = 5_000
+MAX_TEXTS: Final = 100
+MAX_CHARACTERS: Final = 400
+_PAGE_SIZE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a page shows. ``timeline`` is that of one task, else empty."""
+class Page:
+    """What a page shows. ``timeline`` is empty unless it is about one task."""
 
     database_url: str
-    user: str | None
-    chat: str | None
+    user_id: str | None
+    chat_id: str | None
     since: str | None
     until: str | None
-    made_at: datetime
+    created_at: datetime
     contexts: int
     tasks: Sequence[Task]
     runs: Sequence[TaskRun]
@@ -59,72 +56,76 @@ class Report:
     timeline: Sequence[TimelineEntry]
 
 
-async def collect(store: SqlStore, filters: Filters) -> Report:
-    """Ask for all that a page shows; ``limit`` is how many rows its tables have."""
-    from taskctx_sql.sql.reports import in_period, queries
+async def collect(store: Store, **filters: Unpack[Filters]) -> Page:
+    """Return everything that a page shows; ``limit`` is the number of rows in its tables.
 
-    user, chat = filters.get("user"), filters.get("chat")
-    one = user is not None and chat is not None
-    timeline = await queries.timeline(store, ContextKey(user or "", chat or ""), limit=TIMELINE) if one else []
-    return Report(
+    Raises:
+        UnsupportedByStoreError: The store is not a database.
+    """
+    reports = store.reports
+    user_id, chat_id = filters.get("user_id"), filters.get("chat_id")
+    one_task = user_id is not None and chat_id is not None
+    key = ContextKey(user_id or "", chat_id or "")
+    timeline = await reports.timeline(key, limit=MAX_TIMELINE) if one_task else []
+    return Page(
         database_url=store.database_url,
-        user=user,
-        chat=chat,
-        since=_named(filters.get("since")),
-        until=_named(filters.get("until")),
-        made_at=datetime.now(UTC),
-        contexts=await queries.count_contexts(store, **filters),
-        tasks=await queries.tasks(store, **filters),
-        runs=await queries.runs(store, **filters),
-        models=await _whole(queries.models, store, filters),
-        activity=await _whole(queries.activity, store, filters),
-        files=await queries.files(store, **filters),
-        errors=await queries.errors(store, **filters),
-        largest=[] if one else await queries.largest(store, **filters),
+        user_id=user_id,
+        chat_id=chat_id,
+        since=_moment(filters.get("since")),
+        until=_moment(filters.get("until")),
+        created_at=datetime.now(UTC),
+        contexts=await reports.count_contexts(**filters),
+        tasks=await reports.tasks(**filters),
+        runs=await reports.runs(**filters),
+        models=await _all_pages(reports.models, filters),
+        activity=await _all_pages(reports.activity, filters),
+        files=await reports.files(**filters),
+        errors=await reports.errors(**filters),
+        largest=[] if one_task else await reports.largest(**filters),
         timeline=[entry for entry in timeline if in_period(entry.timestamp, filters)],
     )
 
 
-async def _whole(report: Callable[..., Awaitable[list[T]]], store: SqlStore, filters: Filters) -> list[T]:
-    found: list[T] = []
-    while rows := await report(store, **{**filters, "limit": _PAGE}, after=found[-1] if found else None):
-        found += rows
-        if len(rows) < _PAGE:
+async def _all_pages(report: Callable[..., Awaitable[list[T]]], filters: Filters) -> list[T]:
+    rows: list[T] = []
+    while page := await report(**{**filters, "limit": _PAGE_SIZE}, after=rows[-1] if rows else None):
+        rows += page
+        if len(page) < _PAGE_SIZE:
             break
-    return found
+    return rows
 
 
-def render(report: Report) -> str:
-    """Return the page.
+def render(page: Page) -> str:
+    """Return a page as HTML.
 
     Raises:
-        MissingPackageError: The template library is not installed.
+        MissingPackageError: Jinja is not installed.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise MissingPackageError("jinja2", "report") from error
-    # What was recorded is anybody's text: all of it is escaped.
+    # The recorded texts are untrusted: all of them are escaped.
     environment = Environment(
         loader=PackageLoader("taskctx_sql.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_harmless,
+        finalize=_without_marks,
     )
     environment.filters.update(
         when=_when, short=_short, number=_number, compact=_compact, bytes=_bytes, seconds=_seconds
     )
-    return environment.get_template("report.html.jinja").render(report=report, **_figures(report))
+    return environment.get_template("report.html.jinja").render(page=page, **_figures(page))
 
 
-def _figures(report: Report) -> dict[str, Any]:
-    """Return what is computed from the rows."""
-    updates, size = _points(report)
+def _figures(page: Page) -> dict[str, Any]:
+    """Return the charts, rankings and totals."""
+    updates, size = _points(page)
     cost: dict[str, float] = defaultdict(float)
     calls: Counter[str] = Counter()
-    for use in report.models:
+    for use in page.models:
         cost[use.model_id or "(no name)"] += use.cost
         calls[use.model_id or "(no name)"] += use.calls
     return {
@@ -133,40 +134,40 @@ def _figures(report: Report) -> dict[str, Any]:
         "costs": charts.shares(cost.items()),
         "calls": charts.shares((name, float(count)) for name, count in calls.items()),
         "operations": charts.shares(
-            (name, float(count)) for name, count in Counter(file.operation or "" for file in report.files).items()
+            (name, float(count)) for name, count in Counter(file.operation or "" for file in page.files).items()
         ),
         "total": {
-            "updates": sum(day.updates for day in report.activity),
-            "removed": sum(day.removed for day in report.activity),
-            "errors": sum(day.updates for day in report.activity if day.update_type == "error"),
-            "bytes": sum(day.bytes for day in report.activity),
+            "updates": sum(day.updates for day in page.activity),
+            "removed": sum(day.removed for day in page.activity),
+            "errors": sum(day.updates for day in page.activity if day.update_type == "error"),
+            "bytes": sum(day.bytes for day in page.activity),
             "calls": sum(calls.values()),
-            "tokens": sum(use.input_tokens + use.output_tokens for use in report.models),
+            "tokens": sum(use.input_tokens + use.output_tokens for use in page.models),
             "cost": sum(cost.values()),
         },
-        "newest": list(report.timeline)[-SHOWN:],
+        "newest": list(page.timeline)[-MAX_TEXTS:],
     }
 
 
-def _points(report: Report) -> tuple[charts.Points, charts.Points]:
-    """Return updates and bytes over time: of one task by the second, of a period by the day."""
+def _points(page: Page) -> tuple[charts.Points, charts.Points]:
+    """Return updates and bytes over time: by timestamp for one task, by day for a period."""
     updates: dict[tuple[date | float, str], float] = defaultdict(float)
     size: dict[tuple[date | float, str], float] = defaultdict(float)
-    if report.timeline:
-        for entry in report.timeline:
+    if page.timeline:
+        for entry in page.timeline:
             if entry.timestamp is not None and 0 <= entry.timestamp < 253402300800:
                 updates[entry.timestamp, entry.update_type] += 1
                 size[entry.timestamp, ""] += len(entry.data.encode())
     else:
-        for row in report.activity:
+        for row in page.activity:
             if row.day is not None:
                 updates[row.day, row.update_type] += row.updates
                 size[row.day, ""] += row.bytes
     return updates, size
 
 
-def _named(moment: date | datetime | float | None) -> str | None:
-    """Return what to call the edge of a period."""
+def _moment(moment: date | datetime | float | None) -> str | None:
+    """Return the beginning or end of a period as text."""
     if isinstance(moment, datetime):
         return moment.strftime("%Y-%m-%d %H:%M")
     if isinstance(moment, date):
@@ -181,18 +182,18 @@ def _when(timestamp: float | None) -> str:
         return str(timestamp)
 
 
-def _harmless(value: Any) -> Any:
-    """Return what stands on the page for a value: a mark of direction in a text would turn its surroundings around."""
+def _without_marks(value: Any) -> Any:
+    """Return a value for the page. A direction mark in a text would reverse the text around it, so it is removed."""
     if not isinstance(value, str):
         return value
     text = plain(str(value), keep="\n\t")
-    # What a macro made was escaped before.
+    # Of the same type: what a macro returned is already escaped.
     return type(value)(text)
 
 
 def _short(text: str | None) -> str:
     text = text or ""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ... ({len(text):,} characters)"
 
 
 def _number(value: float) -> str:

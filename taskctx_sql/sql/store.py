@@ -39,6 +39,7 @@ from taskctx_sql.model import (
 from taskctx_sql.sql import history, load, watch
 from taskctx_sql.sql.backends import NEVER, NoReplica, Replica, Share, open_backend, open_replica
 from taskctx_sql.sql.plan import Plan
+from taskctx_sql.sql.reports import Reports
 from taskctx_sql.sql.retry import ROWS_A_SECOND, Retrying
 from taskctx_sql.sql.row_codec import AnyRow, encode
 from taskctx_sql.sql.save import SaveRequest
@@ -222,6 +223,11 @@ class SqlStore:
             return self._read("watch", plan, self._begin("watch", key.user_id))
 
         return watch.watch(read, self.engine_name, key, after, poll_interval, self._notifications)
+
+    @property
+    def reports(self) -> Reports:
+        """See `Store.reports`."""
+        return Reports(self.query)
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

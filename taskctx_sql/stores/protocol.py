@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextKey, ContextSummary, Delta, Difference, Loaded, Revision, Saved, StoredUpdate
+
+if TYPE_CHECKING:
+    from taskctx_sql.sql.reports import Reports
 
 
 class Feature(Enum):
@@ -211,6 +214,14 @@ class WatchableStore(ContextStore, Protocol):
 
 class Store(RevisionStore, WatchableStore, Protocol):
     """What `open_store` yields. A store that cannot do a part of it raises `UnsupportedByStoreError` there."""
+
+    @property
+    def reports(self) -> Reports:
+        """Reports on what was committed: costs, files, errors, sizes, a search, and more.
+
+        Raises:
+            UnsupportedByStoreError: The store is not a database.
+        """
 
 
 def check_watch(after: int, poll_interval: float) -> None:

@@ -150,8 +150,11 @@ def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["report", "tasks", "--database-url", "json:///x"], "SQL answers this: name a database"),
-        (["search", "x", "--database-url", "json:///x"], "SQL answers this"),
+        (
+            ["report", "tasks", "--database-url", "json:///x"],
+            "cannot report, for it does not keep rows that SQL can query",
+        ),
+        (["search", "x", "--database-url", "json:///x"], "use a database"),
         (["list", "--database-url", "sqlite:///no.db"], "there is no file no.db"),
         (["tail", "u", "c", "--database-url", "sqlite:///no.db"], "there is no file no.db"),
         (["tail", "u", "x" * 300], "the limit is 255"),

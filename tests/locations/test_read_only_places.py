@@ -18,7 +18,6 @@ from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, head, open
 from taskctx_sql.errors import StoreError, StoreFailedError
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.reports import queries
 from tests.support import accounts
 from tests.support.contract import new_delta, stored
 
@@ -60,7 +59,7 @@ async def test_a_database_is_read(sealed: Path) -> None:
         assert await stored(store, KEY) == ["archived"]
         assert [summary.chat_id for summary in await store.contexts("u")] == ["c"]
         assert len(await store.revisions(KEY)) == 1
-        assert await queries.tasks(store, user="u")
+        assert await store.reports.tasks(user_id="u")
         context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
         await context.load()
         context.add_context_update("message", "new")

@@ -14,7 +14,6 @@ from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store
 from taskctx_sql.model import Loaded, Selection
 from taskctx_sql.sql import engines, load, row_codec
 from taskctx_sql.sql.plan import Plan, execute
-from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import expect_reload, loaded, new_delta
 
@@ -193,7 +192,7 @@ async def test_runs_are_recorded_with_their_saves(store: SqlStore, user: str) ->
             for step in range(number):
                 context.add_context_update("message", step)
                 await context.save()
-    found = await queries.context_runs(store, ContextKey(user, "c1"))
+    found = await store.reports.context_runs(ContextKey(user, "c1"))
     assert [(run.saves, run.updates, run.outcome) for run in found] == [
         (1, 0, "completed"),
         (2, 1, "completed"),
@@ -211,15 +210,15 @@ async def test_the_reports_tell_what_happened(store: SqlStore, user: str) -> Non
     await context.save()
     context.context_history = []
     await context.save()
-    timeline = await queries.timeline(store, context.key, limit=3)
+    timeline = await store.reports.timeline(context.key, limit=3)
     assert [(entry.seq, entry.update_type, entry.removed) for entry in timeline] == [
         (seq, "file_operation", True) for seq in (6, 7, 8)
     ]
-    assert [(c.name, c.count) for c in await queries.updates_by_type(store, context.key)] == [
+    assert [(c.name, c.count) for c in await store.reports.updates_by_type(context.key)] == [
         ("message", 5),
         ("file_operation", 3),
     ]
-    assert [(c.name, c.count) for c in await queries.files_by_operation(store, context.key)] == [
+    assert [(c.name, c.count) for c in await store.reports.files_by_operation(context.key)] == [
         ("read", 1),
         ("write", 1),
     ]

@@ -9,6 +9,7 @@ from typing import Any
 from taskctx_sql import ContextKey, Feature, Store
 from taskctx_sql.errors import StoreFailedError
 from taskctx_sql.model import ContextSummary, Delta, Difference, Loaded, Revision, Saved, StoredUpdate
+from taskctx_sql.reports import Reports
 
 
 class FaultyStore:
@@ -58,6 +59,10 @@ class FaultyStore:
 
     def watch(self, key: ContextKey, /, **how: Any) -> AsyncGenerator[StoredUpdate, None]:
         return self.behind.watch(key, **how)
+
+    @property
+    def reports(self) -> Reports:
+        return self.behind.reports
 
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100

@@ -21,7 +21,6 @@ from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.maintenance import statements
-from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import migrate
 from taskctx_sql.sql.transfer import read, rows
 from taskctx_sql.transfer import copy, export, import_folder
@@ -223,24 +222,26 @@ async def _(store: SqlStore, guide: Guide) -> None:
 
 @stop("report", crosses="reports are about many contexts", table="")
 async def _(store: SqlStore, guide: Guide) -> None:
-    filters: Any = {"user": USER, "since": 0, "until": 2_000_000_000.0, "limit": 1}
+    filters: Any = {"user_id": USER, "since": 0, "until": 2_000_000_000.0, "limit": 1}
+    reports = store.reports
     several: list[Any] = [
-        *(queries.contexts, queries.tasks, queries.runs, queries.models, queries.files, queries.activity),
-        *(queries.errors, queries.largest, queries.busiest, queries.users),
+        *(reports.contexts, reports.tasks, reports.runs, reports.models, reports.files, reports.activity),
+        *(reports.errors, reports.largest, reports.busiest, reports.users),
     ]
     for report in several:
-        found = await report(store, **filters)
+        found = await report(**filters)
         if found:
-            await report(store, after=found[-1], **filters)
-    assert await queries.count_contexts(store, **filters)
+            await report(after=found[-1], **filters)
+    assert await reports.count_contexts(**filters)
     for sensitive in (True, False):
-        assert await queries.search(store, "number", case_sensitive=sensitive, update_type="message", **filters)
+        assert await reports.search("number", case_sensitive=sensitive, update_type="message", **filters)
 
 
 @stop("report on a context")
 async def _(store: SqlStore, guide: Guide) -> None:
-    for report in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
-        assert await report(store, KEY)
+    reports = store.reports
+    for report in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
+        assert await report(KEY)
 
 
 @stop("delete")

@@ -12,7 +12,6 @@ import pytest
 
 from taskctx_sql import ContextKey, Feature, SqlStore, Store, TaskContext, blocking, open_store, task_context
 from taskctx_sql.errors import StoreFailedError
-from taskctx_sql.sql.reports import queries
 from tests.support.contract import loaded, stored
 from tests.support.faults import FaultyStore
 
@@ -251,7 +250,7 @@ async def test_the_bodys_error_wins_over_a_failed_save_and_carries_a_note(store:
 
 async def outcome_of(store: Store, user: str) -> tuple[str | None, str | None]:
     assert isinstance(store, SqlStore)
-    (run,) = await queries.context_runs(store, ContextKey(user, "c1"))
+    (run,) = await store.reports.context_runs(ContextKey(user, "c1"))
     assert run.ended_at is not None
     assert run.ended_at >= run.started_at
     return run.outcome, run.error

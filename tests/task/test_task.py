@@ -32,7 +32,6 @@ from taskctx_sql.errors import (
     UnknownKeyWarning,
 )
 from taskctx_sql.model import Source
-from taskctx_sql.sql.reports import queries
 from tests.support.contract import loaded, stored
 
 # Entering.
@@ -109,7 +108,7 @@ async def test_a_context_entered_within_itself_is_one_run(database_url: str, use
             assert await stored(store, context.key) == ["inner"]
             context.add_context_update("message", "outer")
         assert await stored(store, context.key) == ["inner", "outer"]
-        assert len(await queries.context_runs(store, context.key)) == 1
+        assert len(await store.reports.context_runs(context.key)) == 1
 
 
 async def test_a_context_can_be_entered_again(address: str, user: str) -> None:
@@ -423,5 +422,5 @@ async def test_a_cancelled_block_is_saved_and_its_run_is_cancelled(database_url:
         assert isinstance(store, SqlStore)
         context = await loaded(store, user, "c")
         assert len(context.context_history) == 1
-        (run,) = await queries.context_runs(store, context.key)
+        (run,) = await store.reports.context_runs(context.key)
         assert run.outcome == "cancelled"

@@ -1,26 +1,5 @@
-"""Reports over the views: their queries, rows and filters."""
+"""Reports in SQL over the views of the schema."""
 
-from taskctx_sql.sql.reports.filters import Filters, in_period
-from taskctx_sql.sql.reports.rows import (
-    Activity,
-    ContextSize,
-    ErrorReport,
-    FileActivity,
-    ModelUsage,
-    Task,
-    TaskRun,
-    TimelineEntry,
-)
+from taskctx_sql.sql.reports.queries import Reports
 
-__all__ = [
-    "Activity",
-    "ContextSize",
-    "ErrorReport",
-    "FileActivity",
-    "Filters",
-    "ModelUsage",
-    "Task",
-    "TaskRun",
-    "TimelineEntry",
-    "in_period",
-]
+__all__ = ["Reports"]

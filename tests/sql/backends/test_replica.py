@@ -17,7 +17,6 @@ from taskctx_sql.errors import InvalidDatabaseUrlError, LostContextError, StaleC
 from taskctx_sql.maintenance import erase, prune
 from taskctx_sql.model import Retention
 from taskctx_sql.sql.backends import Replica, replica
-from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import tables
 from tests.chaos.server import Server, ask, new_database
 from tests.support.contract import all_rows, loaded, new_delta, stored
@@ -170,7 +169,7 @@ async def test_reports_and_questions_may_lag_and_lists_and_watches_do_not(pair: 
     question = sa.select(tables.updates.c.data).order_by(tables.updates.c.seq)
     assert (await pair.store.query(question)) == [('"one"',)]
     assert (await pair.store.query(question, may_lag=False)) == [('"one"',), ('"two"',)]
-    assert [task.updates for task in await queries.tasks(pair.store, user=user)] == [1]
+    assert [task.updates for task in await pair.store.reports.tasks(user_id=user)] == [1]
     assert [found.revision for found in await pair.store.contexts(user)] == [2]
     async with asyncio.timeout(60), aclosing(pair.store.watch(ContextKey(user, "c1"))) as updates:
         assert [(await anext(updates)).update.data for _ in range(2)] == ["one", "two"]

@@ -27,7 +27,6 @@ from taskctx_sql.maintenance import prune
 from taskctx_sql.model import MISSING, Retention, Selection
 from taskctx_sql.sql import load
 from taskctx_sql.sql.plan import Plan, Step
-from taskctx_sql.sql.reports import queries
 from tests.conftest import STORES
 from tests.support.contract import loaded, new_delta, stored
 from tests.support.faults import FaultyStore
@@ -630,10 +629,10 @@ async def test_what_was_paid_is_counted_once(store: Store, user: str) -> None:
     await context.restore(4)
     await context.undo()
     await context.fork("other")
-    models = await queries.models(store, user=user)
+    models = await store.reports.models(user_id=user)
     assert sum(one.calls for one in models) == 4
     assert sum(one.cost for one in models) == 4.0
-    costs = {one.chat_id: one.cost for one in await queries.tasks(store, user=user)}
+    costs = {one.chat_id: one.cost for one in await store.reports.tasks(user_id=user)}
     assert costs == {"c1": 4.0, "other": 0.0}
 
 

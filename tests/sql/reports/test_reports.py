@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
 import pytest
 
-from taskctx_sql import ContextKey, SqlStore, TaskContext
-from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store
+from taskctx_sql.errors import InvalidArgumentError, UnsupportedByStoreError
 from taskctx_sql.sql import incomplete, row_codec
-from taskctx_sql.sql.reports import queries
 from tests.conftest import Clock
 
 DAY = 86_400.0
 FIRST = 1_767_225_600.0  # 2026-01-01
-REPORTS: dict[str, Callable[..., Awaitable[list[Any]]]] = {
-    name: getattr(queries, name)
-    for name in ("contexts", "tasks", "runs", "models", "files", "activity", "errors", "largest", "busiest", "users")
-}
+REPORTS = ("contexts", "tasks", "runs", "models", "files", "activity", "errors", "largest", "busiest", "users")
 
 
 async def work(store: SqlStore, user: str, chat: str, at: float, *, steps: int = 1, model: str = "gpt-4") -> None:
@@ -36,7 +31,7 @@ async def work(store: SqlStore, user: str, chat: str, at: float, *, steps: int =
 
 
 @pytest.fixture
-async def told(sql_store: SqlStore, user: str) -> SqlStore:
+async def recorded(sql_store: SqlStore, user: str) -> SqlStore:
     """Three chats on three days, the later ones with more in them."""
     for number in range(3):
         await work(sql_store, user, f"c{number}", FIRST + number * DAY + 10, steps=number * 3 + 1)
@@ -44,24 +39,24 @@ async def told(sql_store: SqlStore, user: str) -> SqlStore:
 
 
 @pytest.mark.parametrize("name", REPORTS)
-async def test_pages_of_one_row_are_all_rows_in_order(told: SqlStore, user: str, name: str) -> None:
-    report = REPORTS[name]
-    everything = await report(told, user=user)
+async def test_pages_of_one_row_are_all_rows_in_order(recorded: SqlStore, user: str, name: str) -> None:
+    report = getattr(recorded.reports, name)
+    everything = await report(user_id=user)
     assert len(everything) == {"users": 1, "activity": 12, "errors": 6}.get(name, 3)
     paged: list[Any] = []
-    while found := await report(told, user=user, limit=1, after=paged[-1] if paged else None):
+    while found := await report(user_id=user, limit=1, after=paged[-1] if paged else None):
         paged += found
     assert paged == everything
 
 
 @pytest.mark.parametrize("name", REPORTS)
-async def test_no_row_is_another_users(told: SqlStore, user: str, name: str) -> None:
-    assert await REPORTS[name](told, user=f"not {user}") == []
+async def test_no_row_is_another_users(recorded: SqlStore, user: str, name: str) -> None:
+    assert await getattr(recorded.reports, name)(user_id=f"not {user}") == []
 
 
 @pytest.mark.parametrize("name", [name for name in REPORTS if name != "users"])
-async def test_a_chat_can_be_asked_for(told: SqlStore, user: str, name: str) -> None:
-    found = await REPORTS[name](told, user=user, chat="c1")
+async def test_a_chat_can_be_asked_for(recorded: SqlStore, user: str, name: str) -> None:
+    found = await getattr(recorded.reports, name)(user_id=user, chat_id="c1")
     assert len(found) == {"activity": 4, "errors": 2}.get(name, 1)
 
 
@@ -79,56 +74,56 @@ async def test_a_chat_can_be_asked_for(told: SqlStore, user: str, name: str) -> 
     ],
 )
 async def test_a_period_can_be_asked_for(
-    told: SqlStore, user: str, name: str, since: Any, until: Any, days: int
+    recorded: SqlStore, user: str, name: str, since: Any, until: Any, days: int
 ) -> None:
-    found = await REPORTS[name](told, user=user, since=since, until=until)
+    found = await getattr(recorded.reports, name)(user_id=user, since=since, until=until)
     assert len(found) == days * {"activity": 4, "errors": 2}.get(name, 1)
 
 
 @pytest.mark.parametrize("name", ["contexts", "tasks", "largest", "busiest", "users"])
 async def test_what_is_as_long_as_a_context_is_asked_for_by_when_it_was_worked_on(
-    told: SqlStore, user: str, name: str
+    recorded: SqlStore, user: str, name: str
 ) -> None:
     now = datetime.now(UTC)
-    everything = await REPORTS[name](told, user=user)
-    assert await REPORTS[name](told, user=user, since=now - timedelta(hours=1)) == everything
-    assert await REPORTS[name](told, user=user, since=now + timedelta(hours=1)) == []
-    assert await REPORTS[name](told, user=user, until=now - timedelta(hours=1)) == []
+    everything = await getattr(recorded.reports, name)(user_id=user)
+    assert await getattr(recorded.reports, name)(user_id=user, since=now - timedelta(hours=1)) == everything
+    assert await getattr(recorded.reports, name)(user_id=user, since=now + timedelta(hours=1)) == []
+    assert await getattr(recorded.reports, name)(user_id=user, until=now - timedelta(hours=1)) == []
 
 
-async def test_the_order_is_the_one_that_is_told(told: SqlStore, user: str) -> None:
-    assert [task.chat_id for task in await queries.tasks(told, user=user)] == ["c2", "c1", "c0"]
-    assert [size.chat_id for size in await queries.largest(told, user=user)] == ["c2", "c1", "c0"]
-    assert [size.updates for size in await queries.busiest(told, user=user)] == [10, 7, 4]
-    assert [use.day for use in await queries.models(told, user=user)] == [date(2026, 1, day) for day in (3, 2, 1)]
-    assert [file.path for file in await queries.files(told, user=user)] == ["c2.txt", "c1.txt", "c0.txt"]
+async def test_the_order_is_the_one_that_is_documented(recorded: SqlStore, user: str) -> None:
+    assert [task.chat_id for task in await recorded.reports.tasks(user_id=user)] == ["c2", "c1", "c0"]
+    assert [size.chat_id for size in await recorded.reports.largest(user_id=user)] == ["c2", "c1", "c0"]
+    assert [size.updates for size in await recorded.reports.busiest(user_id=user)] == [10, 7, 4]
+    assert [use.day for use in await recorded.reports.models(user_id=user)] == [date(2026, 1, day) for day in (3, 2, 1)]
+    assert [file.path for file in await recorded.reports.files(user_id=user)] == ["c2.txt", "c1.txt", "c0.txt"]
 
 
-async def test_model_uses_of_several_contexts_are_added(told: SqlStore, user: str) -> None:
+async def test_model_uses_of_several_contexts_are_added(recorded: SqlStore, user: str) -> None:
     for number in range(2):
-        await work(told, user, f"more {number}", FIRST + 20)
-    await work(told, user, "other model", FIRST + 30, model="local")
-    found = await queries.models(told, user=user, until=date(2026, 1, 1))
+        await work(recorded, user, f"more {number}", FIRST + 20)
+    await work(recorded, user, "other model", FIRST + 30, model="local")
+    found = await recorded.reports.models(user_id=user, until=date(2026, 1, 1))
     assert [(use.model_id, use.calls, use.input_tokens, use.cost) for use in found] == [
         ("gpt-4", 3, 30, 0.3),
         ("local", 1, 10, 0.1),
     ]
 
 
-async def test_rows_without_a_time_come_last_and_on_a_page_of_their_own(told: SqlStore, user: str) -> None:
-    context = TaskContext({"user_id": user, "chat_id": "timeless"}, store=told)
+async def test_rows_without_a_time_come_last_and_on_a_page_of_their_own(recorded: SqlStore, user: str) -> None:
+    context = TaskContext({"user_id": user, "chat_id": "timeless"}, store=recorded)
     for path in ("x", "y"):
         context.file_tracker[path] = {"operation": "read", "source": "me", "timestamp": None, "state": "active"}
     await context.save()
-    found = await queries.files(told, user=user)
+    found = await recorded.reports.files(user_id=user)
     assert [file.timestamp is None for file in found] == [False, False, False, True, True]
-    assert await queries.files(told, user=user, after=found[2]) == found[3:]
-    assert await queries.files(told, user=user, after=found[3]) == found[4:]
+    assert await recorded.reports.files(user_id=user, after=found[2]) == found[3:]
+    assert await recorded.reports.files(user_id=user, after=found[3]) == found[4:]
 
 
-async def test_a_text_is_found_as_people_write_it(told: SqlStore, user: str) -> None:
+async def test_a_text_is_found_as_people_write_it(recorded: SqlStore, user: str) -> None:
     async def chats(text: str, **more: Any) -> list[str]:
-        return sorted({found.chat_id for found in await queries.search(told, text, user=user, **more)})
+        return sorted({found.chat_id for found in await recorded.reports.search(text, user_id=user, **more)})
 
     assert await chats('say "C1"') == ["c1"]
     assert await chats('say "C1"', case_sensitive=True) == []
@@ -136,47 +131,62 @@ async def test_a_text_is_found_as_people_write_it(told: SqlStore, user: str) -> 
     assert await chats("Ärger", limit=1000) == ["c0", "c1", "c2"]
     # The case of other letters counts, on both engines.
     assert await chats("ärger") == []
-    assert await chats("Ärger", chat="c2", since=date(2026, 1, 3)) == ["c2"]
-    assert await chats("Ärger", chat="c2", until=date(2026, 1, 2)) == []
+    assert await chats("Ärger", chat_id="c2", since=date(2026, 1, 3)) == ["c2"]
+    assert await chats("Ärger", chat_id="c2", until=date(2026, 1, 2)) == []
     assert await chats("broke", update_type="message") == []
     assert await chats("broke", update_type="error") == ["c0", "c1", "c2"]
     for wild in ("%", "_", "\\", "\x00", "\ud800", "'; --"):
         assert await chats(f"no such {wild}") == []
 
 
-async def test_a_search_goes_on_where_it_ended(told: SqlStore, user: str) -> None:
-    everything = await queries.search(told, "say", user=user)
+async def test_a_search_goes_on_where_it_ended(recorded: SqlStore, user: str) -> None:
+    everything = await recorded.reports.search("say", user_id=user)
     assert len(everything) == 1 + 4 + 7
     paged: list[Any] = []
-    while found := await queries.search(told, "say", user=user, limit=5, after=paged[-1] if paged else None):
+    while found := await recorded.reports.search("say", user_id=user, limit=5, after=paged[-1] if paged else None):
         paged += found
     assert paged == everything
 
 
-async def test_a_context_that_is_half_removed_is_in_no_report(told: SqlStore, user: str) -> None:
+async def test_a_context_that_is_half_removed_is_in_no_report(recorded: SqlStore, user: str) -> None:
     key = ContextKey(user, "c1")
-    await told.write("hide", partial(incomplete.hide, row_codec.context_id(key)))
-    for name, report in REPORTS.items():
+    await recorded.write("hide", partial(incomplete.hide, row_codec.context_id(key)))
+    for name in REPORTS:
         if name != "users":
-            assert await report(told, user=user, chat="c1") == [], name
-    (all_of_the_user,) = await queries.users(told, user=user)
-    largest = await queries.largest(told, user=user)
-    assert all_of_the_user.contexts == len(largest) == await queries.count_contexts(told, user=user) == 2
+            assert await getattr(recorded.reports, name)(user_id=user, chat_id="c1") == [], name
+    (all_of_the_user,) = await recorded.reports.users(user_id=user)
+    largest = await recorded.reports.largest(user_id=user)
+    assert all_of_the_user.contexts == len(largest) == await recorded.reports.count_contexts(user_id=user) == 2
     assert all_of_the_user.updates == sum(size.updates for size in largest)
     assert all_of_the_user.bytes == sum(size.bytes for size in largest)
-    assert await queries.search(told, "c1", user=user) == []
-    for report_of_one in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
-        assert list(await report_of_one(told, key)) == []
-        assert len(await report_of_one(told, ContextKey(user, "c0"))) > 0
+    assert await recorded.reports.search("c1", user_id=user) == []
+    reports = recorded.reports
+    for report_of_one in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
+        assert list(await report_of_one(key)) == []
+        assert len(await report_of_one(ContextKey(user, "c0"))) > 0
 
 
-async def test_a_page_of_no_size_is_refused(told: SqlStore, user: str) -> None:
+async def test_a_page_of_no_size_is_refused(recorded: SqlStore, user: str) -> None:
     key = ContextKey(user, "c0")
     wrongs: list[Any] = [-1, "3", 2**63]
     for wrong in wrongs:
-        pages = [report(told, limit=wrong) for report in REPORTS.values()]
-        pages += [queries.search(told, "Say", limit=wrong)]
-        pages += [queries.timeline(told, key, limit=wrong), queries.context_runs(told, key, limit=wrong)]
+        pages = [getattr(recorded.reports, name)(limit=wrong) for name in REPORTS]
+        pages += [recorded.reports.search("Say", limit=wrong)]
+        pages += [recorded.reports.timeline(key, limit=wrong), recorded.reports.context_runs(key, limit=wrong)]
         for refused in pages:
             with pytest.raises(InvalidArgumentError, match="limit"):
                 await refused
+
+
+async def test_an_unknown_filter_is_refused_and_selects_nothing(recorded: SqlStore) -> None:
+    for name in (*REPORTS, "count_contexts"):
+        with pytest.raises(TypeError, match="no filter 'user': use user_id, chat_id, since, until, limit"):
+            await getattr(recorded.reports, name)(user="u1")
+
+
+async def test_an_opened_store_reports_or_names_the_remedy(database_url: str, user: str) -> None:
+    async with open_store(database_url) as store:
+        assert await store.reports.models(user_id=user) == []
+    async with open_store("json:///tasks") as store:
+        with pytest.raises(UnsupportedByStoreError, match=r"cannot report.*use a database"):
+            await store.reports.models(user_id=user)

@@ -21,7 +21,6 @@ from taskctx_sql.errors import RowLevelSecurityUnavailableError, StoreFailedErro
 from taskctx_sql.maintenance import examine
 from taskctx_sql.model import Finding
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import migrate, row_security, tables, views
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
@@ -65,7 +64,7 @@ async def seen(url: str) -> set[str]:
     """The users that a store of an account sees, if it can see all."""
     async with open_store(url) as store:
         assert isinstance(store, SqlStore)
-        return {row.user_id for row in await queries.contexts(store)}
+        return {row.user_id for row in await store.reports.contexts()}
 
 
 async def test_it_goes_on_and_off_with_data_in_place(url: str, application: str) -> None:

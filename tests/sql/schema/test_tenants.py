@@ -22,7 +22,6 @@ from taskctx_sql.model import Difference, Retention, StoredUpdate
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
 from taskctx_sql.sql.maintenance import statements
-from taskctx_sql.sql.reports import queries
 from taskctx_sql.sql.schema import tables, views
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.conftest import PGBOUNCER
@@ -149,28 +148,29 @@ async def test_reports_are_of_the_user_who_is_asked_for(
     tenant_store: SqlStore, guarded_url: str, tenant_url: str, mine: ContextKey, theirs: ContextKey
 ) -> None:
     await grant_views(guarded_url, tenant_url)
-    of_users: list[Any] = [queries.contexts, queries.tasks, queries.runs, queries.files, queries.errors]
-    of_users += [queries.largest, queries.busiest, queries.users]
+    reports = tenant_store.reports
+    of_users: list[Any] = [reports.contexts, reports.tasks, reports.runs, reports.files, reports.errors]
+    of_users += [reports.largest, reports.busiest, reports.users]
     of_all = [
         *of_users,
-        queries.models,
-        queries.activity,
-        queries.count_contexts,
-        partial(queries.search, text="secret"),
+        reports.models,
+        reports.activity,
+        reports.count_contexts,
+        partial(reports.search, text="secret"),
     ]
     for key in (mine, theirs):
         for report in of_users:
-            assert {row.user_id for row in await report(tenant_store, user=key.user_id)} == {key.user_id}
-        assert await queries.count_contexts(tenant_store, user=key.user_id) == 1
-        assert sum(use.calls for use in await queries.models(tenant_store, user=key.user_id)) == 1
-        assert sum(day.updates for day in await queries.activity(tenant_store, user=key.user_id)) == 3
-        found = await queries.search(tenant_store, "secret", user=key.user_id)
+            assert {row.user_id for row in await report(user_id=key.user_id)} == {key.user_id}
+        assert await reports.count_contexts(user_id=key.user_id) == 1
+        assert sum(use.calls for use in await reports.models(user_id=key.user_id)) == 1
+        assert sum(day.updates for day in await reports.activity(user_id=key.user_id)) == 3
+        found = await reports.search("secret", user_id=key.user_id)
         assert {row.user_id for row in found} == {key.user_id}
-        for of_key in (queries.timeline, queries.updates_by_type, queries.files_by_operation, queries.context_runs):
-            assert await of_key(tenant_store, key)
+        for of_key in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
+            assert await of_key(key)
     for report in of_all:
         with pytest.raises(RowLevelSecurityError):
-            await report(tenant_store)
+            await report()
 
 
 async def test_housekeeping_is_of_a_user_or_refused(
@@ -327,7 +327,7 @@ async def test_it_holds_behind_a_pooler(tenant_url: str, user: str) -> None:
             await asyncio.gather(*(work(f"{user}-{number}") for number in range(12)))
             await leave_nobody_named(store)
             with pytest.raises(RowLevelSecurityError):
-                await queries.contexts(store)
+                await store.reports.contexts()
 
 
 async def test_it_holds_in_a_schema_of_choice(empty_postgres_url: str, user: str) -> None:
@@ -341,4 +341,4 @@ async def test_it_holds_in_a_schema_of_choice(empty_postgres_url: str, user: str
         assert len(await stored(store, keys[0])) == 3
         assert await store.query(select_updates(keys[0]), user_id=keys[1].user_id) == []
         with pytest.raises(RowLevelSecurityError):
-            await queries.contexts(store)
+            await store.reports.contexts()

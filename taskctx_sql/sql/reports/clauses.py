@@ -1,0 +1,132 @@
+"""The WHERE, ORDER BY and LIMIT clauses that the reports share, and their rows as dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, date, datetime
+from typing import Any, Final, NamedTuple, TypeVar
+
+import sqlalchemy as sa
+
+from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.limits import check_number
+from taskctx_sql.model import ContextKey
+from taskctx_sql.model.report_filters import DAY, Filters, seconds
+from taskctx_sql.sql.row_codec import AnyRow
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT: Final = 100
+
+
+class Order(NamedTuple):
+    """A column that rows are ordered by. NULL comes last in both directions."""
+
+    column: sa.ColumnElement[Any]
+    name: str
+    descending: bool = False
+
+
+def user_of(filters: Filters) -> str | None:
+    """Return the user of the filters, as contexts have it.
+
+    Raises:
+        InvalidIdError: No context can have this id.
+    """
+    user_id = filters.get("user_id")
+    return None if user_id is None else ContextKey(user_id, "").user_id
+
+
+def of_owner(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for the user and the chat.
+
+    Raises:
+        InvalidIdError: No context can have one of these ids.
+        TypeError: There is no such filter.
+    """
+    # Type checkers report it as well; without both, a misspelled filter would show the rows of all users.
+    for name in filters.keys() - Filters.__annotations__.keys():
+        raise TypeError(f"reports have no filter {name!r}: use {', '.join(Filters.__annotations__)}")
+    chat_id = filters.get("chat_id")
+    wanted = {"user_id": user_of(filters), "chat_id": None if chat_id is None else ContextKey("", chat_id).chat_id}
+    return [view.c[name] == value for name, value in wanted.items() if value is not None and name in view.c]
+
+
+def in_period(
+    view: sa.FromClause, filters: Filters, first: str | None, last: str | None
+) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for the period.
+
+    Args:
+        view: The table or view.
+        filters: The period, if any.
+        first: The column that must be before the end of the period; its indexed day is in ``day``.
+        last: The column that must not be before its beginning. If both are the same, or None, ``day`` is compared too.
+    """
+    conditions: list[sa.ColumnElement[bool]] = []
+    by_day = first == last and "day" in view.c
+    if (since := filters.get("since")) is not None:
+        begin = seconds(since)
+        conditions += [view.c.day >= _day_of(begin)] if by_day else []
+        conditions += [view.c[last] >= begin] if last else []
+    if (until := filters.get("until")) is not None:
+        end = seconds(until, end=True)
+        # The end is exclusive: a period that ends at midnight has no row of the day that begins then.
+        last_day = _day_of(end - 1 if end % DAY == 0 else end)
+        conditions += [view.c.day <= last_day] if "day" in view.c else []
+        conditions += [view.c[first] < end] if first else []
+    return conditions
+
+
+def _day_of(moment: float) -> date:
+    """Return the UTC day of a time, or the nearest day that a `date` can be."""
+    try:
+        return datetime.fromtimestamp(moment, UTC).date()
+    except (ValueError, OverflowError, OSError):
+        return date.max if moment > 0 else date.min
+
+
+def order_by(view: sa.FromClause, *names: str) -> list[Order]:
+    """Return an order by columns; a minus stands for descending."""
+    return [Order(view.c[name.lstrip("-")], name.lstrip("-"), name.startswith("-")) for name in names]
+
+
+def page(statement: sa.Select[Any], order: Sequence[Order], after: Any, filters: Filters) -> sa.Select[Any]:
+    """Return the statement for one page of rows.
+
+    Raises:
+        InvalidArgumentError: The limit is negative or not a number, or ``after`` is not a row of the report.
+    """
+    limit = filters.get("limit", DEFAULT_LIMIT)
+    check_number("limit", limit, 0)
+    if after is not None:
+        if not all(hasattr(after, by.name) for by in order):
+            raise InvalidArgumentError("after", after, "the last row of the page before")
+        statement = statement.where(_comes_after(order, after))
+    directions = [by.column.desc() if by.descending else by.column.asc() for by in order]
+    return statement.order_by(*(direction.nulls_last() for direction in directions)).limit(limit)
+
+
+def _comes_after(order: Sequence[Order], row: Any) -> sa.ColumnElement[bool]:
+    """Return the condition for the rows that follow a row."""
+    column, name, descending = order[0]
+    value = getattr(row, name)
+    rest = _comes_after(order[1:], row) if len(order) > 1 else sa.false()
+    if value is None:
+        return sa.and_(column.is_(None), rest)
+    beyond = column < value if descending else column > value
+    return sa.or_(beyond, column.is_(None), sa.and_(column == value, rest))
+
+
+def columns_of(kind: type[Any], view: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    """Return the columns that hold the fields of a row type."""
+    return [view.c[field.name] for field in fields(kind)]
+
+
+def typed(kind: type[T], rows: Sequence[AnyRow]) -> list[T]:
+    """Return rows as dataclasses; the database returns flags as 0 and 1."""
+    flags = [field.type == "bool" for field in fields(kind)]  # type: ignore[arg-type]  # every row is a dataclass
+    if not any(flags):
+        return [kind(*row) for row in rows]
+    return [kind(*(bool(value) if flag else value for value, flag in zip(row, flags, strict=True))) for row in rows]
