@@ -160,8 +160,8 @@ class PostgresConnection:
             lost = self._driver is not None and self._driver.is_closed()
             # Whoever is cancelled meanwhile, again and again too.
             await shielded(self._drop())
-            if engines.tells_of_failover(error):
-                await failover.give_up(self._engine)
+            if engines.is_failover(error):
+                await failover.invalidate_pool(self._engine)
             if lost and isinstance(error, asyncpg.InterfaceError):
                 # Used after it broke, the driver blames its user.
                 raise ConnectionError(str(error)) from error

@@ -193,14 +193,14 @@ class Retrying:
                 cause: BaseException = error.__cause__ or error
             except Exception as error:
                 cause = error
-                verdict = engines.judge(error)
-                if verdict is engines.Verdict.NOT_A_DATABASE:
+                verdict = engines.classify(error)
+                if verdict is engines.ErrorClass.NOT_A_DATABASE:
                     raise NotADatabaseError(self._address) from error
                 reason, looked = engines.reason(error), engines.is_raised_by_writing(error)
                 failed: StoreFailedError | None = None
                 if doing == "save" and engines.is_refusal(error):
                     failed = SaveRefusedError(self._address, reason, looked=looked)
-                elif verdict is engines.Verdict.FINAL:
+                elif verdict is engines.ErrorClass.FINAL:
                     unknown = in_doubt and not looked
                     failed = StoreFailedError(doing, self._address, reason, outcome_unknown=unknown, looked=looked)
                 if failed is not None:
@@ -213,7 +213,7 @@ class Retrying:
                 away = StoreUnavailableError(
                     doing, self._address, waited, engines.reason(cause), outcome_unknown=in_doubt
                 )
-                away.denied = engines.tells_of_failover(cause)
+                away.denied = engines.is_failover(cause)
                 raise away from cause
             if self._away_since is None:
                 self._away_since = started

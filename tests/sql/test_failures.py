@@ -81,7 +81,7 @@ async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_pa
 async def test_a_lock_that_stays_is_told_with_the_time_waited(
     tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("taskctx_sql.sql.engines.dialect.SQLITE_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("taskctx_sql.sql.engines.sqlite.SQLITE_BUSY_SECONDS", 0.05)
     path = tmp_path / "x.db"
     store = await open_store(f"sqlite:///{path}", retry_seconds=0.5)
     context = await loaded(store, user)

@@ -42,13 +42,13 @@ CREATE FUNCTION truncate_local_data_after_distributing_table(regclass) RETURNS v
 # Functions whose statements a Citus never sees.
 ELSEWHERE = {
     "statements.py:_select_head": "SQLite has the lock already",
-    "dialect.py:is_in_list": "SQLite reads a list of parameters as a table",
+    "sql.py:is_in_list": "SQLite reads a list of parameters as a table",
     "postgres_writer.py": "the statement for many contexts is for tables that are not distributed",
     "listener.py": "a hint names no table, and a database in memory is SQLite's",
     "replica.py": "a replica is asked what the primary is asked, and how far it is",
     "row_security.py": "row-level security is refused where there is a Citus",
     "postgres_connection.py:_get": "a setting of the connection that writes for many contexts",
-    "upgrade_turn.py": "there an upgrade takes the lock that is no table's",
+    "upgrade_lock.py": "there an upgrade takes the lock that is no table's",
     "migrate.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
 
@@ -190,7 +190,7 @@ def _places(file: str, node: ast.AST, function: str) -> Iterator[Place]:
             yield from _places(file, child, inside)
 
 
-MAKERS = ("sa.select", "sa.insert", "sa.update", "sa.delete", "dialect.insert")
+MAKERS = ("sa.select", "sa.insert", "sa.update", "sa.delete", "engines.insert")
 VERBS = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ", "SHOW ", "SET ", "LOCK ", "CREATE ", "DROP ", "ALTER ")
 
 

@@ -58,7 +58,7 @@ class Backend:
         self.is_distributed = False
         self.owns_engine = owns_engine
         if not owns_engine:
-            engine = engines.with_transactions(engine)
+            engine = engines.with_read_committed(engine)
         self._schema = schema
         self.engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self.engine_name = engine.dialect.name
@@ -159,7 +159,7 @@ class Backend:
                         with extended_by(partial(extend_limit, limit)):
                             result = await work(connection)
                     except Exception as error:
-                        await failover.drop(connection, error)
+                        await failover.drop_broken(connection, error)
                         raise
                     committing = write
                 return result

@@ -166,7 +166,7 @@ class Replica:
         except _NotAnsweredError:
             raise
         except Exception as error:
-            if isinstance(error, SchemaError) or engines.judge(error) is not engines.Verdict.FINAL:
+            if isinstance(error, SchemaError) or engines.classify(error) is not engines.ErrorClass.FINAL:
                 self._paused_until = time.monotonic() + PAUSE
                 # It may be another one when it is back.
                 self._checked = False

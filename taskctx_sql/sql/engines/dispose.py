@@ -1,76 +1,93 @@
-"""The end of an engine of ours: its connections say goodbye, and its driver's threads are waited for."""
+"""Disposal of an engine: its connections are closed, and the threads of its driver have ended."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import sqlite3
+import threading
 import time
-from threading import Thread
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
-import aiosqlite
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.concurrency import check_queues
-from taskctx_sql.sql.engines import addresses
+from taskctx_sql.sql.engines.addresses import mask
 
 logger = logging.getLogger(__name__)
 
-# How long a connection has for saying goodbye, and after it the driver's threads for their end.
+# How long closing a connection may take, and after that the end of the driver's threads.
 GOODBYE_SECONDS: Final = 1.0
 # Threads end in less, once their connection is closed.
 PAUSE: Final = 0.001
 
-_threads: Final[WeakKeyDictionary[sa.Engine, WeakSet[Thread]]] = WeakKeyDictionary()
+
+class _Connection(sqlite3.Connection):
+    def close(self) -> None:
+        # A connection that is closed with an open cursor would keep its locks until the cursor is collected.
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
-class Threads:
-    """The threads that the connections of an aiosqlite engine have: closing a connection does not wait for its end.
+class _Thread:
+    """The thread of a connection of aiosqlite, which closing the connection does not wait for.
 
-    `connect` goes to the engine's ``connect_args``, as ``async_creator_fn``.
+    Called on the thread to connect, as the ``factory`` of the driver. Exists until the thread ends.
     """
 
     def __init__(self) -> None:
-        """There are none yet."""
-        self._threads: WeakSet[Thread] = WeakSet()
+        self._thread: threading.Thread | None = None
 
-    def connect(self, *arguments: Any, **settings: Any) -> aiosqlite.Connection:
-        """Return a connection that is about to be opened; its thread is noted also if that fails.
+    def __call__(self, *arguments: Any, **settings: Any) -> sqlite3.Connection:
+        self._thread = threading.current_thread()
+        _of_thread.keep = self
+        return _Connection(*arguments, **settings)
 
-        Raises:
-            ReplacedQueuesError: Its thread could not be told anything.
-        """
+    def is_alive(self) -> bool:
+        return self._thread is None or self._thread.is_alive()
+
+
+_of_thread: Final = threading.local()
+_threads: Final[WeakKeyDictionary[sa.Engine, WeakSet[_Thread]]] = WeakKeyDictionary()
+
+
+def track_threads(engine: AsyncEngine) -> None:
+    """Let `dispose` wait for the end of the threads that an engine of aiosqlite starts.
+
+    Connecting raises ReplacedQueuesError where gevent keeps such a thread from receiving anything.
+    """
+    threads = _threads[engine.sync_engine] = WeakSet()
+
+    def connect(dialect: Any, record: Any, arguments: list[Any], settings: dict[str, Any]) -> None:
         check_queues()
-        connection = aiosqlite.connect(*arguments, **settings)
-        # A daemon, as SQLAlchemy has it: a store that nobody closed does not keep the interpreter from its exit.
-        connection._thread.daemon = True
-        self._threads.add(connection._thread)
-        return connection
+        settings["factory"] = thread = _Thread()
+        threads.add(thread)
 
-    def belong_to(self, engine: AsyncEngine) -> None:
-        """Be waited for when the engine is disposed."""
-        _threads[engine.sync_engine] = self._threads
+    event.listen(engine.sync_engine, "do_connect", connect)
 
 
 async def dispose(engine: AsyncEngine) -> None:
-    """Close the connections that are in an engine's pool, and return when nothing of them is left.
+    """Close the connections in an engine's pool, and return when nothing of them is left.
 
-    A server that does not answer holds up nothing for long. What is checked out is closed when it is given back.
+    A server that does not answer delays this only briefly. A connection that is in use is closed when it is released.
     """
-    address = addresses.mask(str(engine.url))
-    left = True
-    while left:
+    address = mask(str(engine.url))
+    is_disposed = False
+    while not is_disposed:
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await engine.dispose()
-            left = False
+            is_disposed = True
         except TimeoutError:
-            # The one that got no answer is closed now, and the next one's turn comes.
+            # The connection that got no answer is closed now; dispose() goes on with the next one.
             logger.warning("%s did not answer when a connection was closed", address)
     until = time.monotonic() + GOODBYE_SECONDS
-    # A thread cannot wake who waits for its end.
+    # Polled, since the end of a thread notifies no event loop.
     while any(thread.is_alive() for thread in _threads.get(engine.sync_engine, ())):
         if time.monotonic() > until:
             logger.warning("a statement in %s goes on after its connection was closed", address)

@@ -9,32 +9,31 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.sql.engines import dialect
+from taskctx_sql.sql.engines.error_classes import breaks_connection, is_failover
 
-# How often the connections of a pool were given up.
-_given_up: Final[WeakKeyDictionary[sa.Pool, int]] = WeakKeyDictionary()
+_generations: Final[WeakKeyDictionary[sa.Pool, int]] = WeakKeyDictionary()
 
 
 def generation(engine: AsyncEngine) -> int:
-    """Return a number that changes when the engine's connections are not to be used any more."""
-    return _given_up.get(engine.sync_engine.pool, 0)
+    """Return how often the engine's connections were invalidated: one of an earlier generation must not be used."""
+    return _generations.get(engine.sync_engine.pool, 0)
 
 
-async def drop(connection: AsyncConnection, error: BaseException) -> None:
-    """Throw a connection away after an error that tells that it is of no use; all of its pool, if they are like it."""
-    if not dialect.breaks_connection(error):
+async def drop_broken(connection: AsyncConnection, error: BaseException) -> None:
+    """Invalidate a connection that cannot be used after an error; after a failover, all of its pool."""
+    if not breaks_connection(error):
         return
     with contextlib.suppress(Exception):
         await connection.invalidate()
-    if dialect.tells_of_failover(error):
-        await give_up(connection.engine)
+    if is_failover(error):
+        await invalidate_pool(connection.engine)
 
 
-async def give_up(engine: AsyncEngine) -> None:
-    """Let none of the connections that the engine has now be used again."""
+async def invalidate_pool(engine: AsyncEngine) -> None:
+    """Invalidate all connections that the engine has now."""
     pool = engine.sync_engine.pool
-    _given_up[pool] = _given_up.get(pool, 0) + 1
-    # Only pools that keep connections say how many are idle.
+    _generations[pool] = _generations.get(pool, 0) + 1
+    # Only pools that keep connections have the number of idle ones.
     idle = getattr(pool, "checkedin", int)()
     for _ in range(idle):
         if pool.checkedin() == 0:  # type: ignore[attr-defined]  # see above

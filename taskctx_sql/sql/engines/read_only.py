@@ -1,4 +1,4 @@
-"""SQLite files in places where nothing may be written: an archive, a snapshot, another account's folder."""
+"""SQLite files where nothing may be written: in an archive, a snapshot, another account's folder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-# There is no log beside the file, so nothing that a reader would have to lock: it is read as it is.
+# There is no log beside the file, so nothing that a reader would have to lock: SQLite reads the file as it is.
 UNCHANGING: Final = "mode=ro&immutable=1"
-# There is one, and SQLite reads it if its index is there, too.
+# There is a log, and SQLite can read it if its index exists, too.
 READING: Final = "mode=ro"
 
 
 def options(path: str) -> str | None:
-    """Return how a file is opened that may only be read, as the query of a URI; None for one that may be written to.
+    """Return the query of the URI that opens a file which can only be read; None for one that can be written to.
 
-    In its mode of writing, SQLite makes files beside the database even to read, and fails where it may not.
+    In its usual mode SQLite creates files beside the database even to read, and fails where it may not.
     """
     if not path:
         return None
@@ -29,25 +29,25 @@ def options(path: str) -> str | None:
     return READING if has_log else UNCHANGING
 
 
-def address(path: str, how: str) -> str:
-    """Return the URI of a file that is opened so."""
-    return f"{Path(path).absolute().as_uri()}?{how}"
+def address(path: str, options: str) -> str:
+    """Return the URI of a file with these options."""
+    return f"{Path(path).absolute().as_uri()}?{options}"
 
 
 def is_read_only(cursor: Any) -> bool:
-    """Whether the database of a driver's cursor may only be read."""
+    """Whether the database of a driver's cursor can only be read."""
     cursor.execute("PRAGMA database_list")
     return options(str(cursor.fetchall()[0][2] or "")) is not None
 
 
-# How a file is opened, which one it is, its size and when it was written to.
+# The options to open a file with, its inode, size and time of change.
 State = tuple[str, int, int, int]
 
 
 def state(path: str) -> State | None:
-    """Return what tells if others changed a file that may only be read here; None for one that may be written to."""
-    how = options(path)
-    if how is None:
+    """Return a value that changes when others write to a file which can only be read here; None for any other."""
+    found_options = options(path)
+    if found_options is None:
         return None
     found = Path(path).stat()
-    return how, found.st_ino, found.st_size, found.st_mtime_ns
+    return found_options, found.st_ino, found.st_size, found.st_mtime_ns

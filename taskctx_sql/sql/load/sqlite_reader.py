@@ -95,7 +95,7 @@ class SqliteReader:
                     connection, identity = engines.connect_sqlite(self._path, waits), now
                 left = lock_seconds_left(until, most)
                 if left < waits - _SOON or left > waits + _SOON:
-                    engines.wait_for_locks(connection, left)
+                    engines.set_busy_timeout(connection, left)
                     waits = left
                 connection.execute("BEGIN")
                 result = execute_on_sqlite(plan, connection)

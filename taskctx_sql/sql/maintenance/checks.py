@@ -19,7 +19,7 @@ from taskctx_sql.errors import NotADatabaseError, SchemaError, StoreFailedError
 from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding, Level
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.engines import Threads, dispose, read_only
+from taskctx_sql.sql.engines import dispose, read_only, track_threads
 from taskctx_sql.sql.schema import (
     citus,
     contexts,
@@ -84,9 +84,8 @@ def _reading_engine(address: str) -> AsyncEngine | Finding:
     # Where nothing may be written, not even the files that SQLite makes to read.
     how = dict(parse_qsl(read_only.options(str(path)) or read_only.READING))
     reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={**how, "uri": "true"})
-    threads = Threads()
-    engine = create_async_engine(reading, connect_args={"isolation_level": None, "async_creator_fn": threads.connect})
-    threads.belong_to(engine)
+    engine = create_async_engine(reading, connect_args={"isolation_level": None})
+    track_threads(engine)
 
     def set_up(connection: Any, record: Any) -> None:
         # What lasts for the connection only; the journal's mode is the file's own.

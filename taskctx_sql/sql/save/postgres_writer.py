@@ -198,7 +198,7 @@ async def _write_at_once(
     except Exception as error:
         if engines.is_in_doubt_at_commit(error):
             raise InDoubtError from error
-        if engines.breaks_connection(error) or engines.waited_for_lock(error):
+        if engines.breaks_connection(error) or engines.is_lock_timeout(error):
             raise
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK;")

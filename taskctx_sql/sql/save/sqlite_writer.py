@@ -168,11 +168,11 @@ class SqliteWriter:
             self._begin_within(connection, left)
 
     def _begin_within(self, connection: sqlite3.Connection, seconds: float) -> None:
-        engines.wait_for_locks(connection, seconds)
+        engines.set_busy_timeout(connection, seconds)
         try:
             connection.execute("BEGIN IMMEDIATE")
         finally:
-            engines.wait_for_locks(connection, engines.busy_seconds(self._lock_seconds))
+            engines.set_busy_timeout(connection, engines.busy_seconds(self._lock_seconds))
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Pending]) -> Sequence[Saved | BaseException]:
         answers = execute_on_sqlite(save_group("sqlite", [pending.request for pending in group]), connection)

@@ -33,7 +33,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import dispose
 from taskctx_sql.sql.retry import GRACE, Retrying
-from taskctx_sql.sql.schema import citus, row_security, tables, upgrade_turn
+from taskctx_sql.sql.schema import citus, row_security, tables, upgrade_lock
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -171,7 +171,7 @@ async def _migrate(
         check_schema(connection, schema)
         config = _config()
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
-        with engines.short_waits(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
+        with engines.shorter_busy_timeout(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
             getattr(command, direction)(config, revision)
 
     if not isinstance(revision, str) or not revision.strip():
@@ -185,7 +185,7 @@ async def _migrate(
             return
         except StoreFailedError as error:
             waited = time.monotonic() - started
-            if not ours or error.__cause__ is None or not engines.waited_for_lock(error.__cause__):
+            if not ours or error.__cause__ is None or not engines.is_lock_timeout(error.__cause__):
                 raise
             who = _WHO_HOLDS[_engine_name(database)]
             if waited > seconds:
@@ -241,12 +241,12 @@ def run_migrations(
     """
     if not connection.in_transaction():
         with connection.begin():
-            engines.limit_locks(connection)
+            engines.limit_lock_waits(connection)
             run_migrations(connection, schema, configure, run, row_level_security)
         return
     if row_level_security:
         row_security.check_possible(connection)
-    upgrade_turn.take(connection, schema)
+    upgrade_lock.take(connection, schema)
     path_before = None
     if schema is not None:
         quoted = connection.dialect.identifier_preparer.quote(schema)
@@ -400,7 +400,7 @@ async def _on_connection(database: Database, doing: str, work: Callable[[sa.Conn
         except TaskContextError:
             raise
         except Exception as error:
-            if engines.judge(error) is engines.Verdict.NOT_A_DATABASE:
+            if engines.classify(error) is engines.ErrorClass.NOT_A_DATABASE:
                 raise NotADatabaseError(address) from error
             raise StoreFailedError(doing, address, engines.reason(error)) from error
 
@@ -426,7 +426,7 @@ async def _connected(database: Database) -> AsyncIterator[AsyncConnection]:
         # A schema is changed in transactions, and where all share one connection they wait for each other.
         async with (
             engines.turns(database).write or nullcontext(),
-            _opened(engines.with_transactions(database)) as connection,
+            _opened(engines.with_read_committed(database)) as connection,
         ):
             yield connection
     elif isinstance(database, str):

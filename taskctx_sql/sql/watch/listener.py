@@ -172,7 +172,7 @@ class _File:
             # Another file has the name, or none.
             self.close()
         if self._connection is None:
-            self._connection, self._identity = engines.look_at_sqlite(self._path), now
+            self._connection, self._identity = engines.connect_sqlite_to_poll(self._path), now
         return self._connection
 
 

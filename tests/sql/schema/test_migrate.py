@@ -47,7 +47,7 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
 )
 from taskctx_sql.sql import engines, row_codec
-from taskctx_sql.sql.schema import migrate, tables, upgrade_turn
+from taskctx_sql.sql.schema import migrate, tables, upgrade_lock
 from taskctx_sql.sql.schema.autogenerate import include_name
 from tests.conftest import ENGINES
 from tests.support import accounts
@@ -394,7 +394,7 @@ async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine, f
         await upgrade(url, found)
     async with engine.connect() as connection:
         await connection.begin()
-        await connection.run_sync(upgrade_turn.take, None)
+        await connection.run_sync(upgrade_lock.take, None)
         waiting = asyncio.create_task(upgrade(url))
         await asyncio.sleep(0.7)
         assert not waiting.done()
@@ -408,7 +408,7 @@ async def test_an_account_that_only_uses_the_tables_holds_up_no_upgrade(empty_po
     application = await accounts.create(empty_postgres_url)
     holder = create_async_engine(engines.parse_url(application))
     async with holder.connect() as connection:
-        await connection.execute(sa.text(f"SELECT pg_advisory_lock({engines.UPGRADE_LOCK})"))
+        await connection.execute(sa.text(f"SELECT pg_advisory_lock({upgrade_lock.LOCK})"))
         await connection.execute(sa.text("SELECT version_num FROM taskctx_alembic_version"))
         await asyncio.wait_for(upgrade(empty_postgres_url), 60)
         assert await current(empty_postgres_url) == head()
@@ -560,7 +560,7 @@ async def test_a_lock_on_upgrades_that_somebody_keeps_is_named(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrate, "UPGRADE_SECONDS", 2.0)
-    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({engines.UPGRADE_LOCK})")
+    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})")
     with pytest.raises(StoreUnavailableError, match="pg_locks"):
         await asyncio.wait_for(upgrade(empty_postgres_url), 60)
     await keeper.close()
@@ -570,7 +570,7 @@ async def test_a_lock_on_upgrades_that_somebody_keeps_is_named(
 
 
 async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_url: str) -> None:
-    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({engines.UPGRADE_LOCK})")
+    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})")
     change = asyncio.create_task(upgrade(empty_postgres_url))
     await asyncio.sleep(0.5)
     change.cancel()
@@ -620,7 +620,7 @@ async def test_a_new_file_is_given_up_in_time_where_another_schema_change_never_
     async with engine.connect() as connection:
         await connection.exec_driver_sql("SELECT 1")
         keeping, keeper = await _in_transaction(
-            empty_postgres_url, f"SELECT pg_advisory_xact_lock({engines.UPGRADE_LOCK})"
+            empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})"
         )
         # On a connection of the caller's it waits for the lock as long as he says: for ever.
         change = asyncio.create_task(upgrade(connection))

@@ -1,0 +1,82 @@
+"""SQL that differs between the engines. ``engine`` is a dialect's name: "sqlite" or "postgresql"."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+_SQLITE: Final = sqlite.dialect()
+_ASYNCPG: Final = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+
+def driver_dialect(engine: str) -> sa.Dialect:
+    """Return the dialect that compiles statements for an engine's own driver."""
+    return _SQLITE if engine == "sqlite" else _ASYNCPG
+
+
+def as_utf8(engine: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
+    """Return a text as bytes, in UTF-8."""
+    return sa.cast(text, sa.LargeBinary) if engine == "sqlite" else sa.func.convert_to(text, "UTF8")
+
+
+def is_in_list(engine: str, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    """Return whether a column is among the values of one parameter, however many; see `list_value`."""
+    if engine == "sqlite":
+        each = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+    return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(column.type)))
+
+
+def list_value(engine: str, values: Sequence[Any]) -> Any:
+    """Return a list as the value of a parameter of `is_in_list`."""
+    return json.dumps(list(values)) if engine == "sqlite" else list(values)
+
+
+# Exactly as in the index on it, which a migration creates; otherwise the index is not used.
+_GROUP_OF_UPDATE: Final = {
+    "sqlite": "CASE WHEN instr(metadata, '\"group\"') > 0 THEN CAST(json_extract(metadata, '$.group') AS TEXT) END",
+    "postgresql": "CASE WHEN strpos(metadata, '\"group\"') > 0 THEN md5(CAST(metadata AS jsonb) ->> 'group') END",
+}
+
+
+def group_of_update(engine: str) -> sa.ColumnElement[str | None]:
+    """Return a text that identifies the group in an update's metadata; NULL if the update has none."""
+    return sa.literal_column(_GROUP_OF_UPDATE[engine], sa.Text)
+
+
+class contains(sa.ColumnElement[bool]):  # noqa: N801  # it is used like a function
+    """Whether a text contains another. The case of ASCII letters can be ignored; that of other letters counts."""
+
+    inherit_cache = False
+    type = sa.Boolean()
+
+    def __init__(self, text: sa.ColumnElement[str], part: str, *, case_sensitive: bool) -> None:
+        """Take the text and the part to look for."""
+        if not case_sensitive:
+            part = "".join(letter.lower() if letter.isascii() else letter for letter in part)
+        self.text, self.part, self.case_sensitive = text, sa.literal(part, sa.Text), case_sensitive
+
+
+@compiles(contains, "sqlite")
+def _contains_on_sqlite(element: contains, compiler: SQLCompiler, **options: Any) -> str:
+    text = element.text if element.case_sensitive else sa.func.lower(element.text)
+    return compiler.process(sa.func.instr(text, element.part) > 0, **options)
+
+
+@compiles(contains, "postgresql")
+def _contains_on_postgres(element: contains, compiler: SQLCompiler, **options: Any) -> str:
+    # In this collation lower() changes ASCII letters only, as SQLite's does.
+    text = element.text if element.case_sensitive else sa.func.lower(element.text.collate("C"))
+    return compiler.process(sa.func.strpos(text, element.part) > 0, **options)
+
+
+def insert(engine: str, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that has the engine's ON CONFLICT."""
+    return sqlite.insert(table) if engine == "sqlite" else postgresql.insert(table)
