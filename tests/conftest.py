@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import tempfile
@@ -314,7 +315,12 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Each test works in a folder of its own, and leaves no thread, and no file elsewhere."""
     monkeypatch.chdir(tmp_path)
     before = set(Path(__file__).parent.parent.iterdir())
+    # Commands that run in this process set it up for themselves.
+    logger = logging.getLogger("taskctx_sql")
+    level, handlers = logger.level, logger.handlers
     yield
+    logger.setLevel(level)
+    logger.handlers = handlers
     gc.collect()
     # A driver does not wait for its threads' end, which takes a moment on a busy machine.
     until = time.monotonic() + 10

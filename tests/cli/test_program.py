@@ -133,8 +133,7 @@ def test_the_demo_without_a_folder_takes_the_projects_own(tmp_path: Path) -> Non
 
 
 def test_the_demo_takes_the_checkout_that_it_is_run_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "taskctx_sql").mkdir()
-    (tmp_path / "taskctx_sql" / "cli.py").write_text("'a checkout'")
+    (tmp_path / "taskctx_sql" / "cli").mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     assert parsed("demo")["result"]["folder"] == str(tmp_path)
 

@@ -118,7 +118,7 @@ async def test_the_rest_is_not_read(
         read.append(row[0])
         return UpdateSize(*row)
 
-    monkeypatch.setattr(window, "Head", noted)
+    monkeypatch.setattr(window, "UpdateSize", noted)
     assert len(await chosen(sql_store, context, max_chars=40)) <= 40
     # A window of heads, and the members of the groups in it.
     assert len(read) <= 250

@@ -26,7 +26,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.model import StoredUpdate
 from taskctx_sql.sql import engines, watch
 from taskctx_sql.sql.plan import Plan
-from taskctx_sql.sql.watch import Notifications, Notifier
+from taskctx_sql.sql.watch import Notifications, Notifier, follow
 from taskctx_sql.sql.watch.notifications import MOST_IDS, payload, told
 from tests.chaos.server import Server, new_database
 from tests.conftest import STORES
@@ -98,7 +98,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def only_hints(monkeypatch: pytest.MonkeyPatch) -> float:
     """A poll interval with which nobody looks for himself."""
-    monkeypatch.setattr(watch, "FIRST_PAUSE", 600.0)
+    monkeypatch.setattr(follow, "FIRST_PAUSE", 600.0)
     return 600.0
 
 
