@@ -12,7 +12,7 @@ from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import file_name, parse
 from taskctx_sql.locations import file_address, is_json_address, json_folder, missing_file, shown_path
-from taskctx_sql.maintenance import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
+from taskctx_sql.maintenance.self_checks import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.model import ContextKey, Diagnosis, Finding, Loaded
 from taskctx_sql.opening import open_store
 

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from taskctx_sql.concurrency import blocking, running_loop
-from taskctx_sql.errors import InvalidDatabaseUrlError, InvalidRetentionError, StoreNotOpenedError
+from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError, StoreNotOpenedError
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.locations import hidden, is_json_address, json_folder
-from taskctx_sql.maintenance import keep_house
+from taskctx_sql.maintenance import prune_periodically
 from taskctx_sql.model import Retention, check_interval
 from taskctx_sql.stores import Store
 
@@ -50,8 +50,8 @@ def open_store(
         cleanup_interval: The time in seconds between two prunings. The first one begins at once.
 
     Raises:
-        InvalidRetentionError: The interval is not above 0, or the store was awaited and not entered.
-        InvalidArgumentError: On opening: ``retry_seconds`` is negative or not a number.
+        InvalidArgumentError: The interval is not above 0. On opening: ``retry_seconds`` is negative or not a number,
+            or a store with a retention is awaited and not entered.
         InvalidDatabaseUrlError: On opening: the URL names no store, or ``read_url`` is not a replica of it.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is not a database.
@@ -73,14 +73,15 @@ class UnopenedStore:
     ) -> None:
         """Keep the arguments; ``options`` are those of `SqlStore.open`."""
         if retention is not None:
-            check_interval(interval)
+            check_interval("cleanup_interval", interval)
         self._database_url, self._options = database_url, options
         self._retention, self._interval = retention, interval
         self._exits = AsyncExitStack()
 
     def __await__(self) -> Generator[Any, None, Store]:
         if self._retention is not None:
-            raise InvalidRetentionError("nobody would end the job: enter the store with `async with` or `with`")
+            allowed = "it only to a store that is entered with `async with` or `with`, which stop the pruning"
+            raise InvalidArgumentError("retention", self._retention, allowed)
         return self._open().__await__()
 
     async def __aenter__(self) -> Store:
@@ -88,7 +89,7 @@ class UnopenedStore:
         # The pruning ends before the store is closed, and the store is closed even if ending the pruning fails.
         self._exits.push_async_callback(store.close)
         if self._retention is not None:
-            await self._exits.enter_async_context(keep_house(store, self._retention, interval=self._interval))
+            await self._exits.enter_async_context(prune_periodically(store, self._retention, interval=self._interval))
         return store
 
     async def __aexit__(

@@ -19,7 +19,6 @@ from taskctx_sql.cli import history, maintenance, output, reports, transfer
 from taskctx_sql.cli.options import asynchronous, database_option, json_option, opened_store, schema_option
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.locations import file_address, make_folder, plain_folder, without_secrets
-from taskctx_sql.maintenance import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
@@ -230,8 +229,8 @@ def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> N
     """
     found = {
         "loading": health.diagnose_history_loading_issue(database_url, user_id=user, chat_id=chat),
-        "closing": diagnose_resource_cleanup_issue(),
-        "optimizing": diagnose_context_optimization_issue(),
+        "closing": health.diagnose_resource_cleanup_issue(),
+        "optimizing": health.diagnose_context_optimization_issue(),
     }
     if as_json:
         output.print_json({name: {"ok": found[name].ok, "findings": found[name].findings} for name in found})

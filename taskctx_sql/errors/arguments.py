@@ -59,14 +59,6 @@ class InvalidArgumentError(TaskContextError, ValueError):
         self.allowed: str = allowed
 
 
-class InvalidRetentionError(TaskContextError, ValueError):
-    """A call that removes contexts does not say which, or cannot do so."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"this cannot be removed: {reason}. Give a limit such as an age, or name the chat")
-        self.reason: str = reason
-
-
 class MissingHistoriesError(TaskContextError, ValueError):
     """A folder or file of histories does not exist, or has none."""
 

@@ -78,6 +78,11 @@ class JsonStore:
         """The folder's URL."""
         return json_address(self.folder)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._closed
+
     def __repr__(self) -> str:
         return f"JsonStore({str(self.folder)!r})"
 
@@ -170,18 +175,20 @@ class JsonStore:
 
         Raises:
             StoreClosedError: The store was closed before the work began.
+            StoreFailedError: The file system failed.
         """
         if self._closed:
             raise StoreClosedError(self.database_url)
-        doing = f"{doing} in {self.database_url}"
         patience, ended = lock_patience(self._retry_seconds), Future[None]()
-        self._in_progress[patience] = running_loop(doing), ended
+        self._in_progress[patience] = running_loop(f"{doing} in {self.database_url}"), ended
         try:
             return await run_in_thread(doing, work, patience, reads=reads)
         except StoreUnavailableError as error:
             if self._closed:
                 raise StoreClosedError(self.database_url) from error
             raise
+        except OSError as error:
+            raise StoreFailedError(doing, self.database_url, str(error)) from error
         finally:
             del self._in_progress[patience]
             ended.set_result(None)

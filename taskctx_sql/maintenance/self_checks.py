@@ -1,4 +1,4 @@
-"""The reference's diagnoses that need no store: closing and optimizing, tried here and now."""
+"""The reference's diagnoses that need no store: they close resources and optimize a context of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from taskctx_sql.model import Diagnosis, Finding
 
 
 def diagnose_resource_cleanup_issue() -> Diagnosis:
-    """See that a resource whose ``close()`` fails stops no other from being closed."""
+    """Check that a resource whose ``close()`` fails does not keep others from being closed."""
 
     class Probe:
         closed = False
@@ -19,7 +19,7 @@ def diagnose_resource_cleanup_issue() -> Diagnosis:
         def close(self) -> None:
             self.closed = True
             if self.fails:
-                raise RuntimeError("a failure made for this test")
+                raise RuntimeError("a failure on purpose")
 
     failed: list[str] = []
     resources = Resources(report=lambda name, error: failed.append(name))
@@ -33,7 +33,7 @@ def diagnose_resource_cleanup_issue() -> Diagnosis:
 
 
 def diagnose_context_optimization_issue() -> Diagnosis:
-    """See that optimizing a hundred updates to 50 characters leaves fewer of them."""
+    """Check that optimizing a hundred updates to 50 characters leaves fewer of them."""
     context = MemoryContext({"user_id": "test", "chat_id": "test"})
     for number in range(100):
         context.add_context_update("test", f"data_{number}", {"index": number})

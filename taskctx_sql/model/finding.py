@@ -1,4 +1,4 @@
-"""What an examination found."""
+"""The results of checks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Level = Literal["ok", "note", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: What was looked at: "schema", "journal", "indexes", "orphans" and so on.
-        level: "ok"; "note" for what is good to know; "warning" for what may cost data or time; "error".
+        check: What was checked: "schema", "journal", "indexes", "orphans" and so on.
+        level: "ok", "note" (good to know), "warning" (may cost data or time) or "error".
         message: What was found.
-        remedy: What to do about it; empty where there is nothing to do.
+        remedy: What to do about it; empty if nothing.
     """
 
     check: str
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All that was found at an database_url."""
+    """All findings about a store. `ok` is True without warnings and errors."""
 
     database_url: str
     findings: tuple[Finding, ...]
@@ -40,7 +40,7 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found. It is true when nothing is wrong; a warning is nothing wrong."""
+    """The findings of a diagnosis. It is true unless one of them is an error."""
 
     findings: tuple[Finding, ...]
 

@@ -1,45 +1,40 @@
-"""What is to be kept, and what came of removing the rest."""
+"""What to keep, and the results of removing the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from taskctx_sql.errors import InvalidArgumentError, InvalidRetentionError
-from taskctx_sql.errors.base import shown
+from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.limits import check_number, check_seconds
 
 # Called with how many contexts are done.
 PruneProgress = Callable[[int], None]
 
 
-def check_interval(interval: Any) -> None:
-    """See that something can be done again and again, so many seconds apart.
+def check_interval(argument: str, interval: Any) -> None:
+    """Check that an argument is an interval in seconds.
 
     Raises:
-        InvalidRetentionError: It cannot.
+        InvalidArgumentError: It is not a number above 0.
     """
-    try:
-        check_seconds("interval", interval)
-        possible = interval > 0
-    except InvalidArgumentError:
-        possible = False
-    if not possible:
-        raise InvalidRetentionError(f"the interval is {shown(interval)}, and must be more than 0 seconds")
+    check_seconds(argument, interval)
+    if not interval > 0:
+        raise InvalidArgumentError(argument, interval, "a number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is to go; a limit that is None is none. Ages are seconds.
+    """What to keep; the rest is removed. At least one limit is required, and ages are in seconds.
 
     Attributes:
-        max_age: Contexts go that nobody saved to for longer than this.
-        max_contexts: Of each user only so many contexts stay, those saved last: the reference's max_history_files.
-        removed_age: Updates, files and model uses go that left the working history longer ago than this.
+        max_age: Contexts that nobody saved to for longer than this are removed.
+        max_contexts: Each user keeps only so many contexts, those saved last: the reference's max_history_files.
+        removed_age: Updates, files and model uses that left the working history longer ago than this are removed.
 
     Raises:
-        InvalidRetentionError: A limit is negative, or there is none.
+        InvalidArgumentError: A limit is negative, or there is none.
     """
 
     max_age: float | None = None
@@ -47,39 +42,33 @@ class Retention:
     removed_age: float | None = None
 
     def __post_init__(self) -> None:
-        limits = asdict(self)
-        for name, value in limits.items():
-            if value is None:
-                continue
-            try:
-                check_seconds(name, value)
-                if name == "max_contexts":
-                    check_number(name, value, 0)
-            except InvalidArgumentError as error:
-                raise InvalidRetentionError(f"{name} is {shown(value)}, and must be 0 or more") from error
-        if all(value is None for value in limits.values()):
-            raise InvalidRetentionError("it has no limit")
+        check_number("max_contexts", self.max_contexts, 0, optional=True)
+        for name in ("max_age", "removed_age"):
+            if (age := getattr(self, name)) is not None:
+                check_seconds(name, age)
+        if self.max_age is None and self.max_contexts is None and self.removed_age is None:
+            raise InvalidArgumentError("max_age", None, "at least one limit: max_age, max_contexts or removed_age")
 
     @classmethod
     def of_preset(cls, preset: Mapping[str, Any]) -> Retention:
-        """Return that of a preset such as `PRODUCTION_CONFIG`: its max_history_files."""
+        """Return the retention of a preset such as `settings.PRODUCTION_CONFIG`: its max_history_files."""
         return cls(max_contexts=preset["max_history_files"])
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What a pruning removed, or with ``dry_run`` would remove.
+    """What `prune` removed, or with ``dry_run`` would remove.
 
     Attributes:
         database_url: The store's, with a password masked.
         dry_run: Whether nothing was removed.
-        by_age: How many contexts went because of their age.
-        by_count: How many went because their user has too many.
-        in_use: How many stayed because somebody saved to them meanwhile.
-        rows: How many rows went, by table; files and their bytes for a folder.
-        batches: In how many transactions.
-        longest: Seconds that the longest one took.
-        seconds: How long all of it took.
+        by_age: How many contexts were removed because of their age.
+        by_count: How many contexts were removed because their user had too many.
+        in_use: How many contexts were kept because somebody saved to them meanwhile.
+        rows: How many rows were removed, by table; for a folder, files and their bytes.
+        batches: How many transactions it took.
+        longest: The seconds that the longest transaction took.
+        seconds: The seconds that all of it took.
     """
 
     database_url: str
@@ -93,7 +82,7 @@ class Pruned:
     seconds: float = 0.0
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Count rows."""
+        """Add counts of rows."""
         for name, count in counts.items():
             if count:
                 self.rows[name] = self.rows.get(name, 0) + count
@@ -101,15 +90,15 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an erasure removed for good.
+    """What `erase` removed permanently.
 
     Attributes:
         database_url: The store's, with a password masked.
-        user_id: Whose.
-        chat_id: Which chat; None for all of the user's.
-        chats: The chats that there were.
-        rows: How many rows went, by table; files and their bytes for a folder.
-        erased_at: When it was done, seconds since the epoch, UTC.
+        user_id: Whose contexts.
+        chat_id: The chat; None for all of the user's.
+        chats: The chats that were erased.
+        rows: How many rows were removed, by table; for a folder, files and their bytes.
+        erased_at: The time, in seconds since the epoch, UTC.
     """
 
     database_url: str

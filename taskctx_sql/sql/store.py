@@ -243,6 +243,11 @@ class SqlStore:
         self.note_gone(key)
         return await self._write("delete", partial(load.erase, key), key.user_id)
 
+    def engine_and_schema(self) -> tuple[AsyncEngine, str | None]:
+        """Return the engine of the open store, and on Postgres the schema of its tables."""
+        self._check_open()
+        return self._backend.engine, self._backend.schema
+
     def note_gone(self, key: ContextKey) -> None:
         """Read a context that is about to be deleted from the primary only, from now on."""
         self._replica.note(key, NEVER)
@@ -329,14 +334,17 @@ class SqlStore:
         Raises:
             RowLevelSecurityError: This account sees one user at a time, and none is given.
         """
-        if self._closed:
-            raise StoreClosedError(self.database_url)
-        self._check_home()
+        self._check_open()
         if not self._backend.row_level_security:
             return None
         if user_id is None:
             raise RowLevelSecurityError(doing, self.database_url)
         return row_security.check_user(user_id)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(self.database_url)
+        self._check_home()
 
     async def _read(
         self, doing: str, plan: Callable[[], Plan[T]], rls_user: str | None, *, extra: float | None = 0.0

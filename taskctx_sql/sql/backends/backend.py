@@ -59,7 +59,7 @@ class Backend:
         self.owns_engine = owns_engine
         if not owns_engine:
             engine = engines.with_read_committed(engine)
-        self._schema = schema
+        self.schema = schema
         self.engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self.engine_name = engine.dialect.name
         self.listening: Listening | None = listening(engine, transaction_pooling=transaction_pooling)
@@ -131,13 +131,13 @@ class Backend:
     async def _check(self, connection: AsyncConnection) -> bool:
         await engines.check_transactions(connection)
         try:
-            await connection.run_sync(check, self._schema, self.database_url)
+            await connection.run_sync(check, self.schema, self.database_url)
         except SchemaMissingError:
             if not engines.is_sqlite(connection) or await connection.run_sync(has_tables):
                 raise
             return False
-        self.is_distributed = await connection.run_sync(citus.is_distributed, self._schema)
-        self.row_level_security = await connection.run_sync(row_security.is_active, self._schema)
+        self.is_distributed = await connection.run_sync(citus.is_distributed, self.schema)
+        self.row_level_security = await connection.run_sync(row_security.is_active, self.schema)
         return True
 
     async def _notify(self, payload: str) -> None:

@@ -1,7 +1,7 @@
 """Pruning and erasing rows, and checks of a database."""
 
-from taskctx_sql.sql.maintenance.erase import Pruning
+from taskctx_sql.sql.maintenance.pruner import Pruner
 
 __all__ = [
-    "Pruning",
+    "Pruner",
 ]

@@ -1,4 +1,4 @@
-"""Looking a store over: each danger is found with its remedy, and nothing is changed."""
+"""Examining a store: each danger is found with its remedy, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import downgrade, task_context, upgrade
+from taskctx_sql import JsonStore, SqlStore, blocking, downgrade, maintenance, open_store, task_context, upgrade
+from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.maintenance import examine
 from taskctx_sql.model import Examination, Finding
 from taskctx_sql.sql import engines
@@ -142,7 +143,34 @@ async def test_a_missing_index_orphans_and_what_was_not_finished_are_found(
         assert [finding.level for check in ("indexes", "orphans") for finding in found(again, check)] == ["ok", "ok"]
 
 
-async def test_a_folder_is_looked_over(tmp_path: Path) -> None:
+async def test_an_open_store_is_examined_like_its_url(filled: str) -> None:
+    async with open_store(filled) as store:
+        examination = await examine(store)
+    assert examination.database_url == store.database_url
+    of_url = [(finding.check, finding.level) for finding in (await examine(filled)).findings]
+    assert [(finding.check, finding.level) for finding in examination.findings] == of_url
+    with pytest.raises(StoreClosedError):
+        await examine(store)
+
+
+async def test_an_open_folder_is_examined_like_its_url(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "tasks"))
+    store = JsonStore(folder)
+    assert await examine(store) == await examine(store.database_url)
+    await store.close()
+    with pytest.raises(StoreClosedError):
+        await examine(store)
+
+
+def test_a_store_is_maintained_from_sync_code(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/x.db") as store:
+        assert isinstance(store, SqlStore)
+        assert blocking(maintenance.prune(store, maintenance.Retention(max_contexts=0))).rows == {}
+        assert blocking(maintenance.erase(store, "u")).chats == ()
+        assert found(blocking(maintenance.examine(store)), "schema")[0].level == "ok"
+
+
+async def test_a_folder_is_examined(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(FOLDER, tmp_path / "tasks"))
     (folder / "context_history_x.json.unreadable-1").write_text("")
     (folder / ".taskctx-0.tmp").write_text("")
@@ -164,7 +192,7 @@ def test_the_command_prints_each_finding_with_its_remedy_and_has_an_exit_code(tm
     done = taskctx("doctor", f"json:///{tmp_path}")
     assert done.returncode == 1
     assert (
-        "error    histories: context_history_c.json, bytes 1 to 1: the file ends here, and the list does not: bring"
+        "error    histories: context_history_c.json, bytes 1 to 1: the file ends here, and the list does not: import"
         in (done.stdout)
     )
     done = taskctx("doctor", f"json:///{tmp_path}", "--json")

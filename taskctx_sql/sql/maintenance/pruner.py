@@ -1,0 +1,167 @@
+"""Removing contexts and rows from a database permanently, in batches with a pause after each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Retention
+from taskctx_sql.sql.maintenance import statements
+from taskctx_sql.sql.maintenance.statements import Candidate
+from taskctx_sql.sql.plan import Plan
+from taskctx_sql.sql.store import SqlStore
+
+T = TypeVar("T")
+
+# How many contexts are read at once.
+PAGE: Final = 500
+
+
+class Pruner:
+    """Removes contexts and rows, batch by batch, and counts them.
+
+    Args:
+        store: The database.
+        pruned: The result that counts are added to.
+        batch: How many rows one transaction removes.
+        progress: Called with the number of contexts done.
+        user_id: Whose contexts; None for all users.
+    """
+
+    def __init__(
+        self, store: SqlStore, pruned: Pruned, batch: int, progress: PruneProgress | None, user_id: str | None = None
+    ) -> None:
+        """Take the arguments; nothing is removed yet."""
+        self._store = store
+        self._pruned = pruned
+        self._batch = batch
+        self._progress = progress
+        self._user_id = user_id
+        self._done = 0
+        # The ids of contexts that a dry run has counted as removed.
+        self._counted: set[str] = set()
+
+    async def prune(self, retention: Retention, at: float) -> None:
+        """Remove what a retention does not keep; see `maintenance.prune`."""
+        if retention.max_age is not None:
+            async for context in self._before(at - retention.max_age):
+                self._pruned.by_age += await self._remove(context)
+        if retention.max_contexts is not None:
+            async for user in self._users():
+                async for context in self._beyond(user, retention.max_contexts):
+                    self._pruned.by_count += await self._remove(context)
+        if retention.removed_age is not None:
+            async for context in self._before(float("inf")):
+                if context.context_id not in self._counted and context.revision:
+                    await self._delete_removed(context.context_id, at - retention.removed_age)
+                    self._report()
+
+    async def _remove(self, context: Candidate) -> int:
+        """Erase a context, or in a dry run count it. Return how many were removed."""
+        if context.context_id in self._counted:
+            return 0
+        self._report()
+        if self._pruned.dry_run:
+            self._counted.add(context.context_id)
+            self._pruned.add(await self._read("count", partial(statements.count, context.context_id)))
+            return 1
+        return await self.erase(context, guarded=True)
+
+    async def erase(self, context: Candidate, *, guarded: bool) -> int:
+        """Erase a context; return 0 if it is guarded and somebody saved to it.
+
+        It is hidden first, so nobody sees half of it, however many batches it takes and even if this is interrupted.
+        """
+        self._store.note_gone(ContextKey(context.user_id, context.chat_id))
+        # Checked first, under the lock: a save in progress succeeds, and the context is kept.
+        unchanged = not guarded or await self._write(partial(statements.is_unchanged, context))
+        hidden = await self._write(partial(statements.hide, context, guarded=guarded)) if unchanged else None
+        if hidden is None:
+            self._pruned.in_use += 1
+            return 0
+        done = not hidden
+        while not done:
+            counts, done = await self._write(partial(statements.erase_some, context.context_id, self._batch))
+            self._pruned.add(counts)
+        return int(hidden)
+
+    async def _delete_removed(self, context_id: str, at: float) -> None:
+        revision = await self._read("count", partial(statements.removed_until, context_id, at))
+        if not revision:
+            return
+        ends = await self._read("count", partial(statements.next_numbers, context_id))
+        for table, end in ends.items():
+            for low in range(0, end, self._batch * 5):
+                await self._delete_range(table, context_id, low, low + self._batch * 5, revision)
+        low_id = ""
+        while True:
+            last = partial(statements.last_path_id, context_id, low_id, self._batch)
+            if (high_id := await self._read("count", last)) is None:
+                return
+            await self._delete_range("taskctx_files", context_id, low_id, high_id, revision)
+            low_id = high_id
+
+    async def _delete_range(self, table: str, context_id: str, low: Any, high: Any, revision: int) -> None:
+        """Delete removed rows of a range. Most ranges have none, and are not written to."""
+        count = await self._read("count", partial(statements.count_removed, table, context_id, low, high, revision))
+        if count and not self._pruned.dry_run:
+            count = await self._write(partial(statements.delete_removed, table, context_id, low, high, revision))
+        if count:
+            self._pruned.add({table: count})
+
+    async def _read(self, doing: str, plan: Callable[[], Plan[T]]) -> T:
+        return await self._store.read(doing, plan, user_id=self._user_id)
+
+    async def _write(self, plan: Callable[[], Any]) -> Any:
+        started = time.monotonic()
+        result = await self._store.write("prune", plan, user_id=self._user_id)
+        took = time.monotonic() - started
+        self._pruned.batches += 1
+        self._pruned.longest = max(self._pruned.longest, took)
+        # Give others as much time as this took: SQLite's waiting writers only retry now and then.
+        await asyncio.sleep(took)
+        return result
+
+    def _report(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done)
+
+    # Reading the candidates.
+
+    async def contexts_of(self, key: ContextKey, *, all_chats: bool) -> AsyncIterator[Candidate]:
+        """Yield one context, or all of its user."""
+        if all_chats:
+            async for context in self._before(float("inf")):
+                yield context
+        elif (found := await self._read("list", partial(statements.one_context, key))) is not None:
+            yield found
+
+    async def _users(self) -> AsyncIterator[str]:
+        if self._user_id is not None:
+            yield self._user_id
+            return
+        after: str | None = None
+        while page := await self._read("list", partial(statements.users_page, after, PAGE)):
+            for user in page:
+                yield user
+            after = page[-1]
+
+    async def _before(self, at: float) -> AsyncIterator[Candidate]:
+        after = ""
+        while page := await self._read("list", partial(statements.contexts_before, at, self._user_id, after, PAGE)):
+            for context in page:
+                yield context
+            after = page[-1].context_id
+
+    async def _beyond(self, user: str, kept: int) -> AsyncIterator[Candidate]:
+        # Contexts that were counted as removed by age are older than those that are kept here, so the offset is right.
+        while page := await self._read("list", partial(statements.contexts_beyond, user, kept, PAGE)):
+            before = self._pruned.in_use
+            for context in page:
+                yield context
+            # Skip those that were kept.
+            kept += len(page) if self._pruned.dry_run else self._pruned.in_use - before
