@@ -291,16 +291,6 @@ class MappingChange:
     removed: Sequence[Any]
 
 
-class Sent:
-    """The form in which a delta went to its store, kept by the store. None until there is one: nothing was sent."""
-
-    __slots__ = ("encoded",)
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.encoded: Any = None
-
-
 # Not frozen: setting seventeen fields past a frozen class's guard would cost each save some microseconds.
 @dataclass(slots=True)
 class Delta:
@@ -325,7 +315,7 @@ class Delta:
         again_updates: Those of ``removed_updates`` that are among ``updates`` again: edited, or after a change.
         again_models: The same of model uses.
         at: When the save was made, seconds since the epoch, UTC.
-        sent: What a store made of it: if it has to be sent again, it goes as it was.
+        sent: What a store prepared to write: a delta that is saved again is written as it was the first time.
     """
 
     key: ContextKey
@@ -346,7 +336,7 @@ class Delta:
     if_there: bool = False
     again_updates: Collection[int] = ()
     again_models: Collection[int] = ()
-    sent: Sent = field(default_factory=Sent, compare=False, repr=False)
+    sent: Any = field(default=None, compare=False, repr=False)
 
     @property
     def has_content(self) -> bool:

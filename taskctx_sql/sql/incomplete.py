@@ -31,7 +31,7 @@ def hide(context_id: str) -> Plan[None]:
     yield Step(_hide(), {"context": context_id, "removed_at": REMOVED_AT, "at": 0.0})
 
 
-def take_place(context_id: str, at: float) -> Plan[None]:
+def replace(context_id: str, at: float) -> Plan[None]:
     """Return the steps that clear what is left of a half context, whose lock is held, and make its row a new one's."""
     for table in PARTS:
         yield Step(_delete(table), {"context": context_id})

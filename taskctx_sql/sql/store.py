@@ -41,7 +41,7 @@ from taskctx_sql.sql.backends import NEVER, NoReplica, Replica, Share, open_back
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.reports import Reports
 from taskctx_sql.sql.retry import ROWS_A_SECOND, Retrying
-from taskctx_sql.sql.row_codec import AnyRow, encode
+from taskctx_sql.sql.row_codec import AnyRow
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.schema import row_security
 from taskctx_sql.sql.watch import Notifications
@@ -143,9 +143,10 @@ class SqlStore:
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         rls_user = self._begin("save", delta.key.user_id)
-        if delta.sent.encoded is None:
-            delta.sent.encoded = await encode(delta, strict=self._strict)
-        request = SaveRequest(delta, delta.sent.encoded, strict=self._strict, rls_user=rls_user)
+        request: SaveRequest | None = delta.sent
+        if request is None or request.delta is not delta:
+            request = delta.sent = await SaveRequest.encode(delta, strict=self._strict, rls_user=rls_user)
+        request = request.for_user(rls_user)
         # Of a large save, the rows themselves take their time.
         rows = (delta.updates, delta.removed_updates, delta.models, delta.removed_models, delta.files)
         extra = sum(map(len, rows)) / ROWS_A_SECOND
@@ -156,10 +157,12 @@ class SqlStore:
         except StaleContextError as error:
             self._replica.note(delta.key, error.found)
             raise
+        # They refer to each other.
+        delta.sent = None
         self._replica.note(delta.key, saved.revision)
         if delta.updates:
-            self._notifications.give([request.encoded.context_id])
-            self._backend.notify(request.encoded.context_id)
+            self._notifications.give([request.context_id])
+            self._backend.notify(request.context_id)
         return saved
 
     async def updates(

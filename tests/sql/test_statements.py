@@ -41,9 +41,9 @@ CREATE FUNCTION truncate_local_data_after_distributing_table(regclass) RETURNS v
 
 # Functions whose statements a Citus never sees.
 ELSEWHERE = {
-    "statements.py:_select_head": "SQLite has the lock already",
+    "decide.py:_select_head": "SQLite has the lock already",
     "sql.py:is_in_list": "SQLite reads a list of parameters as a table",
-    "postgres_writer.py": "the statement for many contexts is for tables that are not distributed",
+    "postgres_statement.py": "the statement for many contexts is for tables that are not distributed",
     "listener.py": "a hint names no table, and a database in memory is SQLite's",
     "replica.py": "a replica is asked what the primary is asked, and how far it is",
     "row_security.py": "row-level security is refused where there is a Citus",

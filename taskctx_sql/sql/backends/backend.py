@@ -17,7 +17,7 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import failover
 from taskctx_sql.sql.plan import Plan, execute
 from taskctx_sql.sql.retry import InDoubtError, deadline, extend_limit, extended_by, in_turn, seconds_left, within
-from taskctx_sql.sql.save import SaveRequest, statements
+from taskctx_sql.sql.save import SaveRequest, save
 from taskctx_sql.sql.schema import check, citus, has_tables, row_security
 from taskctx_sql.sql.watch import Listening, Notifier, listening, notify
 
@@ -78,7 +78,7 @@ class Backend:
             Exception: What the driver raised; nothing was written.
             TaskContextError: The save is refused; nothing was written.
         """
-        return self.write(statements.save(self.engine_name, request), request.rls_user)
+        return self.write(save(self.engine_name, request), request.rls_user)
 
     def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
         """Execute a plan that only reads.

@@ -1,11 +1,10 @@
-"""What saves write, once it is decided: all of them in bulk, table by table."""
+"""What saves write, once it is decided: the rows of all of them, with one statement for each kind of write."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,15 +19,34 @@ from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, upd
 EMPTY: Final = "{}"
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
+
+
+class PerWrite(NamedTuple, Generic[T]):
+    """Something for each write, in the order of the writes: what is removed goes before what replaces it."""
+
+    contexts: T
+    heads: T
+    metadata: T
+    toggles: T
+    runs: T
+    revisions: T
+    operations: T
+    removed_updates: T
+    removed_models: T
+    replaced_files: T
+    updates: T
+    models: T
+    files: T
 
 
 class Batch:
-    """The rows that saves write, by the name of the write."""
+    """The rows that saves write."""
 
     def __init__(self, engine: str) -> None:
-        """Begin with nothing."""
+        """Begin with none."""
         self._engine = engine
-        self._rows: dict[str, list[Row]] = defaultdict(list)
+        self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def add(
         self,
@@ -40,80 +58,84 @@ class Batch:
         *,
         is_new: bool,
     ) -> None:
-        """Add a save that was given ``head``."""
-        delta, encoded, run, rows = request.delta, request.encoded, request.delta.run, self._rows
-        context_id, run_id = encoded.context_id, run.run_id
-        _, last, next_seq, next_model, next_position = head
+        """Add a save after which the context's row is ``head``."""
+        delta, run, rows = request.delta, request.delta.run, self._rows
+        context_id, run_id = request.context_id, run.run_id
+        _, newest, next_seq, next_model, next_position = head
         if is_new:
-            named = (context_id, delta.key.user_id, delta.key.chat_id, metadata or EMPTY, toggles or EMPTY)
-            rows["contexts"].append((*named, *head[1:], head.created_at, delta.at))
+            identity = (context_id, delta.key.user_id, delta.key.chat_id, metadata or EMPTY, toggles or EMPTY)
+            rows.contexts.append((*identity, *head[1:], head.created_at, delta.at))
         else:
-            self._move(request, head, metadata, toggles)
-        self._tell_of_run(request)
-        made = (delta.at, run_id, run.saves, *head[2:])
-        now = last
+            self._add_head(request, head, metadata, toggles)
+        self._add_run(request)
+        origin = (delta.at, run_id, run.saves, *head[2:])
+        revision = newest
         if delta.is_operation:
-            # The last one, so that what changed beside it is there already when it is taken back.
-            now -= request.makes_revision
-            told = (None, None, None, len(removed.dropped), delta.operation, None, None)
-            rows["operations"].append((context_id, last, *made, *told))
+            # The newest one, so that what changed beside it is there already when it is taken back.
+            revision -= request.makes_revision
+            effect = (None, None, None, len(removed.dropped), delta.operation, None, None)
+            rows.operations.append((context_id, newest, *origin, *effect))
         if request.makes_revision:
-            rows["revisions"].append((context_id, now, *made, metadata, toggles, len(removed.updates) or None))
+            rows.revisions.append((context_id, revision, *origin, metadata, toggles, len(removed.updates) or None))
         # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
         if removed.updates:
-            rows["removed updates"] += [(now, context_id, *span) for span in _ranges(removed.updates)]
+            rows.removed_updates.extend((revision, context_id, *span) for span in _ranges(removed.updates))
         if removed.dropped:
-            rows["removed updates"] += [(last, context_id, *span) for span in _ranges(removed.dropped)]
+            rows.removed_updates.extend((newest, context_id, *span) for span in _ranges(removed.dropped))
         if removed.models:
-            rows["removed models"] += [(now, context_id, *span) for span in _ranges(removed.models)]
-        if encoded.changed_paths:
-            rows["replaced files"] += [(now, context_id, path_id) for path_id in encoded.changed_paths]
-        if encoded.updates:
-            first = next_seq - len(encoded.updates)
-            rows["updates"] += [(context_id, seq, *row, now, run_id) for seq, row in enumerate(encoded.updates, first)]
-        if encoded.models:
-            first = next_model - len(encoded.models)
-            rows["models"] += [(context_id, seq, *row, now, run_id) for seq, row in enumerate(encoded.models, first)]
-        if encoded.files:
-            free = iter(range(next_position - encoded.unplaced_files, next_position))
-            for (path_id, *row), position in zip(encoded.files, encoded.positions, strict=True):
-                place_now = next(free) if position is None else position
-                rows["files"].append((context_id, path_id, now, place_now, *row, run_id))
+            rows.removed_models.extend((revision, context_id, *span) for span in _ranges(removed.models))
+        if request.changed_paths:
+            rows.replaced_files.extend((revision, context_id, path_id) for path_id in request.changed_paths)
+        if request.updates:
+            first = next_seq - len(request.updates)
+            rows.updates.extend(
+                [(context_id, seq, *row, revision, run_id) for seq, row in enumerate(request.updates, first)]
+            )
+        if request.models:
+            first = next_model - len(request.models)
+            rows.models.extend(
+                [(context_id, seq, *row, revision, run_id) for seq, row in enumerate(request.models, first)]
+            )
+        if request.files:
+            free = iter(range(next_position - request.unplaced_files, next_position))
+            for (path_id, *row), position in zip(request.files, request.positions, strict=True):
+                rows.files.append(
+                    (context_id, path_id, revision, next(free) if position is None else position, *row, run_id)
+                )
 
     def add_restore(self, request: SaveRequest, head: ContextHead, restored: Restored) -> None:
-        """Add what a restore or an undo, which was given ``head``, has not written yet."""
+        """Add what a restore or an undo, after which the context's row is ``head``, has not written yet."""
         run, metadata, toggles = request.delta.run, restored.metadata, restored.toggles
-        self._move(request, head, metadata, toggles)
-        self._tell_of_run(request)
-        made = (request.encoded.context_id, head.revision, request.delta.at, run.run_id, run.saves, *head[2:])
-        told = (metadata, toggles, restored.added, restored.removed, request.delta.operation, restored.source, None)
-        self._rows["operations"].append((*made, *told))
+        self._add_head(request, head, metadata, toggles)
+        self._add_run(request)
+        origin = (request.context_id, head.revision, request.delta.at, run.run_id, run.saves, *head[2:])
+        effect = (metadata, toggles, restored.added, restored.removed, request.delta.operation, restored.source, None)
+        self._rows.operations.append((*origin, *effect))
 
-    def _move(self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None) -> None:
-        context_id = request.encoded.context_id
-        self._rows["moved"].append((*head[1:], request.delta.at, context_id))
+    def _add_head(self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None) -> None:
+        self._rows.heads.append((*head[1:], request.delta.at, request.context_id))
         if metadata is not None:
-            self._rows["metadata"].append((metadata, context_id))
+            self._rows.metadata.append((metadata, request.context_id))
         if toggles is not None:
-            self._rows["metadata_toggles"].append((toggles, context_id))
+            self._rows.toggles.append((toggles, request.context_id))
 
-    def _tell_of_run(self, request: SaveRequest) -> None:
+    def _add_run(self, request: SaveRequest) -> None:
         run = request.delta.run
-        ended = (run.started_at, run.ended_at, run.outcome, request.encoded.error, run.saves)
-        self._rows["runs"].append((request.encoded.context_id, run.run_id, *ended))
+        state = (run.started_at, run.ended_at, run.outcome, request.error, run.saves)
+        self._rows.runs.append((request.context_id, run.run_id, *state))
 
     def plan(self) -> Iterator[Step]:
         """Return the statements."""
-        for name, write in _writes(self._engine).items():
-            if name in self._rows:
-                yield Step(write.statement, Rows(write.names, self._rows[name], write.into))
+        for write, rows in zip(_writes(self._engine), self._rows, strict=True):
+            if rows:
+                yield Step(write.statement, Rows(write.names, rows, write.into))
 
 
 # The statements.
 
 
 class _Write(NamedTuple):
-    """A statement that is done for many rows: the names of its parameters, and the table if it only inserts."""
+    """A statement that is executed for many rows: the names of its parameters, and the table if it only inserts."""
 
     statement: Statement
     names: tuple[str, ...]
@@ -121,29 +143,26 @@ class _Write(NamedTuple):
 
 
 @cache
-def _writes(engine: str) -> dict[str, _Write]:
-    """Return the writes by name, in their order: what leaves goes before what comes in its place."""
-    removed = ("now", "context", "low", "high")
-    return {
-        "contexts": _insertion(contexts),
-        "moved": _Write(
-            _move_context(engine), ("revision_now", "seq_now", "model_now", "position_now", "at", "context")
-        ),
-        "metadata": _Write(_write_mapping("metadata"), ("now", "context")),
-        "metadata_toggles": _Write(_write_mapping("metadata_toggles"), ("now", "context")),
-        "runs": _Write(_upsert_run(engine), columns(runs)),
-        "revisions": _insertion(revisions),
-        "operations": _Write(insertion(revisions), columns(revisions), revisions),
-        "removed updates": _Write(_remove(updates), removed),
-        "removed models": _Write(_remove(models), removed),
-        "replaced files": _Write(_replace_file(), ("now", "context", "tracked")),
-        "updates": _insertion(updates),
-        "models": _insertion(models),
-        "files": _insertion(files),
-    }
+def _writes(engine: str) -> PerWrite[_Write]:
+    removal = ("revision", "context", "low", "high")
+    return PerWrite(
+        contexts=_insertion(contexts),
+        heads=_Write(_update_head(engine), ("revision_now", "seq_now", "model_now", "position_now", "at", "context")),
+        metadata=_Write(_update_mapping("metadata"), ("now", "context")),
+        toggles=_Write(_update_mapping("metadata_toggles"), ("now", "context")),
+        runs=_Write(_upsert_run(engine), columns(runs)),
+        revisions=_insertion(revisions),
+        operations=_Write(insertion(revisions), columns(revisions), revisions),
+        removed_updates=_Write(_remove(updates), removal),
+        removed_models=_Write(_remove(models), removal),
+        replaced_files=_Write(_replace_file(), ("revision", "context", "tracked")),
+        updates=_insertion(updates),
+        models=_insertion(models),
+        files=_insertion(files),
+    )
 
 
-# What a save leaves NULL: it only adds, and copies nothing.
+# Columns that a save leaves NULL, since it copies nothing.
 _LATER: Final = {
     contexts: ("pruned_until",),
     updates: ("removed_in", "copy_of"),
@@ -158,8 +177,8 @@ def _insertion(table: sa.Table) -> _Write:
     return _Write(insertion(table, *without), columns(table, *without), table)
 
 
-def _move_context(engine: str) -> Statement:
-    # By a slow clock nothing gets older than it was.
+def _update_head(engine: str) -> Statement:
+    # A slow clock does not set it back.
     latest = sa.func.max if engine == "sqlite" else sa.func.greatest
     return (
         sa.update(contexts)
@@ -174,7 +193,7 @@ def _move_context(engine: str) -> Statement:
     )
 
 
-def _write_mapping(name: str) -> Statement:
+def _update_mapping(name: str) -> Statement:
     return sa.update(contexts).where(contexts.c.context_id == text("context")).values({name: text("now")})
 
 
@@ -195,7 +214,7 @@ def _remove(table: sa.Table) -> Statement:
             table.c.seq.between(number("low"), number("high")),
             table.c.removed_in.is_(None),
         )
-        .values(removed_in=number("now"))
+        .values(removed_in=number("revision"))
     )
 
 
@@ -203,7 +222,7 @@ def _replace_file() -> Statement:
     return (
         sa.update(files)
         .where(files.c.context_id == text("context"), files.c.path_id == text("tracked"), files.c.removed_in.is_(None))
-        .values(removed_in=number("now"))
+        .values(removed_in=number("revision"))
     )
 
 

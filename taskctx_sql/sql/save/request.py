@@ -1,55 +1,125 @@
-"""What is to be saved."""
+"""What is to be saved, with its values as they go into columns."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from copy import copy
+from typing import Final, NamedTuple
 
 from taskctx_sql.model import Delta, Saved
 from taskctx_sql.sql.context_row import UNSEEN, Base, ContextHead
-from taskctx_sql.sql.row_codec import Encoded
+from taskctx_sql.sql.row_codec import (
+    FileRow,
+    UpdateRow,
+    column_text,
+    context_id,
+    file_row,
+    mapping_text,
+    model_row,
+    path_id,
+    update_row,
+)
+
+# How many updates are encoded before others have the event loop; about 2 ms.
+SLICE: Final = 200
 
 
 class SaveRequest:
-    """A save to be done.
+    """A delta, encoded. Revisions, seqs and positions are not in it: the database gives them.
 
     Attributes:
         delta: What to write.
-        encoded: The same, as it goes into columns.
         strict: Refuse values that would come back as their text.
+        rls_user: The user that the transaction names, if any.
         base: What the context has seen of its row.
-        makes_revision: Whether it makes one of what changed; what its operation does is another one, after it.
-        step: How many revisions it makes: none if it only tells of its run.
-        rls_user: The user that its transaction names, if it has to.
+        makes_revision: Whether its changes make a revision; its operation makes another one, after it.
+        step: How many revisions it makes: none if it only records the run.
+        context_id: Whose.
+        updates: The rows of the new updates.
+        models: The rows of the new model uses.
+        files: The rows of the new versions of files.
+        positions: The position of each of these in the tracker, or None for one that goes to the end.
+        unplaced_files: How many of these are None.
+        changed_paths: The path_id of each file whose version until now is replaced.
+        metadata: JSON text of the metadata, if it changed.
+        toggles: The same of the metadata toggles.
+        error: The run's error.
     """
 
-    __slots__ = ("base", "delta", "encoded", "makes_revision", "rls_user", "step", "strict")
+    __slots__ = (
+        *("base", "changed_paths", "context_id", "delta", "error", "files", "makes_revision", "metadata", "models"),
+        *("positions", "rls_user", "step", "strict", "toggles", "unplaced_files", "updates"),
+    )
 
-    def __init__(self, delta: Delta, encoded: Encoded, *, strict: bool, rls_user: str | None = None) -> None:
-        """Take what is to be saved."""
+    def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool, rls_user: str | None) -> None:
+        """Encode everything but the updates; `encode` does both.
+
+        Raises:
+            UnstorableValueError: In strict mode, naming the tracker entry, and the value in it.
+        """
         self.delta = delta
-        self.encoded = encoded
         self.strict = strict
         self.rls_user = rls_user
         self.base: Base = delta.base or UNSEEN
         self.makes_revision = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
         self.step = self.makes_revision + delta.is_operation
+        self.context_id = context_id(delta.key)
+        self.updates = updates
+        self.models = [model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)]
+        self.files: list[FileRow] = []
+        self.positions: list[int | None] = []
+        self.changed_paths: list[str] = []
+        for change in delta.files:
+            self.changed_paths.append(path_id(change.path))
+            if not change.removed:
+                self.files.append(file_row(change, strict))
+                self.positions.append(change.position)
+        self.unplaced_files = self.positions.count(None)
+        self.metadata = mapping_text(delta.metadata, "metadata", strict)
+        self.toggles = mapping_text(delta.toggles, "metadata_toggles", strict)
+        self.error = None if delta.run.error is None else column_text(delta.run.error)
+
+    @classmethod
+    async def encode(cls, delta: Delta, *, strict: bool, rls_user: str | None = None) -> SaveRequest:
+        """Encode a delta before anything is written, in slices between which the event loop serves others.
+
+        This runs on the loop and not on a thread: a program may change its values while a thread reads them.
+
+        Raises:
+            UnstorableValueError: In strict mode, naming the update or the tracker entry, and the value in it.
+        """
+        rows: list[UpdateRow] = []
+        for start in range(0, len(delta.updates), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            part = delta.updates[start : start + SLICE]
+            rows += [update_row(update, number, strict) for number, update in enumerate(part, start)]
+        return cls(delta, rows, strict=strict, rls_user=rls_user)
+
+    def for_user(self, rls_user: str | None) -> SaveRequest:
+        """Return the same request for a transaction that names this user."""
+        if rls_user == self.rls_user:
+            return self
+        request = copy(self)
+        request.rls_user = rls_user
+        return request
 
     def saved(self, head: ContextHead) -> Saved:
         """Return the answer, from the context's row as it is after the save."""
         complete = head.revision - self.step == self.base.revision
         return Saved(
             revision=head.revision,
-            first_seq=head.next_seq - len(self.encoded.updates),
-            first_model=head.next_model - len(self.encoded.models),
-            first_position=head.next_position - self.encoded.unplaced_files,
+            first_seq=head.next_seq - len(self.updates),
+            first_model=head.next_model - len(self.models),
+            first_position=head.next_position - self.unplaced_files,
             base=Base(head.created_at, head.revision if complete else self.base.revision, head.revision),
             complete=complete,
         )
 
 
 class Removed(NamedTuple):
-    """The seqs of rows that leave: of updates, of those that an optimize or truncate took out, and of model uses."""
+    """The seqs of rows to remove: of updates, of those that an optimize or truncate took out, and of model uses."""
 
     updates: Sequence[int] = ()
     dropped: Sequence[int] = ()
@@ -57,7 +127,7 @@ class Removed(NamedTuple):
 
 
 def removed_by(delta: Delta) -> Removed:
-    """Return what a delta takes out."""
+    """Return what a delta removes."""
     if not delta.dropped:
         return Removed(delta.removed_updates, (), delta.removed_models)
     dropped = set(delta.dropped)

@@ -1,7 +1,7 @@
-"""Saves to a SQLite file: one thread, one connection, and one transaction for all saves that arrive together.
+"""Saves to a SQLite file: one thread, one connection, and one transaction for each group of saves.
 
-A save costs one hop to the thread and back, and shares its fsync with the others that wait. It stays its own: one
-that is refused writes nothing, and where a transaction fails as a whole each is tried once more, alone.
+A save costs one hop to the thread and back, and shares its fsync with the others of its group. One that is refused
+writes nothing and does not affect the others; where a transaction fails as a whole, each is tried once more, alone.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import execute_on_sqlite
 from taskctx_sql.sql.retry import InDoubtError, lock_seconds_left
-from taskctx_sql.sql.save.grouping import MAX_WAITING, WaitingSave, take_group
+from taskctx_sql.sql.save.decide import save_group
+from taskctx_sql.sql.save.group_commit import MAX_WAITING, WaitingSave, take_group
 from taskctx_sql.sql.save.request import SaveRequest
-from taskctx_sql.sql.save.statements import save_group
 
-_Pending = WaitingSave[Saved]
+_Save = WaitingSave[Saved]
 
-# A save that had to wait no longer than this for its turn need not be told how long to wait for a lock.
+# A group that had to wait no longer than this for its turn waits for a lock as long as the connection is set to.
 _SOON: Final = 0.05
 
 
@@ -36,20 +36,21 @@ class SqliteWriter:
 
     Args:
         path: The database file.
-        address: What to call it in errors.
+        database_url: What errors call it.
         lock_seconds: How long to wait for a lock.
     """
 
-    def __init__(self, path: str, address: str, lock_seconds: float | None = None) -> None:
+    def __init__(self, path: str, database_url: str, lock_seconds: float) -> None:
         """Take the file; nothing is opened yet."""
         self._path = path
-        self._address = address
+        self._database_url = database_url
         self._lock_seconds = lock_seconds
-        self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Save | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._thread: threading.Thread | None = None
-        self._told_later: tuple[list[_Pending], Sequence[Saved | BaseException]] | None = None
+        # The group that was written last, until its answers are delivered.
+        self._written: tuple[list[_Save], Sequence[Saved | BaseException]] | None = None
         self._identity: tuple[int, int] | None = None
         self._closed = False
 
@@ -57,14 +58,14 @@ class SqliteWriter:
         """Save; the result is there when it is on the disk. See `Backend.save`."""
         async with self._room:
             if self._closed:
-                raise StoreClosedError(self._address)
+                raise StoreClosedError(self._database_url)
             if self._thread is None:
                 # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
                 self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
                 self._thread.start()
-            pending: _Pending = WaitingSave(request, self._loop)
-            self._queue.put(pending)
-            return await pending.wait()
+            save: _Save = WaitingSave(request, self._loop)
+            self._queue.put(save)
+            return await save.wait()
 
     async def close(self) -> None:
         """Finish what was accepted, and release everything."""
@@ -82,7 +83,7 @@ class SqliteWriter:
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
-        waiting: deque[_Pending] = deque()
+        waiting: deque[_Save] = deque()
         while self._receive(waiting):
             group = take_group(waiting)
             answers: Sequence[Saved | BaseException]
@@ -93,73 +94,73 @@ class SqliteWriter:
                 answers = self._save(connection, group)
             except Exception as error:
                 answers = [error] * len(group)
-                # Whatever it was, a new connection is in no half-done state; this thread goes on in any case.
+                # A new connection has no transaction open, whatever it was; this thread goes on in any case.
                 if connection is not None:
                     with contextlib.suppress(sqlite3.Error):
                         connection.close()
                     connection = None
-            self._tell()
-            self._told_later = (group, answers)
-        self._tell()
+            self._deliver()
+            self._written = (group, answers)
+        self._deliver()
         if connection is not None:
             connection.close()
 
-    def _tell(self) -> None:
-        """Give the answers to the group before."""
-        if self._told_later is not None:
+    def _deliver(self) -> None:
+        """Deliver the answers of the group that was written last."""
+        if self._written is not None:
             # A loop that is closed has nobody waiting.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_deliver, *self._told_later)
-            self._told_later = None
+                self._loop.call_soon_threadsafe(_give, *self._written)
+            self._written = None
 
-    def _receive(self, waiting: deque[_Pending]) -> bool:
-        """Take all that arrived, or wait for it if there is nothing to do; return False at the end."""
+    def _receive(self, waiting: deque[_Save]) -> bool:
+        """Take all saves that have arrived, or wait for one if there is none; return False at the end."""
         while True:
             try:
-                pending = self._queue.get_nowait()
+                save = self._queue.get_nowait()
             except Empty:
                 if waiting:
                     return True
-                self._tell()
-                pending = self._queue.get()
-            if pending is None:
-                # Put back, to be found again when what still waits is done.
+                self._deliver()
+                save = self._queue.get()
+            if save is None:
+                # Put back, and read again when what still waits is done.
                 self._queue.put(None)
                 return bool(waiting)
-            waiting.append(pending)
+            waiting.append(save)
 
-    def _save(self, connection: sqlite3.Connection, group: list[_Pending]) -> Sequence[Saved | BaseException]:
+    def _save(self, connection: sqlite3.Connection, group: list[_Save]) -> Sequence[Saved | BaseException]:
         self._begin(connection, group)
         try:
             return self._commit(connection, group)
         except Exception as error:
             if len(group) == 1 or isinstance(error, InDoubtError | StoreFailedError):
                 raise
-            # One of them may be to blame, and it is to fail alone.
+            # One of them may be the cause; then the others must succeed.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            return [self._save_alone(connection, pending) for pending in group]
+            return [self._save_alone(connection, save) for save in group]
 
-    def _save_alone(self, connection: sqlite3.Connection, pending: _Pending) -> Saved | BaseException:
+    def _save_alone(self, connection: sqlite3.Connection, save: _Save) -> Saved | BaseException:
         try:
-            self._begin(connection, [pending])
-            return self._commit(connection, [pending])[0]
+            self._begin(connection, [save])
+            return self._commit(connection, [save])[0]
         except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             return error
 
-    def _begin(self, connection: sqlite3.Connection, group: list[_Pending]) -> None:
-        """Take the write lock. Before it is waited for, the group before gets its answers: it is on the disk."""
-        if self._told_later is not None:
+    def _begin(self, connection: sqlite3.Connection, group: list[_Save]) -> None:
+        """Take the write lock. If that has to wait, the answers of the previous group are delivered first."""
+        if self._written is not None:
             try:
                 self._begin_within(connection, 0.0)
                 return
             except sqlite3.OperationalError as error:
                 if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY:
                     raise
-            self._tell()
-        until = min((pending.deadline for pending in group if pending.deadline is not None), default=None)
+            self._deliver()
+        until = min((save.deadline for save in group if save.deadline is not None), default=None)
         most = engines.busy_seconds(self._lock_seconds)
         left = lock_seconds_left(until, most)
         if left > most - _SOON:
@@ -174,11 +175,11 @@ class SqliteWriter:
         finally:
             engines.set_busy_timeout(connection, engines.busy_seconds(self._lock_seconds))
 
-    def _commit(self, connection: sqlite3.Connection, group: list[_Pending]) -> Sequence[Saved | BaseException]:
-        answers = execute_on_sqlite(save_group("sqlite", [pending.request for pending in group]), connection)
-        # Only now: the loop prepares its next saves while this thread waits for the disk. Sooner, and both would
-        # fight for the interpreter's lock, and the disk would wait for both.
-        self._tell()
+    def _commit(self, connection: sqlite3.Connection, group: list[_Save]) -> Sequence[Saved | BaseException]:
+        answers = execute_on_sqlite(save_group("sqlite", [save.request for save in group]), connection)
+        # Only now, so that the loop prepares its next saves while this thread waits for the disk. Sooner, both would
+        # compete for the interpreter's lock, and the disk would wait.
+        self._deliver()
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -186,12 +187,12 @@ class SqliteWriter:
                 raise
             raise InDoubtError from error
         if engines.file_identity(self._path) != self._identity:
-            # It was written to a file that nobody finds any more.
+            # It was written to a file that has no name any more, or another one.
             reason = "the file was removed or replaced while the store was open: put it back, or open the store again"
-            raise StoreFailedError("save", self._address, reason, outcome_unknown=True)
+            raise StoreFailedError("save", self._database_url, reason, outcome_unknown=True)
         return answers
 
 
-def _deliver(group: list[_Pending], answers: Sequence[Saved | BaseException]) -> None:
-    for pending, answer in zip(group, answers, strict=True):
-        pending.give(answer)
+def _give(group: list[_Save], answers: Sequence[Saved | BaseException]) -> None:
+    for save, answer in zip(group, answers, strict=True):
+        save.give(answer)

@@ -20,9 +20,8 @@ from taskctx_sql.errors import (
     StoreFailedError,
     StoreUnavailableError,
 )
-from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
-from taskctx_sql.sql.save import sqlite_writer
+from taskctx_sql.sql.save import SaveRequest, request, sqlite_writer
 from tests.support.contract import expect_reload, loaded, new_delta, new_run, stored
 
 KEY = ContextKey("u", "c")
@@ -127,9 +126,9 @@ async def test_encoding_a_large_save_lets_others_have_the_loop() -> None:
 
     counting = asyncio.create_task(count())
     await asyncio.sleep(0)
-    found = await row_codec.encode(new_delta(KEY, *range(5000)), strict=False)
+    found = await SaveRequest.encode(new_delta(KEY, *range(5000)), strict=False)
     counting.cancel()
-    assert turns >= 5000 / row_codec.SLICE - 2
+    assert turns >= 5000 / request.SLICE - 2
     assert [row[2] for row in found.updates] == [str(number) for number in range(5000)]
 
 

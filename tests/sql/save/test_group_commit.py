@@ -19,7 +19,7 @@ from taskctx_sql.model import Delta, FileChange, Saved
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends import Backend
 from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
-from taskctx_sql.sql.save import grouping, postgres_writer, sqlite_writer
+from taskctx_sql.sql.save import group_commit, postgres_writer, sqlite_writer
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
 from tests.support.wire import Network
@@ -241,18 +241,18 @@ async def test_no_more_saves_wait_than_there_is_room_for(
     for module in (sqlite_writer, postgres_writer):
         monkeypatch.setattr(module, "MAX_WAITING", 5)
     most = now = 0
-    wait = grouping.WaitingSave.wait
+    wait = group_commit.WaitingSave.wait
 
-    async def counted(pending: grouping.WaitingSave[Any]) -> Any:
+    async def counted(save: group_commit.WaitingSave[Any]) -> Any:
         nonlocal most, now
         now += 1
         most = max(most, now)
         try:
-            return await wait(pending)
+            return await wait(save)
         finally:
             now -= 1
 
-    monkeypatch.setattr(grouping.WaitingSave, "wait", counted)
+    monkeypatch.setattr(group_commit.WaitingSave, "wait", counted)
     async with open_store(database_url) as store:
         await asyncio.gather(*(store.save(new_delta(key, 1)) for key in keys(user, 60)))
         for key in keys(user, 60):
@@ -413,5 +413,5 @@ async def test_a_save_is_planned_once_and_not_each_time(postgres_url: str, user:
             await context.save()
         held = store._backend.writer._connection._driver
         assert held is not None
-        plans = await held.fetch("SELECT custom_plans FROM pg_prepared_statements WHERE statement ~ '^.WITH job'")
+        plans = await held.fetch("SELECT custom_plans FROM pg_prepared_statements WHERE statement ~ '^.WITH save'")
         assert [custom for (custom,) in plans] == [0, 0]

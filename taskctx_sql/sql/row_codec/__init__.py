@@ -1,0 +1,53 @@
+"""Between a context's records and the rows of the tables. No I/O."""
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from taskctx_sql.sql.row_codec.column_values import column_text
+from taskctx_sql.sql.row_codec.decode import (
+    BETWEEN,
+    FILE_COLUMNS,
+    MODEL_COLUMNS,
+    read_files,
+    read_mapping,
+    read_models,
+    read_updates,
+    update_of_row,
+)
+from taskctx_sql.sql.row_codec.encode import (
+    FileRow,
+    ModelRow,
+    UpdateRow,
+    file_row,
+    mapping_text,
+    merged_text,
+    model_row,
+    update_row,
+)
+from taskctx_sql.sql.row_codec.identity import context_id, path_id
+
+AnyRow = Row[*tuple[Any, ...]]
+
+__all__ = [
+    "BETWEEN",
+    "FILE_COLUMNS",
+    "MODEL_COLUMNS",
+    "AnyRow",
+    "FileRow",
+    "ModelRow",
+    "UpdateRow",
+    "column_text",
+    "context_id",
+    "file_row",
+    "mapping_text",
+    "merged_text",
+    "model_row",
+    "path_id",
+    "read_files",
+    "read_mapping",
+    "read_models",
+    "read_updates",
+    "update_of_row",
+    "update_row",
+]

@@ -1,0 +1,147 @@
+"""From rows to a context's records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from taskctx_sql import codec
+from taskctx_sql.errors import CorruptRecordError
+from taskctx_sql.model import ContextKey, ContextUpdate, Source
+
+FILE_FIELDS: Final = ("operation", "source", "timestamp", "state")
+_MODEL_FIELDS: Final = ("model_id", "provider_id", "mode", "timestamp")
+_MEASURES: Final = ("input_tokens", "output_tokens", "cost", "duration")
+
+# What `read_files` and `read_models` take, in this order.
+FILE_COLUMNS: Final = ("position", "path", "exact", *FILE_FIELDS)
+MODEL_COLUMNS: Final = ("seq", "exact", *_MODEL_FIELDS, *_MEASURES)
+
+# Stands between an update's data and metadata where one column has both: JSON has it only escaped.
+BETWEEN: Final = "\x1f"
+_BETWEEN: Final = BETWEEN.encode()
+
+_DECODING_ERRORS: Final = (ValueError, TypeError, KeyError, RecursionError)
+
+
+class History(NamedTuple):
+    """Updates in order, their seqs, and the dictionary in which later edits of them are noted."""
+
+    updates: list[ContextUpdate]
+    seqs: Sequence[int]
+    edits: dict[int, Any]
+
+
+def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
+    """Return the updates of rows (seq, timestamp, update_type, text, exact), where `BETWEEN` joins data and metadata.
+
+    Their data and metadata are decoded on first access; a row whose text is damaged raises `CorruptRecordError` then,
+    and the others can be read.
+
+    Raises:
+        CorruptRecordError: The exact timestamp or type of a row cannot be read back; it names the seq.
+    """
+    edits: dict[int, Any] = {}
+    if not rows:
+        return History([], (), edits)
+    seqs, timestamps, update_types, texts, exacts = zip(*rows, strict=True)
+    # There are few types: each is kept once.
+    known: dict[str, str] = {}
+    shared = map(known.setdefault, update_types, update_types)
+    source = Source(partial(_read_text, key), (edits,))
+    updates = ContextUpdate.unread(timestamps, shared, seqs, texts, source)
+    if any(exacts):
+        for seq, update, exact in zip(seqs, updates, exacts, strict=True):
+            if exact is not None:
+                try:
+                    update.timestamp, update.update_type = codec.decode(exact)
+                except _DECODING_ERRORS as error:
+                    raise _corrupt(key, f"update seq {seq}", error) from error
+        edits.clear()
+    return History(updates, seqs, edits)
+
+
+def update_of_row(
+    key: ContextKey, seq: int, timestamp: Any, update_type: Any, data: str, metadata: str, exact: str | None
+) -> ContextUpdate:
+    """Return the update of one row, read at once.
+
+    Raises:
+        CorruptRecordError: It cannot be read back; it names the seq.
+    """
+    try:
+        if exact is not None:
+            timestamp, update_type = codec.decode(exact)
+        return ContextUpdate(timestamp, update_type, codec.decode(data), codec.decode(metadata))
+    except _DECODING_ERRORS as error:
+        raise _corrupt(key, f"update seq {seq}", error) from error
+
+
+def _read_text(key: ContextKey, seq: int, text: bytes) -> tuple[Any, Any]:
+    try:
+        data, metadata = text.split(_BETWEEN)
+        # Once for both: the check takes a third of the time of decoding.
+        decode = codec.decode if codec.may_have_tags(text) else codec.decode_untagged
+        return decode(data), decode(metadata)
+    except _DECODING_ERRORS as error:
+        raise _corrupt(key, f"update seq {seq}", error) from error
+
+
+def _corrupt(key: ContextKey, what: str, error: Exception) -> CorruptRecordError:
+    return CorruptRecordError(key, what, f"{type(error).__name__}: {error}")
+
+
+def read_files(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int, Any, Any]]:
+    """Return (position, path, entry) of rows of `FILE_COLUMNS`.
+
+    Raises:
+        CorruptRecordError: A row cannot be read back; it names the path.
+    """
+    entries = []
+    for position, shown, exact, *fields in rows:
+        path, entry = shown, dict(zip(FILE_FIELDS, fields, strict=True))
+        if exact is not None:
+            try:
+                path, entry = codec.decode(exact)
+            except _DECODING_ERRORS as error:
+                raise _corrupt(key, f"file {shown!r}", error) from error
+        entries.append((position, path, entry))
+    return entries
+
+
+def read_models(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Return (seq, entry) of rows of `MODEL_COLUMNS`.
+
+    Raises:
+        CorruptRecordError: A row cannot be read back; it names the seq.
+    """
+    entries = []
+    for seq, exact, *fields in rows:
+        entry = model_entry(dict(zip((*_MODEL_FIELDS, *_MEASURES), fields, strict=True)))
+        if exact is not None:
+            try:
+                entry = codec.decode(exact)
+            except _DECODING_ERRORS as error:
+                raise _corrupt(key, f"model use seq {seq}", error) from error
+        entries.append((seq, entry))
+    return entries
+
+
+def read_mapping(key: ContextKey, name: str, text: str) -> Any:
+    """Return the metadata or the toggles.
+
+    Raises:
+        CorruptRecordError: The text cannot be read back.
+    """
+    try:
+        return codec.decode(text)
+    except _DECODING_ERRORS as error:
+        raise _corrupt(key, name, error) from error
+
+
+def model_entry(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of the model tracker that a row stands for."""
+    entry = {name: row[name] for name in _MODEL_FIELDS}
+    entry.update((name, row[name]) for name in _MEASURES if row[name] is not None)
+    return entry

@@ -1,0 +1,115 @@
+"""From a context's records to columns, in the order of the tables and without what a save adds around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from taskctx_sql import codec, limits
+from taskctx_sql.codec import is_same
+from taskctx_sql.model import ContextKey, ContextUpdate, FileChange, MappingChange
+from taskctx_sql.sql.row_codec.column_values import (
+    column_float,
+    column_integer,
+    column_text,
+    is_column_float,
+    is_column_text,
+)
+from taskctx_sql.sql.row_codec.decode import FILE_FIELDS, model_entry, read_mapping
+from taskctx_sql.sql.row_codec.identity import path_id
+
+# (timestamp, update_type, data, metadata, exact)
+UpdateRow = tuple[float | None, str, str, str, str | None]
+# (path_id, path, operation, source, timestamp, state, exact)
+FileRow = tuple[Any, ...]
+# (model_id, ..., duration, exact)
+ModelRow = tuple[Any, ...]
+
+
+def update_row(update: ContextUpdate, number: int, strict: bool) -> UpdateRow:
+    """Return an update's columns; errors call it by the number.
+
+    Raises:
+        UnstorableValueError: In strict mode, for a value that would come back as something else.
+    """
+    timestamp, kind, data, metadata = update.timestamp, update.update_type, update.data, update.metadata
+    is_exact = is_column_float(timestamp) and is_column_text(kind)
+    return (
+        timestamp if is_exact else column_float(timestamp),
+        kind if is_exact else "None" if kind is None else column_text(kind),
+        _text(data, number, kind, "data", strict),
+        _text(metadata, number, kind, "metadata", strict),
+        None if is_exact else codec.encode([timestamp, kind], _where(number, kind), strict=strict),
+    )
+
+
+def _text(value: Any, number: int, kind: Any, field: str, strict: bool) -> str:
+    text = codec.encode_plain(value)
+    # The name for errors is built only where there may be one.
+    if text is None:
+        text = codec.encode(value, f"{_where(number, kind)}.{field}", strict=strict)
+    if len(text) > limits.MAX_VALUE_CHARACTERS:
+        limits.check_text(text, f"{_where(number, kind)}.{field}")
+    return text
+
+
+def _where(number: int, kind: Any) -> str:
+    return f"new update {number} ({codec.shown(kind)})"
+
+
+def file_row(change: FileChange, strict: bool) -> FileRow:
+    """Return the columns of a tracked file. Raises as `update_row` does."""
+    path, entry = change.path, change.entry
+    fields = entry if isinstance(entry, dict) else {}
+    is_exact = (
+        is_column_text(path)
+        and is_same(tuple(fields), FILE_FIELDS)
+        and all(is_column_text(fields[name]) for name in ("operation", "source", "state"))
+        and is_column_float(fields["timestamp"])
+    )
+    return (
+        path_id(path),
+        "None" if path is None else column_text(path),
+        column_text(fields.get("operation")),
+        column_text(fields.get("source")),
+        column_float(fields.get("timestamp")),
+        column_text(fields.get("state")),
+        None if is_exact else codec.encode([path, entry], f"tracked file {codec.shown(path)}", strict=strict),
+    )
+
+
+def model_row(entry: Any, name: str, strict: bool) -> ModelRow:
+    """Return the columns of a model use, which errors call by the name. Raises as `update_row` does."""
+    fields = entry if isinstance(entry, Mapping) else {}
+    row: dict[str, Any] = {
+        "model_id": column_text(fields.get("model_id")),
+        "provider_id": column_text(fields.get("provider_id")),
+        "mode": column_text(fields.get("mode")),
+        "timestamp": column_float(fields.get("timestamp")),
+        "input_tokens": column_integer(fields.get("input_tokens")),
+        "output_tokens": column_integer(fields.get("output_tokens")),
+        "cost": column_float(fields.get("cost")),
+        "duration": column_float(fields.get("duration")),
+    }
+    is_exact = isinstance(entry, dict) and _same_to_the_bit(model_entry(row), entry)
+    return (*row.values(), None if is_exact else codec.encode(entry, name, strict=strict))
+
+
+def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    # Equal is not enough: 1 is 1.0, and the order of the keys counts.
+    return is_same(list(one), list(other)) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
+
+
+def mapping_text(change: MappingChange | None, name: str, strict: bool) -> str | None:
+    """Return the JSON text of a changed mapping; None if it did not change. Raises as `update_row` does."""
+    return None if change is None else limits.check_text(codec.encode(change.whole, name, strict=strict), name)
+
+
+def merged_text(key: ContextKey, name: str, stored: str, change: MappingChange, *, strict: bool) -> str:
+    """Return a mapping's text after a change to some of its keys; the others are kept as they are stored."""
+    before = read_mapping(key, name, stored)
+    if not isinstance(before, dict) or not isinstance(change.whole, dict):
+        return codec.encode(change.whole, name, strict=strict)
+    removed = set(change.removed)
+    kept = {item: value for item, value in before.items() if item not in removed}
+    return codec.encode(kept | dict(change.changed), name, strict=strict)
