@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, Final, Generic, Self, SupportsIndex, TypeVar
 
 from taskctx_sql.errors import SaveOrderError
-from taskctx_sql.model import ContextUpdate
+from taskctx_sql.model import watch_all
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -95,7 +95,7 @@ class TrackedList(list[T]):
         # The seqs of rows in whose place something else stands, by its identity.
         self._stand_ins: Mapping[int, int] = {}
         if edits is None:
-            _watch(self[: len(self._seqs)], self._edited)
+            watch_all(self[: len(self._seqs)], self._edited)
 
     def replaced_by(self, items: Iterable[T], stand_ins: Mapping[int, int] | None = None) -> TrackedList[T]:
         """Return a new list of ``items`` that takes over what is known; this one is tracked no more.
@@ -125,7 +125,7 @@ class TrackedList(list[T]):
     def with_rows(self, items: list[T], seqs: Sequence[int]) -> TrackedList[T]:
         """Return a new list whose saved rows are these; edits of those that this one has are noted there as well."""
         new = TrackedList(items, seqs, self._edited, prepare=self._prepare)
-        _watch(items, self._edited)
+        watch_all(items, self._edited)
         return new
 
     @property
@@ -192,7 +192,7 @@ class TrackedList(list[T]):
             self._edited.clear()
         self._pending, self._handed_out = _Image(len(self)), difference
         if difference.appended:
-            _watch(difference.appended, self._edited)
+            watch_all(difference.appended, self._edited)
         return difference
 
     def confirm(self, difference: ListDifference[T], first_seq: int) -> None:
@@ -276,17 +276,6 @@ class TrackedList(list[T]):
     def reverse(self) -> None:
         self._keep_rows()
         super().reverse()
-
-
-def _watch(items: list[Any], log: dict[int, Any]) -> None:
-    """Note later edits of the items in ``log``, by identity, as far as they tell of them."""
-    if all(type(item) is ContextUpdate for item in items):
-        ContextUpdate.watch_all(items, log)
-        return
-    for item in items:
-        watch = getattr(item, "watch", None)
-        if watch is not None:
-            watch(log)
 
 
 class NotedDict(dict[K, V]):

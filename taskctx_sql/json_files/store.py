@@ -14,7 +14,7 @@ from typing import Final, NoReturn, TypeVar
 from weakref import WeakSet
 
 from taskctx_sql import codec
-from taskctx_sql.concurrency import running_loop, shielded
+from taskctx_sql.concurrency import after_fork, running_loop, shielded
 from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavailableError, UnsupportedByStoreError
 from taskctx_sql.json_files import files, names
 from taskctx_sql.json_files.chat_file import ChatFile
@@ -260,17 +260,13 @@ class JsonStore:
             raise StoreFailedError(doing, self.database_url, str(error)) from error
 
 
-# In a forked child, nobody releases the locks that other threads of the parent held.
 _stores: Final[WeakSet[JsonStore]] = WeakSet()
 
 
+@after_fork
 def _release_locks() -> None:
     for store in _stores:
         store.release_locks()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_release_locks)
 
 
 def _select(updates: Sequence[ContextUpdate], selection: Selection) -> tuple[Sequence[int], bool]:

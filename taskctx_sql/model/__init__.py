@@ -1,23 +1,12 @@
 """What a context is made of, and what travels between a context and a store. No I/O."""
 
+from taskctx_sql.model.delta import Delta, FileChange, MappingChange, Saved
 from taskctx_sql.model.finding import Diagnosis, Examination, Finding, Level
-from taskctx_sql.model.records import (
-    ContextKey,
-    ContextSummary,
-    ContextUpdate,
-    Delta,
-    FileChange,
-    Loaded,
-    MappingChange,
-    Operation,
-    Run,
-    RunOutcome,
-    Saved,
-    Source,
-    StoredUpdate,
-)
+from taskctx_sql.model.key import ContextKey
+from taskctx_sql.model.loaded import ContextSummary, Loaded, StoredUpdate
 from taskctx_sql.model.retention import Pruned, PruneProgress, Receipt, Retention, check_interval
-from taskctx_sql.model.revision import MISSING, Difference, Revision
+from taskctx_sql.model.revision import MISSING, Difference, Operation, Revision
+from taskctx_sql.model.run import Run, RunOutcome
 from taskctx_sql.model.selection import Ask, Kept, Members, Selection, UpdateSize, Window, choose, choose_from
 from taskctx_sql.model.transfer_results import (
     MAX_REPORTED,
@@ -31,6 +20,8 @@ from taskctx_sql.model.transfer_results import (
     Transferred,
     sum_progress,
 )
+from taskctx_sql.model.unread_update import Source, unread_updates
+from taskctx_sql.model.update import ContextUpdate, watch_all
 
 __all__ = [
     "MAX_REPORTED",
@@ -76,4 +67,6 @@ __all__ = [
     "choose",
     "choose_from",
     "sum_progress",
+    "unread_updates",
+    "watch_all",
 ]

@@ -1,12 +1,15 @@
-"""What is told of a context's revisions."""
+"""The revisions of a context, and how two of them differ."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from taskctx_sql.model.records import Operation, StoredUpdate
+from taskctx_sql.model.loaded import StoredUpdate
+
+# What creates a revision that is no ordinary save.
+Operation = Literal["optimize", "truncate", "restore", "undo", "fork"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from taskctx_sql.model.records import ContextKey
+from taskctx_sql.model.key import ContextKey
 
 # A result lists so many problems, or damaged parts of a chat; the rest is only counted.
 MAX_REPORTED: Final = 100

@@ -24,7 +24,7 @@ from taskctx_sql.errors import (
     UnstorableValueError,
     UnsupportedByStoreError,
 )
-from taskctx_sql.model import ContextUpdate, Delta, Loaded, Operation, Run, RunOutcome, Selection
+from taskctx_sql.model import Delta, Loaded, Operation, Run, RunOutcome, Selection, watch_all
 from taskctx_sql.stores import ContextStore, RevisionStore
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class Persistence:
                 break
             history = [row.update for row in older]
             if loaded.edits is not None:
-                ContextUpdate.watch_all(history, loaded.edits)
+                watch_all(history, loaded.edits)
             seqs = [*(row.seq for row in older), *loaded.seqs]
             loaded = replace(loaded, history=[*history, *loaded.history], seqs=seqs)
         return loaded

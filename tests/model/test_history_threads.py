@@ -12,7 +12,7 @@ import pytest
 
 from taskctx_sql import ContextKey, ContextUpdate, Store
 from taskctx_sql.errors import CorruptRecordError
-from taskctx_sql.model import Source
+from taskctx_sql.model import Source, unread_updates
 from tests.support.contract import loaded, new_delta
 
 HOW_MANY = 2_000
@@ -81,16 +81,16 @@ async def test_what_one_thread_sets_is_not_undone_by_the_reading_of_another(stor
     assert {update.data for update in (await loaded(store, user)).context_history} == {"edited"}
 
 
-def unread(read: Callable[[int, bytes], tuple[Any, Any]]) -> ContextUpdate:
-    (update,) = ContextUpdate.unread([1.0], ["message"], [1], [b"text"], Source(read))
+def unread(read: Callable[[int, bytes], dict[str, Any]]) -> ContextUpdate:
+    (update,) = unread_updates([1.0], ["message"], [1], [b"text"], Source(read))
     return update
 
 
 def test_reading_an_update_may_read_it_again_on_the_way() -> None:
     # A collection of garbage may run a program's code anywhere.
-    def read(seq: int, text: bytes) -> tuple[Any, Any]:
+    def read(seq: int, text: bytes) -> dict[str, Any]:
         deeper.append(1)
-        return (update.data if len(deeper) < 3 else ["data"]), {}
+        return {"data": update.data if len(deeper) < 3 else ["data"], "metadata": {}}
 
     deeper: list[int] = []
     update = unread(read)
@@ -100,11 +100,11 @@ def test_reading_an_update_may_read_it_again_on_the_way() -> None:
 
 
 def test_what_is_set_while_an_update_is_read_stays() -> None:
-    def read(seq: int, text: bytes) -> tuple[Any, Any]:
+    def read(seq: int, text: bytes) -> dict[str, Any]:
         if not reads:
             update.data = "set"
         reads.append(text)
-        return "read", {"read": len(reads)}
+        return {"data": "read", "metadata": {"read": len(reads)}}
 
     reads: list[bytes] = []
     update = unread(read)
@@ -112,11 +112,11 @@ def test_what_is_set_while_an_update_is_read_stays() -> None:
     assert update.data == "set"
     # It is read no more, and the text is not kept.
     assert (update.metadata, reads) == ({"read": 2}, [b"text", b"text"])
-    assert update._text is None
+    assert type(update) is ContextUpdate
 
 
 def test_an_update_that_cannot_be_read_says_so_each_time() -> None:
-    def read(seq: int, text: bytes) -> tuple[Any, Any]:
+    def read(seq: int, text: bytes) -> dict[str, Any]:
         raise CorruptRecordError(ContextKey("u", "c"), f"update seq {seq}", "damaged")
 
     update = unread(read)

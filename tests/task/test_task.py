@@ -8,9 +8,11 @@ import json
 import pickle
 import re
 import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from taskctx_sql import (
@@ -31,7 +33,7 @@ from taskctx_sql.errors import (
     InvalidSettingError,
     UnknownKeyWarning,
 )
-from taskctx_sql.model import Source
+from taskctx_sql.model import Source, unread_updates
 from tests.support.contract import loaded, stored
 
 # Entering.
@@ -363,13 +365,13 @@ MADE = ContextUpdate(1.5, "message", {}, {})
 
 
 def unread(calls: list[bytes], log: dict[int, Any] | None = None) -> ContextUpdate:
-    def read(seq: int, text: bytes) -> tuple[Any, Any]:
+    def read(seq: int, text: bytes) -> dict[str, Any]:
         assert seq == 7
         calls.append(text)
-        return {"text": text}, {"meta": 1}
+        return {"data": {"text": text.decode()}, "metadata": {"meta": 1}}
 
     source = Source(read, () if log is None else (log,))
-    (update,) = ContextUpdate.unread([1.5], ["message"], [7], [b"the text"], source)
+    (update,) = unread_updates([1.5], ["message"], [7], [b"the text"], source)
     return update
 
 
@@ -377,22 +379,32 @@ def test_an_update_is_read_once_and_only_if_it_is_asked_for() -> None:
     calls: list[bytes] = []
     update = unread(calls)
     assert (update.timestamp, update.update_type, calls) == (1.5, "message", [])
-    assert update.data == {"text": b"the text"}
+    assert update.data == {"text": "the text"}
     assert update.data is update.data
     assert update.metadata == {"meta": 1}
     assert calls == [b"the text"]
-    assert update == ContextUpdate(1.5, "message", {"text": b"the text"}, {"meta": 1})
+    assert update == ContextUpdate(1.5, "message", {"text": "the text"}, {"meta": 1})
     with pytest.raises(AttributeError, match="no attribute 'other'"):
-        _ = update.other
+        _ = getattr(update, "other")  # noqa: B009
 
 
 @pytest.mark.parametrize(
-    "use", [repr, copy.deepcopy, pickle.dumps, lambda update: update == update, ContextUpdate.to_dict]
+    "use",
+    [repr, copy.copy, copy.deepcopy, pickle.dumps, replace, asdict, orjson.dumps, lambda update: update == update],
 )
 def test_every_use_of_an_unread_update_reads_it(use: Any) -> None:
     calls: list[bytes] = []
     use(unread(calls))
     assert calls == [b"the text"]
+
+
+def test_an_unread_update_passes_for_any_other() -> None:
+    update = unread([])
+    assert update.__class__ is ContextUpdate
+    assert isinstance(update, ContextUpdate)
+    assert [type(again) for again in (copy.copy(update), pickle.loads(pickle.dumps(unread([]))))] == [ContextUpdate] * 2
+    assert unread([]) == replace(unread([])) == unread([])
+    assert type(update) is ContextUpdate
 
 
 def test_what_is_set_on_an_unread_update_stays() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from taskctx_sql import codec
 from taskctx_sql.errors import CorruptRecordError
-from taskctx_sql.model import ContextKey, ContextUpdate, Source
+from taskctx_sql.model import ContextKey, ContextUpdate, Source, unread_updates
 
 FILE_FIELDS: Final = ("operation", "source", "timestamp", "state")
 _MODEL_FIELDS: Final = ("model_id", "provider_id", "mode", "timestamp")
@@ -50,7 +50,7 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
     known: dict[str, str] = {}
     shared = map(known.setdefault, update_types, update_types)
     source = Source(partial(_read_text, key), (edits,))
-    updates = ContextUpdate.unread(timestamps, shared, seqs, texts, source)
+    updates = unread_updates(timestamps, shared, seqs, texts, source)
     if any(exacts):
         for seq, update, exact in zip(seqs, updates, exacts, strict=True):
             if exact is not None:
@@ -78,12 +78,12 @@ def update_of_row(
         raise _corrupt(key, f"update seq {seq}", error) from error
 
 
-def _read_text(key: ContextKey, seq: int, text: bytes) -> tuple[Any, Any]:
+def _read_text(key: ContextKey, seq: int, text: bytes) -> dict[str, Any]:
     try:
         data, metadata = text.split(_BETWEEN)
         # Once for both: the check takes a third of the time of decoding.
         decode = codec.decode if codec.may_have_tags(text) else codec.decode_untagged
-        return decode(data), decode(metadata)
+        return {"data": decode(data), "metadata": decode(metadata)}
     except _DECODING_ERRORS as error:
         raise _corrupt(key, f"update seq {seq}", error) from error
 

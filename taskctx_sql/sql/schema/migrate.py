@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import end_at_once, running_loop
+from taskctx_sql.concurrency import after_fork, end_at_once, running_loop
 from taskctx_sql.errors import (
     ForeignSchemaError,
     InvalidArgumentError,
@@ -70,14 +69,10 @@ REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 _alembic_lock = threading.Lock()
 
 
-def _free_lock() -> None:
-    # In a forked child nobody gives back what another thread of the parent had.
+@after_fork
+def _renew_lock() -> None:
     global _alembic_lock
     _alembic_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_lock)
 
 
 def head() -> str:
