@@ -45,8 +45,6 @@ _slots = {name: ContextUpdate.__dict__[name] for name in ContextUpdate.__slots__
 _get_data, _get_metadata, _get_edit_logs = (_slots[name].__get__ for name in ("data", "metadata", "_edit_logs"))
 _set_data, _set_metadata, _set_edit_logs = (_slots[name].__set__ for name in ("data", "metadata", "_edit_logs"))
 _set_class = object.__dict__["__class__"].__set__
-# In half the time of the class's own.
-_new_source = tuple.__new__
 
 
 def _read(update: ContextUpdate, name: str = "data") -> Any:
@@ -54,22 +52,22 @@ def _read(update: ContextUpdate, name: str = "data") -> Any:
         # The source last, since it is replaced first: while it is there, the other two belong to it.
         seq, text, source = _get_metadata(update), _get_data(update), _get_edit_logs(update)
         if type(source) is not Source:
-            # Another thread decoded the update a moment ago.
-            return _slots[name].__get__(update)
-        decode, edit_logs, edits = source
-        if name in edits:
-            return edits[name]
-        fields = decode(seq, text)
-        if edits:
-            fields |= edits
+            # Another thread is decoding it, or has done so a moment ago.
+            return source[name] if type(source) is dict else _slots[name].__get__(update)
+        if name in source.edits:
+            return source.edits[name]
+        fields = source.decode(seq, text)
+        if source.edits:
+            fields |= source.edits
+        fields["_edit_logs"] = source.edit_logs
         with _lock:
             # If it was decoded or edited meanwhile, that stays: all threads see the same objects.
             if _get_edit_logs(update) is source:
-                # Who reads it before all slots are set takes this: a thread, or the garbage collector in this one.
-                _set_edit_logs(update, _new_source(Source, (decode, edit_logs, fields)))
+                # Seen before all slots are set by another thread, or by code that the garbage collector runs here.
+                _set_edit_logs(update, fields)
                 _set_data(update, fields["data"])
                 _set_metadata(update, fields["metadata"])
-                _set_edit_logs(update, edit_logs)
+                _set_edit_logs(update, source.edit_logs)
                 _set_class(update, ContextUpdate)
                 return fields[name]
 
@@ -86,6 +84,8 @@ def _edit(update: ContextUpdate, value: Any, *, name: str) -> None:
 
 def _logs_of(update: ContextUpdate) -> Any:
     source = _get_edit_logs(update)
+    if type(source) is dict:
+        return source["_edit_logs"]
     return source.edit_logs if type(source) is Source else source
 
 
@@ -100,7 +100,8 @@ def _set_logs(update: ContextUpdate, logs: tuple[dict[int, Any], ...]) -> None:
 class _UnreadUpdate(ContextUpdate):
     """An update that is not decoded yet. Reading its data or metadata turns it into a plain `ContextUpdate`.
 
-    Until then its slots hold other things: ``data`` the text, ``metadata`` the seq, ``_edit_logs`` the source.
+    Until then its slots hold other things: ``data`` the text, ``metadata`` the seq, ``_edit_logs`` the source, and for
+    a moment, while the slots are set, all that they are about to hold.
     """
 
     __slots__ = ()
