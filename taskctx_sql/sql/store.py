@@ -36,7 +36,7 @@ from taskctx_sql.model import (
     Selection,
     StoredUpdate,
 )
-from taskctx_sql.sql import history, load, watch
+from taskctx_sql.sql import delete, history, load, watch
 from taskctx_sql.sql.backends import NEVER, NoReplica, Replica, Share, open_backend, open_replica
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.reports import Reports
@@ -173,7 +173,7 @@ class SqlStore:
         created_at, low, high = await self._bounds(key, after, before)
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
-            plan = partial(load.page, self.engine_name, key, created_at, *bounds, newest_first)
+            plan = partial(load.read_page, self.engine_name, key, created_at, *bounds, newest_first)
             page = await self._read_part(key, plan)
             if page is None:
                 # It was deleted meanwhile, and may have been made anew.
@@ -244,7 +244,7 @@ class SqlStore:
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         self.note_gone(key)
-        return await self._write("delete", partial(load.erase, key), key.user_id)
+        return await self._write("delete", partial(delete.delete, key), key.user_id)
 
     def engine_and_schema(self) -> tuple[AsyncEngine, str | None]:
         """Return the engine of the open store, and on Postgres the schema of its tables."""

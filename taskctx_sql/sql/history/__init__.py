@@ -1,12 +1,17 @@
-"""Revisions: their log, going back to one, and going on from one."""
+"""Revisions: their log, restoring one, and forking a context from one."""
 
+from taskctx_sql.sql.history.copies import current_seqs, may_be_rewritten, restored_since
 from taskctx_sql.sql.history.fork import fork
-from taskctx_sql.sql.history.restore import Restored
+from taskctx_sql.sql.history.restore import Restored, restore
 from taskctx_sql.sql.history.revision_log import compare, list_revisions
 
 __all__ = [
     "Restored",
     "compare",
+    "current_seqs",
     "fork",
     "list_revisions",
+    "may_be_rewritten",
+    "restore",
+    "restored_since",
 ]

@@ -1,4 +1,4 @@
-"""A new context that starts from another one, statement by statement: its rows are copied within the database."""
+"""Forking: a new context that starts from a revision of another one, copied within the database."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, upd
 
 
 def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, run: Run, at: float) -> Plan[None]:
-    """Return the steps that make a context of another one's state, all for one transaction.
+    """Return the plan of a fork, for one transaction.
 
     Args:
-        engine: Whose SQL.
-        key: Where it starts from.
-        new: The new one.
-        revision: Which state; None is the newest.
-        run: Who does it; a copy of it finds its own work.
-        at: When it is made, seconds since the epoch, UTC.
+        engine: The dialect's name.
+        key: The context to start from.
+        new: The new context.
+        revision: The revision to start from; None for the newest.
+        run: The run of the fork, by which a retry recognizes that the fork was committed.
+        at: The time of the fork, in seconds since the epoch, UTC.
 
     Raises:
-        ContextNotFoundError: There is nothing to start from.
-        RevisionNotFoundError: It has no such revision, or no longer all of it.
-        ContextExistsError: The new one is there already.
+        ContextNotFoundError: The context to start from does not exist.
+        RevisionNotFoundError: The revision does not exist, or was pruned.
+        ContextExistsError: The new context exists already.
     """
     source, context_id = row_codec.context_id(key), row_codec.context_id(new)
-    found = yield Step(_select_revision(), {"context": source}, reads=True)
-    if not found or found[0][0] < 1:
+    rows = yield Step(_select_revision(), {"context": source}, reads=True)
+    if not rows or rows[0][0] < 1:
         raise ContextNotFoundError(key)
-    newest = int(found[0][0])
+    newest, created_at = int(rows[0][0]), rows[0][1]
     revision = newest if revision is None else revision
-    place = yield from as_of.find(source, revision)
-    if place is None:
+    counters = yield from as_of.counters(source, revision)
+    if counters is None:
         raise RevisionNotFoundError(key, revision, newest)
-    allow(sum(place))
+    allow(sum(counters))
     texts = []
     for column in ("metadata", "metadata_toggles"):
         texts.append((yield from as_of.mapping_at(source, revision, column)))
     then = {"context": source, "revision": revision}
-    following = []
+    next_numbers = []
     for table in (updates, models):
         counted = yield Step(_count(table), then, reads=True)
-        following.append(1 + (counted[0][0] if counted else 0))
-    numbers = (*following, place.next_position)
-    values = (context_id, new.user_id, new.chat_id, *texts, 1, *numbers, at, at)
+        next_numbers.append(1 + (counted[0][0] if counted else 0))
+    next_numbers.append(counters.next_position)
+    values = (context_id, new.user_id, new.chat_id, *texts, 1, *next_numbers, at, at)
     row = dict(zip(columns(contexts, "pruned_until"), values, strict=True))
-    made = yield Step(_insert_context(engine), row, reads=True)
-    if not made and (yield from incomplete.clear(context_id)):
-        made = yield Step(_insert_context(engine), row, reads=True)
-    if not made:
-        # A copy of this very fork may have made it.
-        known = yield Step(_select_maker(), {"context": context_id}, reads=True)
-        if not known or known[0][0] != run.run_id:
+    inserted = yield Step(_insert_context(engine), row, reads=True)
+    if not inserted and (yield from incomplete.clear(context_id)):
+        inserted = yield Step(_insert_context(engine), row, reads=True)
+    if not inserted:
+        # An earlier attempt of this fork may have created it.
+        creator = yield Step(_select_creator(), {"context": context_id}, reads=True)
+        if not creator or creator[0][0] != run.run_id:
             raise ContextExistsError(new)
         return
     for table in (updates, models):
@@ -67,12 +67,12 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     yield Step(_copy_files(), {**then, "target": context_id, "run": run.run_id})
     ended = (context_id, run.run_id, run.started_at, at, "completed", None, 1)
     yield Step(insertion(runs), dict(zip(columns(runs), ended, strict=True)))
-    first = (context_id, 1, at, run.run_id, 1, *numbers, *texts, None, None, "fork", revision, key.chat_id)
+    first = (context_id, 1, at, run.run_id, 1, *next_numbers, *texts, None, None, "fork", revision, key.chat_id)
     yield Step(insertion(revisions), dict(zip(columns(revisions), first, strict=True)))
-    if not (yield from as_of.is_still_there(engine, source, found[0][1])):
+    if not (yield from as_of.is_still_there(engine, source, created_at)):
         raise ContextNotFoundError(key)
-    # Last: what was pruned while it was copied is missing in the copy.
-    yield from as_of.check_whole(key, revision, newest)
+    # At the end, because rows that were pruned during the copying are missing in the copy.
+    yield from as_of.check_not_pruned(key, revision, newest)
 
 
 @cache
@@ -81,7 +81,7 @@ def _select_revision() -> Statement:
 
 
 @cache
-def _select_maker() -> Statement:
+def _select_creator() -> Statement:
     first = revisions.c.revision == 1
     return sa.select(revisions.c.run_id).where(revisions.c.context_id == text("context"), first)
 
@@ -99,9 +99,9 @@ def _insert_context(engine: str) -> Statement:
 
 @cache
 def _copy(table: sa.Table) -> Statement:
-    place = sa.func.row_number().over(partition_by=table.c.context_id, order_by=table.c.seq)
-    # A copy from elsewhere is its own root here.
-    return _copied(table, {"seq": place, "copy_of": place})
+    position = sa.func.row_number().over(partition_by=table.c.context_id, order_by=table.c.seq)
+    # A copy from another context is its own root.
+    return _copied(table, {"seq": position, "copy_of": position})
 
 
 @cache

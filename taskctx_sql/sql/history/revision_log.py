@@ -1,4 +1,4 @@
-"""What is told of a context's revisions, statement by statement: which there are, and how two of them differ."""
+"""A context's revisions: the list of them, and the difference between two."""
 
 from __future__ import annotations
 
@@ -12,79 +12,82 @@ from taskctx_sql import codec
 from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.model import MISSING, ContextKey, Difference, Revision, StoredUpdate
 from taskctx_sql.sql import engines, incomplete, load, row_codec
+from taskctx_sql.sql.history.copies import root
 from taskctx_sql.sql.load import as_of, in_revision
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.retry import allow
-from taskctx_sql.sql.schema import contexts, files, models, revisions, updates
+from taskctx_sql.sql.schema import contexts, models, revisions, updates
 
 
 def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision]]:
-    """Return the steps that list revisions, the newest first.
+    """Return the plan that lists revisions, the newest first.
 
     Raises:
-        ContextNotFoundError: There is no such context.
+        ContextNotFoundError: The context does not exist.
     """
-    while (told := (yield from _list_revisions(engine, key, before, limit))) is None:
-        # It was deleted meanwhile, and may have been made anew.
+    while (listed := (yield from _list_revisions(engine, key, before, limit))) is None:
+        # It was deleted meanwhile, and may have been created again.
         pass
-    return told
+    return listed
 
 
 def _list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision] | None]:
     context_id = row_codec.context_id(key)
     newest, created_at = yield from _newest(key)
     high = newest + 1 if before is None else min(before, newest + 1)
-    # One more than asked for tells what the oldest of them added.
+    # One more than wanted, because its next seq shows what the oldest of them added.
     bounds = {"context": context_id, "low": high - limit - 1, "high": high}
-    found = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
-    told = []
-    for place, (revision, saved_at, run_id, next_seq, added, removed, *more) in enumerate(found[:limit]):
-        began = found[place + 1][3] if place + 1 < len(found) else 1
-        if added is None and revision > 1 and place + 1 == len(found):
-            # The one before is not known: the database is older than the table.
+    rows = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
+    listed = []
+    for index, (revision, saved_at, run_id, next_seq, added, removed, mappings_changed, *origin) in enumerate(
+        rows[:limit]
+    ):
+        first_seq = rows[index + 1][3] if index + 1 < len(rows) else 1
+        if added is None and revision > 1 and index + 1 == len(rows):
+            # The revision before is not in the table, which is newer than the database.
             counted = yield Step(_count_added(), {"context": context_id, "revision": revision}, reads=True)
             added = counted[0][0] if counted else 0
-        come = next_seq - began if added is None else added
-        told.append(Revision(revision, saved_at, run_id, come, removed or 0, bool(more[0]), *more[1:]))
-    return told if (yield from as_of.is_still_there(engine, context_id, created_at)) else None
+        added = next_seq - first_seq if added is None else added
+        listed.append(Revision(revision, saved_at, run_id, added, removed or 0, bool(mappings_changed), *origin))
+    return listed if (yield from as_of.is_still_there(engine, context_id, created_at)) else None
 
 
 def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference]:
-    """Return the steps that tell how two revisions differ; of the history only what differs is read.
+    """Return the plan that compares two revisions; of the history it reads only what differs.
 
     Raises:
-        ContextNotFoundError: There is no such context.
-        RevisionNotFoundError: There is no such revision, or it is no longer whole.
-        CorruptRecordError: A row cannot be read back.
+        ContextNotFoundError: The context does not exist.
+        RevisionNotFoundError: One of the revisions does not exist, or was pruned.
+        CorruptRecordError: A row cannot be decoded.
     """
     context_id = row_codec.context_id(key)
     newest, created_at = yield from _newest(key)
     for revision in (old, new):
-        yield from as_of.check_whole(key, revision, newest)
-        place = yield from as_of.find(context_id, revision)
-        if place is None:
+        yield from as_of.check_not_pruned(key, revision, newest)
+        counters = yield from as_of.counters(context_id, revision)
+        if counters is None:
             raise RevisionNotFoundError(key, revision, newest)
-        allow(sum(place))
+        allow(sum(counters))
     changes: dict[str, list[Any]] = {}
     for name, one, other in (("added", new, old), ("removed", old, new)):
         which = {"context": context_id, "revision": one, "other": other}
-        history = row_codec.read_updates(key, (yield from _rows_only(engine, updates, which)))
+        history = row_codec.read_updates(key, (yield from _rows_only_in_one(engine, updates, which)))
         changes[name] = list(map(StoredUpdate, history.seqs, history.updates))
-        used = row_codec.read_models(key, (yield from _rows_only(engine, models, which)))
-        changes[f"{name}_models"] = [entry for _, entry in used]
+        uses = row_codec.read_models(key, (yield from _rows_only_in_one(engine, models, which)))
+        changes[f"{name}_models"] = [entry for _, entry in uses]
     tracked = []
     mappings: dict[str, list[Any]] = {"metadata": [], "metadata_toggles": []}
     for revision in (old, new):
         which = {"context": context_id, "revision": revision}
-        found = (yield Step(_files(), which, reads=True)) or ()
-        tracked.append({path: entry for _, path, entry in row_codec.read_files(key, found)})
+        rows = (yield Step(load.select_files(), which, reads=True)) or ()
+        tracked.append({path: entry for _, path, entry in row_codec.read_files(key, rows)})
         for column, both in mappings.items():
             both.append(
                 row_codec.read_mapping(key, column, (yield from as_of.mapping_at(context_id, revision, column)))
             )
     if not (yield from as_of.is_still_there(engine, context_id, created_at)):
         raise ContextNotFoundError(key)
-    yield from as_of.check_whole(key, min(old, new), newest)
+    yield from as_of.check_not_pruned(key, min(old, new), newest)
     return Difference(
         old,
         new,
@@ -95,20 +98,20 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference
     )
 
 
-def _rows_only(engine: str, table: sa.Table, which: dict[str, Any]) -> Plan[Sequence[Any]]:
-    seqs = [row[0] for row in (yield Step(_only(table), which, reads=True)) or ()]
+def _rows_only_in_one(engine: str, table: sa.Table, which: dict[str, Any]) -> Plan[Sequence[Any]]:
+    seqs = [row[0] for row in (yield Step(_select_only_in_one(table), which, reads=True)) or ()]
     if not seqs:
         return []
     select = _select_updates(engine) if table is updates else _select_models(engine)
-    asked = {"context": which["context"], "seqs": engines.list_value(engine, seqs)}
-    return (yield Step(select, asked, reads=True)) or []
+    wanted = {"context": which["context"], "seqs": engines.list_value(engine, seqs)}
+    return (yield Step(select, wanted, reads=True)) or []
 
 
 def _newest(key: ContextKey) -> Plan[tuple[int, float]]:
-    found = yield Step(_select_newest(), {"context": row_codec.context_id(key)}, reads=True)
-    if not found:
+    rows = yield Step(_select_newest(), {"context": row_codec.context_id(key)}, reads=True)
+    if not rows:
         raise ContextNotFoundError(key)
-    return int(found[0][0]), float(found[0][1])
+    return int(rows[0][0]), float(rows[0][1])
 
 
 def _changed(old: Any, new: Any, *, missing: Any) -> dict[Any, tuple[Any, Any]]:
@@ -120,17 +123,17 @@ def _changed(old: Any, new: Any, *, missing: Any) -> dict[Any, tuple[Any, Any]]:
     for name in {**before, **after}:
         if name not in before or name not in after:
             key = (before.get(name) or after[name])[0]
-            # Keys of two types may be equal: then one name stands for both.
-            gone, come = changed.get(key, (missing, missing))
+            # Keys of two types may be equal: 1 and True, for instance. Then one entry stands for both.
+            removed, added = changed.get(key, (missing, missing))
             one, other = before.get(name, nothing)[1], after.get(name, nothing)[1]
-            changed[key] = (gone if one is missing else one, come if other is missing else other)
+            changed[key] = (removed if one is missing else one, added if other is missing else other)
         elif not _is_same(before[name][1], after[name][1]):
             changed[before[name][0]] = (before[name][1], after[name][1])
     return changed
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values are the same as they are stored: 1 is not True, and NaN is NaN."""
+    """Return whether two values are stored alike: 1 differs from True, and NaN equals NaN."""
     if type(one) is dict and type(other) is dict:
         before, after = ({_key(key): value for key, value in mapping.items()} for mapping in (one, other))
         return before.keys() == after.keys() and all(_is_same(value, after[key]) for key, value in before.items())
@@ -143,9 +146,6 @@ def _key(key: Any) -> str:
     return codec.encode(key, warn=False)
 
 
-# The statements.
-
-
 @cache
 def _select_newest() -> Statement:
     return sa.select(contexts.c.revision, contexts.c.created_at).where(
@@ -155,33 +155,32 @@ def _select_newest() -> Statement:
 
 @cache
 def _select_revisions() -> Statement:
-    told = [revisions.c[name] for name in ("revision", "saved_at", "run_id", "next_seq", "added", "removed")]
+    columns = [revisions.c[name] for name in ("revision", "saved_at", "run_id", "next_seq", "added", "removed")]
     changed = sa.or_(revisions.c.metadata.is_not(None), revisions.c.metadata_toggles.is_not(None))
-    about = (revisions.c.operation, revisions.c.source_revision, revisions.c.source_chat_id)
+    origin = (revisions.c.operation, revisions.c.source_revision, revisions.c.source_chat_id)
     between = (revisions.c.revision >= number("low"), revisions.c.revision < number("high"))
-    statement = sa.select(*told, changed.label("changed"), *about)
+    statement = sa.select(*columns, changed.label("changed"), *origin)
     return statement.where(revisions.c.context_id == text("context"), *between).order_by(revisions.c.revision.desc())
 
 
 @cache
 def _count_added() -> Statement:
-    mine = (updates.c.context_id == text("context"), updates.c.added_in == number("revision"))
-    return sa.select(sa.func.count()).select_from(updates).where(*mine)
+    conditions = (updates.c.context_id == text("context"), updates.c.added_in == number("revision"))
+    return sa.select(sa.func.count()).select_from(updates).where(*conditions)
 
 
 @cache
-def _only(table: sa.Table) -> Statement:
-    """The seqs of the entries that are in "revision" and not in "other"; as which copy does not matter.
+def _select_only_in_one(table: sa.Table) -> Statement:
+    """The seqs of the entries that are in "revision" and not in "other", whichever copy of them is.
 
-    In one pass: with a join a planner that knows too little of the table would compare each row with each.
+    In one pass: a planner that knows too little of the table would execute a join by comparing each row with each.
     """
     _, *then = in_revision(table)
-    gone = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("other"))
-    here, there = sa.and_(*then), sa.and_(table.c.added_in <= number("other"), gone)
-    seq = sa.func.max(sa.case((here, table.c.seq)))
-    root = sa.func.coalesce(table.c.copy_of, table.c.seq)
-    statement = sa.select(seq).where(table.c.context_id == text("context")).group_by(root)
-    return statement.having(seq.is_not(None), sa.func.max(sa.case((there, 1), else_=0)) == 0)
+    remains = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("other"))
+    in_one, in_other = sa.and_(*then), sa.and_(table.c.added_in <= number("other"), remains)
+    seq = sa.func.max(sa.case((in_one, table.c.seq)))
+    statement = sa.select(seq).where(table.c.context_id == text("context")).group_by(root(table))
+    return statement.having(seq.is_not(None), sa.func.max(sa.case((in_other, 1), else_=0)) == 0)
 
 
 @cache
@@ -195,9 +194,3 @@ def _select_models(engine: str) -> Statement:
     columns = [models.c[name] for name in row_codec.MODEL_COLUMNS]
     given = (models.c.context_id == text("context"), engines.is_in_list(engine, models.c.seq, "seqs"))
     return sa.select(*columns).where(*given).order_by(models.c.seq)
-
-
-@cache
-def _files() -> Statement:
-    columns = [files.c[name] for name in row_codec.FILE_COLUMNS]
-    return sa.select(*columns).where(*in_revision(files)).order_by(files.c.position)

@@ -1,17 +1,19 @@
-"""From rows to a context: as it is, as it was, and the part of it that fits."""
+"""Reading: a context as it is or was, its updates page by page, and the list of contexts."""
 
 from taskctx_sql.sql.load.as_of import in_revision
+from taskctx_sql.sql.load.contexts import list_contexts
+from taskctx_sql.sql.load.load import load, select_files
 from taskctx_sql.sql.load.sqlite_reader import SqliteReader
-from taskctx_sql.sql.load.statements import PAGE_SIZE, erase, list_contexts, load, next_seq, page, update_columns
+from taskctx_sql.sql.load.updates import PAGE_SIZE, next_seq, read_page, update_columns
 
 __all__ = [
     "PAGE_SIZE",
     "SqliteReader",
-    "erase",
     "in_revision",
     "list_contexts",
     "load",
     "next_seq",
-    "page",
+    "read_page",
+    "select_files",
     "update_columns",
 ]

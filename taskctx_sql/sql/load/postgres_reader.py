@@ -1,4 +1,4 @@
-"""Reads from Postgres past SQLAlchemy's layers: they cost more than the rows."""
+"""Reading from Postgres with asyncpg itself: the layers of SQLAlchemy cost more than the rows."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from taskctx_sql.sql.retry import deadline, in_turn
 
 T = TypeVar("T")
 
-# The rest of the pool is for those who ask in their own way.
+# The other connections of the pool are for queries through SQLAlchemy.
 CONNECTIONS: Final = 4
 
 
 class PostgresReader:
-    """A few connections that read, each in the hands of one task at a time.
+    """A few connections for reading, each used by one task at a time.
 
     Args:
-        engine: Where they come from; its driver is asyncpg.
+        engine: Where the connections come from; its driver is asyncpg.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine; nothing is opened yet."""
+        """Keep the engine; nothing is opened yet."""
         self._idle = [PostgresConnection(engine) for _ in range(CONNECTIONS)]
         self._turn = asyncio.Semaphore(CONNECTIONS)
-        self._address = engines.mask(str(engine.url))
+        self._database_url = engines.mask(str(engine.url))
         self._closed = False
 
     async def read(self, plan: Plan[T], rls_user: str | None) -> T:
         """Execute a plan that only reads. See `Backend.read`."""
         async with in_turn(self._turn):
             if self._closed:
-                raise StoreClosedError(self._address)
+                raise StoreClosedError(self._database_url)
             held = self._idle.pop()
             try:
                 return await held.use(partial(_read, plan, rls_user), deadline(), writes=False)
@@ -51,7 +51,7 @@ class PostgresReader:
         self._closed = True
         for _ in range(CONNECTIONS):
             await self._turn.acquire()
-        # Those who waited for a turn are told.
+        # Those still waiting for a turn get StoreClosedError.
         for _ in range(CONNECTIONS):
             self._turn.release()
         for connection in self._idle:

@@ -1,4 +1,4 @@
-"""Reads from a SQLite file: a whole load in one hop to a thread and back."""
+"""Reading from a SQLite file: a whole plan with a single switch to a thread and back."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from taskctx_sql.sql.retry import deadline, lock_seconds_left
 
 T = TypeVar("T")
 
-# More would share the interpreter's one lock.
+# More would only compete for the interpreter's lock.
 THREADS: Final = 4
-# A read that had to wait no longer than this for its turn need not be told how long to wait for a lock.
+# In seconds. A smaller change of the time left to wait for locks is not worth a PRAGMA.
 _SOON: Final = 0.05
 
 
 class SqliteReader:
-    """A few threads that read, each with a connection of its own. They belong to one event loop.
+    """A few threads for reading, each with its own connection. They belong to one event loop.
 
     Args:
         path: The database file.
@@ -32,7 +32,7 @@ class SqliteReader:
     """
 
     def __init__(self, path: str, lock_seconds: float | None = None) -> None:
-        """Take the file; nothing is opened yet."""
+        """Keep the path; nothing is opened yet."""
         self._path = path
         self._lock_seconds = lock_seconds
         self._loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class SqliteReader:
         self._under_way = 0
 
     async def read(self, plan: Plan[T]) -> T:
-        """Execute a plan in one transaction that only reads; whoever is cancelled does not wait for it.
+        """Execute a plan that only reads, in one transaction. A cancelled call ends at once.
 
         Raises:
             sqlite3.Error: What the driver raised.
@@ -50,12 +50,12 @@ class SqliteReader:
         self._under_way += 1
         try:
             if len(self._threads) < min(self._under_way, THREADS):
-                # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
+                # A daemon, so that a store that was not closed does not keep the interpreter from exiting.
                 self._threads.append(threading.Thread(target=self._work, name="taskctx-reader", daemon=True))
                 self._threads[-1].start()
             answer: Answer[T] = Answer(self._loop)
             self._queue.put((plan, answer, deadline()))
-            # Given up at once when it is cancelled; the thread reads to the end, and nobody hears of it.
+            # When this is cancelled, the thread finishes the plan and its result is dropped.
             return await answer.wait(to_the_end=False)
         finally:
             self._under_way -= 1
@@ -67,33 +67,31 @@ class SqliteReader:
             await on_thread(thread.join)
 
     def abandon(self) -> None:
-        """End without being waited for. Callable from any thread."""
+        """Stop the threads without waiting for them. Callable from any thread."""
         for _ in self._threads:
             self._queue.put(None)
-
-    # On a thread.
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
         identity: tuple[int, int] | None = None
         unchanging: read_only.State | None = None
-        # How long a lock is waited for at the most, and how long the connection waits now.
-        most = waits = engines.busy_seconds(self._lock_seconds)
-        while (asked := self._queue.get()) is not None:
-            plan, answer, until = asked
+        # The longest time to wait for a lock, and the connection's current setting.
+        longest = waits = engines.busy_seconds(self._lock_seconds)
+        while (request := self._queue.get()) is not None:
+            plan, answer, until = request
             try:
                 now = engines.file_identity(self._path)
                 changed = unchanging is not None and unchanging != read_only.state(self._path)
                 if connection is not None and (changed or now != identity):
-                    # Another file has the name, or none.
+                    # The file was replaced or removed.
                     connection.close()
                     connection = None
                 if connection is None:
-                    # Before it is opened: what is written meanwhile is seen by the next read.
+                    # Before it is opened, so that the next read notices what is written meanwhile.
                     unchanging = read_only.state(self._path)
-                    waits = lock_seconds_left(until, most)
+                    waits = lock_seconds_left(until, longest)
                     connection, identity = engines.connect_sqlite(self._path, waits), now
-                left = lock_seconds_left(until, most)
+                left = lock_seconds_left(until, longest)
                 if left < waits - _SOON or left > waits + _SOON:
                     engines.set_busy_timeout(connection, left)
                     waits = left
@@ -103,12 +101,12 @@ class SqliteReader:
             except BaseException as error:
                 result = error
                 if connection is not None:
-                    # Not used again: it may be in any state.
+                    # It may be in any state, so it is not used again.
                     connection.close()
                     connection = None
-            # A loop that is closed has nobody waiting.
+            # A closed loop has nobody waiting.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(answer.give, result)
-            del asked, plan, answer, result
+            del request, plan, answer, result
         if connection is not None:
             connection.close()

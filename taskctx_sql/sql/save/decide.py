@@ -14,9 +14,8 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextError
 from taskctx_sql.model import MappingChange, Saved
-from taskctx_sql.sql import engines, incomplete, row_codec
+from taskctx_sql.sql import engines, history, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
-from taskctx_sql.sql.history import restore
 from taskctx_sql.sql.plan import Plan, Statement, Step, columns, number, parameters, text
 from taskctx_sql.sql.save.batch import EMPTY, Batch
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
@@ -82,7 +81,7 @@ def _decide(engine: str, request: SaveRequest, batch: Batch) -> Plan[Saved | Tas
         yield from incomplete.replace(context_id, delta.at)
     if delta.operation in ("restore", "undo"):
         numbers = (head.revision + 1, head.next_seq, head.next_model)
-        restored = yield from restore.restore(engine, context_id, delta, *numbers)
+        restored = yield from history.restore(engine, context_id, delta, *numbers)
         after = ContextHead(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
         batch.add_restore(request, after, restored)
         return request.saved(after)
@@ -116,14 +115,14 @@ def _current(engine: str, request: SaveRequest, removed: Removed) -> Plan[Remove
         return removed
     delta, context_id, seen, current = request.delta, request.context_id, request.base.revision, []
     again = {updates: set(delta.again_updates), models: set(delta.again_models)}
-    copied = yield from restore.restored_since(context_id, seen)
+    copied = yield from history.restored_since(context_id, seen)
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
-        seqs_now = yield from restore.rows_now(engine, table, context_id, seqs, copied=copied)
+        seqs_now = yield from history.current_seqs(engine, table, context_id, seqs, copied=copied)
         gone = set(seqs).difference(seqs_now)
         if not delta.if_there:
             gone.clear()
         if gone & again[table] or (
-            gone and (yield from restore.were_written_anew(engine, table, context_id, gone, seen))
+            gone and (yield from history.may_be_rewritten(engine, table, context_id, gone, seen))
         ):
             return None
         current.append(list(seqs_now.values()))

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from taskctx_sql import ContextKey, current, open_store, upgrade
 from taskctx_sql.errors import InvalidDatabaseUrlError, StoreFailedError
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.load import erase
+from taskctx_sql.sql.delete import delete
 from taskctx_sql.sql.plan import Plan
 from tests.support.contract import loaded, new_delta, stored
 
@@ -82,7 +82,7 @@ async def test_what_fails_half_way_is_undone_on_an_engine_that_commits_by_itself
         await store.save(new_delta(ContextKey(user, "c"), "kept"))
 
         def plan() -> Plan[None]:
-            yield from erase(ContextKey(user, "c"))
+            yield from delete(ContextKey(user, "c"))
             raise ZeroDivisionError("half way")
 
         with pytest.raises(StoreFailedError):

@@ -1,0 +1,127 @@
+"""The updates and model uses of a restore: what is missing is written again, and what does not belong is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.history.copies import root
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
+
+Flag = sa.ColumnElement[Any]
+# Whether an entry is to be there, given whether any of its rows meets a condition.
+Wanted = Callable[[sa.Table, Callable[[Flag], Flag]], Flag]
+
+
+def was_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
+    """Return the condition for the entries that the revision had."""
+    remained = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("then"))
+    return any_row(sa.and_(table.c.added_in <= number("then"), remained))
+
+
+def would_be_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
+    """Return the condition for the entries that there would be without the revision.
+
+    What it added goes and what it removed comes back; what it only wrote anew stays as it is now.
+    """
+    added, removed = any_row(table.c.added_in == number("then")), any_row(table.c.removed_in == number("then"))
+    kept = sa.and_(any_row(_live(table)), sa.or_(sa.not_(added), removed))
+    return sa.or_(sa.and_(removed, sa.not_(added)), kept)
+
+
+def restore_rows(
+    engine: str, wanted: Wanted, table: sa.Table, known: dict[str, Any], next_seq: int, *, by_time: bool
+) -> Plan[tuple[int, int, int]]:
+    """Return the plan that writes the wanted entries again and removes the others.
+
+    With ``by_time`` the copies are in the order of their times, and are their own roots.
+
+    Returns:
+        The next seq, the number of entries that came back, and the number of those removed.
+    """
+    differing = (yield Step(_select_differing(wanted, table), known, reads=True)) or ()
+    missing = [int(first) for first, seq in differing if seq is None]
+    others = [int(seq) for _, seq in differing if seq is not None]
+    if others:
+        yield Step(_remove_given(engine, table), {**known, "seqs": engines.list_value(engine, others)})
+    if not missing:
+        return next_seq, 0, len(others)
+    # What follows the first missing entry gets a new seq as well, which keeps the order.
+    bounds = {**known, "first": min(missing)}
+    counted = yield Step(_count_from(wanted, table), bounds, reads=True)
+    copies = int(counted[0][0]) if counted else 0
+    yield Step(_copy_from(wanted, table, by_time=by_time), {**bounds, "following": next_seq})
+    yield Step(_remove_from(table), bounds)
+    return next_seq + copies, len(missing), len(others)
+
+
+def _live(table: sa.Table) -> Flag:
+    # As before this restore: without what it has written, and with what it has removed.
+    removed_now = table.c.removed_in == number("now")
+    return sa.and_(sa.or_(table.c.removed_in.is_(None), removed_now), table.c.added_in < number("now"))
+
+
+# The rows of an entry are grouped in one pass over the context. A self-join would compare each row with each other
+# one, if the planner knows too little of the table.
+
+
+def _in_group(condition: Flag) -> Flag:
+    return sa.func.max(sa.case((condition, 1), else_=0)) == 1
+
+
+@cache
+def _select_differing(wanted: Wanted, table: sa.Table) -> Statement:
+    """The roots of the missing entries, without a seq, and those of the entries to remove, with their seqs."""
+    live, wanted_now = _in_group(_live(table)), wanted(table, _in_group)
+    seq = sa.func.max(sa.case((_live(table), table.c.seq)))
+    statement = sa.select(root(table), seq).where(table.c.context_id == text("context")).group_by(root(table))
+    return statement.having(sa.or_(sa.and_(wanted_now, sa.not_(live)), sa.and_(live, sa.not_(wanted_now))))
+
+
+def _from_first(table: sa.Table) -> tuple[Flag, ...]:
+    return table.c.context_id == text("context"), table.c.seq >= number("first"), root(table) >= number("first")
+
+
+@cache
+def _count_from(wanted: Wanted, table: sa.Table) -> Statement:
+    roots = sa.select(root(table)).where(*_from_first(table)).group_by(root(table))
+    return sa.select(sa.func.count()).select_from(roots.having(wanted(table, _in_group)).subquery())
+
+
+@cache
+def _copy_from(wanted: Wanted, table: sa.Table, *, by_time: bool) -> Statement:
+    def in_partition(condition: Flag) -> Flag:
+        return sa.func.max(sa.case((condition, 1), else_=0)).over(partition_by=root(table)) == 1
+
+    # Copies of one entry are equal, so any of them will do.
+    newest = sa.func.row_number().over(partition_by=root(table), order_by=table.c.seq.desc())
+    flags = (sa.case((wanted(table, in_partition), 1), else_=0).label("wanted"), newest.label("place"))
+    rows = sa.select(table, root(table).label("root"), *flags).where(*_from_first(table)).subquery()
+    order = (rows.c.timestamp, rows.c.root) if by_time else (rows.c.root,)
+    position = sa.func.row_number().over(order_by=order)
+    new = {
+        "seq": number("following") - 1 + position,
+        "added_in": number("now"),
+        "removed_in": sa.null(),
+        "run_id": text("run"),
+        "copy_of": sa.null() if by_time else rows.c.root,
+    }
+    values = [new.get(column.name, rows.c[column.name]) for column in table.c]
+    chosen = sa.select(*values).where(rows.c.wanted == 1, rows.c.place == 1)
+    return sa.insert(table).from_select([column.name for column in table.c], chosen, include_defaults=False)
+
+
+@cache
+def _remove_from(table: sa.Table) -> Statement:
+    live = (table.c.removed_in.is_(None), table.c.added_in < number("now"))
+    return sa.update(table).where(*_from_first(table), *live).values(removed_in=number("now"))
+
+
+@cache
+def _remove_given(engine: str, table: sa.Table) -> Statement:
+    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
+    return sa.update(table).where(*given, table.c.removed_in.is_(None)).values(removed_in=number("now"))
