@@ -44,7 +44,7 @@ from taskctx_sql.sql.retry import ROWS_A_SECOND, Retrying
 from taskctx_sql.sql.row_codec import AnyRow
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.schema import row_security
-from taskctx_sql.sql.watch import Notifications
+from taskctx_sql.sql.watch import Subscriptions
 from taskctx_sql.stores import Feature, check_watch
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class SqlStore:
         self._strict = strict
         self.database_url = self._backend.database_url
         self._retrying = Retrying(self.database_url, self._backend.retry_seconds)
-        self._notifications = Notifications(self._backend.listening)
+        self._subscriptions = Subscriptions(self._backend.listener)
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
@@ -161,7 +161,7 @@ class SqlStore:
         delta.sent = None
         self._replica.note(delta.key, saved.revision)
         if delta.updates:
-            self._notifications.give([request.context_id])
+            self._subscriptions.deliver([request.context_id])
             self._backend.notify(request.context_id)
         return saved
 
@@ -222,10 +222,10 @@ class SqlStore:
         """See `Store.watch`."""
         check_watch(after, poll_interval)
 
-        def read(plan: Callable[[], Plan[watch.Look]]) -> Awaitable[watch.Look]:
+        def read(plan: Callable[[], Plan[watch.NewUpdates]]) -> Awaitable[watch.NewUpdates]:
             return self._read("watch", plan, self._begin("watch", key.user_id))
 
-        return watch.watch(read, self.engine_name, key, after, poll_interval, self._notifications)
+        return watch.follow(read, self.engine_name, key, after, poll_interval, self._subscriptions)
 
     @property
     def reports(self) -> Reports:
@@ -320,7 +320,7 @@ class SqlStore:
     async def _close(self) -> None:
         # The last is closed first, and one that fails keeps no other open.
         async with AsyncExitStack() as parts:
-            for part in (self._share, self._replica, self._retrying, self._notifications):
+            for part in (self._share, self._replica, self._retrying, self._subscriptions):
                 parts.push_async_callback(part.close)
 
     def __del__(self) -> None:

@@ -7,6 +7,7 @@ commit on Postgres, asking a file for its ``data_version`` every 50 ms on SQLite
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sqlite3
 import statistics
@@ -24,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 
 from taskctx_sql import ContextKey, Store, TaskContext, open_store, upgrade
-from taskctx_sql.sql import watch
 from tests.benchmarks import servers
 from tests.conftest import PGBOUNCER
 from tests.support import pgbouncer
@@ -88,7 +88,7 @@ def main(postgres_url: str | None, saves: int, seconds: float) -> None:
 
 async def _measure(named: str | None, saves: int, seconds: float) -> None:
     delays = Table("delivered after the save was acknowledged, ms", "p50", "p99", "worst", "x raw p50")
-    idle = Table("idle", "watches", "looks a second", "CPU, ms a second", "of that for each watch, ms")
+    idle = Table("idle", "watches", "polls a second", "CPU, ms a second", "of that for each watch, ms")
     with tempfile.TemporaryDirectory(prefix="taskctx-watching-") as name, servers.postgres(named) as server:
         file = f"{name}/tasks.db"
         raw = await _raw_on_sqlite(f"{name}/raw.db", saves)
@@ -161,28 +161,29 @@ async def _raw_on_sqlite(path: str, saves: int) -> list[float]:
 
 
 async def _idle(table: Table, name: str, url: str, seconds: float) -> None:
-    looks = 0
-    look_after = watch.look_after
+    polls = 0
+    follow: Any = importlib.import_module("taskctx_sql.sql.watch.follow")
+    read_new = follow.read_new
 
     def counted(*arguments: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        return look_after(*arguments)
+        nonlocal polls
+        polls += 1
+        return read_new(*arguments)
 
     for watches in (1, 100):
         async with _watched(url, watches) as store:
             following = [asyncio.create_task(_follow(store, f"c{number}")) for number in range(watches)]
             # Until the pauses have grown.
             await asyncio.sleep(4)
-            watch.look_after, looks = counted, 0  # type: ignore[assignment]  # it passes everything on
+            follow.read_new, polls = counted, 0
             before = time.process_time()
             await asyncio.sleep(seconds)
             used = 1000 * (time.process_time() - before) / seconds
-            watch.look_after = look_after
+            follow.read_new = read_new
             for task in following:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
-        table.add_row(name, str(watches), f"{looks / seconds:.1f}", f"{used:.2f}", f"{used / watches:.3f}")
+        table.add_row(name, str(watches), f"{polls / seconds:.1f}", f"{used:.2f}", f"{used / watches:.3f}")
 
 
 async def _follow(store: Store, chat: str) -> None:

@@ -19,7 +19,7 @@ from taskctx_sql.sql.plan import Plan, execute
 from taskctx_sql.sql.retry import InDoubtError, deadline, extend_limit, extended_by, in_turn, seconds_left, within
 from taskctx_sql.sql.save import SaveRequest, save
 from taskctx_sql.sql.schema import check, citus, has_tables, row_security
-from taskctx_sql.sql.watch import Listening, Notifier, listening, notify
+from taskctx_sql.sql.watch import Listener, Notifier, listener_of, notify
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Backend:
         self.schema = schema
         self.engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
         self.engine_name = engine.dialect.name
-        self.listening: Listening | None = listening(engine, transaction_pooling=transaction_pooling)
+        self.listener: Listener | None = listener_of(engine, transaction_pooling=transaction_pooling)
         self._turns = engines.turns(engine)
         self._notifier = Notifier(self._notify)
         # What `close` calls, the last one first.
@@ -107,7 +107,7 @@ class Backend:
         """Let those who watch a context in other processes know soon that it has grown."""
         # On SQLite they see it at the file itself.
         if self.engine_name != "sqlite":
-            self._notifier.tell(context_id)
+            self._notifier.notify(context_id)
 
     async def check(self) -> bool:
         """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet.

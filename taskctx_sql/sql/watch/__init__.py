@@ -1,16 +1,16 @@
-"""Following a context while others write to it."""
+"""Following a context while others write to it: subscriptions, and the notifier and listener between processes."""
 
-from taskctx_sql.sql.watch.follow import Look, look_after, watch
-from taskctx_sql.sql.watch.listener import listening, notify
-from taskctx_sql.sql.watch.notifications import Listening, Notifications, Notifier
+from taskctx_sql.sql.watch.follow import NewUpdates, follow
+from taskctx_sql.sql.watch.listener import listener_of
+from taskctx_sql.sql.watch.notifier import Notifier, notify
+from taskctx_sql.sql.watch.subscriptions import Listener, Subscriptions
 
 __all__ = [
-    "Listening",
-    "Look",
-    "Notifications",
+    "Listener",
+    "NewUpdates",
     "Notifier",
-    "listening",
-    "look_after",
+    "Subscriptions",
+    "follow",
+    "listener_of",
     "notify",
-    "watch",
 ]

@@ -1,7 +1,7 @@
 """Following a context as it grows.
 
-Its seqs are given under the lock of its row, and its row tells the next one. So what a committed row says is there,
-is there: everything below ``next_seq``, without a gap, and nothing below it comes later.
+Seqs are assigned under the lock of the context's row, which holds the next one. So once that row is committed, every
+seq below ``next_seq`` is there, without a gap, and none is added later.
 """
 
 from __future__ import annotations
@@ -19,96 +19,96 @@ from taskctx_sql.sql import incomplete, row_codec
 from taskctx_sql.sql.load import PAGE_SIZE, update_columns
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.schema import contexts, updates
-from taskctx_sql.sql.watch.notifications import Notifications
+from taskctx_sql.sql.watch.subscriptions import Subscriptions
 
-# While something happens, looks are this far apart; without news the pause doubles.
+# Between two polls, after new updates. Without any the pause doubles.
 FIRST_PAUSE: Final = 0.05
 
 
 class WatchPosition(NamedTuple):
-    """How far a context is: when it was made, and the seq of its next update."""
+    """When a context was created, and its next seq."""
 
     created_at: float
     next_seq: int
 
 
-class Look(NamedTuple):
-    """What was found: how far the context is, the new updates, and up to which seq they are complete."""
+class NewUpdates(NamedTuple):
+    """A page of new updates: the context's position, the updates, and the seq up to which they are complete."""
 
-    head: WatchPosition
+    position: WatchPosition
     updates: list[StoredUpdate]
     through: int
 
 
-Read = Callable[[Callable[[], Plan[Look]]], Awaitable[Look]]
+Read = Callable[[Callable[[], Plan[NewUpdates]]], Awaitable[NewUpdates]]
 
 
-async def watch(
-    read: Read, engine: str, key: ContextKey, after: int, poll_interval: float, notifications: Notifications
+async def follow(
+    read: Read, engine: str, key: ContextKey, after: int, poll_interval: float, subscriptions: Subscriptions
 ) -> AsyncGenerator[StoredUpdate, None]:
-    """Yield the updates after a seq, and then each new one when it is committed.
+    """Yield the updates after a seq, then each new one once it is committed.
 
     Args:
-        read: Carries out steps that read, again while the database is away.
-        engine: Whose SQL; SQLAlchemy's name of it.
-        key: Whose context.
-        after: The seq of the last update that is known.
-        poll_interval: The longest time between two looks, in seconds.
-        notifications: What tells when to look sooner.
+        read: Executes a plan that only reads, and retries while the database is unreachable.
+        engine: The dialect's name.
+        key: The context.
+        after: The seq of the last known update.
+        poll_interval: The longest time between two polls, in seconds.
+        subscriptions: What a notification wakes.
 
     Raises:
-        ContextNotFoundError: The context is not there, or not the same one any more.
+        ContextNotFoundError: The context does not exist, or was replaced by another one.
         StoreError: What ``read`` raises.
     """
-    look = await read(partial(look_after, engine, key, after, None))
-    async with notifications.of(row_codec.context_id(key)) as hint:
+    new = await read(partial(read_new, engine, key, after, None))
+    async with subscriptions.subscribe(row_codec.context_id(key)) as notified:
         pause = FIRST_PAUSE
         while True:
-            for update in look.updates:
+            for update in new.updates:
                 yield update
-            if look.through + 1 >= look.head.next_seq:
-                pause = FIRST_PAUSE if look.updates else min(2 * pause, poll_interval)
+            if new.through + 1 >= new.position.next_seq:
+                pause = FIRST_PAUSE if new.updates else min(2 * pause, poll_interval)
                 try:
                     async with asyncio.timeout(min(pause, poll_interval)):
-                        await hint.wait()
+                        await notified.wait()
                 except TimeoutError:
                     pass
-            hint.clear()
-            look = await read(partial(look_after, engine, key, look.through, look.head))
+            notified.clear()
+            new = await read(partial(read_new, engine, key, new.through, new.position))
 
 
-def look_after(engine: str, key: ContextKey, after: int, known: WatchPosition | None) -> Plan[Look]:
-    """Return the steps that read a page of what came after a seq, those that left the history meanwhile included.
+def read_new(engine: str, key: ContextKey, after: int, known: WatchPosition | None) -> Plan[NewUpdates]:
+    """Return the plan that reads a page of the updates after a seq, including those removed meanwhile.
 
     Raises:
-        ContextNotFoundError: The context is not there, or not the same one as ``known``.
+        ContextNotFoundError: The context does not exist, or is not the one of ``known``.
     """
-    found = yield Step(_head(), {"context": row_codec.context_id(key)}, reads=True)
-    if not found:
+    rows = yield Step(_select_position(), {"context": row_codec.context_id(key)}, reads=True)
+    if not rows:
         raise ContextNotFoundError(key)
-    head = WatchPosition(*found[0])
-    if known is not None and (head.created_at != known.created_at or head.next_seq < known.next_seq):
-        # Deleted and made anew, or the database was set back: its seqs mean other updates than before.
+    position = WatchPosition(*rows[0])
+    if known is not None and (position.created_at != known.created_at or position.next_seq < known.next_seq):
+        # It was deleted and created again, or the database was restored: the seqs stand for other updates now.
         raise ContextNotFoundError(key)
-    low, high = after + 1, min(head.next_seq, after + 1 + PAGE_SIZE)
+    low, high = after + 1, min(position.next_seq, after + 1 + PAGE_SIZE)
     if low >= high:
-        return Look(head, [], after)
-    page = yield Step(_page(engine), {"context": row_codec.context_id(key), "low": low, "high": high}, reads=True)
-    history = row_codec.read_updates(key, page or [])
-    return Look(head, list(map(StoredUpdate, history.seqs, history.updates)), high - 1)
+        return NewUpdates(position, [], after)
+    bounds = {"context": row_codec.context_id(key), "low": low, "high": high}
+    history = row_codec.read_updates(key, (yield Step(_select_page(engine), bounds, reads=True)) or [])
+    return NewUpdates(position, list(map(StoredUpdate, history.seqs, history.updates)), high - 1)
 
 
 @cache
-def _head() -> Statement:
+def _select_position() -> Statement:
     return sa.select(contexts.c.created_at, contexts.c.next_seq).where(
         contexts.c.context_id == text("context"), incomplete.is_there()
     )
 
 
 @cache
-def _page(engine: str) -> Statement:
+def _select_page(engine: str) -> Statement:
     between = (updates.c.seq >= number("low"), updates.c.seq < number("high"))
-    # What a restore wrote anew came before, under the seq that it is a copy of; what a fork did is new in its context.
+    # The copies of a restore were delivered before, under their root's seq. In a fork, each copy is its own root.
     new = sa.or_(updates.c.copy_of.is_(None), updates.c.copy_of == updates.c.seq)
     return (
         sa.select(*update_columns(engine))

@@ -1,4 +1,4 @@
-"""Where hints of other processes come from: LISTEN on Postgres, ``data_version`` on SQLite."""
+"""Receiving the notifications of other processes: LISTEN on Postgres, ``data_version`` on SQLite."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Plan, Statement, Step, compiled, text
+from taskctx_sql.sql.plan import Statement, compiled, text
 from taskctx_sql.sql.schema import contexts
-from taskctx_sql.sql.watch.notifications import Listening, Notifications, told
+from taskctx_sql.sql.watch.notifier import CHANNEL, decode_payload
+from taskctx_sql.sql.watch.subscriptions import Listener, Subscriptions
 
 if TYPE_CHECKING:
     import asyncpg
 
 logger = logging.getLogger(__name__)
 
-CHANNEL: Final = "taskctx"
-# Before a connection that was lost is tried again; until then, those who wait look for themselves.
-RETRY_PAUSE: Final = 1.0
-# How often a thread asks a SQLite file if it was written. While it is, that is soon; the pause doubles without news,
-# since waking up is what costs.
+# Before a lost connection is opened again. Until then subscribers poll.
+RECONNECT_PAUSE: Final = 1.0
+# How often a thread checks a SQLite file for writes. The pause doubles while there are none, because waking up is
+# what costs.
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.05
 
 
-def listening(engine: AsyncEngine, *, transaction_pooling: bool) -> Listening | None:
-    """Return how to listen on an engine, or None if there is no way."""
+def listener_of(engine: AsyncEngine, *, transaction_pooling: bool) -> Listener | None:
+    """Return the listener for an engine, or None if there is no way to listen."""
     if engines.can_listen(engine, transaction_pooling=transaction_pooling):
         return partial(_listen_on_postgres, engine)
     if engines.has_data_version(engine):
@@ -45,39 +45,34 @@ def listening(engine: AsyncEngine, *, transaction_pooling: bool) -> Listening | 
     return None
 
 
-def notify(payload: str) -> Plan[None]:
-    """Return the steps that tell every listener of the database."""
-    yield Step(_notify_all(), {"payload": payload}, reads=True)
-
-
-async def _listen_on_postgres(engine: AsyncEngine, notifications: Notifications) -> None:
-    told_of = False
+async def _listen_on_postgres(engine: AsyncEngine, subscriptions: Subscriptions) -> None:
+    logged = False
     while True:
         try:
-            async with _connection_beside_the_pool(engine) as connection:
-                await _hear(connection, notifications)
-                told_of = False
+            async with _connection_outside_the_pool(engine) as connection:
+                await _deliver(connection, subscriptions)
+                logged = False
         except Exception as error:
-            if not told_of:
-                address = engines.mask(str(engine.url))
-                logger.warning("cannot listen on %s, so who watches polls: %s", address, engines.reason(error))
-            told_of = True
-        await asyncio.sleep(RETRY_PAUSE)
+            if not logged:
+                database_url = engines.mask(str(engine.url))
+                logger.warning("cannot listen on %s, so watches poll: %s", database_url, engines.reason(error))
+            logged = True
+        await asyncio.sleep(RECONNECT_PAUSE)
 
 
-async def _hear(connection: asyncpg.Connection, notifications: Notifications) -> None:
-    """Pass on what is heard, until the connection is lost."""
+async def _deliver(connection: asyncpg.Connection, subscriptions: Subscriptions) -> None:
+    """Deliver notifications until the connection is lost."""
     lost = asyncio.Event()
     connection.add_termination_listener(lambda _: lost.set())
-    await connection.add_listener(CHANNEL, lambda *heard: notifications.give(told(heard[-1])))
-    # Whatever was told before, nobody heard.
-    notifications.give()
+    await connection.add_listener(CHANNEL, lambda *received: subscriptions.deliver(decode_payload(received[-1])))
+    # Earlier notifications were missed.
+    subscriptions.deliver()
     await lost.wait()
 
 
 @asynccontextmanager
-async def _connection_beside_the_pool(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection made as all of the engine's are, that takes nobody's place in its pool."""
+async def _connection_outside_the_pool(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection opened as the engine opens its own, without occupying its pool."""
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
@@ -85,15 +80,15 @@ async def _connection_beside_the_pool(engine: AsyncEngine) -> AsyncIterator[asyn
         try:
             yield driver
         finally:
-            # Without a word to the server, which may not answer.
+            # Without a message to the server, which may not answer.
             driver.terminate()
 
 
-async def _listen_on_sqlite(path: str, notifications: Notifications) -> None:
+async def _listen_on_sqlite(path: str, subscriptions: Subscriptions) -> None:
     ended = threading.Event()
-    work = (path, notifications, asyncio.get_running_loop(), ended)
-    # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
-    thread = threading.Thread(target=_look_often, args=work, name="taskctx-listener", daemon=True)
+    arguments = (path, subscriptions, asyncio.get_running_loop(), ended)
+    # A daemon, so that a store that was not closed does not keep the interpreter from exiting.
+    thread = threading.Thread(target=_poll, args=arguments, name="taskctx-listener", daemon=True)
     thread.start()
     try:
         await asyncio.get_running_loop().create_future()
@@ -102,66 +97,61 @@ async def _listen_on_sqlite(path: str, notifications: Notifications) -> None:
         await on_thread(thread.join)
 
 
-# On a thread.
-
-
-def _look_often(
-    path: str, notifications: Notifications, loop: asyncio.AbstractEventLoop, ended: threading.Event
-) -> None:
+def _poll(path: str, subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
     file = _File(path)
     pause = FIRST_PAUSE
     while not ended.wait(pause):
-        grown = file.grown(notifications.wanted)
+        changed = file.changed(subscriptions.context_ids)
         pause = min(2 * pause, LONGEST_PAUSE)
-        if grown:
+        if changed:
             pause = FIRST_PAUSE
-            # A loop that is closed has nobody waiting.
+            # A closed loop has nobody waiting.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(notifications.give, grown)
+                loop.call_soon_threadsafe(subscriptions.deliver, changed)
     file.close()
 
 
 class _File:
-    """A SQLite file, and how far some of its contexts were when it was looked at last.
+    """A SQLite file, and the next seqs of some of its contexts when it was last read.
 
     Args:
-        path: Where it is.
+        path: The file.
     """
 
     def __init__(self, path: str) -> None:
-        """Take the file; nothing is opened yet."""
+        """Keep the path; nothing is opened yet."""
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._version: int | None = None
-        self._counters: dict[str, Any] = {}
+        self._next_seqs: dict[str, Any] = {}
 
-    def grown(self, context_ids: Collection[str]) -> list[str]:
-        """Return which of them have changed since they were looked at last, or were not looked at yet."""
+    def changed(self, context_ids: Collection[str]) -> list[str]:
+        """Return which of the contexts have changed since the last call, or were not in it."""
         try:
             connection = self._connect()
-            # To the end each time: a statement that is under way would hold back checkpoints.
+            # All rows are fetched each time: a statement in progress would hold back checkpoints.
             ((version,),) = connection.execute("PRAGMA data_version").fetchall()
             if version == self._version:
                 return []
-            before = self._counters
-            counter = compiled("sqlite", _counter()).sql
-            self._counters = {
-                context_id: connection.execute(counter, (context_id,)).fetchall() for context_id in context_ids
+            before = self._next_seqs
+            select = compiled("sqlite", _select_next_seq()).sql
+            self._next_seqs = {
+                context_id: connection.execute(select, (context_id,)).fetchall() for context_id in context_ids
             }
         except sqlite3.Error:
-            # Locked, or gone: those who wait look for themselves, and tell what is the matter.
+            # Locked or gone: subscribers poll, and report the error.
             self.close()
             return []
         self._version = version
         return [
             context_id
-            for context_id, place in self._counters.items()
-            if context_id not in before or before[context_id] != place
+            for context_id, next_seq in self._next_seqs.items()
+            if context_id not in before or before[context_id] != next_seq
         ]
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._version = None
@@ -169,7 +159,7 @@ class _File:
     def _connect(self) -> sqlite3.Connection:
         now = engines.file_identity(self._path)
         if now != self._identity:
-            # Another file has the name, or none.
+            # The file was replaced or removed.
             self.close()
         if self._connection is None:
             self._connection, self._identity = engines.connect_sqlite_to_poll(self._path), now
@@ -177,10 +167,5 @@ class _File:
 
 
 @cache
-def _notify_all() -> Statement:
-    return sa.select(sa.func.pg_notify(CHANNEL, text("payload")))
-
-
-@cache
-def _counter() -> Statement:
+def _select_next_seq() -> Statement:
     return sa.select(contexts.c.next_seq).where(contexts.c.context_id == text("context"))

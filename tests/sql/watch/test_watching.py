@@ -26,8 +26,8 @@ from taskctx_sql.errors import (
 from taskctx_sql.model import StoredUpdate
 from taskctx_sql.sql import engines, watch
 from taskctx_sql.sql.plan import Plan
-from taskctx_sql.sql.watch import Notifications, Notifier, follow
-from taskctx_sql.sql.watch.notifications import MOST_IDS, payload, told
+from taskctx_sql.sql.watch import Notifier, Subscriptions
+from taskctx_sql.sql.watch.notifier import MAX_IDS, decode_payload, encode_payload
 from tests.chaos.server import Server, new_database
 from tests.conftest import STORES
 from tests.support.contract import loaded, new_delta, stored
@@ -96,9 +96,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def only_hints(monkeypatch: pytest.MonkeyPatch) -> float:
-    """A poll interval with which nobody looks for himself."""
-    monkeypatch.setattr(follow, "FIRST_PAUSE", 600.0)
+def only_notifications(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A poll interval with which nobody polls."""
+    monkeypatch.setattr(sys.modules[watch.follow.__module__], "FIRST_PAUSE", 600.0)
     return 600.0
 
 
@@ -184,19 +184,19 @@ async def test_writers_of_other_processes_are_seen_without_a_gap(address: str, s
 
 
 async def test_an_update_is_seen_at_once_by_a_watch_of_the_same_store(
-    store: Store, user: str, only_hints: float
+    store: Store, user: str, only_notifications: float
 ) -> None:
     context = await saved(store, user, "old")
-    async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_hints)) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_notifications)) as updates:
         coming = await waits(updates)
         context.add_context_update("message", "new")
         await context.save()
         assert (await coming).update.data == "new"
 
 
-async def test_a_hint_that_comes_while_somebody_looks_counts(store: Store, user: str, only_hints: float) -> None:
+async def test_a_notification_during_a_poll_counts(store: Store, user: str, only_notifications: float) -> None:
     context = await saved(store, user, "old")
-    async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_hints)) as updates:
+    async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_notifications)) as updates:
         for _ in range(20):
             coming = asyncio.create_task(take(updates, 3))
             await asyncio.sleep(0)
@@ -206,40 +206,40 @@ async def test_a_hint_that_comes_while_somebody_looks_counts(store: Store, user:
             assert [row.update.data for row in await coming] == [0, 1, 2]
 
 
-async def test_a_hint_between_a_look_and_the_next_wait_counts(
-    sql_store: SqlStore, user: str, only_hints: float
+async def test_a_notification_between_a_poll_and_the_next_wait_counts(
+    sql_store: SqlStore, user: str, only_notifications: float
 ) -> None:
     context = await saved(sql_store, user, "old")
-    notifications = Notifications(None)
-    looks = 0
+    subscriptions = Subscriptions(None)
+    polls = 0
 
-    async def read(plan: Callable[[], Plan[watch.Look]]) -> watch.Look:
-        nonlocal looks
-        looks += 1
-        look = await sql_store.read("look", plan, user_id=user)
-        if looks == 2:
-            # Too late for this look, and nobody will tell of it again.
+    async def read(plan: Callable[[], Plan[watch.NewUpdates]]) -> watch.NewUpdates:
+        nonlocal polls
+        polls += 1
+        new = await sql_store.read("poll", plan, user_id=user)
+        if polls == 2:
+            # Too late for this poll, and nobody will notify of it again.
             context.add_context_update("message", "late")
             await context.save()
-            notifications.give()
-        return look
+            subscriptions.deliver()
+        return new
 
     engine = sql_store.engine_name
-    async with aclosing(watch.watch(read, engine, context.key, 0, only_hints, notifications)) as updates:
+    async with aclosing(watch.follow(read, engine, context.key, 0, only_notifications, subscriptions)) as updates:
         await take(updates, 1)
         coming = await waits(updates)
-        assert looks == 1
-        notifications.give()
+        assert polls == 1
+        subscriptions.deliver()
         assert (await coming).update.data == "late"
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "sqlite plain", "postgres", "postgres plain"])
-async def test_a_hint_of_another_program_is_enough(
-    store: Store, address: str, kind: str, user: str, only_hints: float
+async def test_a_notification_of_another_program_is_enough(
+    store: Store, address: str, kind: str, user: str, only_notifications: float
 ) -> None:
     async with open_store(address) as other:
         context = await saved(other, user, "old")
-        async with aclosing(store.watch(ContextKey(user, "c1"), poll_interval=only_hints)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), poll_interval=only_notifications)) as updates:
             await take(updates, 1)
             for number in range(3):
                 coming = await waits(updates)
@@ -248,8 +248,8 @@ async def test_a_hint_of_another_program_is_enough(
                 assert (await coming).update.data == number
 
 
-async def test_an_update_that_nobody_told_of_is_found(postgres_url: str, user: str) -> None:
-    """As it comes from a program that does not know how to tell, or whose hint was lost."""
+async def test_an_update_without_a_notification_is_delivered(postgres_url: str, user: str) -> None:
+    """As it comes from a program that does not notify, or whose notification was lost."""
     async with open_store(postgres_url) as store:
         await saved(store, user, "old")
         async with aclosing(store.watch(ContextKey(user, "c1"), poll_interval=0.2)) as updates:
@@ -283,7 +283,7 @@ async def test_a_database_in_memory_can_be_watched(user: str) -> None:
                 await coming
 
 
-async def test_a_file_that_was_replaced_under_a_watch_is_looked_at_anew(tmp_path: Path, user: str) -> None:
+async def test_a_file_that_was_replaced_under_a_watch_is_opened_again(tmp_path: Path, user: str) -> None:
     url = f"sqlite:///{tmp_path}/tasks.db"
     async with open_store(url) as store:
         await saved(store, user, "old")
@@ -383,7 +383,7 @@ async def test_an_id_that_cannot_be_is_named_at_the_call(sql_store: SqlStore) ->
 
 
 async def test_leaving_a_watch_leaves_nothing(store: Store, address: str, user: str) -> None:
-    # Whoever saved may still be telling of it.
+    # The last notification may still be on its way.
     async with open_store(address) as other:
         await saved(other, user, "old")
     before = asyncio.all_tasks()
@@ -444,12 +444,12 @@ async def test_a_watch_goes_on_when_its_connections_are_killed(postgres_url: str
     await connection.close()
 
 
-async def test_the_listener_comes_back(postgres_url: str, user: str, only_hints: float) -> None:
+async def test_the_listener_comes_back(postgres_url: str, user: str, only_notifications: float) -> None:
     connection = await asyncpg.connect(postgres_url)
     listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
     async with open_store(postgres_url) as store, open_store(postgres_url) as other:
         context = await saved(other, user, "old")
-        async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_hints)) as updates:
+        async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_notifications)) as updates:
             coming = await waits(updates)
             killed = await connection.fetchval(
                 f"SELECT array_agg(pid) FILTER (WHERE pg_terminate_backend(pid)) {listening}"
@@ -501,27 +501,27 @@ def test_sync_programs_watch_too(database_url: str, user: str) -> None:
         assert seen == ["one", "two", "three"]
 
 
-def test_a_payload_tells_of_a_few_or_of_any() -> None:
-    ids = [f"{number:036}" for number in range(MOST_IDS)]
-    assert told(payload(ids)) == ids
-    assert len(payload(ids)) < 8_000
-    assert told(payload([*ids, "one more"])) is None
+def test_a_payload_names_a_few_contexts_or_stands_for_all() -> None:
+    ids = [f"{number:036}" for number in range(MAX_IDS)]
+    assert decode_payload(encode_payload(ids)) == ids
+    assert len(encode_payload(ids)) < 8_000
+    assert decode_payload(encode_payload([*ids, "one more"])) is None
 
 
-async def test_telling_is_rare_and_its_failures_are_nobodys() -> None:
-    told_of: list[set[str]] = []
+async def test_notifications_are_rare_and_their_failures_are_nobodys() -> None:
+    sent: list[set[str]] = []
 
     async def send(payload: str) -> None:
-        told_of.append(set(payload.split(",")))
-        if len(told_of) == 1:
+        sent.append(set(payload.split(",")))
+        if len(sent) == 1:
             raise OSError("the database is away")
 
-    telling = Notifier(send)
-    telling.tell("first")
+    notifier = Notifier(send)
+    notifier.notify("first")
     await asyncio.sleep(0)
     for number in range(100):
-        telling.tell(f"{number}")
+        notifier.notify(f"{number}")
         await asyncio.sleep(0)
-    await telling.close()
-    assert told_of == [{"first"}, {f"{number}" for number in range(100)}]
-    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "taskctx-hints"] == []
+    await notifier.close()
+    assert sent == [{"first"}, {f"{number}" for number in range(100)}]
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "taskctx-notifier"] == []
