@@ -1,4 +1,4 @@
-"""What a context's row says."""
+"""The parts of a context's row that saves and loads pass on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Final, NamedTuple
 
 
 class Base(NamedTuple):
-    """What a context has seen of its row.
+    """What a context in memory has seen of its row.
 
     Attributes:
-        created_at: When it was made; None: it was not there.
+        created_at: When the context was created; None if there was none.
         revision: The revision that memory agrees with.
-        newest: The newest one that it knows of: a row that has not come so far was set back.
+        newest: The newest revision it knows of. A row with a lower one was set back to an older state.
     """
 
     created_at: float | None
@@ -23,7 +23,7 @@ UNSEEN: Final = Base(None, 0)
 
 
 class ContextHead(NamedTuple):
-    """A context's row: where it stands, and what comes next."""
+    """A context's row: its revision, and the numbers that its next rows get."""
 
     created_at: float
     revision: int = 0

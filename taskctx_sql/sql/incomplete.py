@@ -1,8 +1,7 @@
-"""Contexts that are half there: those that are being copied in for the first time, and those that are being removed.
+"""Incomplete contexts: those that are being copied in for the first time, and those that are being deleted.
 
-Their row says revision 0, which no context has that somebody saved. To everybody who reads they are not there. Whoever
-makes a context in their place clears what is left of them first, in the same transaction; who was at work on them finds
-another row, and stops.
+Their row has revision 0, which no saved context has, and readers ignore it. A save that creates the context anew first
+deletes what is left of it, in the same transaction; a copy or deletion under way then sees another row, and stops.
 """
 
 from __future__ import annotations
@@ -15,34 +14,34 @@ import sqlalchemy as sa
 from taskctx_sql.sql.plan import Plan, Statement, Step, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
-# All that a context has beside its row.
+# The tables that hold a context's rows, beside its own.
 PARTS: Final = (updates, models, files, revisions, runs)
-# No context was made then: a program that still has the context in memory finds another one.
+# As the time of creation, so that a program that still has the context in memory sees that it is another one.
 REMOVED_AT: Final = -1.0
 
 
 def is_there() -> sa.ColumnElement[bool]:
-    """Return the condition for contexts that are not half there."""
+    """Return the condition for contexts that are complete."""
     return contexts.c.revision > 0
 
 
 def hide(context_id: str) -> Plan[None]:
-    """Return the steps that make a context, whose lock is held, one that is being removed."""
-    yield Step(_hide(), {"context": context_id, "removed_at": REMOVED_AT, "at": 0.0})
+    """Return the plan that makes a context, whose lock is held, one that is being deleted."""
+    yield Step(_reset(), {"context": context_id, "removed_at": REMOVED_AT, "at": 0.0})
 
 
 def replace(context_id: str, at: float) -> Plan[None]:
-    """Return the steps that clear what is left of a half context, whose lock is held, and make its row a new one's."""
+    """Return the plan that deletes an incomplete context, whose lock is held, but keeps its row for a new one."""
     for table in PARTS:
         yield Step(_delete(table), {"context": context_id})
-    yield Step(_hide(), {"context": context_id, "removed_at": at, "at": at})
+    yield Step(_reset(), {"context": context_id, "removed_at": at, "at": at})
 
 
 def clear(context_id: str) -> Plan[bool]:
-    """Return the steps that delete a half context, and tell if there was one."""
+    """Return the plan that deletes an incomplete context; its result is whether there was one."""
     if not (yield Step(_lock(), {"context": context_id}, reads=True)):
         return False
-    # The row goes last: under row-level security what is left of a context that is gone is nobody's, and would stay.
+    # Its own row goes last: under row-level security, rows without it belong to nobody, and could not be deleted.
     for table in (*PARTS, contexts):
         yield Step(_delete(table), {"context": context_id})
     return True
@@ -50,8 +49,8 @@ def clear(context_id: str) -> Plan[bool]:
 
 @cache
 def _lock() -> Statement:
-    half = sa.select(contexts.c.context_id).where(contexts.c.context_id == text("context"), sa.not_(is_there()))
-    return half.with_for_update()
+    mine = (contexts.c.context_id == text("context"), sa.not_(is_there()))
+    return sa.select(contexts.c.context_id).where(*mine).with_for_update()
 
 
 @cache
@@ -60,7 +59,7 @@ def _delete(table: sa.Table) -> Statement:
 
 
 @cache
-def _hide() -> Statement:
+def _reset() -> Statement:
     nothing = sa.literal_column("'{}'", sa.Text)
     first = sa.literal_column("1", sa.BigInteger)
     return (

@@ -1,7 +1,7 @@
-"""Work in steps: what is done is described without doing it.
+"""Plans: work on the database, described without doing it.
 
-A piece of work is a generator: it yields statements, and is sent their rows. So there is one description of it,
-whoever carries it out: SQLAlchemy's asynchronous connection, SQLite's own driver in one go on a thread, or asyncpg.
+A plan is a generator that yields statements and is sent their rows. So the same plan can be executed by SQLAlchemy's
+asynchronous connection, by SQLite's own driver on a thread, and by asyncpg.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # From so many rows on, COPY is faster than an INSERT for each.
-WORTH_A_COPY: Final = 50
+MIN_COPY_ROWS: Final = 50
 # A parameter must not have a column's name.
 _NEW: Final = "new_"
 
@@ -31,7 +31,7 @@ Statement = sa.UpdateBase | sa.Select[*tuple[Any, ...]]
 
 
 class Rows(NamedTuple):
-    """The parameters of a statement that is done for each of many rows: their names, and the values in that order."""
+    """The parameters of a statement that is executed for many rows: their names, and the values in that order."""
 
     names: tuple[str, ...]
     values: Sequence[tuple[Any, ...]]
@@ -40,9 +40,9 @@ class Rows(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A statement with its parameters. ``reads`` says it has rows.
+    """A statement with its parameters, and whether it returns rows.
 
-    A statement is made once and kept, since making and compiling it costs more than running it.
+    A statement is built once and kept, since building and compiling it costs more than executing it.
     """
 
     statement: Statement
@@ -50,71 +50,68 @@ class Step(NamedTuple):
     reads: bool = False
 
 
-# Sent back are the rows, or None for a statement that has none.
+# What a plan is sent: the rows, or None for a statement that returns none.
 Plan = Generator[Step, Sequence[Any] | None, T]
 
 
 async def execute(plan: Plan[T], connection: AsyncConnection) -> T:
-    """Do the work on an SQLAlchemy connection."""
-    found: Sequence[Any] | None = None
+    """Execute a plan on an SQLAlchemy connection."""
+    rows: Sequence[Any] | None = None
     while True:
         try:
-            step = plan.send(found)
+            step = plan.send(rows)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            return cast(T, end.value)
         if isinstance(step.parameters, Rows):
             names = step.parameters.names
             many = [dict(zip(names, row, strict=True)) for row in step.parameters.values]
             await connection.execute(step.statement, many)
-            found = None
+            rows = None
         else:
-            answer = await connection.execute(step.statement, step.parameters)
-            found = answer.all() if step.reads else None
+            result = await connection.execute(step.statement, step.parameters)
+            rows = result.all() if step.reads else None
 
 
 def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
-    """Do the work on a connection of SQLite's driver, on the calling thread."""
-    found: Sequence[Any] | None = None
+    """Execute a plan on a connection of SQLite's driver, on the calling thread."""
+    rows: Sequence[Any] | None = None
     while True:
         try:
-            step = plan.send(found)
+            step = plan.send(rows)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            return cast(T, end.value)
         text = compiled("sqlite", step.statement)
         if isinstance(step.parameters, Rows):
             connection.executemany(text.sql, text.rows(step.parameters))
-            found = None
+            rows = None
         else:
             cursor = connection.execute(text.sql, text.values(step.parameters))
-            found = cursor.fetchall() if step.reads else None
+            rows = cursor.fetchall() if step.reads else None
 
 
 async def execute_on_asyncpg(plan: Plan[T], connection: asyncpg.Connection, *, copies: bool = True) -> T:
-    """Do the work on a connection of asyncpg; COPY is for those alone who see all rows."""
-    found: Sequence[Any] | None = None
+    """Execute a plan on a connection of asyncpg; under row-level security Postgres refuses COPY."""
+    rows: Sequence[Any] | None = None
     while True:
         try:
-            step = plan.send(found)
+            step = plan.send(rows)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            return cast(T, end.value)
         text = compiled("postgresql", step.statement)
-        rows = step.parameters
-        if isinstance(rows, Rows):
-            if copies and rows.into is not None and len(rows.values) >= WORTH_A_COPY:
-                names = [name.removeprefix(_NEW) for name in rows.names]
-                await connection.copy_records_to_table(rows.into.name, records=rows.values, columns=names)
+        new = step.parameters
+        if isinstance(new, Rows):
+            if copies and new.into is not None and len(new.values) >= MIN_COPY_ROWS:
+                names = [name.removeprefix(_NEW) for name in new.names]
+                await connection.copy_records_to_table(new.into.name, records=new.values, columns=names)
             else:
-                await connection.executemany(text.sql, text.rows(rows))
-            found = None
+                await connection.executemany(text.sql, text.rows(new))
+            rows = None
         else:
-            found = await connection.fetch(text.sql, *text.values(rows))
+            rows = await connection.fetch(text.sql, *text.values(new))
 
 
 class Compiled(NamedTuple):
-    """A statement as a driver takes it: its text, the names of its parameters in order, and those that are given."""
+    """A statement as a driver takes it: its text, the names of its parameters in order, and its constants."""
 
     sql: str
     names: tuple[str, ...]
@@ -129,17 +126,17 @@ class Compiled(NamedTuple):
         """Return the rows with their values in the statement's order."""
         if rows.names == self.names:
             return rows.values
-        places = [rows.names.index(name) for name in self.names]
-        return [tuple(row[place] for place in places) for row in rows.values]
+        order = [rows.names.index(name) for name in self.names]
+        return [tuple(row[at] for at in order) for row in rows.values]
 
 
 @cache
 def compiled(engine: str, statement: Statement) -> Compiled:
     """Return a statement as the engine's driver takes it."""
-    found = statement.compile(dialect=engines.driver_dialect(engine))
-    assert isinstance(found, SQLCompiler)
-    constants = {name: value for name, value in found.params.items() if value is not None}
-    return Compiled(str(found), tuple(found.positiontup or ()), constants)
+    compiler = statement.compile(dialect=engines.driver_dialect(engine))
+    assert isinstance(compiler, SQLCompiler)
+    constants = {name: value for name, value in compiler.params.items() if value is not None}
+    return Compiled(str(compiler), tuple(compiler.positiontup or ()), constants)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A connection of asyncpg that is held, for work that does not pay for SQLAlchemy's layers."""
+"""A connection of asyncpg that is kept, for work past SQLAlchemy's layers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from taskctx_sql.sql.schema import row_security
 
 T = TypeVar("T")
 
-# How long a server has to answer when a connection is thrown away.
+# How long a server has to answer when a connection is closed after an error.
 GOODBYE_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
 async def transaction(connection: asyncpg.Connection, rls_user: str | None) -> AsyncIterator[None]:
-    """Begin a transaction, name its user if there is one, and commit at the end.
+    """Begin a transaction, set the user of its row-level security if there is one, and commit at the end.
 
     Raises:
-        InDoubtError: COMMIT failed in a way that leaves open if it happened.
-        Exception: What the driver raises. The transaction is left as it is, so the connection is to be thrown away.
-        TaskContextError: What the work raises; it was rolled back.
+        InDoubtError: COMMIT failed, and whether it happened is unknown.
+        Exception: What the driver raises. The transaction stays open, so the connection must not be used again.
+        TaskContextError: What the work raises, after a rollback.
     """
     await connection.execute("BEGIN;")
     if rls_user is not None:
@@ -58,39 +58,38 @@ async def execute_in_transaction(plan: Plan[T], rls_user: str | None, connection
 
 
 class Alarm:
-    """One timer for many timeouts, one after the other, that hardly ever end in time.
+    """One timer for many timeouts, one after the other, that hardly ever expire.
 
-    A timer for each would stay with the loop until its time comes, thousands of them, and a save would pay for it.
+    With a timer for each, the loop would hold thousands of cancelled ones until their time comes, and saves be slower.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing to guard."""
+        """Begin with no timeout."""
         self._loop = asyncio.get_running_loop()
         self._limit: asyncio.Timeout | None = None
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def guard(self, limit: asyncio.Timeout, seconds: float | None) -> None:
-        """Let a timeout that has begun end in so many seconds, unless it is released before; None: never."""
+        """Let a timeout that has begun expire in so many seconds, unless `release` is called before; None: never."""
         if seconds is None:
             return
         self._limit, self._until = limit, self._loop.time() + seconds
-        # One that comes too early looks again.
+        # A timer that comes too early is set again.
         if self._timer is None or self._timer.when() > self._until:
             self.stop()
             self._timer = self._loop.call_at(self._until, self._ring)
 
     def extend(self, seconds: float) -> None:
-        """Let the timeout that is guarded end later."""
-        # A timer that comes too early looks again.
+        """Let the guarded timeout expire later."""
         self._until += seconds
 
     def release(self) -> None:
-        """Guard nothing."""
+        """Guard no timeout any more."""
         self._limit = None
 
     def stop(self) -> None:
-        """Leave no timer behind."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -105,11 +104,11 @@ class Alarm:
 
 
 class PostgresConnection:
-    """One connection out of an engine's pool, taken when it is needed first and kept until it breaks.
+    """A connection of an engine's pool, checked out when it is first needed and kept until it breaks.
 
     Args:
         engine: Where it comes from; its driver is asyncpg.
-        plans_once: Whether statements are planned once for all parameters, and not for each time's own.
+        plans_once: Whether statements are planned once for all parameters, and not for those of each execution.
     """
 
     def __init__(self, engine: AsyncEngine, *, plans_once: bool = False) -> None:
@@ -122,17 +121,17 @@ class PostgresConnection:
         self._alarm = Alarm()
 
     async def use(self, work: Callable[[asyncpg.Connection], Awaitable[T]], until: float | None, *, writes: bool) -> T:
-        """Do work on the driver's connection, a new one if there is none that lives. It may leave no transaction open.
+        """Do work on the driver's connection, on a new one if there is none or it is closed.
 
         Args:
-            work: What to do.
-            until: When to give up, by `time.monotonic`: a server that is silent need not be so for ever.
-            writes: Whether nobody knows what became of it then.
+            work: What to do; it must leave no transaction open.
+            until: When to give up, by `time.monotonic`, on a server that does not answer.
+            writes: Whether the outcome of the work is unknown then.
 
         Raises:
-            InDoubtError: It had to be given up.
+            InDoubtError: The work was given up, and its outcome is unknown.
             ConnectionError: The connection was lost.
-            Exception: What the driver raises. The connection is thrown away: nobody knows what state it is in.
+            Exception: What the driver raises. The connection, whose state is unknown, is closed.
         """
         limit = asyncio.timeout(None)
         try:
@@ -158,17 +157,17 @@ class PostgresConnection:
             raise
         except BaseException as error:
             lost = self._driver is not None and self._driver.is_closed()
-            # Whoever is cancelled meanwhile, again and again too.
+            # Also when the caller is cancelled meanwhile.
             await shielded(self._drop())
             if engines.is_failover(error):
                 await failover.invalidate_pool(self._engine)
             if lost and isinstance(error, asyncpg.InterfaceError):
-                # Used after it broke, the driver blames its user.
+                # What the driver raises when a connection is used after it broke.
                 raise ConnectionError(str(error)) from error
             raise
 
     async def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._alarm.stop()
         held, self._held, self._driver = self._held, None, None
         if held is not None:
@@ -193,7 +192,7 @@ class PostgresConnection:
         held, self._held, driver, self._driver = self._held, None, self._driver, None
         if held is not None:
             if driver is not None:
-                # The server is told to give up what it still does; but it may not answer.
+                # This cancels what the server still does; but it may not answer.
                 with contextlib.suppress(Exception):
                     await driver.close(timeout=GOODBYE_SECONDS)
                 driver.terminate()

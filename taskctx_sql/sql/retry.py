@@ -1,4 +1,4 @@
-"""Work is done again while the database is away, for as long as is allowed."""
+"""Attempts are repeated while the database is away, until a deadline."""
 
 from __future__ import annotations
 
@@ -28,40 +28,39 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 
-
-# How much longer than retrying an attempt may take: one that began in time is not cut off at once.
+# How many seconds an attempt that began before the deadline may go on after it.
 GRACE: Final = 2.0
-# An attempt that has to wait for its turn still gets so long.
-LEAST: Final = 1.0
+# How many seconds an attempt gets that had to wait for its turn until then.
+MIN_SECONDS: Final = 1.0
 
-# When the attempt that is under way is given up, by `time.monotonic`; None: never.
+# When the current attempt is given up, by `time.monotonic`; None: never.
 _deadline: ContextVar[float | None] = ContextVar("taskctx_deadline", default=None)
 
 
 def deadline() -> float | None:
-    """Return when the call that is under way gives up, by `time.monotonic`, if it does."""
+    """Return when the current call gives up, by `time.monotonic`; None if it does not."""
     return _deadline.get()
 
 
 def seconds_left(until: float | None) -> float | None:
     """Return how long an attempt may still take."""
-    return None if until is None else max(LEAST, until - time.monotonic())
+    return None if until is None else max(MIN_SECONDS, until - time.monotonic())
 
 
 def lock_seconds_left(until: float | None, most: float) -> float:
-    """Return how long somebody else's lock may still be waited for, by a call that gives up ``until`` then.
+    """Return how long a call that gives up ``until`` then may still wait for a lock of the database.
 
-    Whoever had to wait for others of this process, who waited for the same lock, has so much less time.
+    The time that it waited for other calls of this process, which waited for the same lock, counts.
     """
     return most if until is None else max(0.0, min(most, until - GRACE - time.monotonic()))
 
 
 @asynccontextmanager
 async def in_turn(turn: asyncio.Lock | asyncio.Semaphore | None) -> AsyncIterator[None]:
-    """Wait for one's turn, as long as the call that is under way may take; None: it is everybody's turn.
+    """Hold a lock in the block, waiting for it as long as the current call may take; None is no lock.
 
     Raises:
-        TimeoutError: It did not come in time.
+        TimeoutError: It was not free in time.
     """
     if turn is None:
         yield
@@ -82,7 +81,7 @@ async def in_turn(turn: asyncio.Lock | asyncio.Semaphore | None) -> AsyncIterato
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Give what is done in the block so long, and a little more; with None as long as it takes."""
+    """Let calls in the block give up after so many seconds and `GRACE`; None: never."""
     token = _deadline.set(None if seconds is None else time.monotonic() + seconds + GRACE)
     try:
         yield
@@ -90,15 +89,15 @@ def within(seconds: float | None) -> Iterator[None]:
         _deadline.reset(token)
 
 
-# Rows take their time: some ten times more slowly than any that was measured.
+# For how many rows an attempt gets a second more: a tenth of the slowest rate that was measured.
 ROWS_A_SECOND: Final = 1_000
 
-# What gives the attempt that is under way more time, in seconds.
+# Gives the current attempt more time, in seconds.
 _extend: ContextVar[Callable[[float], None] | None] = ContextVar("taskctx_extend", default=None)
 
 
 def allow(rows: int) -> None:
-    """Give the attempt that is under way more time: it found out that it has so many rows to read or write."""
+    """Give the current attempt more time, for so many rows to read or write."""
     extend = _extend.get()
     if extend is not None:
         extend(rows / ROWS_A_SECOND)
@@ -106,7 +105,7 @@ def allow(rows: int) -> None:
 
 @contextmanager
 def extended_by(extend: Callable[[float], None]) -> Iterator[None]:
-    """Let what is done in the block ask for more time."""
+    """Let `allow` in the block call a function with the seconds."""
     token = _extend.set(extend)
     try:
         yield
@@ -115,59 +114,59 @@ def extended_by(extend: Callable[[float], None]) -> Iterator[None]:
 
 
 def extend_limit(limit: asyncio.Timeout, seconds: float) -> None:
-    """Let a timeout come later."""
+    """Let a timeout expire later."""
     when = limit.when()
     if when is not None and not limit.expired():
         limit.reschedule(when + seconds)
 
 
 class InDoubtError(Exception):
-    """COMMIT failed in a way that leaves open if it happened; the engine's error is the cause."""
+    """COMMIT failed, and whether it happened is unknown; the engine's error is the cause."""
 
 
 class Retrying:
-    """Does work that may safely be done twice, again after each failure that may pass.
+    """Repeats work that may safely be done twice after failures that may pass.
 
     Args:
-        address: What to call the database in errors.
-        seconds: How long.
+        database_url: What errors call the database.
+        seconds: How long work is repeated.
     """
 
-    def __init__(self, address: str, seconds: float) -> None:
-        """Take what all the work has in common."""
-        self._address = address
+    def __init__(self, database_url: str, seconds: float) -> None:
+        """Begin with no work."""
+        self._database_url = database_url
         self._seconds = seconds
-        # Since when nothing worked, if so: an outage is logged once, whoever finds out about it.
+        # Since when nothing has worked: an outage is logged once, whichever call notices it.
         self._away_since: float | None = None
         self._under_way = 0
         self._closing = asyncio.Event()
         self._idle = asyncio.Event()
 
     async def close(self) -> None:
-        """Try nothing again, and wait until what is under way has ended."""
+        """Repeat nothing from now on, and wait until the work under way has ended."""
         self._closing.set()
         while self._under_way:
             self._idle.clear()
             await self._idle.wait()
 
     async def run(self, doing: str, work: Callable[[], Awaitable[T]], *, extra: float | None = 0.0) -> T:
-        """Do the work, and return what it returns. Its own errors of this library are raised at once.
+        """Return the result of the work. Errors of this library are raised at once.
 
         Args:
-            doing: What to call it in errors.
-            work: What to do.
-            extra: How many seconds more its attempts may take, for much work; None: as long as they take.
+            doing: What errors call it.
+            work: One attempt.
+            extra: How many seconds more an attempt may take; None: there is no limit.
 
         Raises:
-            StoreClosedError: It was closed before the work was done.
-            StoreUnavailableError: It failed for as long as is allowed.
-            NotADatabaseError: The file is no database.
-            StoreFailedError: Trying again would not help.
+            StoreClosedError: `close` was called before the work was done.
+            StoreUnavailableError: It failed for as long as it is repeated.
+            NotADatabaseError: The file is not a database.
+            StoreFailedError: Repeating it would not help.
         """
         if self._closing.is_set():
-            raise StoreClosedError(self._address)
+            raise StoreClosedError(self._database_url)
         self._under_way += 1
-        # As `within` does: here it is done for every save.
+        # As `within` does, but faster, since this runs for every save.
         token = _deadline.set(None if extra is None else time.monotonic() + self._seconds + extra + GRACE)
         try:
             return await self._run(doing, work)
@@ -195,14 +194,14 @@ class Retrying:
                 cause = error
                 verdict = engines.classify(error)
                 if verdict is engines.ErrorClass.NOT_A_DATABASE:
-                    raise NotADatabaseError(self._address) from error
+                    raise NotADatabaseError(self._database_url) from error
                 reason, looked = engines.reason(error), engines.is_raised_by_writing(error)
                 failed: StoreFailedError | None = None
                 if doing == "save" and engines.is_refusal(error):
-                    failed = SaveRefusedError(self._address, reason, looked=looked)
+                    failed = SaveRefusedError(self._database_url, reason, looked=looked)
                 elif verdict is engines.ErrorClass.FINAL:
                     unknown = in_doubt and not looked
-                    failed = StoreFailedError(doing, self._address, reason, outcome_unknown=unknown, looked=looked)
+                    failed = StoreFailedError(doing, self._database_url, reason, outcome_unknown=unknown, looked=looked)
                 if failed is not None:
                     failed.denied = engines.is_denied(error)
                     raise failed from error
@@ -211,19 +210,19 @@ class Retrying:
             attempt += 1
             if waited + pause > self._seconds or (in_doubt and self._closing.is_set()):
                 away = StoreUnavailableError(
-                    doing, self._address, waited, engines.reason(cause), outcome_unknown=in_doubt
+                    doing, self._database_url, waited, engines.reason(cause), outcome_unknown=in_doubt
                 )
                 away.denied = engines.is_failover(cause)
                 raise away from cause
             if self._away_since is None:
                 self._away_since = started
-                logger.warning("could not %s in %s, trying again: %s", doing, self._address, engines.reason(cause))
+                logger.warning("could not %s in %s, trying again: %s", doing, self._database_url, engines.reason(cause))
             if await self._closes_within(pause):
                 if in_doubt:
                     raise StoreUnavailableError(
-                        doing, self._address, waited, engines.reason(cause), outcome_unknown=True
+                        doing, self._database_url, waited, engines.reason(cause), outcome_unknown=True
                     ) from cause
-                raise StoreClosedError(self._address) from cause
+                raise StoreClosedError(self._database_url) from cause
 
     async def _closes_within(self, seconds: float) -> bool:
         try:
@@ -236,4 +235,4 @@ class Retrying:
     def _note_success(self) -> None:
         if self._away_since is not None:
             away, self._away_since = time.monotonic() - self._away_since, None
-            logger.warning("%s is back after %.1f s", self._address, away)
+            logger.warning("%s is back after %.1f s", self._database_url, away)

@@ -53,19 +53,19 @@ DEFAULT_RETRY_SECONDS: Final = 15.0
 
 
 class SqlStore:
-    """Contexts in a database. `open_store` makes one; so does `SqlStore.open`.
+    """Contexts in a database, opened by `open_store` or `SqlStore.open`.
 
-    It belongs to the event loop and the process it was opened in. Within it, any number of tasks may use it at once.
+    A store belongs to the event loop and the process it was opened in. Any number of tasks there may use it at once.
     """
 
     features: Final[frozenset[Feature]] = frozenset(Feature)
 
     def __init__(self, share: Share, *, replica: Replica | NoReplica | None = None, strict: bool = False) -> None:
-        """Take a back end; `open` does this, and opens it.
+        """Use an open back end; `SqlStore.open` opens one.
 
         Args:
-            share: The share in the back end, which is closed with the store.
-            replica: What to read from what may lag; closed with the store.
+            share: A share in the back end, closed with the store.
+            replica: The read replica, closed with the store.
             strict: Refuse values that would come back as their text.
         """
         self._share = share
@@ -103,21 +103,12 @@ class SqlStore:
             InvalidDatabaseUrlError: The URL is not one of SQLite or Postgres, or ``read_url`` names no replica of it.
             MissingDriverError: The driver is not installed.
             SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
-            StoreUnavailableError: The database could not be reached.
-            StoreFailedError: It could be reached, and refused.
+            StoreError: The database could not be reached, or refused.
         """
         check_seconds("retry_seconds", retry_seconds)
-        pooling = transaction_pooling
-        replica = None
-        if read_url is not None:
-            replica = open_replica(database, read_url, schema, retry_seconds, transaction_pooling=pooling)
-        share = await open_backend(
-            database,
-            schema=schema,
-            retry_seconds=retry_seconds,
-            transaction_pooling=pooling,
-            others=(strict, read_url),
-        )
+        settings = (schema, retry_seconds, transaction_pooling)
+        replica = None if read_url is None else open_replica(database, read_url, *settings)
+        share = await open_backend(database, *settings, others=(strict, read_url))
         return cls(share, replica=replica, strict=strict)
 
     async def load(
@@ -143,21 +134,16 @@ class SqlStore:
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         rls_user = self._begin("save", delta.key.user_id)
-        request: SaveRequest | None = delta.sent
-        if request is None or request.delta is not delta:
-            request = delta.sent = await SaveRequest.encode(delta, strict=self._strict, rls_user=rls_user)
-        request = request.for_user(rls_user)
-        # Of a large save, the rows themselves take their time.
-        rows = (delta.updates, delta.removed_updates, delta.models, delta.removed_models, delta.files)
-        extra = sum(map(len, rows)) / ROWS_A_SECOND
+        request = await SaveRequest.of(delta, strict=self._strict, rls_user=rls_user)
         # Even if the caller never learns that it was written.
         self._replica.note(delta.key, request.base.revision + request.step)
+        extra = request.count_rows() / ROWS_A_SECOND
         try:
             saved = await self._retrying.run("save", lambda: self._backend.save(request), extra=extra)
         except StaleContextError as error:
             self._replica.note(delta.key, error.found)
             raise
-        # They refer to each other.
+        # Delta and request refer to each other.
         delta.sent = None
         self._replica.note(delta.key, saved.revision)
         if delta.updates:
@@ -169,23 +155,23 @@ class SqlStore:
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`."""
-        has_come, size = False, load.PAGE_SIZE
+        has_yielded, size = False, load.PAGE_SIZE
         created_at, low, high = await self._bounds(key, after, before)
         while low < high:
             bounds = (max(low, high - size), high) if newest_first else (low, min(low + size, high))
             plan = partial(load.read_page, self.engine_name, key, created_at, *bounds, newest_first)
             page = await self._read_part(key, plan)
             if page is None:
-                # It was deleted meanwhile, and may have been made anew.
-                if has_come:
+                # It was deleted meanwhile, and may have been created anew.
+                if has_yielded:
                     raise ContextNotFoundError(key)
                 created_at, low, high = await self._bounds(key, after, before)
                 continue
             for row in page:
-                has_come = True
+                has_yielded = True
                 yield row
             low, high = (low, bounds[0]) if newest_first else (bounds[1], high)
-            # Where all was removed, larger pages are soon through.
+            # Larger pages get past a range of removed updates sooner.
             size = load.PAGE_SIZE if page else size * 4
 
     async def _bounds(self, key: ContextKey, after: int, before: int | None) -> tuple[float | None, int, int]:
@@ -235,7 +221,7 @@ class SqlStore:
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
     ) -> Sequence[ContextSummary]:
-        """See `Store.contexts`. The order is that of their making."""
+        """See `Store.contexts`. They are ordered by their creation."""
         check_number("limit", limit, 0)
         user = ContextKey(user_id, "").user_id
         plan = partial(load.list_contexts, user, after, limit)
@@ -261,12 +247,12 @@ class SqlStore:
         """Return the rows of a SELECT of your own over `taskctx_sql.sql.schema.tables`; docs/schema.md has the columns.
 
         Args:
-            statement: What to ask.
-            user_id: Whose rows, under row-level security; without it the rows that are asked for are returned.
-            may_lag: Ask the read replica, if there is one.
+            statement: The SELECT.
+            user_id: Under row-level security, whose rows it can see. Without row-level security it has no effect.
+            may_lag: Read from the replica, if there is one.
 
         Raises:
-            RowLevelSecurityError: This account sees one user at a time, and none is named.
+            RowLevelSecurityError: This account sees one user at a time, and none is given.
         """
         rls_user = self._begin("query", user_id)
 
@@ -289,19 +275,13 @@ class SqlStore:
         Raises:
             RowLevelSecurityError: This account sees one user at a time, and none is given.
         """
-        # A report, say: it may take its time.
+        # Without a time limit, for reports.
         return await self._read(doing, plan, self._begin(doing, user_id), extra=None)
 
     async def write(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
         """Execute a plan in one transaction; repeat it while the database is away, so twice must do no harm.
 
-        Args:
-            doing: What errors call it.
-            plan: Returns a new plan for each attempt.
-            user_id: Whose rows; None: of several users.
-
-        Raises:
-            RowLevelSecurityError: This account sees one user at a time, and none is given.
+        Takes and raises what `read` does.
         """
         return await self._write(doing, plan, user_id, extra=None)
 
@@ -332,11 +312,7 @@ class SqlStore:
         return f"SqlStore({self.database_url!r})"
 
     def _begin(self, doing: str, user_id: str | None) -> str | None:
-        """Check that the store can be used, and return the user that transactions name: None if this account sees all.
-
-        Raises:
-            RowLevelSecurityError: This account sees one user at a time, and none is given.
-        """
+        """Check that the store can be used, and return the user for row-level security; None if it does not hold."""
         self._check_open()
         if not self._backend.row_level_security:
             return None

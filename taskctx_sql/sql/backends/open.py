@@ -19,10 +19,10 @@ from taskctx_sql.sql.schema import set_up
 
 async def open_backend(
     database: str | AsyncEngine,
-    *,
     schema: str | None,
     retry_seconds: float,
     transaction_pooling: bool,
+    *,
     others: Hashable,
 ) -> Share:
     """Return a share in the back end of a database whose schema was checked; a new SQLite file is set up.
@@ -48,7 +48,7 @@ async def open_backend(
 
         def create() -> Backend:
             engine = engines.create_engine(url, transaction_pooling=pooling, lock_seconds=retry_seconds)
-            return backend_on(engine, schema, retry_seconds, transaction_pooling=pooling)
+            return backend_on(engine, schema, retry_seconds, pooling)
 
         share = Share.of(url, (schema, retry_seconds, pooling, others), create)
     else:
@@ -67,7 +67,7 @@ async def open_backend(
 
 
 def backend_on(
-    engine: AsyncEngine, schema: str | None, retry_seconds: float, *, transaction_pooling: bool = False
+    engine: AsyncEngine, schema: str | None, retry_seconds: float, transaction_pooling: bool = False
 ) -> Backend:
     """Return the fastest back end on an engine of ours, whose settings are known."""
     if engines.is_plain_file(engine.url):

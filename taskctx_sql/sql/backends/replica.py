@@ -183,7 +183,7 @@ class Replica:
 
 
 def open_replica(
-    database: str | AsyncEngine, read_url: str, schema: str | None, retry_seconds: float, *, transaction_pooling: bool
+    database: str | AsyncEngine, read_url: str, schema: str | None, retry_seconds: float, transaction_pooling: bool
 ) -> Replica:
     """Return the replica of a database; nothing is connected yet.
 
@@ -198,7 +198,7 @@ def open_replica(
         raise InvalidDatabaseUrlError(engines.mask(read_url), reason)
     pooling = transaction_pooling or engines.is_pooled(url)
     engine = engines.create_engine(url, transaction_pooling=pooling, connect_seconds=CONNECT_SECONDS)
-    return Replica(backend_on(engine, schema, retry_seconds, transaction_pooling=pooling))
+    return Replica(backend_on(engine, schema, retry_seconds, pooling))
 
 
 def _slot(key: ContextKey) -> int:

@@ -53,7 +53,7 @@ class SaveRequest:
     )
 
     def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool, rls_user: str | None) -> None:
-        """Encode everything but the updates; `encode` does both.
+        """Encode everything but the updates; `of` does both.
 
         Raises:
             UnstorableValueError: In strict mode, naming the tracker entry, and the value in it.
@@ -81,29 +81,39 @@ class SaveRequest:
         self.error = None if delta.run.error is None else column_text(delta.run.error)
 
     @classmethod
-    async def encode(cls, delta: Delta, *, strict: bool, rls_user: str | None = None) -> SaveRequest:
-        """Encode a delta before anything is written, in slices between which the event loop serves others.
+    async def of(cls, delta: Delta, *, strict: bool, rls_user: str | None = None) -> SaveRequest:
+        """Return the request of a delta; one that failed before is written as it was encoded then.
 
-        This runs on the loop and not on a thread: a program may change its values while a thread reads them.
+        Encoding goes in slices, between which the event loop serves others. It is not done on a thread, since a program
+        may change its values while a thread reads them.
 
         Raises:
             UnstorableValueError: In strict mode, naming the update or the tracker entry, and the value in it.
         """
+        known: SaveRequest | None = delta.sent
+        if known is not None and known.delta is delta:
+            return known._for_user(rls_user)
         rows: list[UpdateRow] = []
         for start in range(0, len(delta.updates), SLICE):
             if start:
                 await asyncio.sleep(0)
             part = delta.updates[start : start + SLICE]
             rows += [update_row(update, number, strict) for number, update in enumerate(part, start)]
-        return cls(delta, rows, strict=strict, rls_user=rls_user)
+        delta.sent = request = cls(delta, rows, strict=strict, rls_user=rls_user)
+        return request
 
-    def for_user(self, rls_user: str | None) -> SaveRequest:
-        """Return the same request for a transaction that names this user."""
+    def _for_user(self, rls_user: str | None) -> SaveRequest:
         if rls_user == self.rls_user:
             return self
         request = copy(self)
         request.rls_user = rls_user
         return request
+
+    def count_rows(self) -> int:
+        """Return how many rows it writes or removes."""
+        delta = self.delta
+        rows = (delta.updates, delta.removed_updates, delta.models, delta.removed_models, delta.files)
+        return sum(map(len, rows))
 
     def saved(self, head: ContextHead) -> Saved:
         """Return the answer, from the context's row as it is after the save."""

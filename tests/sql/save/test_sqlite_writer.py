@@ -126,7 +126,7 @@ async def test_encoding_a_large_save_lets_others_have_the_loop() -> None:
 
     counting = asyncio.create_task(count())
     await asyncio.sleep(0)
-    found = await SaveRequest.encode(new_delta(KEY, *range(5000)), strict=False)
+    found = await SaveRequest.of(new_delta(KEY, *range(5000)), strict=False)
     counting.cancel()
     assert turns >= 5000 / request.SLICE - 2
     assert [row[2] for row in found.updates] == [str(number) for number in range(5000)]
