@@ -52,8 +52,7 @@ from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, Watc
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
-    from taskctx_sql import reports, transfer
-    from taskctx_sql.sql.schema import current, downgrade, head, row_level_security, upgrade
+    from taskctx_sql import reports, schema, transfer
     from taskctx_sql.sql.store import SqlStore
 
 __version__ = "0.1.0"
@@ -84,30 +83,22 @@ __all__ = [
     "__version__",
     "blocking",
     "build_context",
-    "current",
-    "downgrade",
     "errors",
-    "head",
     "health",
     "maintenance",
     "open_store",
     "reports",
-    "row_level_security",
+    "schema",
     "settings",
     "task_context",
     "transfer",
-    "upgrade",
 ]
 
 # Imported on first use: they need SQLAlchemy and alembic, or are seldom needed.
 _ON_DEMAND: Final = {
     "SqlStore": "taskctx_sql.sql.store",
     "reports": "taskctx_sql.reports",
-    "current": "taskctx_sql.sql.schema",
-    "downgrade": "taskctx_sql.sql.schema",
-    "head": "taskctx_sql.sql.schema",
-    "row_level_security": "taskctx_sql.sql.schema",
-    "upgrade": "taskctx_sql.sql.schema",
+    "schema": "taskctx_sql.schema",
     "transfer": "taskctx_sql.transfer",
 }
 

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, Store, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, Store, open_store, schema
 from taskctx_sql.sql import engines
 from tests.support import accounts, citus, pgbouncer
 
@@ -125,7 +125,7 @@ def _new_database(server: str, *, row_level_security: bool = False) -> Iterator[
         return left
 
     _run(_command(server, f"CREATE DATABASE {name}"))
-    _run(upgrade(url, row_level_security=row_level_security or None))
+    _run(schema.upgrade(url, row_level_security=row_level_security or None))
     yield url
     assert _run(leave()) == 0, "the tests left connections open"
 
@@ -194,7 +194,7 @@ def citus_url() -> Iterator[str]:
     with asyncio.Runner() as runner:
         database = citus.new_database(CITUS_URL)
         url = runner.run(database.__aenter__())
-        runner.run(upgrade(url))
+        runner.run(schema.upgrade(url))
         yield url
         left = runner.run(_open_connections(url, str(sa.make_url(url).database)))
         runner.run(database.__aexit__(None, None, None))
@@ -267,7 +267,7 @@ async def store(kind: str, address: str) -> AsyncIterator[Store]:
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine with our settings, that the test can listen to."""
     made = engines.create_engine(engines.parse_url(database_url))
-    await upgrade(made)
+    await schema.upgrade(made)
     yield made
     await made.dispose()
 

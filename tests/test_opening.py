@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, blocking, current, open_store, upgrade
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, blocking, open_store, schema
 from taskctx_sql.errors import (
     InvalidArgumentError,
     InvalidDatabaseUrlError,
@@ -99,10 +99,10 @@ async def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyP
 async def test_what_is_no_file_beside_a_database_is_named_and_not_waited_for(tmp_path: Path, part: str) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     if part:
-        await upgrade(url)
+        await schema.upgrade(url)
     os.mkfifo(tmp_path / f"x.db{part}")
     calls: list[Callable[[], Awaitable[object]]] = [
-        lambda: SqlStore.open(url), lambda: upgrade(url), lambda: current(url)
+        lambda: SqlStore.open(url), lambda: schema.upgrade(url), lambda: schema.current(url)
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(StoreFailedError, match=f"{part}.*it is a FIFO, and not a file"):

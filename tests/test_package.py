@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from taskctx_sql.sql.schema import migrate
+from taskctx_sql.sql.schema import REVISIONS
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -46,7 +46,7 @@ def test_the_wheel_has_the_migrations_and_the_types(wheel: Path) -> None:
     assert "taskctx_sql/py.typed" in names
     assert {"taskctx_sql/migrations/env.py", "taskctx_sql/migrations/script.py.mako"} <= names
     versions = {path.name for path in (CHECKOUT / "migrations" / "versions").glob("*.py")}
-    assert len(versions) == len(migrate.REVISIONS)
+    assert len(versions) == len(REVISIONS)
     assert {f"taskctx_sql/migrations/versions/{name}" for name in versions} <= names
     assert not [name for name in names if name.startswith(("tests/", "migrations/"))]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from taskctx_sql import ContextUpdate, SqlStore, Store, TaskContext, current, open_store, upgrade
+from taskctx_sql import ContextUpdate, SqlStore, Store, TaskContext, open_store, schema
 from taskctx_sql.errors import (
     InvalidArgumentError,
     InvalidContextError,
@@ -186,7 +186,7 @@ async def test_a_retention_names_a_limit_that_is_none(value: Any, store: Store) 
 @pytest.mark.parametrize("address", [None, 5, b"sqlite:///x.db", [], object()])
 async def test_what_is_no_address_is_named_by_its_kind(address: Any, tmp_path: Path) -> None:
     for use in (
-        open_store(address), upgrade(address), current(address), examine(address),
+        open_store(address), schema.upgrade(address), schema.current(address), examine(address),
         copy(address, f"sqlite:///{tmp_path}/x.db"), copy(f"sqlite:///{tmp_path}/x.db", address),
     ):  # fmt: skip
         with pytest.raises(InvalidDatabaseUrlError, match=f"it is a {type(address).__name__}"):
@@ -196,11 +196,11 @@ async def test_what_is_no_address_is_named_by_its_kind(address: Any, tmp_path: P
             await open_store("postgresql://me@localhost:1/db", read_url=address)
 
 
-@pytest.mark.parametrize("schema", ["", "\x00", "\ud800", "x" * 64, 5])
-async def test_what_is_no_schema_is_named(schema: Any, database_url: str) -> None:
-    for use in (open_store, upgrade, current):
+@pytest.mark.parametrize("name", ["", "\x00", "\ud800", "x" * 64, 5])
+async def test_what_is_no_schema_is_named(name: Any, database_url: str) -> None:
+    for use in (open_store, schema.upgrade, schema.current):
         with pytest.raises(InvalidArgumentError, match="schema="):
-            await use(database_url, schema=schema)
+            await use(database_url, schema=name)
     for revision in ("", " ", None, 5):
         with pytest.raises(InvalidArgumentError, match="revision="):
-            await upgrade(database_url, revision)  # type: ignore[arg-type]
+            await schema.upgrade(database_url, revision)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A row for each revision; a run no longer has what its last save was given.
+"""A row for each revision, in place of the result of a run's last save.
 
 Revision: 0002, after 0001
 """
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("context_id", "revision", name="taskctx_revisions_pkey"),
         sqlite_with_rowid=False,
     )
-    # Of the revisions before this one only the newest is known, and what is known of it is kept.
+    # Of the revisions before this migration only the newest is known.
     op.execute(
         """
         INSERT INTO taskctx_revisions

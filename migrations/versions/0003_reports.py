@@ -10,7 +10,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# What an expression computes from a time: on both engines NULL outside of the years 1 to 9999, which none can write.
+# The value computed from a time; NULL outside of the years 1 to 9999, which neither engine can format.
 _IN_RANGE = "CASE WHEN {0} >= -62135596800 AND {0} < 253402300800 THEN {1} END"
 _DAY = {
     "sqlite": "date(CAST({0} AS INTEGER), 'unixepoch')",
@@ -21,13 +21,13 @@ _UTC = {
     "postgresql": "to_char(to_timestamp(trunc({0})) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')",
 }
 _BYTES = {"sqlite": "length(CAST({0} AS BLOB))", "postgresql": "octet_length({0})"}
-# A string in a JSON document, at a path as each engine writes it; NULL if there is none.
+# The string at a path of a JSON document; NULL if there is none.
 _STRING = {
     "sqlite": "CASE json_type({0}, '{1}') WHEN 'text' THEN json_extract({0}, '{1}') END",
     "postgresql": "CASE jsonb_typeof(CAST({0} AS jsonb) #> '{1}') WHEN 'string' THEN CAST({0} AS jsonb) #>> '{1}' END",
 }
 
-# Of these tables the time that a report goes by.
+# The time of a row in the reports.
 _TIMES = {
     "taskctx_contexts": "created_at",
     "taskctx_updates": '"timestamp"',
@@ -37,8 +37,8 @@ _TIMES = {
 }
 
 
-class _Engine:
-    """What is written differently on each engine."""
+class Engine:
+    """SQL that differs between the engines."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -48,7 +48,7 @@ class _Engine:
         return _IN_RANGE.format(time, _DAY[self._name].format(time))
 
     def utc(self, time: str) -> str:
-        """Return a time for people, in UTC."""
+        """Return a time in UTC, readable for people."""
         return _IN_RANGE.format(time, _UTC[self._name].format(time))
 
     def bytes(self, text: str) -> str:
@@ -56,7 +56,7 @@ class _Engine:
         return _BYTES[self._name].format(text)
 
     def string(self, document: str, *path: str) -> str:
-        """Return a string in a JSON document, at its root or below, also one that is stored as a path, or escaped."""
+        """Return the string at a path of a JSON document, even if it is stored as a `Path` or escaped."""
         forms = (path, (*path, "__str__"), (*path, "__path__"))
         return ", ".join(_STRING[self._name].format(document, self._path(form)) for form in forms)
 
@@ -64,7 +64,7 @@ class _Engine:
         return ".".join(("$", *path)) if self._name == "sqlite" else "{" + ",".join(path) + "}"
 
 
-# What nobody measured in earnest must not make a sum fail: on one engine it would, on the other not.
+# Absurd values are left out: they would make the sum fail on one engine only.
 def _sum_whole(column: str) -> str:
     return f"CAST(coalesce(sum(CASE WHEN {column} BETWEEN 0 AND 1000000000000 THEN {column} END), 0) AS BIGINT)"
 
@@ -85,7 +85,7 @@ _FILES = "(SELECT count(*) FROM taskctx_files f WHERE f.context_id = c.context_i
 _RUNS = "SELECT count(*) FROM taskctx_runs r WHERE r.context_id = c.context_id"
 
 
-def _tasks(engine: _Engine) -> str:
+def _tasks(engine: Engine) -> str:
     first, last = 'min(u."timestamp")', 'max(u."timestamp")'
     return f"""
         SELECT {_CONTEXT}, {engine.day("c.created_at")} AS day,
@@ -111,7 +111,7 @@ def _tasks(engine: _Engine) -> str:
     """
 
 
-def _runs(engine: _Engine) -> str:
+def _runs(engine: Engine) -> str:
     return f"""
         SELECT {_CONTEXT}, r.run_id, {engine.day("r.started_at")} AS day,
                r.started_at, {engine.utc("r.started_at")} AS started_utc,
@@ -122,7 +122,7 @@ def _runs(engine: _Engine) -> str:
     """
 
 
-def _models(engine: _Engine) -> str:
+def _models(engine: Engine) -> str:
     day = engine.day('m."timestamp"')
     names = [f"coalesce(m.{name}, '')" for name in ("model_id", "provider_id", "mode")]
     return f"""
@@ -139,9 +139,9 @@ def _models(engine: _Engine) -> str:
     """
 
 
-def _files(engine: _Engine) -> str:
-    # A file's entry was written in one save, and so was the update that tells of it: it is looked for among that
-    # save's updates, from the end. The model is the one whose use came last before it, in that save or in those before.
+def _files(engine: Engine) -> str:
+    # The same save wrote the file's entry and the update about it, so the last such update of that save is looked up.
+    # The model is the one used last before it, in that save or an earlier one.
     since = "u.context_id = f.context_id AND u.seq >= coalesce(b.next_seq, 1)"
     place = f"""
         SELECT u.seq FROM taskctx_updates u
@@ -167,7 +167,7 @@ def _files(engine: _Engine) -> str:
     """
 
 
-def _activity(engine: _Engine) -> str:
+def _activity(engine: Engine) -> str:
     day = engine.day('u."timestamp"')
     return f"""
         SELECT {_CONTEXT}, {day} AS day, u.update_type,
@@ -178,7 +178,7 @@ def _activity(engine: _Engine) -> str:
     """
 
 
-def _errors(engine: _Engine) -> str:
+def _errors(engine: Engine) -> str:
     message = ", ".join([*(engine.string("u.data", *path) for path in ((), ("message",), ("error",))), "u.data"])
     ended = "coalesce(r.ended_at, r.started_at)"
     return f"""
@@ -197,11 +197,11 @@ def _errors(engine: _Engine) -> str:
     """
 
 
-def _update_bytes(engine: _Engine) -> str:
+def _update_bytes(engine: Engine) -> str:
     return f"{engine.bytes('u.data')} + {engine.bytes('u.metadata')}"
 
 
-def _sizes(engine: _Engine) -> str:
+def _sizes(engine: Engine) -> str:
     size = _update_bytes(engine)
     return f"""
         SELECT {_CONTEXT}, {engine.day("c.created_at")} AS day,
@@ -216,7 +216,7 @@ def _sizes(engine: _Engine) -> str:
     """
 
 
-def _users(engine: _Engine) -> str:
+def _users(engine: Engine) -> str:
     return f"""
         SELECT c.user_id, count(DISTINCT c.context_id) AS contexts,
                count(u.seq) AS updates, {_count("u.removed_in IS NOT NULL")} AS removed,
@@ -227,7 +227,7 @@ def _users(engine: _Engine) -> str:
     """
 
 
-_VIEWS = {
+VIEWS = {
     "tasks": _tasks,
     "runs": _runs,
     "models": _models,
@@ -241,10 +241,10 @@ _VIEWS = {
 
 def upgrade() -> None:
     connection = op.get_bind()
-    engine = _Engine(connection.dialect.name)
+    engine = Engine(connection.dialect.name)
     for table, time in _TIMES.items():
         connection.exec_driver_sql(f"CREATE INDEX {table}_day_idx ON {table} (({engine.day(time)}))")
-    # Few updates are errors, and few runs fail, so these cost the others nothing.
+    # Partial indexes: few updates are errors and few runs fail, and the others cost nothing.
     connection.exec_driver_sql(
         "CREATE INDEX taskctx_updates_error_idx ON taskctx_updates (\"timestamp\") WHERE update_type = 'error'"
     )
@@ -252,12 +252,12 @@ def upgrade() -> None:
     connection.exec_driver_sql(
         f"CREATE INDEX taskctx_runs_failed_idx ON taskctx_runs (({ended})) WHERE outcome = 'failed'"
     )
-    for name, select in _VIEWS.items():
+    for name, select in VIEWS.items():
         connection.exec_driver_sql(f"CREATE VIEW taskctx_report_{name} AS {select(engine)}")
 
 
 def downgrade() -> None:
-    for name in reversed(_VIEWS):
+    for name in reversed(VIEWS):
         op.execute(f"DROP VIEW taskctx_report_{name}")
     op.execute("DROP INDEX taskctx_runs_failed_idx")
     op.execute("DROP INDEX taskctx_updates_error_idx")

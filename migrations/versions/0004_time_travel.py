@@ -1,4 +1,4 @@
-"""What earlier states need: which rows are copies, what a revision was made by, and what was pruned.
+"""Columns for earlier states: which rows are copies, the operation of a revision, and what was pruned.
 
 Revision: 0004, after 0003
 """
@@ -26,8 +26,8 @@ _COLUMNS = {
 }
 _GROUP_INDEX = "taskctx_updates_group_idx"
 
-# The group that an update's metadata names. On Postgres its digest: an index entry has a limit, and a name has none.
-# Most updates have none, and are looked at for two characters only.
+# The group in an update's metadata. On Postgres its digest: the size of an index entry is limited.
+# For updates without one, the search for "group" avoids parsing their JSON.
 _GROUP = {
     "sqlite": "CASE WHEN instr(metadata, '\"group\"') > 0 THEN CAST(json_extract(metadata, '$.group') AS TEXT) END",
     "postgresql": "CASE WHEN strpos(metadata, '\"group\"') > 0 THEN md5(CAST(metadata AS jsonb) ->> 'group') END",
@@ -46,7 +46,7 @@ _UTC = {
 
 def upgrade() -> None:
     connection = op.get_bind()
-    engine = _Engine(connection.dialect.name)
+    engine = Engine(connection.dialect.name)
     for table, columns in _COLUMNS.items():
         for name, kind in columns.items():
             op.add_column(table, sa.Column(name, kind, nullable=True))
@@ -67,22 +67,22 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     connection = op.get_bind()
-    _replace_views(connection, _Engine(connection.dialect.name), before=True)
+    _replace_views(connection, Engine(connection.dialect.name), before=True)
     op.execute(f"DROP INDEX {_GROUP_INDEX}")
     for table, columns in _COLUMNS.items():
         for name in columns:
             op.drop_column(table, name)
 
 
-def _replace_views(connection: sa.Connection, engine: "_Engine", *, before: bool) -> None:
-    """Write the views anew, as they are now, or as they were before this revision."""
-    for name, select in (("tasks", _tasks), ("models", _models)):
+def _replace_views(connection: sa.Connection, engine: "Engine", *, before: bool) -> None:
+    """Create the views of this revision, or those before it."""
+    for name, select in (("tasks", tasks), ("models", models)):
         connection.exec_driver_sql(f"DROP VIEW taskctx_report_{name}")
         connection.exec_driver_sql(f"CREATE VIEW taskctx_report_{name} AS {select(engine, before=before)}")
 
 
-class _Engine:
-    """What is written differently on each engine."""
+class Engine:
+    """SQL that differs between the engines."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -92,7 +92,7 @@ class _Engine:
         return _IN_RANGE.format(time, _DAY[self._name].format(time))
 
     def utc(self, time: str) -> str:
-        """Return a time for people, in UTC."""
+        """Return a time in UTC, readable for people."""
         return _IN_RANGE.format(time, _UTC[self._name].format(time))
 
 
@@ -115,13 +115,10 @@ _RUNS = "SELECT count(*) FROM taskctx_runs r WHERE r.context_id = c.context_id"
 
 
 def _used(*, before: bool) -> str:
-    """The model uses ``m`` that count: those in the tracker, each where it was made, and not where it was copied to.
-
-    What a restore took out was paid for all the same.
-    """
+    """Return the condition for model uses ``m`` that count: no copies, and those that a restore removed count too."""
     if before:
         return "m.removed_in IS NULL"
-    # One row by its key; with EXISTS Postgres would read the whole table beforehand.
+    # Reads one row by its key; with EXISTS Postgres would read the whole table first.
     restored = """
         (SELECT v.operation FROM taskctx_revisions v WHERE v.context_id = m.context_id AND v.revision = m.removed_in)
         IN ('restore', 'undo')
@@ -129,7 +126,7 @@ def _used(*, before: bool) -> str:
     return f"m.copy_of IS NULL AND (m.removed_in IS NULL OR {restored})"
 
 
-def _tasks(engine: _Engine, *, before: bool) -> str:
+def tasks(engine: Engine, *, before: bool) -> str:
     first, last = 'min(u."timestamp")', 'max(u."timestamp")'
     models = f"FROM taskctx_models m WHERE m.context_id = c.context_id AND {_used(before=before)}"
     return f"""
@@ -156,7 +153,7 @@ def _tasks(engine: _Engine, *, before: bool) -> str:
     """
 
 
-def _models(engine: _Engine, *, before: bool) -> str:
+def models(engine: Engine, *, before: bool) -> str:
     day = engine.day('m."timestamp"')
     names = [f"coalesce(m.{name}, '')" for name in ("model_id", "provider_id", "mode")]
     return f"""

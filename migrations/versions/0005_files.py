@@ -1,4 +1,4 @@
-"""One version of a tracked file at a time: where writers at once left two, the later one ends the earlier.
+"""One version of a tracked file at a time: where concurrent writers left two, the later one ends the earlier.
 
 Revision: 0005, after 0004
 """
@@ -15,7 +15,7 @@ _INDEX = "taskctx_files_live_idx"
 
 
 def upgrade() -> None:
-    # In the past as well, since a restore writes again what was there then.
+    # In earlier revisions as well, since a restore copies their rows.
     op.execute(
         """
         UPDATE taskctx_files SET removed_in = later.began

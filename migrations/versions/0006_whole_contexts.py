@@ -1,4 +1,4 @@
-"""The reports leave out contexts that are half there: those that are being removed, or copied in for the first time.
+"""The reports leave out incomplete contexts, which are being removed, or copied in for the first time.
 
 Revision: 0006, after 0005
 """
@@ -15,7 +15,7 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# The row of a context that is half there says revision 0, which no save leaves.
+# The row of an incomplete context has revision 0, which no save writes.
 _WHOLE = {
     "JOIN taskctx_contexts c ON ": "JOIN taskctx_contexts c ON c.revision > 0 AND ",
     "ON u.context_id = c.context_id\n        GROUP BY ": (
@@ -28,7 +28,7 @@ def upgrade() -> None:
     for name, select in _views():
         before = select
         for place, whole in _WHOLE.items():
-            # Those that begin with the contexts have the condition of their own.
+            # The second condition is only for views that select from the contexts.
             if "FROM taskctx_contexts c " in select or place.startswith("JOIN"):
                 select = select.replace(place, whole)
         assert select != before, name
@@ -43,7 +43,7 @@ def downgrade() -> None:
 def _replace(name: str, select: str) -> None:
     connection = op.get_bind()
     if connection.dialect.name == "postgresql":
-        # What an account may read of it stays.
+        # Keeps the privileges on the view.
         connection.exec_driver_sql(f"CREATE OR REPLACE VIEW taskctx_report_{name} AS {select}")
         return
     connection.exec_driver_sql(f"DROP VIEW taskctx_report_{name}")
@@ -51,15 +51,15 @@ def _replace(name: str, select: str) -> None:
 
 
 def _views() -> Iterator[tuple[str, str]]:
-    """Yield the views as the revisions before this one left them."""
-    made, changed = _revision("0003_reports"), _revision("0004_time_travel")
+    """Yield the views as they were before this revision."""
+    created, changed = _revision("0003_reports"), _revision("0004_time_travel")
     dialect = op.get_bind().dialect.name
-    later = {"tasks": changed._tasks, "models": changed._models}
-    for name, select in made._VIEWS.items():
+    later = {"tasks": changed.tasks, "models": changed.models}
+    for name, select in created.VIEWS.items():
         if name in later:
-            yield name, later[name](changed._Engine(dialect), before=False)
+            yield name, later[name](changed.Engine(dialect), before=False)
         else:
-            yield name, select(made._Engine(dialect))
+            yield name, select(created.Engine(dialect))
 
 
 def _revision(name: str) -> ModuleType:

@@ -179,12 +179,13 @@ async def upgrade(url: str, schema: str | None, revision: str, row_level_securit
     taskctx upgrade postgresql://me@host/db --schema tasks
     taskctx upgrade postgresql://me@host/db --row-level-security
     """
-    before = await taskctx_sql.current(url, schema=schema)
-    await taskctx_sql.upgrade(url, revision, schema=schema, row_level_security=row_level_security)
-    after = await taskctx_sql.current(url, schema=schema)
-    is_on = await taskctx_sql.row_level_security(url, schema=schema)
+    before = await taskctx_sql.schema.current(url, schema=schema)
+    await taskctx_sql.schema.upgrade(url, revision, schema=schema, row_level_security=row_level_security)
+    after = await taskctx_sql.schema.current(url, schema=schema)
+    is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
     if as_json:
-        output.print_json({"before": before, "after": after, "head": taskctx_sql.head(), "row_level_security": is_on})
+        head = await taskctx_sql.schema.head()
+        output.print_json({"before": before, "after": after, "head": head, "row_level_security": is_on})
         return
     if before == after:
         output.say(f"The schema is at {after} already.")
@@ -205,14 +206,14 @@ async def current(url: str, schema: str | None, as_json: bool) -> None:
     \b
     taskctx current sqlite:///tasks.db
     """
-    found = await taskctx_sql.current(url, schema=schema)
-    is_on = await taskctx_sql.row_level_security(url, schema=schema)
+    found, head = await taskctx_sql.schema.current(url, schema=schema), await taskctx_sql.schema.head()
+    is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
     if as_json:
-        output.print_json({"current": found, "head": taskctx_sql.head(), "row_level_security": is_on})
+        output.print_json({"current": found, "head": head, "row_level_security": is_on})
     else:
         guarded = ", row-level security is on" if is_on else ""
-        output.say(f"{found or 'nothing'} (this version needs {taskctx_sql.head()}){guarded}")
-    if found != taskctx_sql.head():
+        output.say(f"{found or 'nothing'} (this version needs {head}){guarded}")
+    if found != head:
         sys.exit(1)
 
 

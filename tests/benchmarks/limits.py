@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from taskctx_sql import upgrade
+from taskctx_sql import schema
 from tests.benchmarks.data import FILE, MODEL
 from tests.benchmarks.figures import LIMIT
 from tests.benchmarks.sides import Chats
@@ -92,7 +92,7 @@ class SqliteLimit(Limit):
         self.path = path
 
     async def open(self) -> None:
-        await upgrade(f"sqlite:///{self.path}")
+        await schema.upgrade(f"sqlite:///{self.path}")
         self.connection = sqlite3.connect(self.path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")
@@ -126,7 +126,7 @@ class PostgresLimit(Limit):
         self.url = url
 
     async def open(self) -> None:
-        await upgrade(self.url)
+        await schema.upgrade(self.url)
         self.pool = await asyncpg.create_pool(self.url, min_size=10, max_size=10)
 
     async def close(self) -> None:

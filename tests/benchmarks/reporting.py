@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from taskctx_sql import SqlStore, TaskContext, upgrade
+from taskctx_sql import SqlStore, TaskContext, schema
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import views
 
@@ -65,7 +65,7 @@ async def ask(connection: AsyncConnection, view: str, condition: str) -> tuple[i
 
 async def measure(url: str, contexts: int, updates: int) -> Table:
     """Fill a database, and ask each view."""
-    await upgrade(url)
+    await schema.upgrade(url)
     store = await SqlStore.open(url)
     for start in range(0, contexts, 20):
         await asyncio.gather(*(fill(store, number, updates) for number in range(start, min(start + 20, contexts))))

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from taskctx_sql import upgrade
+from taskctx_sql import schema
 from tests.benchmarks import servers
 from tests.benchmarks.figures import Asked, Figure, Results
 from tests.benchmarks.measuring import Workload, measure
@@ -63,7 +63,7 @@ async def run(server: str, citus: str | None, quick: bool) -> tuple[Results, dic
                 urls[CITUS] = citus
             for name in (FILE, SERVER, CITUS):
                 if name in urls:
-                    await upgrade(urls[name])
+                    await schema.upgrade(urls[name])
             sides = [Step(address, name) for name, address in urls.items()]
             for side in sides:
                 await side.open()

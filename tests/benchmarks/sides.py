@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import Any, Protocol
 
-from taskctx_sql import SqlStore, TaskContext, upgrade
+from taskctx_sql import SqlStore, TaskContext, schema
 from tests.benchmarks.data import FILE, MODEL, updates
 from tests.benchmarks.figures import OURS
 
@@ -69,7 +69,7 @@ class Ours(Chats):
         self.contexts: dict[int, TaskContext] = {}
 
     async def open(self) -> None:
-        await upgrade(self.url)
+        await schema.upgrade(self.url)
         self.store = await SqlStore.open(self.url)
 
     async def close(self) -> None:

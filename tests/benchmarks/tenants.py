@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import click
 from rich.console import Console
 
-from taskctx_sql import TaskContext, upgrade
+from taskctx_sql import TaskContext, schema
 from tests.benchmarks import servers
 from tests.benchmarks.figures import OURS, Asked, Results
 from tests.benchmarks.measuring import Workload, measure
@@ -57,8 +57,8 @@ def of_one_user(quick: bool) -> list[list[Workload[Side]]]:
 async def run(server: str, quick: bool) -> Results:
     results = Results()
     async with servers.databases(server, 2) as (guarded, open_to_all), AsyncExitStack() as stack:
-        await upgrade(guarded, row_level_security=True)
-        await upgrade(open_to_all)
+        await schema.upgrade(guarded, row_level_security=True)
+        await schema.upgrade(open_to_all)
         urls = [
             (OURS, await stack.enter_async_context(accounts.application(guarded))),
             (WITHOUT, await stack.enter_async_context(accounts.application(open_to_all))),

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from taskctx_sql import open_store, upgrade
+from taskctx_sql import open_store, schema
 from taskctx_sql.json_files.history_format import entry_text
 from taskctx_sql.maintenance import prune
 from taskctx_sql.model import ContextUpdate, Retention
@@ -42,7 +42,7 @@ async def _measure(counts: list[int]) -> None:
     with tempfile.TemporaryDirectory(prefix="taskctx-transfer-") as name, servers.postgres(None) as server:
         for count in counts:
             async with servers.databases(server, 1) as (postgres,):
-                await upgrade(postgres)
+                await schema.upgrade(postgres)
                 folder = Path(name) / str(count)
                 _write_files(folder / "files", count)
                 for step in STEPS:

@@ -24,7 +24,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from taskctx_sql import ContextKey, Store, TaskContext, open_store, upgrade
+from taskctx_sql import ContextKey, Store, TaskContext, open_store, schema
 from tests.benchmarks import servers
 from tests.conftest import PGBOUNCER
 from tests.support import pgbouncer
@@ -96,7 +96,7 @@ async def _measure(named: str | None, saves: int, seconds: float) -> None:
         _add(delays, "SQLite: watch", await _delays(f"sqlite:///{file}", saves), raw)
         await _idle(idle, "SQLite", f"sqlite:///{file}", seconds)
         async with servers.databases(server, 1) as (url,):
-            await upgrade(url)
+            await schema.upgrade(url)
             raw = await _raw_on_postgres(url, saves)
             _add(delays, "Postgres: NOTIFY", raw, raw)
             _add(delays, "Postgres: watch", await _delays(url, saves), raw)

@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from taskctx_sql import ContextKey, upgrade
+from taskctx_sql import ContextKey, schema
 from taskctx_sql.sql import row_codec
 from tests.chaos.marks import USER
 from tests.chaos.outages import some_faults
@@ -82,7 +82,7 @@ async def _machines(url: str) -> list[Machine]:
 async def kill_a_machine(setup: Setup) -> Result:
     result = Result(limit=LIMIT)
     async with new_database(setup.citus_url) as url:
-        await upgrade(url)
+        await schema.upgrade(url)
         machines = await _machines(url)
 
         async def fault(chats: list[str]) -> float:
@@ -101,7 +101,7 @@ async def kill_a_machine(setup: Setup) -> Result:
 async def move_shards(setup: Setup) -> Result:
     result = Result(limit=LIMIT)
     async with new_database(setup.citus_url) as url:
-        await upgrade(url)
+        await schema.upgrade(url)
         _, *workers = await nodes(url)
 
         async def fault(chats: list[str]) -> float:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from taskctx_sql import upgrade
+from taskctx_sql import schema
 
 
 class Server:
@@ -89,7 +89,7 @@ async def new_database(server_url: str, *, upgraded: bool = True) -> AsyncIterat
     try:
         url = on_database(server_url, name)
         if upgraded:
-            await upgrade(url)
+            await schema.upgrade(url)
         yield url
     finally:
         await ask(server_url, f"DROP DATABASE {name} WITH (FORCE)")

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taskctx_sql import Store, open_store, upgrade
+from taskctx_sql import Store, open_store, schema
 from taskctx_sql.errors import StoreError
 from taskctx_sql.model import Delta, Saved
 from tests.chaos.marks import Journal, add_step, context_of
@@ -48,7 +48,7 @@ async def work(job: Job) -> None:
     await asyncio.sleep(max(0.0, job.begin_at - time.monotonic()))
     try:
         if job.upgrade:
-            await upgrade(job.url)
+            await schema.upgrade(job.url)
         blindly = job.breaks == "retry-blindly"
         async with open_store(job.url, retry_seconds=0 if job.breaks else None) as opened:
             store: Store = Careless(opened) if blindly else opened

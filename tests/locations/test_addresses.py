@@ -15,16 +15,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import (
-    ContextKey,
-    JsonStore,
-    SqlStore,
-    TaskContext,
-    current,
-    open_store,
-    settings,
-    upgrade,
-)
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, schema, settings
 from taskctx_sql.cli import main
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.errors import (
@@ -77,7 +68,7 @@ WITH_A_SECRET = [
 async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskctx_sql.sql.schema.migrate.CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr("taskctx_sql.sql.schema.connect.CONNECT_SECONDS", 0.01)
 
     async def read(address: str) -> None:
         async with open_store("postgresql://me@localhost:1/db", read_url=address, retry_seconds=0.01):
@@ -89,7 +80,7 @@ async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
 
     assert SECRET not in repr(open_store(address))
     failures: list[TaskContextError] = []
-    for use in (opened, read, upgrade, current, examine):
+    for use in (opened, read, schema.upgrade, schema.current, examine):
         try:
             await use(address)
         except TaskContextError as error:
@@ -113,7 +104,7 @@ def test_no_command_shows_the_secret_of_an_address_that_stands_at_the_wrong_plac
     if address == SECRET:
         # A bare word could be anything.
         return
-    asyncio.run(upgrade("sqlite:///t.db"))
+    asyncio.run(schema.upgrade("sqlite:///t.db"))
     for command in (
         [address], [f"--{address}"], ["report", address], ["list", address], ["list", "--limit", address],
         ["list", f"--{address}"], ["diff", "u", "c", address, "1"], ["import", address, "t.db", "--user", "u"],
@@ -235,7 +226,7 @@ async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
     ],
 )  # fmt: skip
 async def test_a_parameter_that_no_driver_takes_is_named(parameter: str) -> None:
-    for use in (open_store, upgrade, current):
+    for use in (open_store, schema.upgrade, schema.current):
         with pytest.raises(InvalidDatabaseUrlError, match=f"the parameter {parameter.partition('=')[0]} "):
             await use(f"postgresql://me@localhost:1/db?{parameter}")
 
@@ -268,7 +259,7 @@ async def test_every_way_takes_an_address_for_the_same_file(name: str, tmp_path:
 
 @pytest.mark.parametrize("address", ["sqlite:///\udcff.db", "postgresql://me@host/\udcff", "\ud800://x"])
 async def test_an_address_that_is_no_text_is_refused(address: str) -> None:
-    for way in (SqlStore.open, upgrade, current, open_store):
+    for way in (SqlStore.open, schema.upgrade, schema.current, open_store):
         with pytest.raises(InvalidDatabaseUrlError, match="not UTF-8"):
             await way(address)
     assert "\udcff" not in engines.mask(address)
@@ -320,8 +311,8 @@ async def test_a_database_that_cannot_hold_every_text_is_refused_when_it_is_upgr
         await connection.exec_driver_sql(made)
     url = sa.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
     with pytest.raises(UnsupportedEncodingError, match=f"character set {encoding}.*ENCODING 'UTF8'"):
-        await upgrade(url)
-    assert await current(url) is None
+        await schema.upgrade(url)
+    assert await schema.current(url) is None
     async with engine.connect() as connection:
         await connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
     await engine.dispose()
@@ -332,10 +323,10 @@ async def test_so_is_a_sqlite_file_in_utf_16(tmp_path: Path) -> None:
         connection.execute("PRAGMA encoding = 'UTF-16'")
         connection.execute("CREATE TABLE theirs (x)")
     with pytest.raises(UnsupportedEncodingError, match="UTF-16"):
-        await upgrade(f"sqlite:///{tmp_path}/x.db")
+        await schema.upgrade(f"sqlite:///{tmp_path}/x.db")
 
 
-@pytest.mark.parametrize("use", [open_store, upgrade, current])
+@pytest.mark.parametrize("use", [open_store, schema.upgrade, schema.current])
 def test_another_event_loop_than_asyncios_is_told_what_is_needed(use: Any, database_url: str) -> None:
     # As another library's loop would: it sends into the coroutine where no loop of asyncio runs.
     if database_url.startswith("sqlite:"):

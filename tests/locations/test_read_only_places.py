@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, head, open_store, task_context
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, task_context
 from taskctx_sql.errors import StoreError, StoreFailedError
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines
+from taskctx_sql.sql.schema import HEAD
 from tests.support import accounts
 from tests.support.contract import new_delta, stored
 
@@ -76,7 +77,7 @@ async def test_a_database_is_examined(sealed: Path) -> None:
     seal(sealed)
     before = sorted(path.name for path in sealed.iterdir())
     examination = await examine(address)
-    assert [found.message for found in examination.findings if found.check == "schema"] == [f"it is at {head()}"]
+    assert [found.message for found in examination.findings if found.check == "schema"] == [f"it is at {HEAD}"]
     assert not [found for found in examination.findings if found.level == "error"]
     assert sorted(path.name for path in sealed.iterdir()) == before
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import JsonStore, SqlStore, blocking, downgrade, maintenance, open_store, task_context, upgrade
+from taskctx_sql import JsonStore, SqlStore, blocking, maintenance, open_store, schema, task_context
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.maintenance import examine
 from taskctx_sql.model import Examination, Finding
@@ -67,7 +67,7 @@ async def test_the_library_of_sqlite_is_compared_with_its_known_bug(
 
 async def test_looking_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
-    await upgrade(url)
+    await schema.upgrade(url)
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
@@ -82,7 +82,7 @@ async def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 async def test_an_engine_of_ones_own_is_examined_as_it_is_set(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
-    await upgrade(url)
+    await schema.upgrade(url)
     engine = create_async_engine(engines.parse_url(url), connect_args={"timeout": 0.1})
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -101,10 +101,10 @@ async def test_an_engine_of_ones_own_is_examined_as_it_is_set(tmp_path: Path) ->
 
 async def test_a_schema_that_is_behind_or_missing_is_found(tmp_path: Path, empty_postgres_url: str) -> None:
     for url in (f"sqlite:///{tmp_path}/x.db", empty_postgres_url):
-        await upgrade(url, "0001")
+        await schema.upgrade(url, "0001")
         (finding,) = found(await examine(url), "schema")
         assert (finding.level, finding.remedy[:21]) == ("error", "run `taskctx upgrade ")
-        await downgrade(url, "base")
+        await schema.downgrade(url, "base")
         assert "has no taskctx tables" in found(await examine(url), "schema")[0].message
 
 
@@ -112,7 +112,7 @@ async def test_a_missing_index_orphans_and_what_was_not_finished_are_found(
     tmp_path: Path, empty_postgres_url: str
 ) -> None:
     for url in (f"sqlite:///{tmp_path}/x.db", empty_postgres_url):
-        await upgrade(url)
+        await schema.upgrade(url)
         for chat in ("lost", "half", "beyond"):
             async with task_context({"user_id": "u", "chat_id": chat}, database_url=url) as context:
                 context.add_context_update("message", 1)

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, blocking, current, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, blocking, open_store, schema
 from taskctx_sql.errors import (
     CorruptRecordError,
     LostContextError,
@@ -63,7 +63,7 @@ async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_pa
     path = tmp_path / "x.db"
     async with open_store(f"sqlite:///{path}") as store:
         await store.save(new_delta(ContextKey(user, "c"), "a"))
-        await current(f"sqlite:///{path}")
+        await schema.current(f"sqlite:///{path}")
         async with open_store(f"sqlite:///{path}"):
             pass
         # Closing any descriptor of a file drops the process's locks on it. Then this stranger would be the last one
@@ -184,7 +184,7 @@ async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
     empty_postgres_url: str, user: str, when: str
 ) -> None:
     """As a Citus raises it at COMMIT when one of its machines has gone: nobody knows whether it happened."""
-    await upgrade(empty_postgres_url)
+    await schema.upgrade(empty_postgres_url)
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
     async with engine.begin() as connection:
         await connection.exec_driver_sql("CREATE SEQUENCE failures")

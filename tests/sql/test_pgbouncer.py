@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from taskctx_sql import current, head, open_store, task_context
+from taskctx_sql import open_store, schema, task_context
 from taskctx_sql.errors import StoreError
 from tests.conftest import PGBOUNCER
 from tests.support.contract import expect_reload, loaded
@@ -37,7 +37,7 @@ async def test_many_tasks_save_behind_it(pgbouncer_url: str, user: str) -> None:
 
 async def test_the_address_can_say_it(pgbouncer_url: str, user: str) -> None:
     url = f"{pgbouncer_url}?transaction_pooling=true"
-    assert await current(url) == head()
+    assert await schema.current(url) == await schema.head()
     await save_in_many_tasks(url, user)
     async with task_context({"user_id": user, "chat_id": "c0"}, database_url=url) as context:
         assert len(context.context_history) == 80

@@ -49,7 +49,7 @@ ELSEWHERE = {
     "row_security.py": "row-level security is refused where there is a Citus",
     "postgres_connection.py:_get": "a setting of the connection that writes for many contexts",
     "upgrade_lock.py": "there an upgrade takes the lock that is no table's",
-    "migrate.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
+    "migrations.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
 
 

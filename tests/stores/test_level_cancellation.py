@@ -12,12 +12,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, Store, current, open_store, task_context, upgrade
+from taskctx_sql import ContextKey, SqlStore, Store, open_store, schema, task_context
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.model import Retention
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends import shared
-from taskctx_sql.sql.schema import migrate, runs
+from taskctx_sql.sql.schema import HEAD, runs
 from tests.support.contract import new_delta, stored
 
 # After how many steps of the loop a scope is cancelled: in the midst of a call, wherever that is.
@@ -71,7 +71,7 @@ async def _nothing_is_left(url: str) -> None:
 
 @pytest.mark.parametrize("steps", STEPS)
 async def test_leaving_a_context_saves_what_is_unsaved(database_url: str, user: str, steps: int) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     data, key = {"user_id": user, "chat_id": "c"}, ContextKey(user, "c")
     async with open_store(database_url) as store:
         await store.save(new_delta(key, 1))
@@ -98,7 +98,7 @@ async def test_leaving_a_context_saves_what_is_unsaved(database_url: str, user: 
 
 @pytest.mark.parametrize("steps", STEPS)
 async def test_a_store_that_is_left_is_closed_and_its_job_ended(database_url: str, user: str, steps: int) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     opened: list[Store] = []
 
     async def request() -> None:
@@ -132,10 +132,10 @@ async def test_an_opening_that_is_cancelled_leaves_nothing(database_url: str, us
 async def test_an_upgrade_that_is_cancelled_leaves_nothing(steps: int, tmp_path: Path, empty_postgres_url: str) -> None:
     for url in (f"sqlite:///{tmp_path}/x.db", empty_postgres_url):
         for more in range(3):
-            await _cancelled(upgrade(url), 10 * steps + more)
+            await _cancelled(schema.upgrade(url), 10 * steps + more)
             await _nothing_is_left(url)
-        await upgrade(url)
-        assert await current(url) == migrate.head()
+        await schema.upgrade(url)
+        assert await schema.current(url) == HEAD
 
 
 @pytest.mark.parametrize("steps", STEPS)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, Feature, JsonStore, SqlStore, Store, open_store, upgrade
+from taskctx_sql import ContextKey, Feature, JsonStore, SqlStore, Store, open_store, schema
 from taskctx_sql.cli.demo import index_folder
 from taskctx_sql.errors import InvalidIdError, StoreError, StoreFailedError
 from taskctx_sql.settings import validate_config
@@ -128,7 +128,7 @@ async def test_what_people_store_is_in_no_message(store: Store, user: str, caplo
 @pytest.fixture
 async def application(empty_postgres_url: str) -> AsyncIterator[str]:
     """The URL of an account that has what docs/guarantees.md grants it, and no more."""
-    await upgrade(empty_postgres_url)
+    await schema.upgrade(empty_postgres_url)
     async with accounts.application(empty_postgres_url) as url:
         yield url
 
@@ -181,7 +181,7 @@ async def test_the_least_account_is_told_that_it_cannot_upgrade(application: str
         await connection.exec_driver_sql("UPDATE taskctx_alembic_version SET version_num = '0001'")
     await engine.dispose()
     with pytest.raises((StoreFailedError, sa.exc.DBAPIError), match=r"must be owner|permission denied"):
-        await upgrade(application)
+        await schema.upgrade(application)
 
 
 def test_the_grants_name_every_table() -> None:

@@ -15,13 +15,13 @@ from typing import Any
 
 import asyncpg
 
-from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store, schema
 from taskctx_sql.errors import ContextExistsError, StaleContextError
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.maintenance import statements
-from taskctx_sql.sql.schema import migrate
+from taskctx_sql.sql.schema import REVISIONS
 from taskctx_sql.sql.transfer import read, rows
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta
@@ -94,11 +94,13 @@ def fill(found: TaskContext, count: int = 3) -> None:
 
 async def set_up(guide: Guide) -> None:
     """Take every migration by itself, up and down, and all of them at once."""
-    for revision in (*migrate.REVISIONS, *reversed(migrate.REVISIONS[:-1])):
-        await (downgrade if (await current(guide.url) or "") > revision else upgrade)(guide.url, revision)
-    await downgrade(guide.url, "base")
-    await upgrade(guide.url)
-    await upgrade(guide.url)
+    for revision in (*REVISIONS, *reversed(REVISIONS[:-1])):
+        await (schema.downgrade if (await schema.current(guide.url) or "") > revision else schema.upgrade)(
+            guide.url, revision
+        )
+    await schema.downgrade(guide.url, "base")
+    await schema.upgrade(guide.url)
+    await schema.upgrade(guide.url)
 
 
 @stop("save")

@@ -22,11 +22,13 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.as_database import as_database
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
 from taskctx_sql.sql.schema import (
+    HEAD,
+    check,
     citus,
     contexts,
     files,
-    migrate,
     models,
+    on_connection,
     revisions,
     row_security,
     runs,
@@ -65,9 +67,7 @@ async def examine(database: str | AsyncEngine | ContextStore, schema_name: str |
     if isinstance(engine, Finding):
         return [engine], url
     try:
-        findings = await migrate.on_connection(
-            engine, "examine", lambda connection: list(_check(connection, schema_name, url))
-        )
+        findings = await on_connection(engine, "examine", lambda connection: list(_check(connection, schema_name, url)))
     except StoreFailedError as error:
         findings = [Finding("open", "error", str(StoreFailedError(error.doing, url, error.reason)))]
     except NotADatabaseError:
@@ -108,11 +108,11 @@ def _reading_engine(address: str) -> AsyncEngine | Finding:
 def _check(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:
     yield from _settings_of_sqlite(connection) if engines.is_sqlite(connection) else _settings_of_postgres(connection)
     try:
-        migrate.check(connection, name, address)
+        check(connection, name, address)
     except SchemaError as error:
         yield Finding("schema", "error", *str(error).rpartition(": ")[::2])
         return
-    yield Finding("schema", "ok", f"it is at {migrate.head()}")
+    yield Finding("schema", "ok", f"it is at {HEAD}")
     if citus.is_installed(connection):
         distributed = citus.is_distributed(connection, name)
         message = (

@@ -1,18 +1,15 @@
 """Tables, views and migrations, row-level security, and distribution by Citus."""
 
-from taskctx_sql.sql.schema.migrate import (
-    check,
-    current,
-    downgrade,
-    has_tables,
-    head,
-    row_level_security,
-    set_up,
-    upgrade,
-)
+from taskctx_sql.sql.schema.autogenerate import include_name
+from taskctx_sql.sql.schema.checks import HEAD, REVISIONS, check, has_tables
+from taskctx_sql.sql.schema.connect import on_connection
+from taskctx_sql.sql.schema.migrate import current, downgrade, head, row_level_security, set_up, upgrade
+from taskctx_sql.sql.schema.migrations import run_migrations
 from taskctx_sql.sql.schema.tables import contexts, files, models, revisions, runs, updates
 
 __all__ = [
+    "HEAD",
+    "REVISIONS",
     "check",
     "contexts",
     "current",
@@ -20,9 +17,12 @@ __all__ = [
     "files",
     "has_tables",
     "head",
+    "include_name",
     "models",
+    "on_connection",
     "revisions",
     "row_level_security",
+    "run_migrations",
     "runs",
     "set_up",
     "updates",

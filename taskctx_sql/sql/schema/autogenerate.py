@@ -1,4 +1,4 @@
-"""What keeps alembic's autogenerate of an application in the same database from our tables."""
+"""For alembic's autogenerate in an application that shares the database."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from taskctx_sql.sql.schema.tables import PREFIX
 
 
 def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
-    """Keep the library's tables out of what alembic compares an application's tables with.
+    """Return False for the library's tables, so that alembic does not propose to drop them.
 
-    For ``context.configure(..., include_name=include_name)`` in the application's ``env.py``. Without it, alembic takes
-    whatever the application did not declare for a table that it dropped.
+    For ``context.configure(..., include_name=include_name)`` in an application's ``env.py``.
 
     Args:
-        name: The name that alembic found in the database.
-        kind: Of what: a schema, a table, a column, an index or a constraint.
-        parents: Where it is; it makes no difference.
+        name: A name in the database.
+        kind: What has the name: a schema, a table, a column, an index or a constraint.
+        parents: Not used.
 
     Returns:
-        False for the tables whose names begin with ``taskctx_``, in every schema; True for all else.
+        False for tables whose names begin with ``taskctx_``, in every schema; True for everything else.
     """
     del parents
     return kind != "table" or name is None or not name.startswith(PREFIX)

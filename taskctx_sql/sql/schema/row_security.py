@@ -1,7 +1,7 @@
-"""Row-level security on Postgres: a transaction sees only the rows of the user that it names.
+"""Row-level security on Postgres: a transaction sees only the rows of the user that it has set.
 
-An opt-in, switched by `schema.upgrade`. It is no revision: the policies are put on whatever tables there are, and each
-later upgrade gives them to the tables that it adds. docs/tenants.md says what it guards against.
+An opt-in, switched by `schema.upgrade`. It is not a revision: the policies are added to the tables that exist, and each
+later upgrade adds them to its new tables. docs/tenants.md describes what it prevents.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ if TYPE_CHECKING:
 
 SETTING: Final = "taskctx.user_id"
 _POLICY: Final = "taskctx_tenant"
-# Before it, a view has no way but to show its owner's rows to everybody.
+# In earlier versions a view always shows its owner's rows.
 _OLDEST_POSTGRES: Final = 15
 
-# Where nobody was named it is NULL, or empty after a transaction that named somebody: no row belongs to either.
-_NAMED: Final = f"nullif(current_setting('{SETTING}', true), '')"
-_OWN_CONTEXT: Final = f"user_id = {_NAMED}"
-# Asked for each row by the key of its context: with IN or EXISTS all of the user's contexts would be read at times.
+# If no user is set it is NULL, or empty after a transaction that had set one; no row belongs to either.
+_RLS_USER: Final = f"nullif(current_setting('{SETTING}', true), '')"
+_OWN_CONTEXT: Final = f"user_id = {_RLS_USER}"
+# Looked up for each row by the key of its context: with IN or EXISTS, Postgres may read all of the user's contexts.
 _OWN_ROW: Final = (
     "(SELECT c.user_id FROM taskctx_contexts c WHERE c.context_id = {table}.context_id)"  # noqa: S608  # a table's name
-    f" = {_NAMED}"
+    f" = {_RLS_USER}"
 )
 
 
-# Whom a transaction names.
+# The user of a transaction.
 
 
 def check_user(user_id: str) -> str:
-    """Return a user that can be named.
+    """Return a user that can be set.
 
     Raises:
-        InvalidIdError: It is the empty text, which a setting that names nobody has, too.
+        InvalidIdError: It is the empty text, which for Postgres is the same as no user.
     """
     if not user_id:
-        raise InvalidIdError("user_id", user_id, "row-level security cannot tell it from nobody")
+        raise InvalidIdError("user_id", user_id, "row-level security cannot distinguish it from no user")
     return user_id
 
 
 async def set_user(connection: AsyncConnection, user_id: str) -> None:
-    """Name the user for the rest of the transaction."""
+    """Set the user for the rest of the transaction."""
     await connection.execute(sa.select(sa.func.set_config(SETTING, user_id, True)))
 
 
 async def set_user_on(connection: asyncpg.Connection, user_id: str) -> None:
-    """Do it on a connection of the driver's own.
+    """Set the user on a connection of the driver's own.
 
-    As a parameter: accounts of the same role see each other's statements in ``pg_stat_activity``.
+    By a parameter: accounts of the same role see each other's statements in ``pg_stat_activity``.
     """
     await connection.execute("SELECT set_config($1, $2, true)", SETTING, user_id)
 
@@ -66,50 +66,48 @@ async def set_user_on(connection: asyncpg.Connection, user_id: str) -> None:
 def is_on(connection: sa.Connection, schema: str | None) -> bool:
     """Whether the tables are under row-level security."""
     return not engines.is_sqlite(connection) and bool(
-        _ask(connection, "SELECT relrowsecurity FROM pg_class WHERE oid = to_regclass(:name)", schema)
+        _scalar(connection, "SELECT relrowsecurity FROM pg_class WHERE oid = to_regclass(:name)", schema)
     )
 
 
 def is_active(connection: sa.Connection, schema: str | None) -> bool:
-    """Whether it holds for the account that is connected: not for the owner, nor for who has BYPASSRLS."""
+    """Whether it applies to the account that is connected: not to the owner, nor with BYPASSRLS."""
     return not engines.is_sqlite(connection) and bool(
-        _ask(connection, "SELECT row_security_active(to_regclass(:name))", schema)
+        _scalar(connection, "SELECT row_security_active(to_regclass(:name))", schema)
     )
 
 
 def unguarded(connection: sa.Connection, schema: str | None) -> list[str]:
-    """Return the tables and views of ours that would show everybody's rows."""
+    """Return the library's tables and views that would show everybody's rows."""
     guarded = (
         "SELECT relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid AND polname = :policy)"
         " OR relkind = 'v' AND 'security_invoker=true' = ANY (coalesce(reloptions, '{}'))"
         " FROM pg_class c WHERE oid = to_regclass(:name)"
     )
     names = [*tables.metadata.tables, *views.metadata.tables]
-    # None for what a revision does not have.
-    return [name for name in names if _ask(connection, guarded, schema, name, policy=_POLICY) is False]
+    # None for tables and views that a revision does not have.
+    return [name for name in names if _scalar(connection, guarded, schema, name, policy=_POLICY) is False]
 
 
 # Switching it.
 
 
 def check_possible(connection: sa.Connection) -> None:
-    """See that the database can have it.
+    """Check that the database can have it.
 
     Raises:
-        RowLevelSecurityUnavailableError: It cannot; the error says why, and what to do.
+        RowLevelSecurityUnavailableError: It cannot.
     """
-    address = engines.mask(str(connection.engine.url))
+    url = engines.mask(str(connection.engine.url))
     if engines.is_sqlite(connection):
-        raise RowLevelSecurityUnavailableError(
-            address, "SQLite has no accounts", "give each user a file, or use Postgres"
-        )
-    found = connection.dialect.server_version_info or (0,)
-    if found < (_OLDEST_POSTGRES,):
-        reason = f"the server is PostgreSQL {found[0]}, whose views show everybody's rows"
-        raise RowLevelSecurityUnavailableError(address, reason, f"use PostgreSQL {_OLDEST_POSTGRES} or later")
-    if _ask(connection, "SELECT true FROM pg_extension WHERE extname = 'citus'", None):
-        reason = "Citus does not take policies that look into another table"
-        raise RowLevelSecurityUnavailableError(address, reason, "use a database without Citus")
+        raise RowLevelSecurityUnavailableError(url, "SQLite has no accounts", "give each user a file, or use Postgres")
+    version = connection.dialect.server_version_info or (0,)
+    if version < (_OLDEST_POSTGRES,):
+        reason = f"the server is PostgreSQL {version[0]}, whose views show everybody's rows"
+        raise RowLevelSecurityUnavailableError(url, reason, f"use PostgreSQL {_OLDEST_POSTGRES} or later")
+    if _scalar(connection, "SELECT true FROM pg_extension WHERE extname = 'citus'", None):
+        reason = "Citus does not support policies that read another table"
+        raise RowLevelSecurityUnavailableError(url, reason, "use a database without Citus")
 
 
 def switch_on(connection: sa.Connection, schema: str | None) -> None:
@@ -126,9 +124,9 @@ def switch_on(connection: sa.Connection, schema: str | None) -> None:
 
 
 def switch_off(connection: sa.Connection, schema: str | None) -> None:
-    """Show every account all rows again."""
+    """Remove the policies, so that every account sees all rows."""
     for name in (*tables.metadata.tables, *views.metadata.tables):
-        if _ask(connection, "SELECT to_regclass(:name) IS NOT NULL", schema, name):
+        if _scalar(connection, "SELECT to_regclass(:name) IS NOT NULL", schema, name):
             quoted = _qualified(connection, schema, name)
             if name in views.metadata.tables:
                 connection.exec_driver_sql(f"ALTER VIEW {quoted} RESET (security_invoker)")
@@ -137,11 +135,11 @@ def switch_off(connection: sa.Connection, schema: str | None) -> None:
             connection.exec_driver_sql(f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}")
 
 
-def _ask(
-    connection: sa.Connection, question: str, schema: str | None, table: str = tables.contexts.name, **more: str
+def _scalar(
+    connection: sa.Connection, statement: str, schema: str | None, table: str = tables.contexts.name, **more: str
 ) -> object:
-    named = {"name": _qualified(connection, schema, table)} if ":name" in question else {}
-    return connection.scalar(sa.text(question), {**named, **more})
+    parameters = {"name": _qualified(connection, schema, table)} if ":name" in statement else {}
+    return connection.scalar(sa.text(statement), {**parameters, **more})
 
 
 def _qualified(connection: sa.Connection, schema: str | None, table: str) -> str:

@@ -1,13 +1,13 @@
-"""The schema, declared once for all engines. The migrations build exactly this; a test compares them.
+"""The tables, declared once for all engines. The migrations create exactly these; a test compares them.
 
-Every key begins with ``context_id``, which is derived from user and chat: two first writers agree on it without
-asking, and the tables can be spread over machines by it. No foreign keys: they would cost a quarter of the write
-speed, and a context's rows are only ever removed together.
+Every key begins with ``context_id``, which is derived from user and chat: concurrent first writers compute the same
+one, and the tables can be distributed over machines by it. There are no foreign keys: they would cost a quarter of the
+write speed, and the rows of a context are only ever erased together.
 
 Revisions: a row is part of the context in revision R when ``added_in <= R`` and not ``removed_in <= R``.
 
-Columns hold what SQL can compute with. Where a column cannot hold a value exactly (a NUL in a path, a timestamp that
-is no float), it holds the nearest readable form, and ``exact`` the value itself, as JSON.
+Columns hold values that SQL can compute with. Where a column cannot hold a value exactly (a NUL in a path, a timestamp
+that is no float), it holds the nearest readable form, and ``exact`` the value itself, as JSON.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ contexts: Final = sa.Table(
     _number("next_position"),
     _float("created_at"),
     _float("updated_at"),
-    # Earlier revisions than this cannot be told in full any more: rows of theirs were pruned.
+    # Rows of earlier revisions than this were pruned.
     _number("pruned_until", nullable=True),
-    # A user's contexts in the order of their making, which never changes, so a save does not touch the index.
+    # For a user's contexts in the order of their creation, which never changes, so saves do not write to the index.
     sa.Index(None, "user_id", "created_at", "context_id"),
 )
 
@@ -69,7 +69,7 @@ updates: Final = sa.Table(
     _number("added_in"),
     _number("removed_in", nullable=True),
     _text("run_id"),
-    # The seq under which it was written first, if a restore wrote it again, or a fork from elsewhere.
+    # The original seq, if a restore or a fork wrote the update again.
     _number("copy_of", nullable=True),
 )
 
@@ -89,9 +89,9 @@ files: Final = sa.Table(
     _text("state", nullable=True),
     _text("exact", nullable=True),
     _text("run_id"),
-    # The revision that this version was added in first, if a restore wrote it again.
+    # The revision that first added this version, if a restore wrote it again.
     _number("copy_of", nullable=True),
-    # A path has one version at a time.
+    # Allows a path one version at a time.
     sa.Index(
         "taskctx_files_live_idx",
         *("context_id", "path_id"),
@@ -130,7 +130,7 @@ runs: Final = sa.Table(
     _float("ended_at", nullable=True),
     _text("outcome", nullable=True),
     _text("error", nullable=True),
-    # The number of this run's last save: a copy of it finds the number moved, and writes nothing.
+    # The number of this run's last save: a retry of it finds the number here, and writes nothing.
     _number("saves"),
 )
 
@@ -140,22 +140,22 @@ revisions: Final = sa.Table(
     sa.Column("context_id", sa.Text, primary_key=True),
     sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
     _float("saved_at"),
-    # Which save made it, and what comes next after it: a copy of that save gets the same answer.
+    # The save, and the next numbers after it: a retry of the save returns the same result.
     _text("run_id"),
     _number("save_number"),
     _number("next_seq"),
     _number("next_model"),
     _number("next_position"),
-    # What they became in it, if they changed.
+    # The new values, if they changed.
     _text("metadata", nullable=True),
     _text("metadata_toggles", nullable=True),
-    # How many updates came and left. NULL: as many as next_seq tells, and none.
+    # How many updates were added and removed. NULL: as many as next_seq shows, and none.
     _number("added", nullable=True),
     _number("removed", nullable=True),
-    # What made it, if it was no ordinary save, and which revision of which chat that was about.
+    # The operation, if it was no ordinary save, and the revision and chat that were its source.
     _text("operation", nullable=True),
     _number("source_revision", nullable=True),
     _text("source_chat_id", nullable=True),
-    # The rows are small, and come in the order of their key.
+    # The rows are small, and are inserted in the order of their key.
     sqlite_with_rowid=False,
 )

@@ -27,14 +27,14 @@ def take(connection: sa.Connection, schema: str | None) -> None:
         name = f"{connection.dialect.identifier_preparer.quote(schema)}.{name}"
     # Citus would lock the table on every machine before `citus.prepare` has set how several machines are changed.
     lockable = not citus.is_installed(connection)
-    if not (lockable and _is_there(connection, name)):
+    if not (lockable and _exists(connection, name)):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
     # Checked again: it may have been created meanwhile, and then the next upgrade locks only the table.
-    if lockable and _is_there(connection, name) and _may_write(connection, name):
+    if lockable and _exists(connection, name) and _may_write(connection, name):
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
 
-def _is_there(connection: sa.Connection, name: str) -> bool:
+def _exists(connection: sa.Connection, name: str) -> bool:
     return bool(connection.scalar(sa.select(sa.func.to_regclass(name).is_not(None))))
 
 

@@ -1,4 +1,4 @@
-"""The views that the reports read, with their columns in order. They are made by a migration; see docs/reporting.md."""
+"""The views that the reports read, with their columns in order. A migration creates them; see docs/reporting.md."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def _view(name: str, *columns: str) -> sa.Table:
     )
 
 
-_MADE: Final = ("day", "created_at", "created_utc", "updated_at", "updated_utc")
-_USED: Final = ("calls", "input_tokens", "output_tokens", "cost")
+_CREATED: Final = ("day", "created_at", "created_utc", "updated_at", "updated_utc")
+_USAGE: Final = ("calls", "input_tokens", "output_tokens", "cost")
 
 tasks: Final = _view(
     "tasks",
-    *(*_CONTEXT, *_MADE, "saves", "updates", "removed", "errors", "first_at", "first_utc", "last_at", "last_utc"),
-    *("duration", "runs", "failed_runs", "files", "models", *_USED),
+    *(*_CONTEXT, *_CREATED, "saves", "updates", "removed", "errors", "first_at", "first_utc", "last_at", "last_utc"),
+    *("duration", "runs", "failed_runs", "files", "models", *_USAGE),
 )
 runs: Final = _view(
     "runs",
     *(*_CONTEXT, "run_id", "day", "started_at", "started_utc", "ended_at", "ended_utc"),
     *("duration", "outcome", "error", "saves"),
 )
-models: Final = _view("models", *_CONTEXT, "day", "model_id", "provider_id", "mode", *_USED, "duration")
+models: Final = _view("models", *_CONTEXT, "day", "model_id", "provider_id", "mode", *_USAGE, "duration")
 files: Final = _view(
     "files",
     *(*_CONTEXT, "path", "path_id", "operation", "source", "state", "timestamp", "timestamp_utc", "day"),
@@ -49,6 +49,6 @@ errors: Final = _view(
     "errors", "kind", *_CONTEXT, "run_id", "seq", "day", "timestamp", "timestamp_utc", "message", "removed"
 )
 sizes: Final = _view(
-    "sizes", *_CONTEXT, *_MADE, "bytes", "largest_update", "updates", "removed", "saves", "files", "runs"
+    "sizes", *_CONTEXT, *_CREATED, "bytes", "largest_update", "updates", "removed", "saves", "files", "runs"
 )
 users: Final = _view("users", "user_id", "contexts", "updates", "removed", "bytes", "updated_at", "updated_utc")

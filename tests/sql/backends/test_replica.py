@@ -260,9 +260,9 @@ async def test_a_load_from_the_replica_costs_no_more_round_trips(pair: Pair, use
 
 @pytest.mark.parametrize("options", [{"schema": "elsewhere"}, {"transaction_pooling": True}])
 async def test_the_plain_way_reads_from_the_replica_too(pair: Pair, user: str, options: dict[str, Any]) -> None:
-    from taskctx_sql import upgrade
+    from taskctx_sql import schema
 
-    await upgrade(pair.url, schema=options.get("schema"))
+    await schema.upgrade(pair.url, schema=options.get("schema"))
     async with open_store(pair.url, **options) as other:
         await other.save(new_delta(ContextKey(user, "c1"), "one"))
         await pair.standby.catch_up()

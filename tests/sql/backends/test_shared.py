@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, SqlStore, blocking, open_store, task_context, upgrade
+from taskctx_sql import ContextKey, SqlStore, blocking, open_store, schema, task_context
 from taskctx_sql.errors import (
     InvalidDatabaseUrlError,
     StoreClosedError,
@@ -45,7 +45,7 @@ async def _connections(store: SqlStore) -> int:
 
 
 async def test_many_contexts_by_one_address_have_few_connections(database_url: str, user: str) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     seen: list[int] = []
 
     async def request(number: int) -> None:
@@ -67,7 +67,7 @@ async def test_many_contexts_by_one_address_have_few_connections(database_url: s
 
 
 async def test_who_closes_closes_for_himself(database_url: str, user: str) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     stores = [await _open(database_url) for _ in range(3)]
     assert len({id(store._backend.engine) for store in stores}) == 1
     for number, store in enumerate(stores):
@@ -82,7 +82,7 @@ async def test_who_closes_closes_for_himself(database_url: str, user: str) -> No
 
 
 async def test_what_is_opened_otherwise_is_not_shared(database_url: str) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     stores = [
         await _open(database_url),
         await _open(database_url, strict=True),
@@ -115,7 +115,7 @@ async def test_a_file_that_took_the_others_name_is_opened_anew(tmp_path: Path, u
 
 
 async def test_another_loop_opens_for_itself(database_url: str, user: str) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     key = ContextKey(user, "elsewhere")
 
     async def elsewhere() -> None:
@@ -156,7 +156,7 @@ async def test_a_forked_child_opens_for_itself(tmp_path: Path, user: str) -> Non
 
 @pytest.mark.parametrize("others", [0, 1])
 async def test_an_opening_that_is_cancelled_gives_back_its_share(database_url: str, user: str, others: int) -> None:
-    await upgrade(database_url)
+    await schema.upgrade(database_url)
     open_already = [await _open(database_url) for _ in range(others)]
     for steps in range(0, 40, 3):
         opening = asyncio.create_task(_open(database_url))
@@ -215,7 +215,7 @@ def _files_left(number: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("left", [0, 1])
 async def test_who_may_open_no_more_files_is_told_so(tmp_path: Path, left: int) -> None:
-    await upgrade(f"sqlite:///{tmp_path}/x.db")
+    await schema.upgrade(f"sqlite:///{tmp_path}/x.db")
     for name in ("x.db", "new.db"):
         with _files_left(left), pytest.raises(StoreUnavailableError, match="too many open files") as caught:
             await open_store(f"sqlite:///{tmp_path}/{name}", retry_seconds=0.2)
@@ -224,7 +224,7 @@ async def test_who_may_open_no_more_files_is_told_so(tmp_path: Path, left: int) 
 
 async def test_who_may_open_no_more_files_waits_for_some(tmp_path: Path, user: str) -> None:
     address = f"sqlite:///{tmp_path}/x.db"
-    await upgrade(address)
+    await schema.upgrade(address)
     with _files_left(0):
         opening = asyncio.create_task(_open(address))
         await asyncio.sleep(0.2)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
-from taskctx_sql import ContextKey, current, open_store, upgrade
+from taskctx_sql import ContextKey, open_store, schema
 from taskctx_sql.errors import InvalidDatabaseUrlError, StoreFailedError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.delete import delete
@@ -49,9 +49,11 @@ async def test_stores_on_one_connection_take_turns(where: str, tmp_path: Path, u
 
 async def test_a_schema_is_read_and_changed_in_turn_with_saves(user: str) -> None:
     engine = create_async_engine("sqlite+aiosqlite://", poolclass=StaticPool)
-    await upgrade(engine)
+    await schema.upgrade(engine)
     writers = (_save_often(engine, user, number) for number in range(WRITERS))
-    await asyncio.gather(*writers, *(upgrade(engine) for _ in range(3)), *(current(engine) for _ in range(3)))
+    await asyncio.gather(
+        *writers, *(schema.upgrade(engine) for _ in range(3)), *(schema.current(engine) for _ in range(3))
+    )
     await _expect_all(engine, user)
     await engine.dispose()
 
@@ -92,7 +94,7 @@ async def test_what_fails_half_way_is_undone_on_an_engine_that_commits_by_itself
 
 async def test_an_upgrade_is_a_transaction_on_an_engine_that_commits_by_itself(empty_postgres_url: str) -> None:
     engine = create_async_engine(engines.parse_url(empty_postgres_url), isolation_level="AUTOCOMMIT")
-    await asyncio.gather(*(upgrade(engine) for _ in range(4)))
+    await asyncio.gather(*(schema.upgrade(engine) for _ in range(4)))
     async with engine.connect() as connection:
         await connection.execute(sa.text("DROP TABLE taskctx_alembic_version"))
     await engine.dispose()

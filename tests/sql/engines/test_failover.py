@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, upgrade
+from taskctx_sql import ContextKey, SqlStore, schema
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan
 from tests.support.contract import loaded, new_delta, stored
@@ -32,11 +32,11 @@ async def command(empty_postgres_url: str) -> Command:
 
 
 async def _open(way: str, url: str) -> SqlStore:
-    schema = "ours" if way == "schema" else None
-    await upgrade(url, schema=schema)
+    name = "ours" if way == "schema" else None
+    await schema.upgrade(url, schema=name)
     database = create_async_engine(engines.parse_url(url)) if way == "engine of the caller's" else url
     return await SqlStore.open(
-        database, schema=schema, transaction_pooling=way == "transaction pooling", retry_seconds=10
+        database, schema=name, transaction_pooling=way == "transaction pooling", retry_seconds=10
     )
 
 

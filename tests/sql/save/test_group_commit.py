@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import ContextKey, SqlStore, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from taskctx_sql.errors import LostContextError, SaveRefusedError, StaleContextError, StoreClosedError, StoreFailedError
 from taskctx_sql.model import Delta, FileChange, Saved
 from taskctx_sql.sql import engines, row_codec
@@ -401,7 +401,7 @@ async def test_two_stores_with_the_same_contexts_do_not_block_each_other(
 
 
 async def test_a_save_is_planned_once_and_not_each_time(postgres_url: str, user: str) -> None:
-    await upgrade(postgres_url)
+    await schema.upgrade(postgres_url)
     async with open_store(postgres_url) as store:
         assert isinstance(store, SqlStore)
         assert isinstance(store._backend, PostgresBackend)

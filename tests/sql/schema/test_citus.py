@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from taskctx_sql import ContextKey, SqlStore, downgrade, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.schema import migrate, tables, views
+from taskctx_sql.sql.schema import REVISIONS, tables, views
 from tests.conftest import CITUS_URL
 from tests.support.citus import ask, install, new_database, nodes
 from tests.support.contract import expect_reload, loaded, new_delta, stored
@@ -27,7 +27,7 @@ async def spread(url: str, schema: str = "public") -> tuple[set[str], int]:
         url,
         "SELECT relname, colocationid FROM pg_dist_partition JOIN pg_class ON pg_class.oid = logicalrelid "
         "WHERE partmethod = 'h' AND relnamespace = to_regnamespace($1) AND partkey IS NOT NULL",
-        migrate,
+        schema,
     )
     return {row[0] for row in found}, len({row[1] for row in found})
 
@@ -47,7 +47,7 @@ async def machines_found(url: str) -> list[str]:
 
 
 async def test_an_upgrade_distributes_all_tables_and_keeps_a_contexts_rows_together(empty_citus_url: str) -> None:
-    await upgrade(empty_citus_url)
+    await schema.upgrade(empty_citus_url)
     assert await spread(empty_citus_url) == (NAMES, 1)
     found = await ask(
         empty_citus_url,
@@ -60,25 +60,25 @@ async def test_each_revision_is_taken_up_and_down_with_rows_in_the_tables(empty_
     url = empty_citus_url
     # As it does by itself where there are many rows.
     await ask(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET citus.force_max_query_parallelization = on")
-    await upgrade(url)
+    await schema.upgrade(url)
     async with open_store(url) as store:
         for number in range(5):
             await store.save(new_delta(ContextKey(user, f"c{number}"), 1, 2))
-    for step in (*reversed(migrate.REVISIONS[:-1]), *migrate.REVISIONS[1:]):
-        await (downgrade if step < (await migrate.current(url) or "") else upgrade)(url, step)
+    for step in (*reversed(REVISIONS[:-1]), *REVISIONS[1:]):
+        await (schema.downgrade if step < (await schema.current(url) or "") else schema.upgrade)(url, step)
         assert (await spread(url))[0] == NAMES - ({"taskctx_revisions"} if step == "0001" else set())
         assert (await spread(url))[1] == 1
     async with open_store(url) as store:
         for number in range(5):
             assert await stored(store, ContextKey(user, f"c{number}")) == [1, 2]
-    await downgrade(url, "base")
+    await schema.downgrade(url, "base")
     assert await spread(url) == (set(), 0)
-    await upgrade(url)
+    await schema.upgrade(url)
 
 
 async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is_in_it(user: str) -> None:
     async with new_database(CITUS_URL, installed=False) as url:
-        await upgrade(url)
+        await schema.upgrade(url)
         async with open_store(url) as store:
             contexts = [await loaded(store, user, f"c{number}") for number in range(8)]
             for context in contexts:
@@ -100,8 +100,8 @@ async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is
                 return count
 
             writer = asyncio.create_task(save_on())
-            await upgrade(url)
-            await upgrade(url)
+            await schema.upgrade(url)
+            await schema.upgrade(url)
             saving.set()
             count = await writer
             assert await stored(store, ContextKey(user, "meanwhile")) == list(range(count))
@@ -116,8 +116,8 @@ async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is
 
 async def test_a_schema_of_choice_is_distributed_and_its_store_knows(empty_citus_url: str, user: str) -> None:
     name = 'My "tasks"'
-    await upgrade(empty_citus_url, schema=name)
-    await upgrade(empty_citus_url, schema=name)
+    await schema.upgrade(empty_citus_url, schema=name)
+    await schema.upgrade(empty_citus_url, schema=name)
     assert await spread(empty_citus_url, '"My ""tasks"""') == (NAMES, 1)
     async with open_store(empty_citus_url, schema=name) as store:
         await asyncio.gather(*(store.save(new_delta(ContextKey(user, f"c{number}"), 1)) for number in range(8)))
@@ -140,7 +140,7 @@ async def test_a_store_can_be_opened_at_any_machine(citus_url: str, user: str) -
 @pytest.fixture
 async def guide(empty_citus_url: str, tmp_path: Path) -> AsyncIterator[Guide]:
     async with new_database(CITUS_URL) as other_url:
-        await upgrade(other_url)
+        await schema.upgrade(other_url)
         guide = Guide(empty_citus_url, empty_citus_url, other_url, tmp_path)
         await set_up(guide)
         database = empty_citus_url.rpartition("/")[2]

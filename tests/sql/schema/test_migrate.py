@@ -24,18 +24,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from taskctx_sql import (
-    ContextKey,
-    SqlStore,
-    TaskContext,
-    codec,
-    current,
-    downgrade,
-    head,
-    open_store,
-    task_context,
-    upgrade,
-)
+from taskctx_sql import ContextKey, SqlStore, TaskContext, codec, open_store, schema, task_context
 from taskctx_sql.errors import (
     ForeignSchemaError,
     InvalidDatabaseUrlError,
@@ -47,8 +36,8 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
 )
 from taskctx_sql.sql import engines, row_codec
-from taskctx_sql.sql.schema import migrate, tables, upgrade_lock
-from taskctx_sql.sql.schema.autogenerate import include_name
+from taskctx_sql.sql.schema import HEAD, REVISIONS, migrate, tables, upgrade_lock
+from taskctx_sql.sql.schema.migrations import is_ours
 from tests.conftest import ENGINES
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
@@ -99,14 +88,14 @@ async def run(engine: AsyncEngine, *statements: str) -> None:
 
 @pytest.mark.filterwarnings(NOT_READ)
 async def test_the_migrations_build_exactly_the_declared_tables(url: str, engine: AsyncEngine) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
 
     def differences(connection: sa.Connection) -> list[Any]:
         options = {
             "compare_type": True,
             "compare_server_default": True,
             "version_table": tables.VERSION_TABLE,
-            "include_name": migrate.is_ours,
+            "include_name": is_ours,
         }
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata))
 
@@ -115,7 +104,7 @@ async def test_the_migrations_build_exactly_the_declared_tables(url: str, engine
 
 
 async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(url: str, engine: AsyncEngine) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
 
     def names(connection: sa.Connection) -> set[str | None]:
         inspector = sa.inspect(connection)
@@ -137,7 +126,7 @@ async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(u
 
 
 async def test_every_key_begins_with_the_context(url: str, engine: AsyncEngine) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
 
     def keys(connection: sa.Connection) -> list[str]:
         inspector = sa.inspect(connection)
@@ -148,22 +137,22 @@ async def test_every_key_begins_with_the_context(url: str, engine: AsyncEngine) 
 
 @pytest.mark.filterwarnings(NOT_READ)
 async def test_a_difference_between_tables_and_migrations_would_be_found(url: str, engine: AsyncEngine) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
     await run(engine, "ALTER TABLE taskctx_updates DROP COLUMN exact")
-    options = {"version_table": tables.VERSION_TABLE, "include_name": migrate.is_ours}
+    options = {"version_table": tables.VERSION_TABLE, "include_name": is_ours}
     found = await look(engine, lambda c: compare_metadata(MigrationContext.configure(c, opts=options), tables.metadata))
     assert [change[0] for change in found] == ["add_column"]
 
 
 @pytest.mark.filterwarnings(NOT_READ)
 async def test_an_applications_own_migrations_leave_our_tables_alone(url: str, engine: AsyncEngine) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
     await run(engine, "CREATE TABLE orders (id INTEGER NOT NULL PRIMARY KEY)", "CREATE TABLE forgotten (id INTEGER)")
     declared = sa.MetaData()
     sa.Table("orders", declared, sa.Column("id", sa.Integer, primary_key=True), sa.Column("total", sa.Integer))
 
     def compare(connection: sa.Connection) -> list[Any]:
-        opts = {"include_name": include_name, "include_schemas": True}
+        opts = {"include_name": schema.include_name, "include_schemas": True}
         return list(compare_metadata(MigrationContext.configure(connection, opts=opts), declared))
 
     async with engine.connect() as connection:
@@ -178,31 +167,31 @@ async def test_an_applications_own_migrations_leave_our_tables_alone(url: str, e
 async def test_downgrading_leaves_nothing_and_other_tables_alone(url: str, engine: AsyncEngine) -> None:
     await run(engine, "CREATE TABLE yours (x TEXT)", "CREATE TABLE alembic_version (version_num TEXT)")
     await run(engine, "INSERT INTO yours VALUES ('kept')", "INSERT INTO alembic_version VALUES ('theirs')")
-    await upgrade(url)
+    await schema.upgrade(url)
     assert await look(engine, table_names) == OURS | {"yours", "alembic_version"}
-    await downgrade(url, "base")
+    await schema.downgrade(url, "base")
     assert await look(engine, table_names) == {"yours", "alembic_version"}
-    assert await current(url) is None
+    assert await schema.current(url) is None
     async with engine.connect() as connection:
         assert await connection.scalar(sa.text("SELECT x FROM yours")) == "kept"
         assert await connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "theirs"
-    await upgrade(url)
-    assert await current(url) == head()
+    await schema.upgrade(url)
+    assert await schema.current(url) == HEAD
 
 
 def test_the_known_revisions_are_those_of_the_files_in_one_line() -> None:
     config = Config()
     config.set_main_option("script_location", str(migrate.migrations_folder()))
     scripts = ScriptDirectory.from_config(config)
-    assert tuple(script.revision for script in reversed(list(scripts.walk_revisions()))) == migrate.REVISIONS
-    assert scripts.get_heads() == [head()]
+    assert tuple(script.revision for script in reversed(list(scripts.walk_revisions()))) == REVISIONS
+    assert scripts.get_heads() == [HEAD]
 
 
 async def test_upgrading_keeps_what_is_there(url: str, user: str) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
     async with task_context({"user_id": user}, database_url=url) as context:
         context.add_context_update("message", "kept")
-    await upgrade(url)
+    await schema.upgrade(url)
     async with task_context({"user_id": user}, database_url=url) as context:
         assert [update.data for update in context.context_history] == ["kept"]
 
@@ -216,14 +205,14 @@ async def test_a_database_kept_from_an_earlier_revision_is_upgraded_and_loads(
 ) -> None:
     """Each file holds the rows as a release of that revision wrote them, and what the context was."""
     found = json.loads(kept.read_text())
-    await upgrade(url, found["revision"])
+    await schema.upgrade(url, found["revision"])
     async with engine.begin() as connection:
         for content in found["tables"]:
             for row in content["rows"]:
                 names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
                 statement = sa.text(f"INSERT INTO {content['table']} ({names}) VALUES ({marks})")
                 await connection.execute(statement, row)
-    await upgrade(url)
+    await schema.upgrade(url)
     async with task_context({"user_id": "kept", "chat_id": f"from {found['revision']}"}, database_url=url) as context:
         now = [context.to_dict(), context.metadata, context.metadata_toggles]
         assert codec.encode(now) == found["expected"]
@@ -233,7 +222,7 @@ async def test_a_database_kept_from_an_earlier_revision_is_upgraded_and_loads(
 async def test_an_upgrade_ends_each_version_of_a_file_where_the_next_one_begins(
     url: str, engine: AsyncEngine, user: str
 ) -> None:
-    await upgrade(url, "0004")
+    await schema.upgrade(url, "0004")
     key = ContextKey(user, "c")
     async with engine.begin() as connection:
         ident = row_codec.context_id(key)
@@ -267,7 +256,7 @@ async def test_an_upgrade_ends_each_version_of_a_file_where_the_next_one_begins(
                 {"ident": ident, "id": row_codec.path_id(path), "path": path, "added": added, "removed": removed}
                 | {"operation": f"op{added}"},
             )
-    await upgrade(url)
+    await schema.upgrade(url)
     async with engine.connect() as connection:
         found = await connection.execute(
             sa.text("SELECT path, added_in, removed_in FROM taskctx_files ORDER BY path, added_in")
@@ -284,7 +273,7 @@ async def test_an_upgrade_ends_each_version_of_a_file_where_the_next_one_begins(
 
 
 def test_every_revision_has_a_database_kept_from_it() -> None:
-    assert [path.stem for path in KEPT] == list(migrate.REVISIONS)
+    assert [path.stem for path in KEPT] == list(REVISIONS)
 
 
 # The ways to upgrade.
@@ -299,7 +288,7 @@ async def test_alembics_own_command_does_the_same(url: str, engine: AsyncEngine)
     done = await asyncio.to_thread(alembic, "-x", f"url={url}", "upgrade", "head")
     assert done.returncode == 0, done.stderr
     assert await look(engine, table_names) == OURS
-    assert await current(url) == head()
+    assert await schema.current(url) == HEAD
     done = await asyncio.to_thread(alembic, "downgrade", "base", TASKCTX_DATABASE_URL=url)
     assert done.returncode == 0, done.stderr
     assert await look(engine, table_names) == set()
@@ -313,12 +302,12 @@ def test_alembics_own_command_asks_for_a_database() -> None:
 
 async def test_a_callers_engine_and_connection_are_used_and_left_open(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
-        await upgrade(connection)
-        assert await current(connection) == head()
+        await schema.upgrade(connection)
+        assert await schema.current(connection) == HEAD
         await connection.rollback()
-    await upgrade(engine)
-    assert await current(engine) == head()
-    await downgrade(engine, "base")
+    await schema.upgrade(engine)
+    assert await schema.current(engine) == HEAD
+    await schema.downgrade(engine, "base")
     assert await look(engine, table_names) == set()
 
 
@@ -328,14 +317,14 @@ async def test_a_callers_transaction_can_take_an_upgrade_back(engine: AsyncEngin
         sa.event.listen(engine.sync_engine, "connect", lambda c, _: setattr(c, "isolation_level", None))
     async with engine.connect() as connection:
         transaction = await connection.begin()
-        await upgrade(connection)
+        await schema.upgrade(connection)
         assert await connection.run_sync(table_names) == OURS
         await transaction.rollback()
     assert await look(engine, table_names) == set()
 
 
 async def test_a_store_on_a_callers_engine_works_and_leaves_it_open(engine: AsyncEngine, user: str) -> None:
-    await upgrade(engine)
+    await schema.upgrade(engine)
     async with open_store(engine) as store:
         assert isinstance(store, SqlStore)
         await asyncio.gather(*(store.save(new_delta(ContextKey(user, "c"), number)) for number in range(20)))
@@ -345,10 +334,10 @@ async def test_a_store_on_a_callers_engine_works_and_leaves_it_open(engine: Asyn
 
 async def test_a_schema_of_choice_holds_everything(empty_postgres_url: str, user: str) -> None:
     url, name = empty_postgres_url, 'My "tasks"'
-    await upgrade(url, schema=name)
-    await upgrade(url, schema=name)
-    assert await current(url, schema=name) == head()
-    assert await current(url) is None
+    await schema.upgrade(url, schema=name)
+    await schema.upgrade(url, schema=name)
+    assert await schema.current(url, schema=name) == HEAD
+    assert await schema.current(url) is None
     engine = create_async_engine(engines.parse_url(url))
     assert await look(engine, table_names) == set()
     assert await look(engine, lambda c: set(sa.inspect(c).get_table_names(schema=name))) == OURS
@@ -361,59 +350,61 @@ async def test_a_schema_of_choice_holds_everything(empty_postgres_url: str, user
     with pytest.raises(SchemaMissingError):
         async with open_store(url):
             pass
-    await downgrade(url, "base", schema=name)
-    assert await current(url, schema=name) is None
+    await schema.downgrade(url, "base", schema=name)
+    assert await schema.current(url, schema=name) is None
 
 
 async def test_a_callers_transaction_keeps_its_search_path(empty_postgres_url: str) -> None:
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
     async with engine.begin() as connection:
         await connection.exec_driver_sql("SET LOCAL search_path TO pg_catalog, public")
-        await upgrade(connection, schema="tasks")
+        await schema.upgrade(connection, schema="tasks")
         assert (await connection.exec_driver_sql("SHOW search_path")).scalar() == "pg_catalog, public"
-    assert await current(engine, schema="tasks") == head()
+    assert await schema.current(engine, schema="tasks") == HEAD
     await engine.dispose()
 
 
 @pytest.mark.parametrize("processes", [6])
 async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
-    code = "import asyncio, sys, taskctx_sql; asyncio.run(taskctx_sql.upgrade(sys.argv[1]))"
+    code = "import asyncio, sys, taskctx_sql; asyncio.run(taskctx_sql.schema.upgrade(sys.argv[1]))"
     started = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", code, url, stderr=asyncio.subprocess.PIPE)
         for _ in range(processes)
     ]
-    ends = await asyncio.gather(*(process.communicate() for process in started), *(upgrade(url) for _ in range(4)))
+    ends = await asyncio.gather(
+        *(process.communicate() for process in started), *(schema.upgrade(url) for _ in range(4))
+    )
     assert [process.returncode for process in started] == [0] * processes, ends
-    assert await current(url) == head()
+    assert await schema.current(url) == HEAD
 
 
-@pytest.mark.parametrize("found", [None, migrate.REVISIONS[-2]])
+@pytest.mark.parametrize("found", [None, REVISIONS[-2]])
 async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine, found: str | None) -> None:
     await run(engine, "CREATE TABLE yours (x TEXT)")
     if found is not None:
-        await upgrade(url, found)
+        await schema.upgrade(url, found)
     async with engine.connect() as connection:
         await connection.begin()
         await connection.run_sync(upgrade_lock.take, None)
-        waiting = asyncio.create_task(upgrade(url))
+        waiting = asyncio.create_task(schema.upgrade(url))
         await asyncio.sleep(0.7)
         assert not waiting.done()
         await connection.rollback()
     await waiting
-    assert await current(url) == head()
+    assert await schema.current(url) == HEAD
 
 
 async def test_an_account_that_only_uses_the_tables_holds_up_no_upgrade(empty_postgres_url: str) -> None:
-    await upgrade(empty_postgres_url, migrate.REVISIONS[-2])
+    await schema.upgrade(empty_postgres_url, REVISIONS[-2])
     application = await accounts.create(empty_postgres_url)
     holder = create_async_engine(engines.parse_url(application))
     async with holder.connect() as connection:
         await connection.execute(sa.text(f"SELECT pg_advisory_lock({upgrade_lock.LOCK})"))
         await connection.execute(sa.text("SELECT version_num FROM taskctx_alembic_version"))
-        await asyncio.wait_for(upgrade(empty_postgres_url), 60)
-        assert await current(empty_postgres_url) == head()
+        await asyncio.wait_for(schema.upgrade(empty_postgres_url), 60)
+        assert await schema.current(empty_postgres_url) == HEAD
         # It finds nothing to do, and needs no right to do it.
-        await asyncio.wait_for(upgrade(application), 60)
+        await asyncio.wait_for(schema.upgrade(application), 60)
     await holder.dispose()
     await accounts.drop(empty_postgres_url, application)
 
@@ -463,18 +454,18 @@ async def test_a_database_without_our_tables_says_what_to_run(url: str, engine: 
 async def test_an_outdated_database_says_what_to_run(
     url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
     # The day after the next release.
-    monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "9999"))
+    monkeypatch.setattr("taskctx_sql.sql.schema.checks.HEAD", "9999")
     with pytest.raises(SchemaTooOldError, match="run `taskctx upgrade") as caught:
         await open_store(url)
-    assert (caught.value.found, caught.value.needed) == (migrate.REVISIONS[-2], "9999")
+    assert (caught.value.found, caught.value.needed) == (HEAD, "9999")
 
 
 async def test_a_database_that_is_too_new_says_what_to_run(url: str, engine: AsyncEngine) -> None:
-    await upgrade(url)
+    await schema.upgrade(url)
     await run(engine, f"UPDATE {tables.VERSION_TABLE} SET version_num = 'abcd'")
-    for attempt in (open_store(url), upgrade(url)):
+    for attempt in (open_store(url), schema.upgrade(url)):
         with pytest.raises(SchemaTooNewError, match="pip install --upgrade taskctx_sql") as caught:
             await attempt
         assert caught.value.found == "abcd"
@@ -482,7 +473,7 @@ async def test_a_database_that_is_too_new_says_what_to_run(url: str, engine: Asy
 
 async def test_tables_of_our_names_that_are_not_ours_are_left_alone(url: str, engine: AsyncEngine) -> None:
     await run(engine, "CREATE TABLE taskctx_runs (x TEXT)")
-    for attempt in (open_store(url), upgrade(url)):
+    for attempt in (open_store(url), schema.upgrade(url)):
         with pytest.raises(ForeignSchemaError, match="taskctx_runs"):
             await attempt
     assert await look(engine, table_names) == {"taskctx_runs"}
@@ -492,7 +483,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database\n" * 100)
     url = f"sqlite:///{path}"
-    for attempt in (open_store(url), upgrade(url), current(url)):
+    for attempt in (open_store(url), schema.upgrade(url), schema.current(url)):
         with pytest.raises(NotADatabaseError, match=re.escape(str(path))):
             await attempt
     assert path.read_text() == "not a database\n" * 100
@@ -500,7 +491,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
 
 async def test_a_missing_folder_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/missing/new.db"
-    for attempt in (open_store(url), upgrade(url)):
+    for attempt in (open_store(url), schema.upgrade(url)):
         with pytest.raises(StoreFailedError, match="check that the folder exists"):
             await attempt
     assert not (tmp_path / "missing").exists()
@@ -509,20 +500,20 @@ async def test_a_missing_folder_is_an_error_with_the_remedy(tmp_path: Path) -> N
 @pytest.mark.parametrize("bad", [None, 5, object()])
 async def test_what_is_no_database_at_all_is_refused(bad: Any) -> None:
     with pytest.raises(InvalidDatabaseUrlError):
-        await upgrade(bad)
+        await schema.upgrade(bad)
     with pytest.raises(InvalidDatabaseUrlError):
         await open_store(bad)
 
 
 async def test_an_upgrade_that_is_cancelled_while_it_waits_keeps_nobody_waiting(tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(6)]
-    upgrades = [asyncio.create_task(upgrade(url)) for url in urls]
+    upgrades = [asyncio.create_task(schema.upgrade(url)) for url in urls]
     await asyncio.sleep(0)
     for waiting in upgrades[1:-1]:
         waiting.cancel()
     await asyncio.wait(upgrades)
-    await asyncio.wait_for(upgrade(urls[1]), 60)
-    assert [await current(url) for url in (urls[0], urls[1], urls[-1])] == [migrate.head()] * 3
+    await asyncio.wait_for(schema.upgrade(urls[1]), 60)
+    assert [await schema.current(url) for url in (urls[0], urls[1], urls[-1])] == [HEAD] * 3
 
 
 async def _in_transaction(url: str, statement: str) -> tuple[AsyncEngine, AsyncConnection]:
@@ -537,12 +528,14 @@ async def _in_transaction(url: str, statement: str) -> tuple[AsyncEngine, AsyncC
 async def test_a_schema_change_behind_a_long_reader_lets_savers_and_readers_through(
     how: str, empty_postgres_url: str, user: str
 ) -> None:
-    await upgrade(empty_postgres_url)
+    await schema.upgrade(empty_postgres_url)
     async with open_store(empty_postgres_url, retry_seconds=60) as store:
         await store.save(new_delta(ContextKey(user, "before"), "x"))
         reading, reader = await _in_transaction(empty_postgres_url, "SELECT count(*) FROM taskctx_updates")
         own = create_async_engine(engines.parse_url(empty_postgres_url))
-        change = asyncio.create_task(upgrade(own if how == "engine" else empty_postgres_url, row_level_security=True))
+        change = asyncio.create_task(
+            schema.upgrade(own if how == "engine" else empty_postgres_url, row_level_security=True)
+        )
         await asyncio.sleep(0.5)
         for number in range(3):
             async with asyncio.timeout(migrate.LOCK_SECONDS + 30):
@@ -562,22 +555,22 @@ async def test_a_lock_on_upgrades_that_somebody_keeps_is_named(
     monkeypatch.setattr(migrate, "UPGRADE_SECONDS", 2.0)
     keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})")
     with pytest.raises(StoreUnavailableError, match="pg_locks"):
-        await asyncio.wait_for(upgrade(empty_postgres_url), 60)
+        await asyncio.wait_for(schema.upgrade(empty_postgres_url), 60)
     await keeper.close()
-    await upgrade(empty_postgres_url)
-    assert await current(empty_postgres_url) == migrate.head()
+    await schema.upgrade(empty_postgres_url)
+    assert await schema.current(empty_postgres_url) == HEAD
     await keeping.dispose()
 
 
 async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_url: str) -> None:
     keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})")
-    change = asyncio.create_task(upgrade(empty_postgres_url))
+    change = asyncio.create_task(schema.upgrade(empty_postgres_url))
     await asyncio.sleep(0.5)
     change.cancel()
     await asyncio.wait([change], timeout=30)
     assert change.cancelled()
     await keeper.close()
-    await asyncio.wait_for(upgrade(empty_postgres_url), 60)
+    await asyncio.wait_for(schema.upgrade(empty_postgres_url), 60)
     await keeping.dispose()
 
 
@@ -585,7 +578,7 @@ async def test_an_upgrade_that_waits_for_a_locked_file_holds_up_no_new_file(tmp_
     holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     holder.execute("PRAGMA journal_mode = WAL")
     holder.execute("BEGIN IMMEDIATE")
-    change = asyncio.create_task(upgrade(f"sqlite:///{tmp_path}/locked.db"))
+    change = asyncio.create_task(schema.upgrade(f"sqlite:///{tmp_path}/locked.db"))
     await asyncio.sleep(0.5)
     async with asyncio.timeout(30), open_store(f"sqlite:///{tmp_path}/new.db") as store:
         await store.save(new_delta(ContextKey("u", "c"), "x"))
@@ -593,7 +586,7 @@ async def test_an_upgrade_that_waits_for_a_locked_file_holds_up_no_new_file(tmp_
     holder.execute("ROLLBACK")
     holder.close()
     await asyncio.wait_for(change, 60)
-    assert await current(f"sqlite:///{tmp_path}/locked.db") == migrate.head()
+    assert await schema.current(f"sqlite:///{tmp_path}/locked.db") == HEAD
 
 
 async def test_a_locked_file_is_given_up_by_an_upgrade_in_the_end(
@@ -605,7 +598,7 @@ async def test_a_locked_file_is_given_up_by_an_upgrade_in_the_end(
     holder.execute("BEGIN IMMEDIATE")
     engine = create_async_engine(engines.parse_url(f"sqlite:///{tmp_path}/x.db"), connect_args={"timeout": 7})
     with pytest.raises(StoreUnavailableError, match="another process holds the file"):
-        await asyncio.wait_for(upgrade(engine), 60)
+        await asyncio.wait_for(schema.upgrade(engine), 60)
     holder.close()
     async with engine.connect() as connection:
         # The caller's setting is as it was.
@@ -623,7 +616,7 @@ async def test_a_new_file_is_given_up_in_time_where_another_schema_change_never_
             empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})"
         )
         # On a connection of the caller's it waits for the lock as long as he says: for ever.
-        change = asyncio.create_task(upgrade(connection))
+        change = asyncio.create_task(schema.upgrade(connection))
         await asyncio.sleep(0.5)
         with pytest.raises(StoreUnavailableError, match="another schema change"):
             await asyncio.wait_for(SqlStore.open(f"sqlite:///{tmp_path}/new.db", retry_seconds=0.5), 30)
@@ -639,7 +632,7 @@ def test_a_child_that_is_forked_during_an_upgrade_can_open_a_file(tmp_path: Path
     holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     holder.execute("PRAGMA journal_mode = WAL")
     holder.execute("BEGIN IMMEDIATE")
-    change = threading.Thread(target=lambda: asyncio.run(upgrade(f"sqlite:///{tmp_path}/locked.db")))
+    change = threading.Thread(target=lambda: asyncio.run(schema.upgrade(f"sqlite:///{tmp_path}/locked.db")))
     change.start()
     # It holds the lock for most of the time that it waits.
     children = []
@@ -648,7 +641,7 @@ def test_a_child_that_is_forked_during_an_upgrade_can_open_a_file(tmp_path: Path
         children.append(os.fork())
         if children[-1] == 0:
             signal.alarm(20)
-            asyncio.run(upgrade(f"sqlite:///{tmp_path}/{number}.db"))
+            asyncio.run(schema.upgrade(f"sqlite:///{tmp_path}/{number}.db"))
             os._exit(42)
     ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     holder.close()
@@ -660,6 +653,6 @@ async def test_a_transaction_of_the_callers_waits_as_he_says(empty_postgres_url:
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
     async with engine.begin() as connection:
         await connection.exec_driver_sql("SET LOCAL lock_timeout = '7s'")
-        await upgrade(connection)
+        await schema.upgrade(connection)
         assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar() == "7s"
     await engine.dispose()

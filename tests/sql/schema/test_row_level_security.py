@@ -15,13 +15,13 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from taskctx_sql import ContextKey, SqlStore, TaskContext, current, downgrade, open_store, row_level_security, upgrade
+from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store, schema
 from taskctx_sql.cli import main
 from taskctx_sql.errors import RowLevelSecurityUnavailableError, StoreFailedError
 from taskctx_sql.maintenance import examine
 from taskctx_sql.model import Finding
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.schema import migrate, row_security, tables, views
+from taskctx_sql.sql.schema import on_connection, row_security, tables, views
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
 
@@ -33,7 +33,7 @@ CONTEXTS = [ContextKey("u1", "c1"), ContextKey("u2", "c1")]
 @pytest.fixture
 async def url(empty_postgres_url: str) -> str:
     """A database with contexts of two users, as its owner sees it."""
-    await upgrade(empty_postgres_url)
+    await schema.upgrade(empty_postgres_url)
     async with open_store(empty_postgres_url) as store:
         for key in CONTEXTS:
             await store.save(new_delta(key, key.user_id))
@@ -57,7 +57,7 @@ async def run(url: str, *statements: str) -> list[Any]:
 
 
 async def unguarded(url: str) -> set[str]:
-    return set(await migrate.on_connection(url, "look", lambda connection: row_security.unguarded(connection, None)))
+    return set(await on_connection(url, "look", lambda connection: row_security.unguarded(connection, None)))
 
 
 async def seen(url: str) -> set[str]:
@@ -70,23 +70,23 @@ async def seen(url: str) -> set[str]:
 async def test_it_goes_on_and_off_with_data_in_place(url: str, application: str) -> None:
     files = "SELECT relname, relfilenode FROM pg_class WHERE relname LIKE 'taskctx%' ORDER BY 1"
     before = await run(url, files)
-    assert not await row_level_security(url)
+    assert not await schema.row_level_security(url)
     assert await unguarded(url) == NAMES
     for _ in range(2):
-        await upgrade(url, row_level_security=True)
-        assert await row_level_security(url)
+        await schema.upgrade(url, row_level_security=True)
+        assert await schema.row_level_security(url)
         assert await unguarded(url) == set()
     # What is not said stays as it is.
-    await upgrade(url)
-    assert await row_level_security(url)
+    await schema.upgrade(url)
+    assert await schema.row_level_security(url)
     assert await run(application, "SELECT * FROM taskctx_contexts") == []
     async with open_store(application) as store:
         assert [await stored(store, key) for key in CONTEXTS] == [["u1"], ["u2"]]
     # The owner sees all of it.
     assert await seen(url) == {"u1", "u2"}
     for _ in range(2):
-        await upgrade(url, row_level_security=False)
-        assert not await row_level_security(url)
+        await schema.upgrade(url, row_level_security=False)
+        assert not await schema.row_level_security(url)
     assert await unguarded(url) == NAMES
     assert await run(url, "SELECT * FROM pg_policy") == []
     assert await seen(application) == {"u1", "u2"}
@@ -95,36 +95,36 @@ async def test_it_goes_on_and_off_with_data_in_place(url: str, application: str)
 
 
 async def test_what_later_migrations_add_is_guarded_too(empty_postgres_url: str) -> None:
-    await upgrade(empty_postgres_url, "0001", row_level_security=True)
-    assert await row_level_security(empty_postgres_url)
+    await schema.upgrade(empty_postgres_url, "0001", row_level_security=True)
+    assert await schema.row_level_security(empty_postgres_url)
     assert await unguarded(empty_postgres_url) == set()
-    await upgrade(empty_postgres_url)
+    await schema.upgrade(empty_postgres_url)
     assert await unguarded(empty_postgres_url) == set()
     guarded = "SELECT polrelid::regclass::text FROM pg_policy"
     assert {name for (name,) in await run(empty_postgres_url, guarded)} == set(tables.metadata.tables)
 
 
 async def test_it_stands_in_no_ones_way_back(url: str) -> None:
-    await upgrade(url, row_level_security=True)
-    await downgrade(url, "0001")
-    assert await row_level_security(url)
+    await schema.upgrade(url, row_level_security=True)
+    await schema.downgrade(url, "0001")
+    assert await schema.row_level_security(url)
     assert await unguarded(url) == set()
-    await downgrade(url, "base")
-    assert not await row_level_security(url)
+    await schema.downgrade(url, "base")
+    assert not await schema.row_level_security(url)
     assert await run(url, "SELECT relname FROM pg_class WHERE relname LIKE 'taskctx%'") == []
     # What is made anew is as if it had never been on.
-    await upgrade(url)
-    assert not await row_level_security(url)
+    await schema.upgrade(url)
+    assert not await schema.row_level_security(url)
 
 
 async def test_a_role_that_bypasses_it_sees_all(url: str, application: str) -> None:
-    await upgrade(url, row_level_security=True)
+    await schema.upgrade(url, row_level_security=True)
     await run(url, f"ALTER ROLE {sa.make_url(application).username} BYPASSRLS")
     assert await seen(application) == {"u1", "u2"}
 
 
 async def test_the_accounts_of_the_page_see_what_it_says(url: str, application: str) -> None:
-    await upgrade(url, row_level_security=True)
+    await schema.upgrade(url, row_level_security=True)
     roles, by_hand = re.findall(r"```pgsql\n(.*?)```", PAGE.read_text(), re.DOTALL)
     name = f"reporting_{uuid.uuid4().hex[:8]}"
     # The application's is there already.
@@ -149,7 +149,7 @@ def _statements(block: str, old: str = "", new: str = "") -> list[str]:
 async def test_a_store_that_was_open_before_loses_nothing(url: str, application: str) -> None:
     async with open_store(application) as store:
         context = await loaded(store, "u1")
-        await upgrade(url, row_level_security=True)
+        await schema.upgrade(url, row_level_security=True)
         context.add_context_update("message", "precious")
         with pytest.raises(StoreFailedError, match="open the store again"):
             await context.save()
@@ -157,7 +157,7 @@ async def test_a_store_that_was_open_before_loses_nothing(url: str, application:
         context._place.store = store
         await context.save()
         assert await stored(store, CONTEXTS[0]) == ["u1", "precious"]
-        await upgrade(url, row_level_security=False)
+        await schema.upgrade(url, row_level_security=False)
         context.add_context_update("message", "and more")
         await context.save()
         assert await stored(store, CONTEXTS[0]) == ["u1", "precious", "and more"]
@@ -169,10 +169,10 @@ async def test_a_store_that_was_open_before_loses_nothing(url: str, application:
 async def test_sqlite_is_refused_with_the_remedy(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     with pytest.raises(RowLevelSecurityUnavailableError, match=r"SQLite has no accounts: .* use Postgres"):
-        await upgrade(url, row_level_security=True)
-    assert await current(url) is None
-    await upgrade(url, row_level_security=False)
-    assert not await row_level_security(url)
+        await schema.upgrade(url, row_level_security=True)
+    assert await schema.current(url) is None
+    await schema.upgrade(url, row_level_security=False)
+    assert not await schema.row_level_security(url)
 
 
 async def test_a_server_that_is_too_old_is_refused(url: str) -> None:
@@ -180,7 +180,7 @@ async def test_a_server_that_is_too_old_is_refused(url: str) -> None:
     async with engine.connect() as connection:
         connection.dialect.server_version_info = (14, 9)
         with pytest.raises(RowLevelSecurityUnavailableError, match=r"PostgreSQL 14.*use PostgreSQL 15 or later"):
-            await upgrade(connection, row_level_security=True)
+            await schema.upgrade(connection, row_level_security=True)
     await engine.dispose()
     assert await unguarded(url) == NAMES
 
@@ -191,7 +191,7 @@ async def test_citus_is_refused(url: str) -> None:
     )
     await run(url, "SET allow_system_table_mods = on", f"INSERT INTO pg_extension {extension}")
     with pytest.raises(RowLevelSecurityUnavailableError, match="Citus"):
-        await upgrade(url, row_level_security=True)
+        await schema.upgrade(url, row_level_security=True)
     assert await unguarded(url) == NAMES
 
 
@@ -220,7 +220,7 @@ async def test_the_doctor_tells(url: str, application: str) -> None:
         return [found for found in (await examine(address)).findings if found.check == "row-level security"]
 
     assert await told(url) == []
-    await upgrade(url, row_level_security=True)
+    await schema.upgrade(url, row_level_security=True)
     assert [found.level for found in await told(url)] == ["ok"]
     ((told_application),) = await told(application)
     assert (told_application.level, told_application.remedy) == ("error", "connect as the owner of the tables")
@@ -229,7 +229,7 @@ async def test_the_doctor_tells(url: str, application: str) -> None:
     (found,) = await told(url)
     assert found.level == "warning"
     assert "not for taskctx_files, taskctx_report_users" in found.message
-    await upgrade(url)
+    await schema.upgrade(url)
     assert [found.level for found in await told(url)] == ["ok"]
 
 

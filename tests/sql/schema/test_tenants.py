@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, open_store, upgrade
+from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from taskctx_sql.errors import InvalidIdError, RowLevelSecurityError, StoreFailedError
 from taskctx_sql.maintenance import erase, prune
 from taskctx_sql.model import Difference, Retention, StoredUpdate
@@ -119,7 +119,7 @@ async def test_a_call_that_names_nobody_is_refused_with_the_remedy(
 
 @pytest.mark.parametrize("call", [*OF_A_KEY, *OF_STATEMENTS])
 async def test_the_empty_user_is_refused_by_name(tenant_store: SqlStore, call: str) -> None:
-    with pytest.raises(InvalidIdError, match=r"user_id '' .* cannot tell it from nobody"):
+    with pytest.raises(InvalidIdError, match=r"user_id '' .* cannot distinguish it from no user"):
         await (OF_A_KEY | OF_STATEMENTS)[call](tenant_store, ContextKey("", "c1"), "")
 
 
@@ -233,7 +233,7 @@ async def test_two_users_work_at_once_on_one_store(tenant_store: SqlStore, user:
 
 
 async def test_a_save_that_is_refused_takes_no_other_user_with_it(empty_postgres_url: str, user: str) -> None:
-    await upgrade(empty_postgres_url, row_level_security=True)
+    await schema.upgrade(empty_postgres_url, row_level_security=True)
     owner = await asyncpg.connect(empty_postgres_url)
     await owner.execute("ALTER TABLE taskctx_updates ADD CHECK (data <> '\"refused\"')")
     await owner.close()
@@ -331,7 +331,7 @@ async def test_it_holds_behind_a_pooler(tenant_url: str, user: str) -> None:
 
 
 async def test_it_holds_in_a_schema_of_choice(empty_postgres_url: str, user: str) -> None:
-    await upgrade(empty_postgres_url, schema="of choice", row_level_security=True)
+    await schema.upgrade(empty_postgres_url, schema="of choice", row_level_security=True)
     async with (
         accounts.application(empty_postgres_url, "of choice") as url,
         open_store(url, schema="of choice") as store,

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import ContextKey, ContextUpdate, SqlStore, TaskContext, codec, open_store, upgrade
+from taskctx_sql import ContextKey, ContextUpdate, SqlStore, TaskContext, codec, open_store, schema
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import views
 from tests.conftest import Clock
@@ -190,7 +190,7 @@ async def test_the_columns_are_those_that_are_declared_and_documented(engine: As
 
 
 async def test_the_views_are_in_a_schema_of_choice(empty_postgres_url: str, user: str) -> None:
-    await upgrade(empty_postgres_url, schema="of choice")
+    await schema.upgrade(empty_postgres_url, schema="of choice")
     async with open_store(empty_postgres_url, schema="of choice") as store:
         assert isinstance(store, SqlStore)
         await context_of(store, user, NEW_YEAR).save()

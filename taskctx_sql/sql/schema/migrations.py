@@ -1,0 +1,80 @@
+"""The migrations run on a connection: what migrations/env.py does, for the library and for alembic's own command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.schema import citus, row_security, tables, upgrade_lock
+from taskctx_sql.sql.schema.checks import HEAD, check_encoding, found_revision, refuse_foreign
+
+
+def run_migrations(
+    connection: sa.Connection,
+    schema: str | None,
+    configure: Callable[..., None],
+    run: Callable[[], None],
+    row_level_security: bool | None = None,
+) -> None:
+    """Run migrations on a connection, in the transaction that it is in, or in a new one.
+
+    Args:
+        connection: The connection.
+        schema: The Postgres schema, or None.
+        configure: Alembic's ``context.configure``.
+        run: Alembic's ``context.run_migrations``.
+        row_level_security: Whether to switch it on or off; None leaves it as it is.
+    """
+    if not connection.in_transaction():
+        with connection.begin():
+            engines.limit_lock_waits(connection)
+            run_migrations(connection, schema, configure, run, row_level_security)
+        return
+    if row_level_security:
+        row_security.check_possible(connection)
+    upgrade_lock.take(connection, schema)
+    path_before = None
+    if schema is not None:
+        quoted = connection.dialect.identifier_preparer.quote(schema)
+        path_before = connection.scalar(sa.select(sa.func.current_setting("search_path")))
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
+    refuse_foreign(connection, schema)
+    if found_revision(connection, schema) != HEAD:
+        check_encoding(connection)
+    citus.prepare(connection)
+    was_on = row_security.is_on(connection, schema)
+    configure(
+        connection=connection,
+        target_metadata=tables.metadata,
+        version_table=tables.VERSION_TABLE,
+        version_table_schema=schema,
+        include_name=is_ours,
+        compare_type=True,
+        compare_server_default=True,
+        # After each migration: the next one may join its tables with tables that are distributed already.
+        on_version_apply=lambda **_: citus.distribute(connection),
+    )
+    run()
+    if found_revision(connection, schema) is None:
+        # Downgraded to "base": alembic leaves its table behind, empty.
+        sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+    citus.distribute(connection)
+    if row_level_security or (was_on and row_level_security is None):
+        # Tables that the migrations created are guarded like the others.
+        row_security.switch_on(connection, schema)
+    elif was_on:
+        row_security.switch_off(connection, schema)
+    if path_before is not None:
+        # The transaction may be the caller's, and continue.
+        connection.execute(sa.select(sa.func.set_config("search_path", path_before, True)))
+
+
+def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    """Whether it is a declared table or index; the indexes of the reports are declared in their migration only."""
+    if kind == "index":
+        return name in {index.name for table in tables.metadata.tables.values() for index in table.indexes}
+    return kind != "table" or (name is not None and name in tables.metadata.tables)
