@@ -1,6 +1,6 @@
-"""What the reports answer, row by row; docs/reporting.md has the columns, with their units.
+"""The rows of the reports; docs/reporting.md describes their columns.
 
-Times are seconds since the epoch, UTC, durations seconds, sizes bytes. A day is a UTC day.
+Times are in seconds since the epoch, UTC, durations in seconds, sizes in bytes. Days are UTC days.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import date
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """An update in a timeline. ``data`` is JSON text, ``removed`` says that it left the working history."""
+    """An update in a timeline. ``data`` is JSON text; ``removed`` updates are no longer in the history."""
 
     seq: int
     timestamp: float | None
@@ -22,7 +22,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many there are of something."""
+    """A name, and how often it occurs."""
 
     name: str
     count: int
@@ -30,7 +30,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run. Times are seconds since the epoch, UTC; ``outcome`` is None while it lasts, or if it broke off."""
+    """A run of a context. ``outcome`` is None if it has not ended, or was interrupted."""
 
     run_id: str
     started_at: float
@@ -42,13 +42,13 @@ class RunReport:
 
     @property
     def duration(self) -> float | None:
-        """Seconds from beginning to end."""
+        """The time from start to end in seconds; None if the run has not ended."""
         return None if self.ended_at is None else self.ended_at - self.started_at
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A context as a whole. ``first_at``, ``last_at`` and ``duration`` are None without updates."""
+    """A context with its totals. ``first_at``, ``last_at`` and ``duration`` are None without updates."""
 
     context_id: str
     user_id: str
@@ -74,7 +74,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One entering of a context. ``outcome`` is "unfinished" while it lasts, or if it broke off."""
+    """A run of a context. ``outcome`` is "unfinished" if it has not ended, or was interrupted."""
 
     context_id: str
     user_id: str
@@ -90,7 +90,7 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What was used of a model, provider and mode on a day; ``day`` is None for uses without a time."""
+    """The usage of a model, provider and mode on a day; ``day`` is None for uses without a time."""
 
     day: date | None
     model_id: str
@@ -105,7 +105,7 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True)
 class FileActivity:
-    """What was last done to a file in a context, by whom, and after the use of which model."""
+    """The last operation on a file in a context, its source, and the model used last before it."""
 
     context_id: str
     user_id: str
@@ -123,7 +123,7 @@ class FileActivity:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Updates of a type on a day, and how many of them left the working history."""
+    """The number of updates of a type on a day, and how many of them were removed from the history."""
 
     day: date | None
     update_type: str
@@ -134,7 +134,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """An update of the type "error" (``kind`` is "update"), or a run that failed ("run", with a seq of 0)."""
+    """An update of the type "error" (``kind`` "update") or a failed run (``kind`` "run", with a seq of 0)."""
 
     kind: str
     context_id: str
@@ -149,7 +149,7 @@ class ErrorReport:
 
 @dataclass(frozen=True, slots=True)
 class ContextSize:
-    """How large and how busy a context is."""
+    """The size of a context, and how much happened in it."""
 
     context_id: str
     user_id: str
@@ -167,7 +167,7 @@ class ContextSize:
 
 @dataclass(frozen=True, slots=True)
 class UserSize:
-    """How much a user has."""
+    """The contexts and the data of a user."""
 
     user_id: str
     contexts: int
@@ -179,7 +179,7 @@ class UserSize:
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """An update whose data has a text in it. ``data`` is JSON text."""
+    """An update whose data contains the searched text. ``data`` is JSON text."""
 
     context_id: str
     user_id: str

@@ -1,4 +1,4 @@
-"""What a page's charts are drawn from: numbers to shapes. Each shape is in percent of its chart's width and height."""
+"""The shapes of a page's charts, in percent of the chart's width and height."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import UTC, date, datetime
 from math import isfinite
 from typing import Final
 
-# So many bars are still told apart on a phone.
-MOST_BARS: Final = 60
-MOST_SERIES: Final = 6
+# As many bars as can be distinguished on a phone.
+MAX_BARS: Final = 60
+MAX_SERIES: Final = 6
 OTHERS: Final = "others"
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A part of a stacked bar, and what it stands for."""
+    """A part of a stacked bar, with its label."""
 
     x: float
     y: float
@@ -29,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars or a line over time. ``top`` is the value at the upper edge, ``series`` the names, one for each color."""
+    """Bars or a line over time. ``top`` is the value at the upper edge; ``series`` has a name for each color."""
 
     bars: Sequence[Bar]
     line: str
@@ -39,39 +39,39 @@ class Chart:
     series: Sequence[str]
 
 
-# How much there is of each series at a point in time, which is a day or seconds since the epoch.
+# The value of each series at a time, which is a day or seconds since the epoch.
 Points = Mapping[tuple[date | float, str], float]
 
 
 def stacked(points: Points) -> Chart | None:
-    """Return stacked bars over time, the largest series at the bottom; None if there is nothing to show."""
+    """Return stacked bars over time, with the largest series at the bottom; None if all values are 0."""
     series = _largest(points)
-    slots = _slots({at for at, _ in points})
+    slots = _Slots({at for at, _ in points})
     sums: dict[tuple[int, int], float] = defaultdict(float)
     for (at, name), value in points.items():
-        sums[slots.place(at), series.index(name) if name in series else len(series) - 1] += value
+        sums[slots.index(at), series.index(name) if name in series else len(series) - 1] += value
     totals: dict[int, float] = defaultdict(float)
-    for (place, _), value in sums.items():
-        totals[place] += value
+    for (slot, _), value in sums.items():
+        totals[slot] += value
     top = max(totals.values(), default=0)
     if not top:
         return None
     bars, width, below = [], 100 / slots.count, defaultdict[int, float](float)
-    for place, number in sorted(sums):
-        value = sums[place, number]
+    for slot, number in sorted(sums):
+        value = sums[slot, number]
         height = 100 * value / top
-        below[place] += height
-        label = f"{slots.label(place)}: {value:,.0f} {series[number]}"
-        bars.append(Bar(place * width + width * 0.08, 100 - below[place], width * 0.84, height, number, label))
+        below[slot] += height
+        label = f"{slots.label(slot)}: {value:,.0f} {series[number]}"
+        bars.append(Bar(slot * width + width * 0.08, 100 - below[slot], width * 0.84, height, number, label))
     return Chart(bars, "", top, slots.label(0), slots.label(slots.count - 1), series)
 
 
 def growth(points: Points) -> Chart | None:
-    """Return the running total over time as a line; None if there is nothing to show."""
-    slots = _slots({at for at, _ in points})
+    """Return the running total over time as a line; None if it is 0."""
+    slots = _Slots({at for at, _ in points})
     added = [0.0] * slots.count
     for (at, _), value in points.items():
-        added[slots.place(at)] += value
+        added[slots.index(at)] += value
     total, heights = 0.0, []
     for value in added:
         total += value
@@ -80,14 +80,14 @@ def growth(points: Points) -> Chart | None:
         return None
     step = 100 / len(heights)
     corners = [(0.0, 100.0)]
-    for place, height in enumerate(heights):
-        corners += [(place * step, corners[-1][1]), ((place + 1) * step, 100 - 100 * height / total)]
+    for slot, height in enumerate(heights):
+        corners += [(slot * step, corners[-1][1]), ((slot + 1) * step, 100 - 100 * height / total)]
     line = " ".join(f"{x:.3f},{y:.3f}" for x, y in [*corners, (100.0, 100.0)])
     return Chart((), line, total, slots.label(0), slots.label(slots.count - 1), ())
 
 
 def shares(values: Iterable[tuple[str, float]]) -> list[tuple[str, float, float]]:
-    """Return each name with its value, and that in percent of the largest one; the largest first."""
+    """Return each name with its value, and that value in percent of the largest one; the largest first."""
     ordered = sorted(values, key=lambda item: (-item[1] if item[1] == item[1] else 0.0, item[0]))
     most = max((value for _, value in ordered if isfinite(value)), default=0) or 1
     return [(name, value, 100 * value / most if isfinite(value) else 100.0) for name, value in ordered]
@@ -98,32 +98,32 @@ def _largest(points: Points) -> list[str]:
     for (_, name), value in points.items():
         totals[name] += value
     names = sorted(totals, key=lambda name: (-totals[name], name))
-    return names if len(names) <= MOST_SERIES else [*names[: MOST_SERIES - 1], OTHERS]
+    return names if len(names) <= MAX_SERIES else [*names[: MAX_SERIES - 1], OTHERS]
 
 
-class _slots:  # noqa: N801  # it is used like a function
-    """Equal pieces of the time from the first to the last point, as many as can be shown."""
+class _Slots:
+    """Equal intervals from the first to the last point, as many as can be shown."""
 
     def __init__(self, times: set[date | float]) -> None:
         numbers = [self._number(at) for at in times] or [0.0]
         self._days = any(isinstance(at, date) for at in times)
         self._start, span = min(numbers), max(numbers) - min(numbers)
-        self._width = 1.0 if self._days else max(span / MOST_BARS, 1e-3)
+        self._width = 1.0 if self._days else max(span / MAX_BARS, 1e-3)
         if self._days:
-            self._width = float(-(-(span + 1) // MOST_BARS))
-        self.count = min(int(span / self._width) + 1, MOST_BARS)
+            self._width = float(-(-(span + 1) // MAX_BARS))
+        self.count = min(int(span / self._width) + 1, MAX_BARS)
 
     @staticmethod
     def _number(at: date | float) -> float:
         return float(at.toordinal()) if isinstance(at, date) else float(at)
 
-    def place(self, at: date | float) -> int:
-        """Return which piece a point is in."""
+    def index(self, at: date | float) -> int:
+        """Return the index of the slot that contains a point."""
         return min(int((self._number(at) - self._start) / self._width), self.count - 1)
 
-    def label(self, place: int) -> str:
-        """Return what to call a piece."""
-        begin = self._start + place * self._width
+    def label(self, slot: int) -> str:
+        """Return the label of a slot."""
+        begin = self._start + slot * self._width
         if not self._days:
             return datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%d %H:%M:%S")
         first = date.fromordinal(int(begin))

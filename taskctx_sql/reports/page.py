@@ -112,7 +112,7 @@ def render(page: Page) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_without_marks,
+        finalize=_escaped,
     )
     environment.filters.update(
         when=_when, short=_short, number=_number, compact=_compact, bytes=_bytes, seconds=_seconds
@@ -182,8 +182,8 @@ def _when(timestamp: float | None) -> str:
         return str(timestamp)
 
 
-def _without_marks(value: Any) -> Any:
-    """Return a value for the page. A direction mark in a text would reverse the text around it, so it is removed."""
+def _escaped(value: Any) -> Any:
+    """Return a value without direction marks, which would reverse the text around it."""
     if not isinstance(value, str):
         return value
     text = plain(str(value), keep="\n\t")

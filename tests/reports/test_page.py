@@ -164,14 +164,14 @@ def test_bars_stack_up_to_the_top() -> None:
     assert charts.stacked({}) is None
 
 
-def test_a_long_time_has_no_more_bars_than_can_be_told_apart() -> None:
+def test_a_long_time_has_no_more_bars_than_can_be_distinguished() -> None:
     chart = charts.stacked({(date.fromordinal(730_000 + day), "a"): 1 for day in range(1000)})
     assert chart is not None
-    assert 30 < len(chart.bars) <= charts.MOST_BARS
+    assert 30 < len(chart.bars) <= charts.MAX_BARS
     assert sum(bar.height for bar in chart.bars) * chart.top / 100 == pytest.approx(1000)
     seconds = charts.stacked({(1_700_000_000.0 + second, "a"): 1 for second in range(1000)})
     assert seconds is not None
-    assert len(seconds.bars) <= charts.MOST_BARS
+    assert len(seconds.bars) <= charts.MAX_BARS
     assert seconds.first == "2023-11-14 22:13:20"
 
 
