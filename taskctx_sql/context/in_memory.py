@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, overload
 from taskctx_sql import settings
 from taskctx_sql.codec import is_same
 from taskctx_sql.context.memory import Memory, checked_list, checked_mapping
+from taskctx_sql.context.observable import ObservableDict, plain_entry
 from taskctx_sql.context.optimize import OptimizePlan, plan
 from taskctx_sql.context.resources import Resources
-from taskctx_sql.context.tracking import NotedDict, plain
 from taskctx_sql.context.unsaved import Unsaved
 from taskctx_sql.errors import InvalidContextError, UnknownKeyWarning
 from taskctx_sql.errors.base import shown
@@ -189,7 +189,7 @@ class MemoryContext:
         }
         entry.update((name, value) for name, value in measured.items() if value is not None)
         if not self._memory.models or not is_same(self._memory.models[-1], entry):
-            self._memory.models.append(NotedDict(entry))
+            self._memory.models.append(ObservableDict(entry))
             self.add_context_update("model_usage", entry)
 
     @overload
@@ -235,8 +235,8 @@ class MemoryContext:
             "chat_id": self.chat_id,
             "metadata": self.get_active_metadata(),
             "context_history": [update.to_dict() for update in self._memory.own_history()],
-            "file_tracker": {path: plain(entry) for path, entry in self._memory.files.items()},
-            "model_tracker": [plain(entry) for entry in self._memory.models],
+            "file_tracker": {path: plain_entry(entry) for path, entry in self._memory.files.items()},
+            "model_tracker": [plain_entry(entry) for entry in self._memory.models],
         }
 
     # What is unsaved.

@@ -1,4 +1,4 @@
-"""Changes of metadata and of toggles, key by key: found, put on top of what is stored, and taken back."""
+"""Changes of metadata and toggles, key by key: detect, merge and undo them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str
     text = codec.encode(now, warn=False)
     if text == saved_text:
         return None, text
-    # By the keys that the store has: an enum's is its value.
+    # By the keys as the store has them: an enum's key is its value.
     saved, stored = codec.decode(saved_text), codec.decode(text)
     if not isinstance(now, dict) or not isinstance(saved, dict) or not isinstance(stored, dict):
         return MappingChange(now, {}, ()), text
@@ -31,9 +31,9 @@ def mapping_change(now: Any, saved_text: str) -> tuple[MappingChange | None, str
 
 
 def with_changes(stored: Any, here: Any, saved_text: str, *, removes: bool) -> tuple[Any, str]:
-    """Return the stored mapping with this side's unsaved changes on top, and the stored one's text.
+    """Return the stored mapping with the unsaved changes in memory on top, and the stored mapping's text.
 
-    Keys that were removed here stay in the stored one unless ``removes``.
+    Keys that were removed in memory stay unless ``removes``.
     """
     if stored is None:
         # A store that does not keep it.
@@ -48,12 +48,12 @@ def with_changes(stored: Any, here: Any, saved_text: str, *, removes: bool) -> t
 
 
 def taken_back(before: str, after: str, now: str) -> str:
-    """Return a mapping without what became of it from one text to the next, except for what was changed since.
+    """Return a mapping's text with a change undone, except for keys that were changed again since.
 
     Args:
-        before: Its text before the change.
-        after: Its text after the change.
-        now: Its text now.
+        before: The text before the change.
+        after: The text after the change.
+        now: The text now.
     """
     if now == after:
         return before

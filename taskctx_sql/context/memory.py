@@ -1,29 +1,31 @@
-"""What a context holds in memory."""
+"""The content of a context in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from taskctx_sql.context.tracking import TrackedDict, TrackedList, noted_entry
+from taskctx_sql.context.observable import observable_entry
+from taskctx_sql.context.tracked_dict import TrackedDict
+from taskctx_sql.context.tracked_list import TrackedList
 from taskctx_sql.errors import InvalidContextError
 from taskctx_sql.model import ContextUpdate, Operation
 
 
 class Memory:
-    """What a context holds in memory. The lists and the dict know what of them was saved.
+    """The content of a context in memory. The lists and the dict know what of them was saved.
 
     Attributes:
-        user_id: Who.
-        chat_id: Which chat.
-        metadata: What is known about the task.
+        user_id: The user.
+        chat_id: The chat.
+        metadata: The task's metadata.
         toggles: Which keys of the metadata are hidden.
         history: The updates, oldest first.
         files: The last operation on each file, by path.
         models: The model uses, oldest first.
-        dropped: The updates that an optimize or truncate took out and no save has recorded yet, by identity.
-        dropped_by: The last of the two.
-        given: The metadata and the toggles that the context was made with.
+        dropped: The updates that an optimize or truncate removed since the last save, by identity.
+        dropped_by: Which of the two was last.
+        given: The metadata and the toggles that the context was created with.
     """
 
     __slots__ = (
@@ -31,7 +33,7 @@ class Memory:
     )
 
     def __init__(self, user_id: Any, chat_id: Any, metadata: dict[str, Any], toggles: dict[str, Any]) -> None:
-        """Begin with an empty history."""
+        """Start with an empty history."""
         self.user_id = user_id
         self.chat_id = chat_id
         # Programs may assign anything.
@@ -41,55 +43,55 @@ class Memory:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew with an empty history, empty trackers, and nothing saved."""
+        """Start again with an empty history, empty trackers, and nothing saved."""
         self.history: TrackedList[ContextUpdate] = TrackedList(prepare=own_update)
-        self.models: TrackedList[Any] = TrackedList(prepare=noted_entry)
+        self.models: TrackedList[Any] = TrackedList(prepare=observable_entry)
         self.files = TrackedDict()
         self.dropped: dict[int, ContextUpdate] = {}
         self.dropped_by: Operation = "optimize"
 
     def take_as_unsaved(self) -> None:
-        """Keep all of it, none of it saved: it is another context now."""
+        """Keep everything, as unsaved: it is another context now."""
         history, models, files = self.history, self.models, self.files
-        history.let_go(history)
-        models.let_go(models)
+        history.unwatch(history)
+        models.unwatch(models)
         self.forget()
         self.history.extend(history)
         self.models.extend(models)
         self.files.update(files)
 
     def own_history(self) -> list[ContextUpdate]:
-        """Return the history, with updates of ours in the place of entries that only look like some."""
-        return [own_update(place, update) for place, update in enumerate(self.history)]
+        """Return the history, with entries that only have an update's fields replaced by updates."""
+        return [own_update(index, update) for index, update in enumerate(self.history)]
 
     def drop(self, dropped: Iterable[ContextUpdate], kept: Iterable[ContextUpdate], operation: Operation) -> None:
-        """Take updates out of the history; the record will say by what."""
+        """Remove updates from the history; the store records by which operation."""
         self.dropped |= {id(update): update for update in dropped}
         self.dropped_by = operation
         self.history = self.history.replaced_by(list(kept))
 
 
-def own_update(place: int, entry: Any) -> ContextUpdate:
-    """Return an entry of a history as an update: any object will do that has the four fields.
+def own_update(index: int, entry: Any) -> ContextUpdate:
+    """Return an entry of a history as an update; any object with the four fields is accepted.
 
     Raises:
-        InvalidContextError: It has not.
+        InvalidContextError: It does not have them.
     """
     if isinstance(entry, ContextUpdate):
         return entry
     try:
         return ContextUpdate(entry.timestamp, entry.update_type, entry.data, entry.metadata)
     except Exception as error:
-        # A class of somebody's own may raise anything.
+        # A user's class may raise anything.
         expected = "a ContextUpdate, or an object with its four fields"
-        raise InvalidContextError(f"context_history[{place}]", entry, expected) from error
+        raise InvalidContextError(f"context_history[{index}]", entry, expected) from error
 
 
 def checked_mapping(field: str, value: Any) -> dict[str, Any]:
-    """Return a mapping of the data that a context is made of, as a dict of its own.
+    """Return a copy of a mapping that a context is created from, as a dict; an empty one for None.
 
     Raises:
-        InvalidContextError: It is none.
+        InvalidContextError: It is not a mapping.
     """
     if value is None:
         return {}
@@ -99,10 +101,10 @@ def checked_mapping(field: str, value: Any) -> dict[str, Any]:
 
 
 def checked_list(field: str, value: Any) -> Iterable[Any]:
-    """Return what is to become a list of a context.
+    """Return an iterable that becomes a list of a context.
 
     Raises:
-        InvalidContextError: It is none.
+        InvalidContextError: It cannot.
     """
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidContextError(field, value, "a list")

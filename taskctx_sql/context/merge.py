@@ -1,4 +1,4 @@
-"""How the rows that a store holds and changes that it has not become one list."""
+"""Merge the rows of a store with the unsaved changes in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskctx_sql import codec
-from taskctx_sql.context.tracking import ListDifference, TrackedList, plain
+from taskctx_sql.context.observable import plain_entry
+from taskctx_sql.context.tracked_list import ListDifference, TrackedList
 from taskctx_sql.model import ContextUpdate
 
 
@@ -22,20 +23,20 @@ def seqs_now(
     is_another: bool,
     was_set_back: bool,
 ) -> dict[int, int]:
-    """Return under which seqs rows that have changes here are stored now, where these are others.
+    """Return the present seqs of rows with changes in memory, by their former seq, where the two differ.
 
-    Restores and undos write rows anew for the sake of the order, and so do edits by other writers. A row is found again
-    by its time and type, if as many of these came as went; one that was taken out here must be the same in all. What is
-    not found gets a seq that no row has.
+    Restores, undos and edits by other writers rewrite rows to keep the order. A rewritten row is recognized by its time
+    and type, if as many of these appeared as disappeared; a row that was removed here must be equal in all parts. A row
+    that is not recognized gets a seq that no row has.
 
     Args:
-        here: What is in memory.
-        stored: What the store holds.
-        hidden: As of `merged`.
+        here: The list in memory.
+        stored: The list in the store.
+        hidden: See `merged`.
         parts_of: Returns the time and the type of an item, and the rest.
-        is_past: As of `merged`. What has changes is no earlier version of itself.
-        is_another: Whether the context was made anew, so that no seq means the row that it meant.
-        was_set_back: Whether the database was set back, so that some seqs may mean other rows.
+        is_past: See `merged`. An edited row is not an earlier version of itself.
+        is_another: Whether the context was created anew, so that all seqs mean other rows.
+        was_set_back: Whether the database was reset to an earlier state, so that some seqs may mean other rows.
     """
     if not (hidden or here.has_changes):
         return {}
@@ -54,18 +55,18 @@ def seqs_now(
     same = known.keys() & there.keys()
     if was_set_back:
         same = {seq for seq in same if marks_of(known[seq]) == marks_of(there[seq])}
-    went, came = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
-    for rows, seqs in ((known, went), (there, came)):
+    gone, new = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for rows, seqs in ((known, gone), (there, new)):
         for seq in sorted(rows.keys() - same):
             seqs[marks_of(rows[seq])].append(seq)
-    found = {seq: -seq for seq in changed - same if seq in there}
+    present = {seq: -seq for seq in changed - same if seq in there}
     edited = {unsaved.again[item] for item in unsaved.edited} | edits.keys()
-    for marks, old_seqs in went.items():
-        if len(old_seqs) == len(came[marks]) and not is_past:
-            for old, new in zip(old_seqs, came[marks], strict=True):
-                if old in edited or _is_same(parts_of(known[old]), parts_of(there[new])):
-                    found[old] = new
-    return found
+    for marks, old_seqs in gone.items():
+        if len(old_seqs) == len(new[marks]) and not is_past:
+            for old_seq, new_seq in zip(old_seqs, new[marks], strict=True):
+                if old_seq in edited or _is_same(parts_of(known[old_seq]), parts_of(there[new_seq])):
+                    present[old_seq] = new_seq
+    return present
 
 
 def _is_same(one: list[Any], other: list[Any]) -> bool:
@@ -75,13 +76,13 @@ def _is_same(one: list[Any], other: list[Any]) -> bool:
 def with_changed_rows(
     stored: TrackedList[Any], here: TrackedList[Any], hidden: Mapping[int, Any], seqs_now: Mapping[int, int]
 ) -> TrackedList[Any]:
-    """Return what a store holds with the rows that have changes here, where a choice of updates left these out.
+    """Return the stored list with the rows that have changes in memory, which the selection left out.
 
     Args:
-        stored: What was chosen.
-        here: What is in memory.
-        hidden: As of `merged`.
-        seqs_now: As of `merged`.
+        stored: The selected rows.
+        here: The list in memory.
+        hidden: See `merged`.
+        seqs_now: See `merged`.
     """
     if not (hidden or here.has_changes):
         return stored
@@ -106,10 +107,10 @@ def parts_of_update(update: ContextUpdate) -> list[Any]:
 
 
 def parts_of_use(entry: Any) -> list[Any]:
-    """Return the parts of an entry of a model's use, for `seqs_now`."""
+    """Return the parts of a model use, for `seqs_now`."""
     if not isinstance(entry, Mapping):
         return [None, None, entry]
-    return [entry.get("timestamp"), entry.get("model_id"), plain(entry)]
+    return [entry.get("timestamp"), entry.get("model_id"), plain_entry(entry)]
 
 
 def merged(
@@ -120,17 +121,17 @@ def merged(
     *,
     is_past: bool,
 ) -> tuple[TrackedList[Any], Mapping[int, Any]]:
-    """Return what a store holds with what is unsaved here on top of it, and the changes that it has no rows for.
+    """Return the stored list with the unsaved changes on top, and the changes of rows that it does not have.
 
     Args:
-        here: What is in memory.
-        stored: What the store holds.
-        hidden: Changes of rows that memory does not show, by seq: the edited item, or None for one that was taken out.
-        seqs_now: Under which seqs rows are stored now, where these are others.
-        is_past: Whether what the store holds is an earlier state. It may lack rows that the present has.
+        here: The list in memory.
+        stored: The list in the store.
+        hidden: Changes of rows that memory does not show, by seq: the edited item, or None for a removed one.
+        seqs_now: The present seqs of rows, by their former seq, where the two differ.
+        is_past: Whether the store's list is an earlier state, which may lack rows of the present.
     """
     unsaved = here.difference()
-    here.let_go(unsaved.appended)
+    here.unwatch(unsaved.appended)
     if not unsaved.removed and not unsaved.appended and not hidden:
         return stored, {}
     again = {item: seqs_now.get(seq, seq) for item, seq in unsaved.again.items()}
@@ -142,7 +143,7 @@ def merged(
             if id(item) in unsaved.edited:
                 changes[again[id(item)]] = item
             elif id(item) in again:
-                # It was to be written anew for the sake of the order alone.
+                # It was to be rewritten only to keep the order.
                 del changes[again[id(item)]]
     else:
         there = {None, *stored.seqs}
@@ -153,7 +154,7 @@ def merged(
         placed = [changes.pop(seq, item) for item, seq in zip(stored, seqs, strict=True)]
         stored = stored.replaced_by([item for item in placed if item is not None], stand_ins)
     if not is_past:
-        # An edit of what somebody else took out is kept.
+        # An edit of a row that another writer removed is kept.
         stored.extend(item for item in changes.values() if item is not None)
         changes = {}
     stored.extend(new)
@@ -162,6 +163,6 @@ def merged(
 
 def _is_in_order(unsaved: ListDifference[Any]) -> bool:
     """Whether saved items that are appended again come first, and in the order of their seqs."""
-    places = [unsaved.again.get(id(item)) for item in unsaved.appended]
-    again = [seq for seq in places if seq is not None]
-    return places[: len(again)] == sorted(again)
+    seqs = [unsaved.again.get(id(item)) for item in unsaved.appended]
+    again = [seq for seq in seqs if seq is not None]
+    return seqs[: len(again)] == sorted(again)

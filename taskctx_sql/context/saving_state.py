@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
-from taskctx_sql.context.tracking import DictDifference, ListDifference
 from taskctx_sql.errors import SaveOrderError
 from taskctx_sql.model import ContextUpdate, Delta
 
@@ -15,40 +13,30 @@ from taskctx_sql.model import ContextUpdate, Delta
 class State(Enum):
     """Where a context stands between memory and store."""
 
-    CLEAN = "memory is what the store held when it was last asked"
-    UNSAVED = "memory has changes that no store was given"
-    SAVING = "a store was given changes, and has not answered yet"
-    IN_DOUBT = "a store was given changes, and it is not known whether they were written"
+    CLEAN = "memory equals what the store had when it was last read or written"
+    UNSAVED = "memory has changes that were not sent to a store"
+    SAVING = "changes were sent to a store that has not answered yet"
+    IN_DOUBT = "changes were sent to a store, and it is unknown whether they were written"
     TO_BE_RELOADED = "a restore or an undo was written, and memory does not show it yet"
 
 
 @dataclass(slots=True, eq=False)
 class Handout:
-    """What a context handed out to be saved. Confirming and abandoning it require this very object.
+    """What a context handed out to be saved. `confirm` and `abandon` require this very object.
 
-    ``delta`` is what the store is given. The rest says what of memory is in it: nothing, for a restore or an undo.
+    Attributes:
+        delta: What the store writes.
+        texts: The JSON texts of metadata and toggles; None for a restore or an undo, which has no content of memory.
+        dropped: The updates that an optimize or truncate removed, by identity.
     """
 
     delta: Delta
-    contents: Contents | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Contents:
-    """The differences that a handout was made of.
-
-    ``texts`` are those of metadata and toggles; ``dropped`` is what an optimize or truncate took out, by identity.
-    """
-
-    history: ListDifference[ContextUpdate]
-    models: ListDifference[Any]
-    files: DictDifference
-    texts: tuple[str, str]
-    dropped: Mapping[int, ContextUpdate]
+    texts: tuple[str, str] | None = None
+    dropped: Mapping[int, ContextUpdate] = field(default_factory=dict)
 
 
 class Saving:
-    """The one place that knows the state of a context's changes.
+    """The state machine of a context's changes.
 
     ===============  ==========================  ==========================================================
     from             by                          to
@@ -61,26 +49,26 @@ class Saving:
     TO_BE_RELOADED   `reloaded`                  CLEAN or UNSAVED
     ===============  ==========================  ==========================================================
 
-    Every other step raises `SaveOrderError`, and changes nothing. What is added or changed in memory while a handout
-    is on its way or in doubt belongs to the next one.
+    Any other transition raises `SaveOrderError` and changes nothing. Changes in memory while a handout is being saved
+    or in doubt belong to the next one.
     """
 
     __slots__ = ("_handout", "_is_in_doubt", "must_reload")
 
     def __init__(self) -> None:
-        """Begin with nothing on its way."""
+        """Start with nothing handed out."""
         self._handout: Handout | None = None
         self._is_in_doubt = False
         self.must_reload = False
 
     @property
     def handout(self) -> Handout | None:
-        """What is on its way or in doubt."""
+        """The handout that is being saved or in doubt."""
         return self._handout
 
     @property
     def in_doubt(self) -> Handout | None:
-        """What is in doubt."""
+        """The handout that is in doubt."""
         return self._handout if self._is_in_doubt else None
 
     def state(self, *, has_changes: bool) -> State:
@@ -92,40 +80,40 @@ class Saving:
         return State.UNSAVED if has_changes else State.CLEAN
 
     def check_free(self) -> None:
-        """See that nothing is on its way."""
+        """Check that nothing is handed out."""
         if self._handout is not None:
             raise SaveOrderError()
 
     def hand_out(self, handout: Handout) -> Handout:
-        """Something is on its way to the store."""
+        """Start saving a handout."""
         self.check_free()
         self._handout = handout
         return handout
 
     def send_again(self, handout: Handout) -> None:
-        """What was in doubt is on its way once more, as it was."""
+        """Start saving the handout in doubt again, unchanged."""
         if handout is not self.in_doubt:
             raise SaveOrderError()
         self._is_in_doubt = False
 
     def doubt(self, handout: Handout) -> None:
-        """Nobody knows whether it was written."""
+        """Record that it is unknown whether the handout was written."""
         self.check(handout)
         self._is_in_doubt = True
 
     def settle(self, handout: Handout, *, written: bool) -> None:
-        """It is known whether it was written."""
+        """Record whether the handout was written."""
         self.check(handout)
         self._handout, self._is_in_doubt = None, False
-        if written and handout.contents is None:
+        if written and handout.texts is None:
             self.must_reload = True
 
     def reloaded(self) -> None:
-        """Memory shows what the store holds."""
+        """Record that memory shows what the store has."""
         self.check_free()
         self.must_reload = False
 
     def check(self, handout: Handout) -> None:
-        """See that it is what was handed out last, and is not settled yet."""
+        """Check that the handout is the last one, and not settled yet."""
         if handout is not self._handout:
             raise SaveOrderError()

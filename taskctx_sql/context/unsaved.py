@@ -1,4 +1,4 @@
-"""What of a context no store has yet: handed out, confirmed, given up, or merged with what a store has."""
+"""The unsaved part of a context: hand it out, confirm, abandon or discard it, and merge it with what is loaded."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 from taskctx_sql import codec, limits
 from taskctx_sql.context import mappings, merge
 from taskctx_sql.context.memory import Memory, own_update
-from taskctx_sql.context.saving_state import Contents, Handout, Saving
-from taskctx_sql.context.tracking import ListDifference, TrackedDict, TrackedList, noted_entry, plain
+from taskctx_sql.context.observable import observable_entry, plain_entry
+from taskctx_sql.context.saving_state import Handout, Saving
+from taskctx_sql.context.tracked_dict import TrackedDict
+from taskctx_sql.context.tracked_list import ListDifference, TrackedList
 from taskctx_sql.model import ContextKey, Delta, FileChange, Loaded, MappingChange, Operation, Run, Saved
 
 
 class Unsaved:
-    """How memory differs from what a store holds.
+    """How memory differs from the store.
 
     Attributes:
-        base: What the store returned last, to be handed back to it.
-        saving: What is on its way to the store, or in doubt.
+        base: What the store needs with the next delta.
+        saving: The state of the changes: being saved, or in doubt.
         revision: The store's revision that memory last saw; 0 if none.
         is_past: Whether memory shows an earlier revision, which cannot be saved.
-        history_complete: Whether memory has the whole history, and not only the newest part of it.
-        loaded_from: The first seq in memory, or None if not all that is missing is older.
+        history_complete: Whether memory has the whole history.
+        loaded_from: The first seq in memory, or None if updates after the first one are missing, too.
     """
 
     __slots__ = (
@@ -40,7 +42,7 @@ class Unsaved:
     )
 
     def __init__(self, memory: Memory) -> None:
-        """Begin with all of it unsaved."""
+        """Start with everything unsaved."""
         self._memory = memory
         self.saving = Saving()
         self.revision = 0
@@ -50,10 +52,10 @@ class Unsaved:
         self.base: Any = None
         self._key_of_base: ContextKey | None = None
         self._ids_of_base: tuple[Any, Any] = (None, None)
-        # Changes of rows that memory does not show, since it shows an earlier state.
+        # Changes of rows that memory does not show because it shows an earlier state.
         self._hidden_updates: Mapping[int, Any] = {}
         self._hidden_models: Mapping[int, Any] = {}
-        # What the store has of both.
+        # As the store has them.
         self._metadata_text = self._toggles_text = mappings.EMPTY
 
     @property
@@ -72,7 +74,7 @@ class Unsaved:
 
     @property
     def has_changes(self) -> bool:
-        """Whether a save would write something, or one is under way or in doubt."""
+        """Whether a save would write something, is in progress, or is in doubt."""
         memory, handout = self._memory, self.saving.handout
         return (
             self.is_new
@@ -87,23 +89,23 @@ class Unsaved:
 
     @property
     def oldest_change(self) -> int | None:
-        """The lowest seq of an update that was edited or taken out here; None if none was."""
+        """The lowest seq of an update that was edited or removed in memory; None if none was."""
         history = self._memory.history
         removed = history.difference().removed if history.has_changes else ()
         return min((*self._hidden_updates, *removed), default=None)
 
     def hand_out(self, run: Run, at: float, *, if_unchanged: bool) -> Handout:
-        """Hand out what is unsaved. `confirm` or `abandon` must follow, with what is returned.
+        """Hand out what is unsaved. `confirm`, `forgo` or `abandon` must follow, with the returned handout.
 
         Raises:
-            SaveOrderError: What was handed out before is neither confirmed nor abandoned.
-            InvalidContextError: An entry of the history is none.
+            SaveOrderError: The last handout is not settled.
+            InvalidContextError: An entry of the history is not an update.
         """
         memory = self._memory
         self.saving.check_free()
         key = self._follow_key()
         limits.check_save(memory.history.unsaved_count + memory.models.unsaved_count, len(memory.files))
-        # Whatever may be refused comes before anything is handed out.
+        # What may be refused comes before anything is handed out.
         metadata, metadata_text = mappings.mapping_change(memory.metadata, self._metadata_text)
         toggles, toggles_text = mappings.mapping_change(memory.toggles, self._toggles_text)
         history = memory.history.hand_out()
@@ -116,7 +118,7 @@ class Unsaved:
             at=at,
             updates=history.appended,
             removed_updates=history.removed,
-            models=[plain(entry) for entry in models.appended],
+            models=[plain_entry(entry) for entry in models.appended],
             removed_models=models.removed,
             files=[FileChange(*change) for change in files.changes],
             metadata=metadata,
@@ -128,21 +130,21 @@ class Unsaved:
             again_updates=list(history.again.values()),
             again_models=list(models.again.values()),
         )
-        contents = Contents(history, models, files, (metadata_text, toggles_text), memory.dropped)
+        handout = Handout(delta, (metadata_text, toggles_text), memory.dropped)
         memory.dropped = {}
-        return self.saving.hand_out(Handout(delta, contents))
+        return self.saving.hand_out(handout)
 
     def hand_out_operation(self, run: Run, at: float, operation: Operation, revision: int | None) -> Handout:
-        """Hand out an operation of the store's own, with nothing of what is in memory."""
+        """Hand out an operation that the store executes, without content of memory."""
         self.saving.check_free()
         delta = Delta(self._follow_key(), run, self.base, at, operation=operation, source_revision=revision)
         return self.saving.hand_out(Handout(delta))
 
     def confirm(self, handout: Handout, saved: Saved) -> None:
-        """What was handed out is saved."""
+        """Take a handout as saved."""
         memory = self._memory
         self.saving.check(handout)
-        self._take_as_saved(handout.contents, saved.first_seq, saved.first_model, saved.first_position)
+        self._take_as_saved(handout, saved.first_seq, saved.first_model, saved.first_position)
         self.base = saved.base
         if not self.is_past:
             self.revision = saved.revision
@@ -151,35 +153,34 @@ class Unsaved:
         self.saving.settle(handout, written=True)
 
     def forgo(self, handout: Handout) -> None:
-        """What was handed out has no content, and need not be saved: changes may have canceled each other out."""
+        """Take a handout without content as saved: its changes canceled each other out."""
         self.saving.check(handout)
-        self._take_as_saved(handout.contents, 0, 0, 0)
+        self._take_as_saved(handout, 0, 0, 0)
         self.saving.settle(handout, written=False)
 
-    def _take_as_saved(self, contents: Contents | None, seq: int, model: int, position: int) -> None:
-        if contents is not None:
-            self._memory.history.confirm(contents.history, seq)
-            self._memory.models.confirm(contents.models, model)
-            self._memory.files.confirm(contents.files, position)
-            self._metadata_text, self._toggles_text = contents.texts
+    def _take_as_saved(self, handout: Handout, first_seq: int, first_model: int, first_position: int) -> None:
+        if handout.texts is not None:
+            self._memory.history.confirm(first_seq)
+            self._memory.models.confirm(first_model)
+            self._memory.files.confirm(first_position)
+            self._metadata_text, self._toggles_text = handout.texts
 
     def abandon(self, handout: Handout) -> None:
-        """What was handed out was not saved: all of it is unsaved still."""
+        """Take a handout as unsaved again."""
         memory = self._memory
         self.saving.check(handout)
-        contents = handout.contents
-        if contents is not None:
-            memory.history.abandon(contents.history)
-            memory.models.abandon(contents.models)
-            memory.files.abandon(contents.files)
-            memory.dropped = {**contents.dropped, **memory.dropped}
+        if handout.texts is not None:
+            memory.history.abandon()
+            memory.models.abandon()
+            memory.files.abandon()
+            memory.dropped = {**handout.dropped, **memory.dropped}
         self.saving.settle(handout, written=False)
 
     def discard(self, loaded: Loaded) -> None:
-        """Take what a store holds, and give up what is unsaved.
+        """Take what a store has, and discard what is unsaved.
 
-        Metadata and toggles become what the context was made with where the store does not have it; where the store
-        does not keep them, they stay.
+        If the store does not have the context, metadata and toggles become what it was created with; if the store does
+        not keep them, they stay.
         """
         memory = self._memory
         self.saving.check_free()
@@ -194,21 +195,21 @@ class Unsaved:
         self.adopt(loaded)
 
     def unchanged_metadata(self) -> MappingChange:
-        """Return a change of the metadata that changes nothing of what the store has."""
+        """Return a change of the metadata without effect."""
         return MappingChange(codec.decode(self._metadata_text), {}, ())
 
     def adopt(self, loaded: Loaded, *, is_past: bool = False, contiguous: bool = True) -> None:
-        """Take what a store holds, and keep what is unsaved here on top of it.
+        """Take what a store has, and keep what is unsaved on top of it.
 
         Args:
-            loaded: What it holds.
+            loaded: What it has.
             is_past: Whether it is an earlier revision.
-            contiguous: Whether all that is missing is older than the first update.
+            contiguous: Whether all missing updates are older than the first one.
         """
         memory = self._memory
         self.saving.check_free()
         self._follow_key()
-        is_another = self.base is not None and _made_at(self.base) != _made_at(loaded.base)
+        is_another = self.base is not None and _created_at(self.base) != _created_at(loaded.base)
         was_set_back = loaded.revision < self.revision and not is_past
         seqs_now = partial(merge.seqs_now, is_past=is_past, is_another=is_another, was_set_back=was_set_back)
         stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
@@ -217,13 +218,13 @@ class Unsaved:
             stored = merge.with_changed_rows(stored, memory.history, self._hidden_updates, seqs)
         if memory.dropped:
             dropped = {seqs.get(seq, seq) for seq in _seqs_of(memory.dropped, memory.history.difference())}
-            # They are other objects now.
+            # The rows are other objects now.
             memory.dropped = {id(update): update for seq, update in stored.saved.items() if seq in dropped}
         memory.history, self._hidden_updates = merge.merged(
             memory.history, stored, self._hidden_updates, seqs, is_past=is_past
         )
-        entries = [noted_entry(place, entry) for place, (_, entry) in enumerate(loaded.models)]
-        models = TrackedList(entries, [seq for seq, _ in loaded.models], prepare=noted_entry)
+        entries = [observable_entry(index, entry) for index, (_, entry) in enumerate(loaded.models)]
+        models = TrackedList(entries, [seq for seq, _ in loaded.models], prepare=observable_entry)
         seqs = seqs_now(memory.models, models, self._hidden_models, merge.parts_of_use)
         memory.models, self._hidden_models = merge.merged(
             memory.models, models, self._hidden_models, seqs, is_past=is_past
@@ -246,7 +247,7 @@ class Unsaved:
         self.saving.reloaded()
 
     def _follow_key(self) -> ContextKey:
-        """Return the key. With another id it is another context, and there all that is in memory is unsaved."""
+        """Return the key. If an id changed, it is another context, and everything in memory is unsaved."""
         memory = self._memory
         user_id, chat_id = self._ids_of_base
         if user_id is memory.user_id and chat_id is memory.chat_id and self._key_of_base is not None:
@@ -261,13 +262,13 @@ class Unsaved:
         return key
 
 
-def _made_at(base: Any) -> float | None:
-    """Return when a context was made, if its store says so: one that was made anew under the same key is another."""
+def _created_at(base: Any) -> float | None:
+    """Return when a context was created, if its store knows: after a deletion, its key is another context."""
     return getattr(base, "created_at", None)
 
 
 def _seqs_of(items: Mapping[int, Any], difference: ListDifference[Any]) -> list[int]:
-    """Return the seqs of those that are gone, out of items by identity."""
+    """Return the seqs of the items that are removed."""
     if not items:
         return []
     gone = zip(difference.removed, difference.removed_items, strict=True)

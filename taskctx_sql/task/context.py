@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from taskctx_sql import settings
 from taskctx_sql.concurrency import blocking, shielded
-from taskctx_sql.context import Clock, MemoryContext, plain, updates_until
+from taskctx_sql.context import Clock, MemoryContext, plain_entry, updates_until
 from taskctx_sql.errors import PastContextError, TaskContextError, UnreadableFileError, UnsupportedByStoreError
 from taskctx_sql.errors.base import add_note
 from taskctx_sql.json_files import JsonStore
@@ -114,8 +114,8 @@ class TaskContext(MemoryContext):
             "metadata_toggles": self.metadata_toggles,
             "history_limit": self._persistence.history_limit,
             "context_history": memory.own_history(),
-            "file_tracker": {path: plain(entry) for path, entry in memory.files.items()},
-            "model_tracker": [plain(entry) for entry in memory.models],
+            "file_tracker": {path: plain_entry(entry) for path, entry in memory.files.items()},
+            "model_tracker": [plain_entry(entry) for entry in memory.models],
             # Of the program's own, and of a class that is made of this one, too.
             "attributes": {name: value for name, value in vars(self).items() if name not in _OWN},
         }

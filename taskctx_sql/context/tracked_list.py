@@ -1,0 +1,257 @@
+"""A list that knows what changed since it was last saved, at a cost that follows the change."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, SupportsIndex, TypeVar
+
+from taskctx_sql.context.observable import as_list
+from taskctx_sql.model import watch_all
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Snapshot(Generic[T]):
+    """A state of a list: its first ``count`` items, or ``rows`` once the list was reordered."""
+
+    count: int
+    rows: list[T] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class ListDifference(Generic[T]):
+    """What a list needs to be saved.
+
+    Attributes:
+        appended: The items to append.
+        removed: The seqs of the rows to remove.
+        removed_items: What these rows held.
+        kept: The indexes of the saved rows that stay, or None if all of them do.
+        again: The seqs, by identity, of saved items that are appended again, because they were edited or follow a
+            change.
+        edited: The identities of those that were edited.
+    """
+
+    appended: list[T]
+    removed: list[int]
+    removed_items: list[T]
+    kept: list[int] | None = None
+    again: Mapping[int, int] = field(default_factory=dict)
+    edited: Collection[int] = ()
+
+
+class TrackedList(list[T]):
+    """A list that knows its appends in O(1), and detects other changes.
+
+    The rows of a store have rising seqs, and new rows follow them. So the saved rows that still stand in their order at
+    the head of the list are kept, and everything after them is written anew.
+
+    `hand_out` returns the difference, and `confirm` or `abandon` must follow: the difference is saved, or stays
+    unsaved. Changes in between belong to the next one.
+    """
+
+    __slots__ = ("_edited", "_edited_before", "_handed_out", "_pending", "_prepare", "_saved", "_seqs", "_stand_ins")
+
+    def __init__(
+        self,
+        items: Iterable[T] = (),
+        seqs: Iterable[int] = (),
+        edits: dict[int, T] | None = None,
+        *,
+        prepare: Callable[[int, Any], T] | None = None,
+    ) -> None:
+        """Start with ``items``.
+
+        Args:
+            items: The items; the first of them are saved already, under ``seqs``.
+            seqs: The seqs of the saved items.
+            edits: Where the saved items note their edits already, if they do.
+            prepare: Called with the index and the item when an item is handed out; returns what replaces it.
+        """
+        super().__init__(items)
+        self._seqs = array("q", seqs)
+        self._saved: _Snapshot[T] = _Snapshot(len(self._seqs))
+        self._pending: _Snapshot[T] | None = None
+        self._handed_out: ListDifference[T] | None = None
+        self._prepare = prepare
+        self._edited: dict[int, T] = {} if edits is None else edits
+        self._edited_before: dict[int, T] = {}
+        # The seqs of rows that an edited item replaces, by the item's identity.
+        self._stand_ins: Mapping[int, int] = {}
+        if edits is None:
+            watch_all(self[: len(self._seqs)], self._edited)
+
+    def replaced_by(self, items: Iterable[T], stand_ins: Mapping[int, int] | None = None) -> TrackedList[T]:
+        """Return a new list of ``items`` that takes over this one's state; this one is not tracked any more.
+
+        Args:
+            items: The items of the new list.
+            stand_ins: The seqs of saved rows that an edited item replaces, by the item's identity.
+        """
+        self._keep_rows()
+        new: TrackedList[T] = TrackedList(items)
+        for name in (
+            "_seqs",
+            "_saved",
+            "_pending",
+            "_handed_out",
+            "_prepare",
+            "_edited",
+            "_edited_before",
+            "_stand_ins",
+        ):
+            setattr(new, name, getattr(self, name))
+        if stand_ins is not None:
+            new._stand_ins = stand_ins
+        self._saved, self._pending, self._handed_out, self._seqs = _Snapshot(0, []), None, None, array("q")
+        return new
+
+    def with_rows(self, items: list[T], seqs: Sequence[int]) -> TrackedList[T]:
+        """Return a new list whose saved rows are these."""
+        new = TrackedList(items, seqs, self._edited, prepare=self._prepare)
+        watch_all(items, self._edited)
+        return new
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is a difference. May say True after changes that cancel each other out."""
+        return self._saved.rows is not None or bool(self._edited) or len(self) != self._saved.count
+
+    @property
+    def unsaved_count(self) -> int:
+        """The least number of items that would be handed out."""
+        return len(self) - self._saved.count if self._saved.rows is None else 0
+
+    @property
+    def seqs(self) -> Sequence[int]:
+        """The seqs of the saved rows, in order."""
+        return self._seqs
+
+    @property
+    def saved(self) -> dict[int, T]:
+        """The items that the store has, by seq, even those that left the list."""
+        rows = self[: self._saved.count] if self._saved.rows is None else self._saved.rows
+        return dict(zip(self._seqs, rows, strict=True))
+
+    def difference(self) -> ListDifference[T]:
+        """Return what is unsaved, and change nothing."""
+        rows, edited = self._saved.rows, self._edited_before | self._edited if self._edited else self._edited_before
+        if rows is None and not edited:
+            return ListDifference(self[self._saved.count :], [], [])
+        rows = self[: self._saved.count] if rows is None else rows
+        kept: list[int] = []
+        index = 0
+        for item in self:
+            if id(item) in edited:
+                break
+            while index < len(rows) and rows[index] is not item:
+                index += 1
+            if index == len(rows):
+                break
+            kept.append(index)
+            index += 1
+        gone = sorted(set(range(len(rows))).difference(kept))
+        appended = self[len(kept) :]
+        present = set(map(id, appended))
+        again = {id(rows[index]): self._seqs[index] for index in gone if id(rows[index]) in present}
+        stand_ins = {item: seq for item, seq in self._stand_ins.items() if item in present}
+        removed = [self._seqs[index] for index in gone]
+        changed = edited.keys() & again.keys() | stand_ins.keys()
+        return ListDifference(appended, removed, [rows[index] for index in gone], kept, again | stand_ins, changed)
+
+    def hand_out(self) -> ListDifference[T]:
+        """Return what is unsaved; `confirm` makes this state the saved one."""
+        difference = self.difference()
+        if difference.appended and self._prepare is not None:
+            self._prepare_tail(difference.appended, self._prepare)
+        if self._edited:
+            # The watched items hold the log itself, so it is emptied in place.
+            self._edited_before = dict(self._edited)
+            self._edited.clear()
+        self._pending, self._handed_out = _Snapshot(len(self)), difference
+        if difference.appended:
+            watch_all(difference.appended, self._edited)
+        return difference
+
+    def confirm(self, first_seq: int) -> None:
+        """Take what was handed out as saved; its appended items have seqs from ``first_seq`` on."""
+        pending, difference = self._pending, self._handed_out
+        assert pending is not None
+        assert difference is not None
+        if difference.kept is not None:
+            self._seqs = array("q", (self._seqs[index] for index in difference.kept))
+        self._seqs.extend(range(first_seq, first_seq + len(difference.appended)))
+        self._saved, self._pending, self._handed_out = pending, None, None
+        self._edited_before, self._stand_ins = {}, {}
+
+    def abandon(self) -> None:
+        """Take what was handed out as unsaved again."""
+        self._edited.update(self._edited_before)
+        self._pending, self._handed_out, self._edited_before = None, None, {}
+
+    def unwatch(self, items: Iterable[Any]) -> None:
+        """Stop noting edits of these items, which are in another list now."""
+        for item in items:
+            if hasattr(item, "unwatch"):
+                item.unwatch(self._edited)
+
+    def _prepare_tail(self, appended: list[T], prepare: Callable[[int, Any], T]) -> None:
+        # All of them first, so that one that is refused leaves the list as it was.
+        first = len(self) - len(appended)
+        prepared = [prepare(index, item) for index, item in enumerate(appended, first)]
+        for index, item in enumerate(prepared):
+            if item is not appended[index]:
+                appended[index] = item
+                super().__setitem__(first + index, item)
+
+    def _keep_rows(self) -> None:
+        """Give the snapshots rows of their own, before the list is reordered."""
+        for snapshot in (self._saved, self._pending):
+            if snapshot is not None and snapshot.rows is None:
+                snapshot.rows = self[: snapshot.count]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy is a plain list: only this one knows what was saved.
+        return as_list(self)
+
+    # Appending (append, extend, +=) is left to list; what reorders or removes items keeps the rows first.
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._keep_rows()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: SupportsIndex | slice) -> None:
+        self._keep_rows()
+        super().__delitem__(key)
+
+    def __imul__(self, value: SupportsIndex) -> Self:
+        self._keep_rows()
+        super().__imul__(value)
+        return self
+
+    def insert(self, index: SupportsIndex, item: T, /) -> None:
+        self._keep_rows()
+        super().insert(index, item)
+
+    def pop(self, index: SupportsIndex = -1, /) -> T:
+        self._keep_rows()
+        return super().pop(index)
+
+    def remove(self, value: T, /) -> None:
+        self._keep_rows()
+        super().remove(value)
+
+    def clear(self) -> None:
+        self._keep_rows()
+        super().clear()
+
+    def sort(self, *, key: Any = None, reverse: bool = False) -> None:
+        self._keep_rows()
+        super().sort(key=key, reverse=reverse)
+
+    def reverse(self) -> None:
+        self._keep_rows()
+        super().reverse()
