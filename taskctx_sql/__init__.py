@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskctx_sql import errors, health, maintenance, settings
 from taskctx_sql.concurrency import blocking
-from taskctx_sql.context import OptimizePlan
+from taskctx_sql.context import Dropped, MemoryContext, OptimizePlan
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.model import (
@@ -41,9 +41,12 @@ from taskctx_sql.model import (
     ContextUpdate,
     Delta,
     Difference,
+    FileChange,
     Loaded,
+    MappingChange,
     Retention,
     Revision,
+    Run,
     Saved,
     StoredUpdate,
 )
@@ -65,13 +68,18 @@ __all__ = [
     "ContextUpdate",
     "Delta",
     "Difference",
+    "Dropped",
     "Feature",
+    "FileChange",
     "JsonStore",
     "Loaded",
+    "MappingChange",
+    "MemoryContext",
     "OptimizePlan",
     "Retention",
     "Revision",
     "RevisionStore",
+    "Run",
     "Saved",
     "SqlStore",
     "Store",

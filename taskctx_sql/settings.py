@@ -23,6 +23,22 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from taskctx_sql.errors import InvalidSettingError
 from taskctx_sql.locations import hidden, is_address, make_folder
 
+__all__ = [
+    "DEFAULT_MAX_CONTEXT_SIZE",
+    "DEFAULT_METADATA",
+    "DEFAULT_METADATA_TOGGLES",
+    "DEFAULT_TASK_DIR",
+    "DEVELOPMENT_CONFIG",
+    "ENABLE_PERSISTENCE",
+    "LOG_LEVEL",
+    "MAX_CONTEXT_SIZE",
+    "PRODUCTION_CONFIG",
+    "TASK_DIR",
+    "Config",
+    "Settings",
+    "validate_config",
+]
+
 _ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.")
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -1,0 +1,101 @@
+"""The public interface: docs/api.md names all of it, and whatever a signature mentions can be imported."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import taskctx_sql
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+NAMESPACES = ("schema", "maintenance", "transfer", "reports", "health", "settings", "errors")
+
+
+def documented() -> dict[str, set[str]]:
+    """The names of docs/api.md, by module."""
+    names: dict[str, set[str]] = {}
+    for module, listed in re.findall(r"^\|[^|`]*\| `([\w.]+)` \| ([^|]*) \|$", PAGE.read_text(), re.M):
+        names.setdefault(module, set()).update(re.findall(r"`(\w+)`", listed))
+    return names
+
+
+def public(module: types.ModuleType) -> dict[str, Any]:
+    return {name: getattr(module, name) for name in module.__all__}
+
+
+def module_of(name: str) -> types.ModuleType:
+    return importlib.import_module(f"taskctx_sql.{name}")
+
+
+def test_the_root_has_what_the_page_lists() -> None:
+    assert documented()["taskctx_sql"] == set(taskctx_sql.__all__) - set(NAMESPACES)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMESPACES if name != "errors"])
+def test_a_namespace_has_what_the_page_lists(name: str) -> None:
+    assert documented()[f"taskctx_sql.{name}"] == set(module_of(name).__all__)
+
+
+def test_the_namespaces_can_be_imported_from_the_root() -> None:
+    for name in NAMESPACES:
+        assert getattr(taskctx_sql, name) is module_of(name)
+
+
+def callables(value: Any) -> Iterator[Any]:
+    """A function, or the public methods of a class of ours, properties included."""
+    if inspect.isfunction(value):
+        yield value
+    elif inspect.isclass(value):
+        for kind in value.__mro__:
+            if kind.__module__.startswith("taskctx_sql"):
+                for name, member in vars(kind).items():
+                    function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+                    if inspect.isfunction(function) and (not name.startswith("_") or name in ("__init__", "__enter__")):
+                        yield function
+
+
+def own_names() -> set[str]:
+    """The names of all classes of the package."""
+    names = set()
+    for found in pkgutil.walk_packages(taskctx_sql.__path__, "taskctx_sql."):
+        if not found.name.endswith(("__main__", ".env")) and "migrations" not in found.name:
+            module = importlib.import_module(found.name)
+            names |= {
+                name
+                for name, value in vars(module).items()
+                if inspect.isclass(value) and value.__module__ == found.name
+            }
+    return names
+
+
+def test_whatever_a_signature_mentions_can_be_imported() -> None:
+    everything = {"taskctx_sql": public(taskctx_sql)} | {name: public(module_of(name)) for name in NAMESPACES}
+    importable = {name for names in everything.values() for name in names}
+    own = own_names()
+    assert len(own) > 100
+    hidden = {
+        f"{function.__qualname__}: {word}"
+        for names in everything.values()
+        for value in names.values()
+        for function in callables(value)
+        for annotation in function.__annotations__.values()
+        for word in re.findall(r"\b[A-Z]\w+", str(annotation))
+        if word in own and word not in importable
+    }
+    assert hidden == set()
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    page = (PAGE.parent / "architecture.md").read_text()
+    package = Path(taskctx_sql.__file__).parent
+    named = re.findall(r"\b[a-z][\w/]*/[\w/]*\.py\b", page)
+    assert len(named) > 15
+    assert [name for name in named if not (package / name).exists() and not (package.parent / name).exists()] == []
