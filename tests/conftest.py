@@ -37,21 +37,24 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
-# Debian puts it where an ordinary user does not look.
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
 # A Citus does not install with pip, so it is tested where one is named. If that one is away, the tests fail.
 CITUS_URL = os.environ.get("TASKCTX_TEST_CITUS_URL", "")
 ON_CITUS = ["citus"] if CITUS_URL else []
 collect_ignore = [] if CITUS_URL else ["sql/schema/test_citus.py"]
 
+
+def wide(*values: Any) -> list[Any]:
+    """Parameters that the ordinary run leaves out."""
+    return [pytest.param(value, marks=pytest.mark.wide) for value in values]
+
+
+ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
 # The plain ones are databases through an engine of the caller's, which cannot take the short ways.
-STORES = (
-    *("json", "sqlite", "sqlite plain", "postgres", "postgres plain", "row-level security"),
-    *(["pgbouncer"] if PGBOUNCER else []),
-    *ON_CITUS,
+DATABASES = (
+    *("sqlite", "postgres"),
+    *wide("sqlite plain", "postgres plain", "row-level security", "pgbouncer", *ON_CITUS),
 )
-ENGINES = ("sqlite", "postgres", *ON_CITUS)
+STORES = ("json", *DATABASES)
 
 # The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
 EXPECTED_THREADS = ("MainThread", "taskctx-blocking", "asyncio_")
@@ -175,7 +178,7 @@ async def theirs(user: str, tenant_store: SqlStore) -> ContextKey:
 
 def pytest_report_header() -> list[str]:
     return [
-        f"pgbouncer: {PGBOUNCER or 'not installed, so nothing is tested behind it'}",
+        f"pgbouncer: {pgbouncer.BINARY or 'not installed, so the wide tests behind it are skipped'}",
         f"citus: {engines.mask(CITUS_URL) or 'TASKCTX_TEST_CITUS_URL names none, so nothing is tested on it'}",
     ]
 
@@ -183,8 +186,7 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture(scope="session")
 def pgbouncer_url(postgres_url: str) -> Iterator[str]:
     """The database behind a pgbouncer in transaction mode, with fewer connections than the tests ask for."""
-    assert PGBOUNCER is not None
-    with pgbouncer.running(PGBOUNCER, postgres_url) as url:
+    with pgbouncer.running(postgres_url) as url:
         yield url
 
 
@@ -314,7 +316,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test works in a folder of its own, and leaves no thread, and no file elsewhere."""
     monkeypatch.chdir(tmp_path)
-    before = set(Path(__file__).parent.parent.iterdir())
+    before, running = set(Path(__file__).parent.parent.iterdir()), set(threading.enumerate())
     # Commands that run in this process set it up for themselves.
     logger = logging.getLogger("taskctx_sql")
     level, handlers = logger.level, logger.handlers
@@ -324,7 +326,7 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     gc.collect()
     # A driver does not wait for its threads' end, which takes a moment on a busy machine.
     until = time.monotonic() + 10
-    while left := [one.name for one in threading.enumerate() if not one.name.startswith(EXPECTED_THREADS)]:
+    while left := [one.name for one in {*threading.enumerate()} - running if not one.name.startswith(EXPECTED_THREADS)]:
         assert time.monotonic() < until, f"threads left behind: {left}"
         time.sleep(0.01)
     tools = {".hypothesis", ".pytest_cache", "__pycache__", "taskctx_sql.egg-info"}
@@ -342,7 +344,7 @@ ELSEWHERE = {
     "row-level security": {"test_contract", "test_time_travel"},
 }
 # There saves share no statement.
-NOT_ON_CITUS = {"test_saving_together"}
+NOT_ON_CITUS = {"test_grouping"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

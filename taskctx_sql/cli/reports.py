@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -187,7 +189,7 @@ async def search(
 def tail(
     user: str, chat: str, database_url: str | None, schema: str | None, lines: int, interval: float, as_json: bool
 ) -> None:
-    """Follow the context of USER and CHAT as it grows, whichever process writes it, until Ctrl-C.
+    """Follow the context of USER and CHAT as it grows, whichever process writes it, until Ctrl-C or SIGTERM.
 
     A context that is not there yet is waited for. --json prints an object a line.
 
@@ -197,6 +199,11 @@ def tail(
 
     async def follow() -> None:
         key = ContextKey(user, chat)
+        task = asyncio.current_task()
+        assert task is not None
+        # Signals come to the main thread only, and to no event loop on Windows.
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with opened_store(database_url, schema) as store:
             newest = [row async for row in _newest(store, key, lines)]
             last = max((row.seq for row in newest), default=0)
@@ -210,7 +217,7 @@ def tail(
 
     try:
         asyncio.run(follow())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         pass
     except BrokenPipeError:
         # Whoever read it has gone; nothing is left to be told on the way out.

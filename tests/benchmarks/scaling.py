@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
 import tempfile
 from contextlib import AsyncExitStack, ExitStack
@@ -25,7 +24,6 @@ from tests.benchmarks.workloads import History, bulk_save, load, load_newest, ma
 from tests.support import pgbouncer
 
 FILE, SERVER, POOLER, CITUS = "file", "server", "behind pgbouncer", "Citus"
-BINARY = shutil.which("pgbouncer", path="/usr/bin:/usr/local/bin:/usr/sbin")
 # How many updates tell what one takes on the disk.
 SIZED = 30_000
 
@@ -57,8 +55,8 @@ async def run(server: str, citus: str | None, quick: bool) -> tuple[Results, dic
         folder = Path(outer.enter_context(tempfile.TemporaryDirectory()))
         async with servers.databases(server, 1) as (url,), AsyncExitStack() as stack:
             urls = {FILE: f"sqlite:///{folder / 'tasks.db'}", SERVER: url}
-            if BINARY is not None:
-                urls[POOLER] = f"{outer.enter_context(pgbouncer.running(BINARY, url))}?transaction_pooling=true"
+            if pgbouncer.BINARY:
+                urls[POOLER] = f"{outer.enter_context(pgbouncer.running(url))}?transaction_pooling=true"
             if citus is not None:
                 urls[CITUS] = citus
             for name in (FILE, SERVER, CITUS):

@@ -26,7 +26,6 @@ from rich.table import Table
 
 from taskctx_sql import ContextKey, Store, TaskContext, open_store, schema
 from tests.benchmarks import servers
-from tests.conftest import PGBOUNCER
 from tests.support import pgbouncer
 
 USER = "watched"
@@ -101,8 +100,8 @@ async def _measure(named: str | None, saves: int, seconds: float) -> None:
             _add(delays, "Postgres: NOTIFY", raw, raw)
             _add(delays, "Postgres: watch", await _delays(url, saves), raw)
             await _idle(idle, "Postgres", url, seconds)
-            if PGBOUNCER:
-                with pgbouncer.running(PGBOUNCER, url) as pooled:
+            if pgbouncer.BINARY:
+                with pgbouncer.running(url) as pooled:
                     pooled += "?transaction_pooling=true"
                     _add(delays, "Postgres behind pgbouncer: watch", await _delays(pooled, saves), raw)
                     await _idle(idle, "Postgres behind pgbouncer", pooled, seconds)

@@ -66,7 +66,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "only_list", is_flag=True, help="Name the tests, and end.")
 @click.option("--cycles", type=click.IntRange(min=1), help="How often the fault happens; without it, what proves it.")
-@click.option("--short", is_flag=True, help="As few cycles as the ordinary suite runs.")
+@click.option("--short", is_flag=True, help="As few cycles as the wide tests run.")
 @click.option("--break", "breaks", type=click.Choice(list(BREAKS)), help="Break the code, to see it caught.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
 @click.option("--citus-url", envvar=CITUS, help="The coordinator of a Citus, for the tests that need one.")

@@ -53,6 +53,7 @@ def named(name: str) -> Trial:
 RUN_HERE = [trial for trial in TRIALS if trial not in models.TRIALS and (CITUS_URL or not trial.on_citus)]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("trial", RUN_HERE, ids=lambda trial: trial.name)
 async def test_nothing_acknowledged_is_lost(request: pytest.FixtureRequest, chaos_folder: Path, trial: Trial) -> None:
     result = await run(request, chaos_folder, trial)
@@ -74,6 +75,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "breaks", "kind", "cycles"), BROKEN, ids=lambda value: str(value))
 async def test_code_that_is_broken_on_purpose_is_caught(
     request: pytest.FixtureRequest, chaos_folder: Path, name: str, breaks: str, kind: str, cycles: int

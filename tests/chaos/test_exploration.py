@@ -31,6 +31,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "HANG_SECONDS", 60.0)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_thing_at_any_point_loses_doubles_and_tears_nothing(kind: str, request: pytest.FixtureRequest) -> None:
     server = str(request.getfixturevalue("postgres_server")) if kind.startswith("postgres") else ""

@@ -10,6 +10,7 @@ from tests.chaos.models import TRIALS
 from tests.chaos.trial import Setup, Trial
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
 async def test_random_programs_come_out_as_the_model_says(
     request: pytest.FixtureRequest, tmp_path: Path, trial: Trial

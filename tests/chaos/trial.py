@@ -78,7 +78,7 @@ class Trial:
         name: What to call it on the command line; the beginning of it will do.
         what: What it does, in a sentence.
         cycles: How many cycles prove the promise.
-        short: How many the ordinary suite runs.
+        short: How many the wide tests run.
         run: Runs it.
         on_citus: Whether it needs a Citus, which is not there by itself.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskctx_sql import TaskContext, open_store
-from tests.cli.test_program import parsed, taskctx
+from tests.support.command import parsed, taskctx
 from tests.support.contract import loaded
 
 

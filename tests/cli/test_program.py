@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from taskctx_sql import task_context
+from tests.support.command import parsed, taskctx, taskctx_process
 
 CHECKOUT = Path(__file__).parents[2]
-
-
-def taskctx(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "taskctx_sql", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "COLUMNS": "100", **environment},
-    )
-
-
-def parsed(*arguments: str | Path, **environment: str) -> Any:
-    done = taskctx(*arguments, "--json", **environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -141,7 +123,7 @@ def test_the_demo_takes_the_checkout_that_it_is_run_in(tmp_path: Path, monkeypat
 def test_the_demo_is_readable(notes: Path) -> None:
     taskctx("demo", notes)
     (notes / "one.md").write_text("# Changed\n")
-    done = taskctx("demo", notes)
+    done = taskctx_process("demo", notes)
     assert done.returncode == 0
     assert done.stderr == ""
     for part in ("3 files, ", "Since the run before: 1 changed", "The end of the timeline", "Runs", "completed",

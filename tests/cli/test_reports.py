@@ -16,7 +16,7 @@ import pytest
 
 from taskctx_sql import ContextKey, blocking, open_store, task_context
 from taskctx_sql.cli.reports import REPORTS
-from tests.cli.test_program import parsed, taskctx
+from tests.support.command import parsed, taskctx
 
 
 @pytest.fixture
@@ -90,11 +90,20 @@ def test_what_was_recorded_does_not_reach_the_terminal_raw(told: str, user: str)
         assert "\x1b" not in done.stdout
 
 
+# A shell starts what runs in the background with SIGINT ignored, and that is inherited.
+HEARS_SIGINT = """
+import signal
+from taskctx_sql.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 class Tail:
     """A ``taskctx tail`` that runs."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-W", "error", "-m", "taskctx_sql", "tail", *arguments, "--interval", "0.1"]
+        command = [sys.executable, "-W", "error", "-c", HEARS_SIGINT, "tail", *arguments, "--interval", "0.1"]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -111,8 +120,8 @@ class Tail:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, by: signal.Signals) -> None:
+        self.process.send_signal(by)
         out, err = self.process.communicate(timeout=30)
         self.limit.cancel()
         self.limit.join()
@@ -126,13 +135,13 @@ def test_a_context_is_followed_while_another_process_writes_it(address: str, use
             ctx.add_context_update("message", f"first {number}")
             blocking(ctx.save())
             assert json.loads(tail.line())["data"] == f"first {number}"
-    tail.stop()
+    tail.stop(signal.SIGINT)
     late = Tail(user, "c1", "--database-url", address, "--lines", "2")
     assert [late.line().split("  ")[-1].strip() for _ in range(2)] == ['"first 1"', '"first 2"']
     with task_context({"user_id": user, "chat_id": "c1"}, database_url=address) as ctx:
         ctx.add_context_update("message", "later \x1b[31m")
     assert late.line().split("  ")[-1].strip() == '"later \\u001b[31m"'
-    late.stop()
+    late.stop(signal.SIGTERM)
 
 
 def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: str) -> None:
@@ -144,7 +153,7 @@ def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: 
             told = json.loads(tail.line())
             assert (told["seq"], told["data"]) == (1, f"life {life}")
             assert blocking(store.delete(ContextKey(user, "c1")))
-    tail.stop()
+    tail.stop(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_program import parsed, taskctx
 from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE
+from tests.support.command import parsed, taskctx
 
 WHOLE = sum(int(EXPECTED[name]) for name in READABLE)
 

@@ -18,8 +18,8 @@ from taskctx_sql.model import Examination, Finding
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.maintenance import checks
 from taskctx_sql.sql.schema import tables
-from tests.cli.test_program import taskctx
 from tests.json_files.test_fixtures import FOLDER
+from tests.support.command import taskctx
 
 
 def found(examination: Examination, check: str) -> list[Finding]:

@@ -14,7 +14,7 @@ import pytest
 
 from taskctx_sql import blocking, task_context
 from taskctx_sql.reports import charts
-from tests.cli.test_program import taskctx
+from tests.support.command import taskctx
 
 HOSTILE = (
     "</title></style></svg><script>document.title = 'it ran'; console.error('it ran')</script>"

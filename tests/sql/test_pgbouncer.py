@@ -8,10 +8,9 @@ import pytest
 
 from taskctx_sql import open_store, schema, task_context
 from taskctx_sql.errors import StoreError
-from tests.conftest import PGBOUNCER
 from tests.support.contract import expect_reload, loaded
 
-pytestmark = pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+pytestmark = pytest.mark.wide
 
 
 async def save_in_many_tasks(url: str, user: str, transaction_pooling: bool = False) -> None:

@@ -27,12 +27,12 @@ from taskctx_sql.maintenance import prune
 from taskctx_sql.model import MISSING, Retention, Selection
 from taskctx_sql.sql import load
 from taskctx_sql.sql.plan import Plan, Step
-from tests.conftest import STORES
+from tests.conftest import DATABASES
 from tests.support.contract import loaded, new_delta, stored
 from tests.support.faults import FaultyStore
 
 
-@pytest.fixture(params=[kind for kind in STORES if kind != "json"])
+@pytest.fixture(params=DATABASES)
 def kind(request: pytest.FixtureRequest) -> str:
     """Each kind of store that store earlier states; a folder of files has a test of its own."""
     return str(request.param)

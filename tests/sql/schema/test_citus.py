@@ -18,6 +18,8 @@ from tests.support.citus import ask, install, new_database, nodes
 from tests.support.contract import expect_reload, loaded, new_delta, stored
 from tests.support.tour import CROSSING, STOPS, Guide, fill, set_up
 
+pytestmark = pytest.mark.wide
+
 NAMES = set(tables.metadata.tables)
 
 

@@ -24,7 +24,6 @@ from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
 from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.schema import tables, views
 from taskctx_sql.transfer import copy, export, import_folder
-from tests.conftest import PGBOUNCER
 from tests.support import accounts, pgbouncer
 from tests.support.accounts import everything, filled, grant_views
 from tests.support.contract import all_rows, loaded, new_delta, stored
@@ -309,10 +308,9 @@ async def test_no_user_outlives_a_transaction(way: str, tenant_url: str, user: s
         await leave_nobody_named(store)
 
 
-@pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+@pytest.mark.wide
 async def test_it_holds_behind_a_pooler(tenant_url: str, user: str) -> None:
-    assert PGBOUNCER is not None
-    with pgbouncer.running(PGBOUNCER, tenant_url) as url:
+    with pgbouncer.running(tenant_url) as url:
         async with open_store(url, transaction_pooling=True) as store:
             assert isinstance(store, SqlStore)
 

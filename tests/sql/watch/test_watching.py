@@ -29,7 +29,7 @@ from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.watch import Notifier, Subscriptions
 from taskctx_sql.sql.watch.notifier import MAX_IDS, decode_payload, encode_payload
 from tests.chaos.server import Server, new_database
-from tests.conftest import STORES
+from tests.conftest import DATABASES, wide
 from tests.support.contract import loaded, new_delta, stored
 
 PATIENCE = 60
@@ -89,7 +89,7 @@ async def cancel(task: asyncio.Task[Any]) -> None:
         await task
 
 
-@pytest.fixture(params=[kind for kind in STORES if kind != "json"])
+@pytest.fixture(params=DATABASES)
 def kind(request: pytest.FixtureRequest) -> str:
     """Each kind of store that can be watched."""
     return str(request.param)
@@ -233,7 +233,7 @@ async def test_a_notification_between_a_poll_and_the_next_wait_counts(
         assert (await coming).update.data == "late"
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite plain", "postgres", "postgres plain"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", *wide("sqlite plain", "postgres plain")])
 async def test_a_notification_of_another_program_is_enough(
     store: Store, address: str, kind: str, user: str, only_notifications: float
 ) -> None:
