@@ -1,4 +1,4 @@
-"""The page: everything on it, nothing from outside, and no text that was recorded does anything but be read."""
+"""The page: it is complete, loads nothing from outside, and shows recorded texts without executing them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VOID = {"meta", "rect", "polygon", "br", "img", "link"}
 
 
 @pytest.fixture
-def told(database_url: str, user: str) -> str:
+def hostile(database_url: str, user: str) -> str:
     """A database in which every text is hostile."""
     data = {"user_id": user, "chat_id": f"c {HOSTILE}"[:250]}
     with pytest.raises(KeyError), task_context(data, database_url=database_url) as context:
@@ -48,7 +48,7 @@ def page_of(url: str, user: str, *more: str) -> str:
 
 
 class Elements(HTMLParser):
-    """What a browser makes of a page: its elements, in order, and whether each one ends where it should."""
+    """The elements of a page, in order, each of which must be closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -74,8 +74,8 @@ class Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("one", [True, False], ids=["a task", "a period"])
-def test_a_page_shows_everything_and_nothing_runs(told: str, user: str, one: bool) -> None:
-    page = page_of(told, user, *(["--chat", f"c {HOSTILE}"[:250]] if one else []))
+def test_a_page_shows_everything_and_nothing_runs(hostile: str, user: str, one: bool) -> None:
+    page = page_of(hostile, user, *(["--chat", f"c {HOSTILE}"[:250]] if one else []))
     found = Elements(page)
     assert not {"script", "img", "a", "link", "iframe", "object"} & set(found.names)
     assert not [name for name, _ in found.attributes if name.startswith("on") or name in ("src", "href")]
@@ -112,13 +112,13 @@ def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_browser_renders_it_without_an_error_and_runs_nothing(told: str, user: str, tmp_path: Path) -> None:
-    page_of(told, user, "--chat", f"c {HOSTILE}"[:250])
+def test_a_browser_renders_it_without_an_error_and_runs_nothing(hostile: str, user: str, tmp_path: Path) -> None:
+    page_of(hostile, user, "--chat", f"c {HOSTILE}"[:250])
     done = browse(tmp_path / "page.html", "--dump-dom")
     assert "CONSOLE" not in done.stderr
     assert "<title>it ran" not in done.stdout
     assert "What happened" in done.stdout
-    # The browser does tell of a script that runs, and of a page that is not as quiet as ours.
+    # The browser does report a script that runs.
     (tmp_path / "other.html").write_text(
         "<title>x</title><script>document.title = 'it ran'; console.error('it ran')</script>"
     )
@@ -127,9 +127,9 @@ def test_a_browser_renders_it_without_an_error_and_runs_nothing(told: str, user:
     assert "<title>it ran" in other.stdout
 
 
-def test_no_text_makes_a_phone_scroll_sideways(told: str, user: str, tmp_path: Path) -> None:
-    page = page_of(told, user)
-    # Without our policy a script of the test may measure what the browser made of it.
+def test_no_text_makes_a_phone_scroll_sideways(hostile: str, user: str, tmp_path: Path) -> None:
+    page = page_of(hostile, user)
+    # Without our policy, a script of the test can measure the page.
     page = re.sub(r"<meta http-equiv[^>]*>", "", page)
     narrow = "<iframe id=f src=page.html width=390 height=800></iframe>"
     measure = "<script>onload=()=>{document.title=f.contentDocument.documentElement.scrollWidth}</script>"
@@ -149,10 +149,10 @@ def test_an_empty_database_is_a_page_too(database_url: str, user: str) -> None:
         assert part in text
 
 
-def test_a_page_of_a_task_has_its_period_only(told: str, user: str) -> None:
+def test_a_page_of_a_task_has_its_period_only(hostile: str, user: str) -> None:
     where = ("--chat", f"c {HOSTILE}"[:250])
-    assert "What happened" not in page_of(told, user, *where, "--until", "2020-01-01")
-    assert "What happened" in page_of(told, user, *where, "--since", "1h")
+    assert "What happened" not in page_of(hostile, user, *where, "--until", "2020-01-01")
+    assert "What happened" in page_of(hostile, user, *where, "--since", "1h")
 
 
 def test_bars_stack_up_to_the_top() -> None:

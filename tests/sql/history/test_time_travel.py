@@ -1,4 +1,4 @@
-"""Earlier states: to look at, to go back to, and to go on from. Random programs are in `tests.chaos.programs`."""
+"""Earlier states: loading, restoring and forking them. Random programs are in `tests.chaos.programs`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.faults import FaultyStore
 
 @pytest.fixture(params=DATABASES)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of store that store earlier states; a folder of files has a test of its own."""
+    """Each kind of store that keeps earlier states; a folder of files has a test of its own."""
     return str(request.param)
 
 
@@ -60,7 +60,7 @@ def messages(context: TaskContext) -> list[Any]:
 
 
 async def unchanged(store: Store, key: ContextKey, refused: Awaitable[Any], error: type[Exception]) -> Exception:
-    """The call is refused with this error, and what is stored is as it was."""
+    """The call is refused with this error, and the stored context is unchanged."""
     before = [row.seq for row in (await store.load(key)).updates], (await store.load(key)).revision
     with pytest.raises(error) as caught:
         await refused
@@ -68,7 +68,7 @@ async def unchanged(store: Store, key: ContextKey, refused: Awaitable[Any], erro
     return caught.value
 
 
-# Looking back.
+# Loading.
 
 
 async def test_every_revision_comes_back_exactly(store: Store, user: str) -> None:
@@ -130,7 +130,7 @@ async def test_the_past_cannot_be_saved(store: Store, user: str) -> None:
     context.add_context_update("message", "too late")
     await unchanged(store, context.key, context.save(), PastContextError)
     assert messages(context) == [1, 2, "too late"]
-    # The present takes what was to be said.
+    # The current state can be saved again.
     await context.load()
     await context.save()
     assert messages(context) == [1, 2, 3, 4, "too late"]
@@ -218,26 +218,26 @@ async def test_a_folder_of_files_says_that_it_keeps_no_past(user: str, tmp_path:
     assert messages(context) == [1]
 
 
-# What is told of revisions.
+# The revision log.
 
 
-async def test_revisions_tell_when_who_and_what(store: Store, user: str) -> None:
+async def test_revisions_are_listed_with_time_run_and_counts(store: Store, user: str) -> None:
     before = time.time()
     context = await grown(store, user, 3)
     del context.context_history[0:2]
     context.context_history[0].metadata = {"edited": True}
     await context.save()
-    told = await context.revisions()
-    assert [(one.revision, one.added, one.removed) for one in told] == [(4, 7, 9), (3, 3, 0), (2, 3, 0), (1, 3, 0)]
-    assert len({one.run_id for one in told}) == 1
-    assert [one.changed_metadata for one in told] == [False, True, True, True]
-    assert all(before - 1 < one.saved_at < time.time() + 1 for one in told)
+    listed = await context.revisions()
+    assert [(one.revision, one.added, one.removed) for one in listed] == [(4, 7, 9), (3, 3, 0), (2, 3, 0), (1, 3, 0)]
+    assert len({one.run_id for one in listed}) == 1
+    assert [one.changed_metadata for one in listed] == [False, True, True, True]
+    assert all(before - 1 < one.saved_at < time.time() + 1 for one in listed)
     pages = [await store.revisions(context.key, before=before, limit=2) for before in (None, 3, 1)]
     assert [[one.revision for one in page] for page in pages] == [[4, 3], [2, 1], []]
-    assert pages[0] + pages[1] == told  # type: ignore[operator]
+    assert pages[0] + pages[1] == listed  # type: ignore[operator]
 
 
-async def test_a_difference_names_what_came_and_went(store: Store, user: str) -> None:
+async def test_a_difference_has_what_was_added_and_removed(store: Store, user: str) -> None:
     context = await grown(store, user, 2)
     context.context_history = [update for update in context.context_history if update.data != 1]
     del context.file_tracker["f1"]
@@ -255,12 +255,12 @@ async def test_a_difference_names_what_came_and_went(store: Store, user: str) ->
     assert found.metadata == {"number": (1, MISSING)}
     assert found.toggles == {"t2": (MISSING, False)}
     assert not await store.difference(context.key, 2, 2)
-    # A restore writes rows anew, and that is no difference.
+    # The copies of a restore are no difference.
     await context.restore(1)
     assert not await store.difference(context.key, 1, 4)
 
 
-async def test_a_difference_goes_by_type_and_knows_a_nan_again(store: Store, user: str) -> None:
+async def test_a_difference_goes_by_type_and_takes_nan_for_equal(store: Store, user: str) -> None:
     nan = float("nan")
     context = await loaded(store, user)
     same = {"nan": nan, "deep": [{"nan": nan}], "order": {"a": 1, "b": 2}}
@@ -286,7 +286,7 @@ async def test_a_difference_goes_by_type_and_knows_a_nan_again(store: Store, use
     assert not await store.difference(context.key, 2, 2)
 
 
-# Going back.
+# Restoring and undoing.
 
 
 async def test_a_restore_is_a_new_revision_and_loses_nothing(store: Store, user: str) -> None:
@@ -311,7 +311,7 @@ async def test_a_restore_is_a_new_revision_and_loses_nothing(store: Store, user:
     assert [row.seq for row in (await store.load(context.key)).updates] == list(range(1, 7)) + list(range(13, 20))
 
 
-async def test_a_restore_from_the_past_that_is_shown(store: Store, user: str) -> None:
+async def test_a_restore_of_the_past_state_that_is_loaded(store: Store, user: str) -> None:
     context = await grown(store, user)
     await context.load(revision=3)
     await context.restore(3)
@@ -330,7 +330,7 @@ async def test_others_who_save_meanwhile_lose_nothing(store: Store, user: str) -
     assert messages(other) == [1, 2, "other"]
 
 
-async def test_what_somebody_else_removes_goes_though_a_restore_wrote_it_anew(store: Store, user: str) -> None:
+async def test_what_another_writer_removes_goes_although_a_restore_copied_it(store: Store, user: str) -> None:
     context = await grown(store, user)
     del context.context_history[0]
     await context.save()
@@ -346,7 +346,7 @@ async def test_what_somebody_else_removes_goes_though_a_restore_wrote_it_anew(st
     assert [entry["model_id"] for entry in context.model_tracker] == ["m2", "m3", "m4"]
 
 
-async def test_an_optimize_is_a_revision_of_its_own_and_can_be_taken_back(store: Store, user: str) -> None:
+async def test_an_optimize_is_a_revision_of_its_own_and_can_be_undone(store: Store, user: str) -> None:
     context = await loaded(store, user)
     for number in (1, 2, 2, 3):
         context.add_context_update("message", number)
@@ -357,11 +357,15 @@ async def test_an_optimize_is_a_revision_of_its_own_and_can_be_taken_back(store:
     assert len(context.context_history) == 5
     assert bool(plan)
     assert context.optimize_context(3)
-    # What is unsaved is still what it was after a look at the store.
+    # A read of the store leaves what is unsaved.
     await context.load()
     await context.save()
-    told = await context.revisions()
-    assert [(one.operation, one.added, one.removed) for one in told] == [("optimize", 0, 2), (None, 1, 0), (None, 4, 0)]
+    listed = await context.revisions()
+    assert [(one.operation, one.added, one.removed) for one in listed] == [
+        ("optimize", 0, 2),
+        (None, 1, 0),
+        (None, 4, 0),
+    ]
     await context.load(revision=2)
     assert messages(context) == [1, 2, 2, 3, 4]
     await context.load()
@@ -421,7 +425,7 @@ async def test_undo_keeps_what_was_done_since(store: Store, user: str) -> None:
 async def test_undo_after_an_edit_brings_back_in_order(store: Store, user: str) -> None:
     context = await grown(store, user, 4)
     await context.truncate_context_history(context.context_history[5].timestamp)
-    # All of it is written anew.
+    # All of it is written again.
     context.context_history[0].data = "edited"
     await context.save()
     context.add_context_update("message", "since")
@@ -439,14 +443,14 @@ async def test_undo_brings_nothing_back_that_went_since(store: Store, user: str)
     context = await grown(store, user, 3)
     del context.context_history[0]
     await context.save()
-    # All that follows the first entry is written anew, and a file gets an older version.
+    # All that follows the first entry is written again, and a file gets an older version.
     await context.restore(2)
     del context.file_tracker["f1"], context.model_tracker[0]
     context.context_history = [update for update in context.context_history if update.data != 2]
     await context.save()
     await context.undo()
     assert messages(context) == [3]
-    # What was written anew, and is there still, stays.
+    # Copies that are still there stay.
     kinds = [update.update_type for update in context.context_history]
     assert kinds == ["file_operation", "model_usage"] * 2 + ["message", "file_operation", "model_usage"]
     assert list(context.file_tracker) == ["f0"]
@@ -471,7 +475,7 @@ async def test_a_restore_whose_answer_is_lost_happens_once(store: Store, user: s
         assert state(await loaded(store, user)) == state(context)
 
 
-# Going on from there.
+# Retries and forks.
 
 
 @pytest.mark.parametrize("call", ["undo", "restore"])
@@ -489,7 +493,7 @@ async def test_an_operation_that_did_not_return_and_is_done_again_happens_once(
         for size in (100, 2):
             context.optimize_context(size)
             await context.save()
-        # More than once cut off, each time a little later.
+        # Interrupted several times, each time a little later.
         for more in (0, 3):
             job = asyncio.create_task(operate(context))
             for _ in range(turns + more):
@@ -502,9 +506,9 @@ async def test_an_operation_that_did_not_return_and_is_done_again_happens_once(
                 break
         if job.cancelled():
             assert await operate(context) == context.revision
-        told = await context.revisions()
-        assert sum(one.operation == call for one in told) == 1
-        assert context.revision == told[0].revision
+        listed = await context.revisions()
+        assert sum(one.operation == call for one in listed) == 1
+        assert context.revision == listed[0].revision
         assert (await loaded(store, user, f"c{turns}")).to_dict() == context.to_dict()
         # The next one is another one.
         await operate(context)
@@ -589,21 +593,21 @@ async def test_what_is_read_beside_a_delete_is_of_one_moment(store: SqlStore, us
             await asyncio.sleep(0)
             await store.delete(key)
 
-    def look(found: Any) -> None:
-        generations = {row.update.data for row in found.updates}
-        if found.revision and (len(found.updates) != 30 or generations != {found.metadata["generation"]}):
-            torn.append((found.revision, len(found.updates), generations, found.metadata))
+    def check(loaded: Any) -> None:
+        generations = {row.update.data for row in loaded.updates}
+        if loaded.revision and (len(loaded.updates) != 30 or generations != {loaded.metadata["generation"]}):
+            torn.append((loaded.revision, len(loaded.updates), generations, loaded.metadata))
 
     async def reader() -> None:
         while time.monotonic() < until:
-            look(await store.load(key))
+            check(await store.load(key))
 
     async def forker() -> None:
         number = 0
         while time.monotonic() < until:
             number += 1
             with contextlib.suppress(ContextNotFoundError, RevisionNotFoundError):
-                look(await store.load(await store.fork(key, f"fork {number}")))
+                check(await store.load(await store.fork(key, f"fork {number}")))
 
     async def lister() -> None:
         while time.monotonic() < until:
@@ -622,7 +626,7 @@ async def test_what_is_read_beside_a_delete_is_of_one_moment(store: SqlStore, us
     assert not torn
 
 
-async def test_what_was_paid_is_counted_once(store: Store, user: str) -> None:
+async def test_the_cost_of_a_model_use_counts_once(store: Store, user: str) -> None:
     assert isinstance(store, SqlStore)
     context = await grown(store, user)
     await context.restore(1)

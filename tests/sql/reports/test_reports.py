@@ -1,4 +1,4 @@
-"""The reports: whose rows, of which time, in which order, and page by page, the same on both engines."""
+"""The reports: filters, order and pages, the same on both engines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_no_row_is_another_users(recorded: SqlStore, user: str, name: str)
 
 
 @pytest.mark.parametrize("name", [name for name in REPORTS if name != "users"])
-async def test_a_chat_can_be_asked_for(recorded: SqlStore, user: str, name: str) -> None:
+async def test_a_chat_can_be_selected(recorded: SqlStore, user: str, name: str) -> None:
     found = await getattr(recorded.reports, name)(user_id=user, chat_id="c1")
     assert len(found) == {"activity": 4, "errors": 2}.get(name, 1)
 
@@ -73,7 +73,7 @@ async def test_a_chat_can_be_asked_for(recorded: SqlStore, user: str, name: str)
         (-1e300, 1e300, 3),
     ],
 )
-async def test_a_period_can_be_asked_for(
+async def test_a_period_can_be_selected(
     recorded: SqlStore, user: str, name: str, since: Any, until: Any, days: int
 ) -> None:
     found = await getattr(recorded.reports, name)(user_id=user, since=since, until=until)
@@ -81,7 +81,7 @@ async def test_a_period_can_be_asked_for(
 
 
 @pytest.mark.parametrize("name", ["contexts", "tasks", "largest", "busiest", "users"])
-async def test_what_is_as_long_as_a_context_is_asked_for_by_when_it_was_worked_on(
+async def test_contexts_and_users_are_selected_by_when_they_were_worked_on(
     recorded: SqlStore, user: str, name: str
 ) -> None:
     now = datetime.now(UTC)

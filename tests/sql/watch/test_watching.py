@@ -1,4 +1,4 @@
-"""Watching a context: every update that is committed, whoever saves it, once and in order; and nothing left behind."""
+"""Watching a context: every committed update, whoever saves it, once and in order; and no task or thread remains."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ async def saved(store: Store, user: str, *datas: Any) -> TaskContext:
 
 
 async def take(updates: Updates, count: int) -> list[StoredUpdate]:
-    """The next so many, however long they take within reason."""
+    """The next updates, within the time limit."""
     async with asyncio.timeout(PATIENCE):
         return [await anext(updates) for _ in range(count)]
 
 
 async def waits(updates: Updates) -> asyncio.Task[StoredUpdate]:
-    """The next one, which nobody has saved yet."""
+    """The next update, which is not saved yet."""
 
     async def next_one() -> StoredUpdate:
         return (await take(updates, 1))[0]
@@ -137,7 +137,7 @@ async def test_a_watch_begins_after_a_seq_and_waits_for_one_that_is_to_come(stor
         assert [row.seq for row in await take(updates, 2)] == [4, 5]
 
 
-async def test_what_left_the_history_before_it_was_seen_comes_too(store: Store, user: str) -> None:
+async def test_an_update_removed_before_it_was_read_is_delivered(store: Store, user: str) -> None:
     context = await saved(store, user, *range(6))
     del context.context_history[1:4]
     context.context_history[-1].data = "edited"
@@ -147,7 +147,7 @@ async def test_what_left_the_history_before_it_was_seen_comes_too(store: Store, 
     assert await stored(store, ContextKey(user, "c1")) == [0, 4, "edited"]
 
 
-async def test_what_a_restore_writes_anew_does_not_come_twice(store: Store, user: str) -> None:
+async def test_the_copies_of_a_restore_are_not_delivered_again(store: Store, user: str) -> None:
     context = await saved(store, user, 1, 2, 3)
     del context.context_history[0]
     await context.save()
@@ -328,7 +328,7 @@ async def test_all_watches_of_a_store_share_one_listener(postgres_url: str, user
     await connection.close()
 
 
-async def test_a_watch_takes_no_place_in_the_pool_of_the_caller(postgres_url: str, user: str) -> None:
+async def test_a_watch_occupies_no_connection_of_the_callers_pool(postgres_url: str, user: str) -> None:
     engine = create_async_engine(engines.parse_url(postgres_url), pool_size=1, max_overflow=0, pool_timeout=1)
     async with open_store(engine, retry_seconds=5) as store:
         context = await saved(store, user, "old")
@@ -340,7 +340,7 @@ async def test_a_watch_takes_no_place_in_the_pool_of_the_caller(postgres_url: st
     await engine.dispose()
 
 
-async def test_a_watch_of_nothing_names_it(store: Store, user: str) -> None:
+async def test_a_watch_of_a_missing_context_names_it(store: Store, user: str) -> None:
     updates = store.watch(ContextKey(user, "nowhere"))
     with pytest.raises(ContextNotFoundError, match="nowhere") as raised:
         await anext(updates)
@@ -357,7 +357,7 @@ async def test_a_watch_ends_with_the_context(store: Store, user: str) -> None:
             await coming
 
 
-async def test_a_context_that_was_made_anew_is_another_one(store: Store, user: str) -> None:
+async def test_a_context_that_was_created_again_is_another_one(store: Store, user: str) -> None:
     await saved(store, user, "old", "older")
     async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
         await take(updates, 1)
