@@ -3,10 +3,8 @@
 from taskctx_sql.sql.engines.addresses import is_file, is_plain_file, is_pooled, mask, parse_url
 from taskctx_sql.sql.engines.caller_engines import check_pool, check_transactions
 from taskctx_sql.sql.engines.connections import (
-    LOCK_SECONDS,
     begin_on_sqlite,
     create_engine,
-    limit_lock_waits,
     set_isolation,
     transaction,
     with_read_committed,
@@ -48,7 +46,6 @@ from taskctx_sql.sql.engines.sqlite_files import file_identity, is_missing, prep
 from taskctx_sql.sql.engines.turns import turns
 
 __all__ = [
-    "LOCK_SECONDS",
     "SQLITE_BUSY_SECONDS",
     "ErrorClass",
     "as_utf8",
@@ -81,7 +78,6 @@ __all__ = [
     "is_raised_by_writing",
     "is_refusal",
     "is_sqlite",
-    "limit_lock_waits",
     "list_value",
     "mask",
     "parse_url",

@@ -16,8 +16,6 @@ from taskctx_sql.sql.engines.sqlite import create_sqlite_engine, is_sqlite
 
 # An option of an engine: its connections have this isolation while a store uses them.
 _READ_COMMITTED: Final = "taskctx_read_committed"
-# An option of a connection: how long a schema change waits for a lock at a time.
-LOCK_SECONDS: Final = "taskctx_lock_seconds"
 
 
 def create_engine(
@@ -86,10 +84,3 @@ async def set_isolation(connection: AsyncConnection) -> None:
     # On the connection: an engine's own isolation_level would override the option of an engine derived from it.
     if connection.sync_connection is not None and _READ_COMMITTED in connection.sync_connection.get_execution_options():
         await connection.execution_options(isolation_level="READ COMMITTED")
-
-
-def limit_lock_waits(connection: sa.Connection) -> None:
-    """In a transaction of Postgres, wait for each lock no longer than the connection's `LOCK_SECONDS`."""
-    seconds = connection.get_execution_options().get(LOCK_SECONDS)
-    if seconds is not None and not is_sqlite(connection):
-        connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{int(seconds * 1000)}ms", True)))

@@ -1,10 +1,9 @@
 """Tables, views and migrations, row-level security, and distribution by Citus."""
 
-from taskctx_sql.sql.schema.autogenerate import include_name
 from taskctx_sql.sql.schema.checks import HEAD, REVISIONS, check, has_tables
 from taskctx_sql.sql.schema.connect import on_connection
 from taskctx_sql.sql.schema.migrate import current, downgrade, head, row_level_security, set_up, upgrade
-from taskctx_sql.sql.schema.migrations import run_migrations
+from taskctx_sql.sql.schema.migrations import include_name, run_migrations
 from taskctx_sql.sql.schema.tables import contexts, files, models, revisions, runs, updates
 
 __all__ = [

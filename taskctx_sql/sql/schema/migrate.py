@@ -19,7 +19,7 @@ from taskctx_sql.concurrency import after_fork
 from taskctx_sql.errors import InvalidArgumentError, StoreFailedError, StoreUnavailableError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import GRACE
-from taskctx_sql.sql.schema import row_security
+from taskctx_sql.sql.schema import migrations, row_security
 from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision
 from taskctx_sql.sql.schema.connect import Database, on_connection
 
@@ -141,7 +141,7 @@ async def _migrate(
 
     def migrate(connection: sa.Connection) -> None:
         if ours:
-            connection.execution_options(**{engines.LOCK_SECONDS: LOCK_SECONDS})
+            connection.execution_options(**{migrations.LOCK_SECONDS: LOCK_SECONDS})
         check_name(connection, schema)
         config = _config()
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import citus, row_security, tables, upgrade_lock
 from taskctx_sql.sql.schema.checks import HEAD, check_encoding, found_revision, refuse_foreign
+
+# An option of a connection: how long a schema change waits for a lock at a time on Postgres.
+LOCK_SECONDS: Final = "taskctx_lock_seconds"
 
 
 def run_migrations(
@@ -30,7 +33,9 @@ def run_migrations(
     """
     if not connection.in_transaction():
         with connection.begin():
-            engines.limit_lock_waits(connection)
+            seconds = connection.get_execution_options().get(LOCK_SECONDS)
+            if seconds is not None and not engines.is_sqlite(connection):
+                connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{int(seconds * 1000)}ms", True)))
             run_migrations(connection, schema, configure, run, row_level_security)
         return
     if row_level_security:
@@ -78,3 +83,20 @@ def is_ours(name: str | None, kind: str, parents: Any) -> bool:
     if kind == "index":
         return name in {index.name for table in tables.metadata.tables.values() for index in table.indexes}
     return kind != "table" or (name is not None and name in tables.metadata.tables)
+
+
+def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+    """Return False for the library's tables, so that alembic does not propose to drop them.
+
+    For ``context.configure(..., include_name=include_name)`` in an application's ``env.py``.
+
+    Args:
+        name: A name in the database.
+        kind: What has the name: a schema, a table, a column, an index or a constraint.
+        parents: Not used.
+
+    Returns:
+        False for tables whose names begin with ``taskctx_``, in every schema; True for everything else.
+    """
+    del parents
+    return kind != "table" or name is None or not name.startswith(tables.PREFIX)

@@ -98,7 +98,9 @@ async def test_a_save_in_doubt_that_no_longer_fits_can_be_made_smaller(
     assert await stored(store, context.key) == ["before", "fits"]
 
 
-async def test_a_file_that_can_only_be_read_says_so(store: SqlStore, connections: list[sqlite3.Connection]) -> None:
+async def test_a_file_that_can_only_be_read_is_an_error_that_says_so(
+    store: SqlStore, connections: list[sqlite3.Connection]
+) -> None:
     context = await loaded(store, "u")
     context.add_context_update("message", 1)
     await context.save()
@@ -112,7 +114,7 @@ async def test_a_file_that_can_only_be_read_says_so(store: SqlStore, connections
 
 
 @pytest.mark.parametrize("path", ["missing/x.db", "x.db/y.db"])
-async def test_a_place_where_no_file_can_be_names_the_remedy(tmp_path: Path, path: str) -> None:
+async def test_a_path_where_no_file_can_be_is_an_error_with_the_remedy(tmp_path: Path, path: str) -> None:
     (tmp_path / "x.db").write_text("a file")
     with pytest.raises(StoreFailedError, match="check that the folder exists"):
         await open_store(f"sqlite:///{tmp_path}/{path}")
@@ -162,7 +164,7 @@ async def test_a_file_replaced_under_the_store_takes_no_half_of_a_context(store:
     assert await stored(store, context.key) == [2]
 
 
-async def test_torn_pages_raise_what_is_known_and_nothing_else(tmp_path: Path) -> None:
+async def test_torn_pages_raise_documented_errors_only(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     async with open_store(url) as store:
         for number in range(30):
@@ -204,7 +206,7 @@ asyncio.run(main())
 """
 
 
-def test_a_process_that_is_told_to_end_amid_saves_ends_and_keeps_what_it_acknowledged(
+def test_a_process_that_is_terminated_amid_saves_ends_and_keeps_the_acknowledged_ones(
     database_url: str, user: str
 ) -> None:
     command = [sys.executable, "-c", PROGRAM, database_url, user]

@@ -76,9 +76,7 @@ async def test_a_save_is_a_transaction_on_an_engine_of_any_isolation(level: str,
     await engine.dispose()
 
 
-async def test_what_fails_half_way_is_undone_on_an_engine_that_commits_by_itself(
-    engine: AsyncEngine, user: str
-) -> None:
+async def test_a_failed_write_is_rolled_back_on_an_engine_in_autocommit(engine: AsyncEngine, user: str) -> None:
     committing = engine.execution_options(isolation_level="AUTOCOMMIT")
     async with open_store(committing) as store:
         await store.save(new_delta(ContextKey(user, "c"), "kept"))
@@ -92,7 +90,7 @@ async def test_what_fails_half_way_is_undone_on_an_engine_that_commits_by_itself
         assert await stored(store, ContextKey(user, "c")) == ["kept"]
 
 
-async def test_an_upgrade_is_a_transaction_on_an_engine_that_commits_by_itself(empty_postgres_url: str) -> None:
+async def test_an_upgrade_is_a_transaction_on_an_engine_in_autocommit(empty_postgres_url: str) -> None:
     engine = create_async_engine(engines.parse_url(empty_postgres_url), isolation_level="AUTOCOMMIT")
     await asyncio.gather(*(schema.upgrade(engine) for _ in range(4)))
     async with engine.connect() as connection:

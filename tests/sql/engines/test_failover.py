@@ -62,7 +62,7 @@ async def _make_read_only(store: SqlStore, user: str, command: Command, url: str
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_save_after_a_failover_gets_through_on_a_new_connection(
+async def test_a_save_after_a_failover_succeeds_on_a_new_connection(
     way: str, empty_postgres_url: str, user: str, command: Command
 ) -> None:
     store = await _open(way, empty_postgres_url)
@@ -91,7 +91,7 @@ async def test_no_connection_to_the_old_primary_is_used_again(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_delete_and_a_save_that_asks_get_through_too(
+async def test_a_delete_and_a_save_if_unchanged_succeed_too(
     way: str, empty_postgres_url: str, user: str, command: Command
 ) -> None:
     store = await _open(way, empty_postgres_url)
@@ -107,7 +107,9 @@ async def test_a_delete_and_a_save_that_asks_get_through_too(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_driver_that_lost_track_gets_a_new_connection(way: str, empty_postgres_url: str) -> None:
+async def test_a_driver_that_lost_track_of_the_protocol_gets_a_new_connection(
+    way: str, empty_postgres_url: str
+) -> None:
     store = await _open(way, empty_postgres_url)
     attempts = 0
 

@@ -116,7 +116,7 @@ async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is
                 await expect_reload(store, context)
 
 
-async def test_a_schema_of_choice_is_distributed_and_its_store_knows(empty_citus_url: str, user: str) -> None:
+async def test_a_given_schema_is_distributed_and_its_store_knows(empty_citus_url: str, user: str) -> None:
     name = 'My "tasks"'
     await schema.upgrade(empty_citus_url, schema=name)
     await schema.upgrade(empty_citus_url, schema=name)

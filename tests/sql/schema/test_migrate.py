@@ -145,7 +145,7 @@ async def test_a_difference_between_tables_and_migrations_would_be_found(url: st
 
 
 @pytest.mark.filterwarnings(NOT_READ)
-async def test_an_applications_own_migrations_leave_our_tables_alone(url: str, engine: AsyncEngine) -> None:
+async def test_an_applications_own_migrations_ignore_our_tables(url: str, engine: AsyncEngine) -> None:
     await schema.upgrade(url)
     await run(engine, "CREATE TABLE orders (id INTEGER NOT NULL PRIMARY KEY)", "CREATE TABLE forgotten (id INTEGER)")
     declared = sa.MetaData()
@@ -187,7 +187,7 @@ def test_the_known_revisions_are_those_of_the_files_in_one_line() -> None:
     assert scripts.get_heads() == [HEAD]
 
 
-async def test_upgrading_keeps_what_is_there(url: str, user: str) -> None:
+async def test_upgrading_keeps_the_data(url: str, user: str) -> None:
     await schema.upgrade(url)
     async with task_context({"user_id": user}, database_url=url) as context:
         context.add_context_update("message", "kept")
@@ -284,7 +284,7 @@ def alembic(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
-async def test_alembics_own_command_does_the_same(url: str, engine: AsyncEngine) -> None:
+async def test_alembics_own_command_upgrades_too(url: str, engine: AsyncEngine) -> None:
     done = await asyncio.to_thread(alembic, "-x", f"url={url}", "upgrade", "head")
     assert done.returncode == 0, done.stderr
     assert await look(engine, table_names) == OURS
@@ -311,7 +311,7 @@ async def test_a_callers_engine_and_connection_are_used_and_left_open(engine: As
     assert await look(engine, table_names) == set()
 
 
-async def test_a_callers_transaction_can_take_an_upgrade_back(engine: AsyncEngine) -> None:
+async def test_a_callers_transaction_can_roll_an_upgrade_back(engine: AsyncEngine) -> None:
     if engine.dialect.name == "sqlite":
         # The driver's old way would commit before each CREATE TABLE.
         sa.event.listen(engine.sync_engine, "connect", lambda c, _: setattr(c, "isolation_level", None))
@@ -332,7 +332,7 @@ async def test_a_store_on_a_callers_engine_works_and_leaves_it_open(engine: Asyn
     assert await look(engine, table_names) == OURS
 
 
-async def test_a_schema_of_choice_holds_everything(empty_postgres_url: str, user: str) -> None:
+async def test_a_given_schema_contains_everything(empty_postgres_url: str, user: str) -> None:
     url, name = empty_postgres_url, 'My "tasks"'
     await schema.upgrade(url, schema=name)
     await schema.upgrade(url, schema=name)
@@ -394,7 +394,7 @@ async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine, f
     assert await schema.current(url) == HEAD
 
 
-async def test_an_account_that_only_uses_the_tables_holds_up_no_upgrade(empty_postgres_url: str) -> None:
+async def test_an_account_that_only_uses_the_tables_blocks_no_upgrade(empty_postgres_url: str) -> None:
     await schema.upgrade(empty_postgres_url, REVISIONS[-2])
     application = await accounts.create(empty_postgres_url)
     holder = create_async_engine(engines.parse_url(application))
@@ -498,14 +498,14 @@ async def test_a_missing_folder_is_an_error_with_the_remedy(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("bad", [None, 5, object()])
-async def test_what_is_no_database_at_all_is_refused(bad: Any) -> None:
+async def test_anything_but_a_database_is_refused(bad: Any) -> None:
     with pytest.raises(InvalidDatabaseUrlError):
         await schema.upgrade(bad)
     with pytest.raises(InvalidDatabaseUrlError):
         await open_store(bad)
 
 
-async def test_an_upgrade_that_is_cancelled_while_it_waits_keeps_nobody_waiting(tmp_path: Path) -> None:
+async def test_an_upgrade_that_is_cancelled_while_it_waits_blocks_no_other(tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(6)]
     upgrades = [asyncio.create_task(schema.upgrade(url)) for url in urls]
     await asyncio.sleep(0)
@@ -549,7 +549,7 @@ async def test_a_schema_change_behind_a_long_reader_lets_savers_and_readers_thro
     await own.dispose()
 
 
-async def test_a_lock_on_upgrades_that_somebody_keeps_is_named(
+async def test_an_upgrade_lock_that_is_never_released_is_an_error(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrate, "UPGRADE_SECONDS", 2.0)
@@ -574,7 +574,7 @@ async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_
     await keeping.dispose()
 
 
-async def test_an_upgrade_that_waits_for_a_locked_file_holds_up_no_new_file(tmp_path: Path) -> None:
+async def test_an_upgrade_that_waits_for_a_locked_file_blocks_no_new_file(tmp_path: Path) -> None:
     holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     holder.execute("PRAGMA journal_mode = WAL")
     holder.execute("BEGIN IMMEDIATE")
@@ -589,9 +589,7 @@ async def test_an_upgrade_that_waits_for_a_locked_file_holds_up_no_new_file(tmp_
     assert await schema.current(f"sqlite:///{tmp_path}/locked.db") == HEAD
 
 
-async def test_a_locked_file_is_given_up_by_an_upgrade_in_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upgrade_of_a_locked_file_fails_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "SQLITE_BUSY_SECONDS", 2.0)
     holder = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     holder.execute("PRAGMA journal_mode = WAL")
@@ -606,7 +604,7 @@ async def test_a_locked_file_is_given_up_by_an_upgrade_in_the_end(
     await engine.dispose()
 
 
-async def test_a_new_file_is_given_up_in_time_where_another_schema_change_never_ends(
+async def test_opening_a_new_file_fails_in_time_while_another_schema_change_never_ends(
     tmp_path: Path, empty_postgres_url: str
 ) -> None:
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
@@ -649,7 +647,7 @@ def test_a_child_that_is_forked_during_an_upgrade_can_open_a_file(tmp_path: Path
     assert ended == [42] * 4
 
 
-async def test_a_transaction_of_the_callers_waits_as_he_says(empty_postgres_url: str) -> None:
+async def test_a_callers_transaction_keeps_its_lock_timeout(empty_postgres_url: str) -> None:
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
     async with engine.begin() as connection:
         await connection.exec_driver_sql("SET LOCAL lock_timeout = '7s'")

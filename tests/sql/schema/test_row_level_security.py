@@ -67,7 +67,7 @@ async def seen(url: str) -> set[str]:
         return {row.user_id for row in await store.reports.contexts()}
 
 
-async def test_it_goes_on_and_off_with_data_in_place(url: str, application: str) -> None:
+async def test_it_is_switched_on_and_off_with_data_in_place(url: str, application: str) -> None:
     files = "SELECT relname, relfilenode FROM pg_class WHERE relname LIKE 'taskctx%' ORDER BY 1"
     before = await run(url, files)
     assert not await schema.row_level_security(url)
@@ -94,7 +94,7 @@ async def test_it_goes_on_and_off_with_data_in_place(url: str, application: str)
     assert await run(url, files) == before
 
 
-async def test_what_later_migrations_add_is_guarded_too(empty_postgres_url: str) -> None:
+async def test_tables_of_later_migrations_are_guarded_too(empty_postgres_url: str) -> None:
     await schema.upgrade(empty_postgres_url, "0001", row_level_security=True)
     assert await schema.row_level_security(empty_postgres_url)
     assert await unguarded(empty_postgres_url) == set()
@@ -104,7 +104,7 @@ async def test_what_later_migrations_add_is_guarded_too(empty_postgres_url: str)
     assert {name for (name,) in await run(empty_postgres_url, guarded)} == set(tables.metadata.tables)
 
 
-async def test_it_stands_in_no_ones_way_back(url: str) -> None:
+async def test_a_downgrade_works_with_it(url: str) -> None:
     await schema.upgrade(url, row_level_security=True)
     await schema.downgrade(url, "0001")
     assert await schema.row_level_security(url)
@@ -204,7 +204,7 @@ def taskctx(*words: str) -> str:
     return done.output
 
 
-def test_the_command_switches_it_and_tells(empty_postgres_url: str) -> None:
+def test_the_command_switches_it_and_prints_it(empty_postgres_url: str) -> None:
     url = empty_postgres_url
     assert "Row-level security is on.\n" in taskctx("upgrade", url, "--row-level-security")
     assert "Row-level security is on.\n" in taskctx("upgrade", url)
@@ -215,7 +215,7 @@ def test_the_command_switches_it_and_tells(empty_postgres_url: str) -> None:
     assert json.loads(taskctx("upgrade", url, "--json"))["row_level_security"] is False
 
 
-async def test_the_doctor_tells(url: str, application: str) -> None:
+async def test_the_doctor_reports_it(url: str, application: str) -> None:
     async def told(address: str) -> list[Finding]:
         return [found for found in (await examine(address)).findings if found.check == "row-level security"]
 
@@ -233,7 +233,7 @@ async def test_the_doctor_tells(url: str, application: str) -> None:
     assert [found.level for found in await told(url)] == ["ok"]
 
 
-async def test_the_activity_of_the_server_does_not_show_whom_a_statement_names(
+async def test_the_activity_of_the_server_does_not_show_the_user(
     tenant_url: str, tenant_store: SqlStore, user: str
 ) -> None:
     engine = engines.create_engine(engines.parse_url(tenant_url))

@@ -98,7 +98,7 @@ async def test_a_call_for_a_user_reaches_that_user_alone(
 
 
 @pytest.mark.parametrize("call", OF_STATEMENTS)
-async def test_a_call_that_names_another_finds_nothing(
+async def test_a_call_for_another_user_reads_nothing(
     tenant_store: SqlStore, guarded_url: str, mine: ContextKey, theirs: ContextKey, call: str
 ) -> None:
     before = await everything(guarded_url, theirs)
@@ -107,7 +107,7 @@ async def test_a_call_that_names_another_finds_nothing(
 
 
 @pytest.mark.parametrize("call", OF_STATEMENTS)
-async def test_a_call_that_names_nobody_is_refused_with_the_remedy(
+async def test_a_call_without_a_user_is_refused_with_the_remedy(
     tenant_store: SqlStore, mine: ContextKey, call: str
 ) -> None:
     nobody: Any = None
@@ -131,7 +131,7 @@ async def test_a_deleted_context_leaves_no_row_behind(
 
 
 @pytest.mark.parametrize("name", USERS)
-async def test_users_are_told_apart_whatever_they_are_called(tenant_store: SqlStore, user: str, name: str) -> None:
+async def test_users_are_distinguished_whatever_their_names(tenant_store: SqlStore, user: str, name: str) -> None:
     own, other = ContextKey(f"{name}{user}"[-255:], "c1"), ContextKey(f"{user}{name}"[:255], "c1")
     for key in (own, other):
         context = await loaded(tenant_store, key.user_id, key.chat_id)
@@ -187,7 +187,7 @@ async def test_housekeeping_is_of_a_user_or_refused(
     assert not any((await everything(guarded_url, theirs)).values())
 
 
-async def test_moving_is_refused(
+async def test_transfers_are_refused(
     tenant_store: SqlStore, tenant_url: str, guarded_url: str, mine: ContextKey, tmp_path: Path
 ) -> None:
     before = await everything(guarded_url, mine)
@@ -328,7 +328,7 @@ async def test_it_holds_behind_a_pooler(tenant_url: str, user: str) -> None:
                 await store.reports.contexts()
 
 
-async def test_it_holds_in_a_schema_of_choice(empty_postgres_url: str, user: str) -> None:
+async def test_it_holds_in_a_given_schema(empty_postgres_url: str, user: str) -> None:
     await schema.upgrade(empty_postgres_url, schema="of choice", row_level_security=True)
     async with (
         accounts.application(empty_postgres_url, "of choice") as url,

@@ -24,7 +24,7 @@ INSERTION: Final = "INSERT INTO taskctx_contexts (context_id, {0}) SELECT $1, {0
 
 
 @pytest.mark.parametrize("name", [*TABLES, *VIEWS])
-async def test_by_hand_only_the_named_users_rows_are_read(
+async def test_by_hand_only_the_rows_of_the_set_user_are_read(
     guarded_url: str, tenant_url: str, mine: ContextKey, theirs: ContextKey, name: str
 ) -> None:
     await grant_views(guarded_url, tenant_url)
@@ -47,7 +47,7 @@ async def test_by_hand_only_the_named_users_rows_are_read(
             assert await connection.fetch(f"SELECT * FROM {name}") == []
 
 
-async def test_nobody_is_not_the_empty_user(guarded_url: str, tenant_url: str) -> None:
+async def test_no_user_is_not_the_empty_user(guarded_url: str, tenant_url: str) -> None:
     key = ContextKey("", "c1")
     async with open_store(guarded_url) as owner:
         assert isinstance(owner, SqlStore)
@@ -76,7 +76,7 @@ async def test_by_hand_another_users_rows_are_not_changed(
 
 
 @pytest.mark.parametrize("name", TABLES)
-async def test_by_hand_no_row_becomes_anothers(
+async def test_by_hand_no_row_can_be_moved_to_another_user(
     tenant_url: str, mine: ContextKey, theirs: ContextKey, name: str
 ) -> None:
     columns = ", ".join(f'"{column.name}"' for column in tables.metadata.tables[name].c)
@@ -125,14 +125,14 @@ async def test_by_hand_a_function_never_meets_another_users_row(
         assert set(seen) == {row_codec.context_id(mine)}
 
 
-async def test_that_an_id_is_taken_is_all_that_is_told(tenant_url: str, mine: ContextKey, theirs: ContextKey) -> None:
+async def test_only_that_an_id_is_taken_can_be_found_out(tenant_url: str, mine: ContextKey, theirs: ContextKey) -> None:
     async with by_hand(tenant_url, mine.user_id) as connection:
         await refused(connection, INSERTION, row_codec.context_id(theirs), why="duplicate key value")
         taken = f"{INSERTION} ON CONFLICT (context_id) DO UPDATE SET metadata = 'mine' RETURNING metadata"
         await refused(connection, taken, row_codec.context_id(theirs), why="violates row-level security policy")
 
 
-async def test_whose_place_was_taken_by_hand_is_told_and_loses_nothing(
+async def test_a_user_whose_context_id_was_taken_by_hand_gets_an_error_and_loses_nothing(
     tenant_store: SqlStore, guarded_url: str, tenant_url: str, mine: ContextKey, user: str
 ) -> None:
     victim = ContextKey(f"victim-{user}", "c1")

@@ -31,7 +31,7 @@ def context_of(store: SqlStore, user: str, start: float) -> TaskContext:
 
 
 @pytest.fixture
-async def told(sql_store: SqlStore, user: str) -> TaskContext:
+async def recorded(sql_store: SqlStore, user: str) -> TaskContext:
     """A task with something of everything."""
     context = context_of(sql_store, user, NEW_YEAR - 1)
     async with context:
@@ -45,7 +45,7 @@ async def told(sql_store: SqlStore, user: str) -> TaskContext:
         context.track_file_operation("after.txt", "write", "agent")
         context._clock = Clock(NEW_YEAR)
         context.add_context_update("error", "plain é")
-        context.add_context_update("error", {"message": "told", "error": "not this"})
+        context.add_context_update("error", {"message": "task", "error": "not this"})
         context.add_context_update("error", {"error": "last\x00"})
         context.add_context_update("error", {"message": {"nested": [1.0, 2]}})
         await context.save()
@@ -56,7 +56,7 @@ async def told(sql_store: SqlStore, user: str) -> TaskContext:
     return context
 
 
-async def test_a_task_is_summed_up(sql_store: SqlStore, told: TaskContext, user: str) -> None:
+async def test_a_task_is_summed_up(sql_store: SqlStore, recorded: TaskContext, user: str) -> None:
     (task,) = await answers(sql_store, "tasks", user)
     counts = {name: task[name] for name in ("updates", "removed", "errors", "runs", "failed_runs", "files", "models")}
     assert counts["runs"] == 2
@@ -64,7 +64,7 @@ async def test_a_task_is_summed_up(sql_store: SqlStore, told: TaskContext, user:
     assert counts["files"] == 4
     assert counts["models"] == 2
     # Those after the one that left were written anew.
-    assert counts["updates"] - counts["removed"] == len(told.context_history) == 10
+    assert counts["updates"] - counts["removed"] == len(recorded.context_history) == 10
     assert (task["calls"], task["input_tokens"], task["output_tokens"], task["cost"]) == (3, 30, 2, 0.3)
     # The clock of the database.
     created = datetime.fromtimestamp(task["created_at"], UTC)
@@ -74,7 +74,7 @@ async def test_a_task_is_summed_up(sql_store: SqlStore, told: TaskContext, user:
     assert 0.9 < task["duration"] < 1.1
 
 
-async def test_runs_have_their_outcome(sql_store: SqlStore, told: TaskContext, user: str) -> None:
+async def test_runs_have_their_outcome(sql_store: SqlStore, recorded: TaskContext, user: str) -> None:
     found = sorted(await answers(sql_store, "runs", user), key=lambda run: str(run["outcome"]))
     assert [(run["outcome"], run["error"]) for run in found] == [
         ("completed", None),
@@ -84,7 +84,7 @@ async def test_runs_have_their_outcome(sql_store: SqlStore, told: TaskContext, u
     assert found[0]["started_utc"] == "2025-12-31 23:59:59"
 
 
-async def test_a_run_that_lasts_is_unfinished(sql_store: SqlStore, user: str) -> None:
+async def test_a_run_that_goes_on_is_unfinished(sql_store: SqlStore, user: str) -> None:
     async with context_of(sql_store, user, NEW_YEAR) as context:
         await context.save()
         (run,) = await answers(sql_store, "runs", user)
@@ -92,7 +92,7 @@ async def test_a_run_that_lasts_is_unfinished(sql_store: SqlStore, user: str) ->
 
 
 async def test_model_uses_are_summed_by_day_model_provider_and_mode(
-    sql_store: SqlStore, told: TaskContext, user: str
+    sql_store: SqlStore, recorded: TaskContext, user: str
 ) -> None:
     found = {row["model_id"]: row for row in await answers(sql_store, "models", user)}
     gpt = found["gpt-4"]
@@ -102,8 +102,8 @@ async def test_model_uses_are_summed_by_day_model_provider_and_mode(
     assert (found["local"]["calls"], found["local"]["cost"], found["local"]["input_tokens"]) == (1, 0.0, 0)
 
 
-async def test_a_file_tells_who_last_did_what_and_under_which_model(
-    sql_store: SqlStore, told: TaskContext, user: str
+async def test_a_file_has_its_last_operation_run_and_model(
+    sql_store: SqlStore, recorded: TaskContext, user: str
 ) -> None:
     found = {row["path"]: row for row in await answers(sql_store, "files", user)}
     assert {path: row["model_id"] for path, row in found.items()} == {
@@ -117,23 +117,25 @@ async def test_a_file_tells_who_last_did_what_and_under_which_model(
     assert (after["day"], after["revision"]) == (date(2025, 12, 31), 2)
 
 
-async def test_activity_counts_what_left_the_history_too(sql_store: SqlStore, told: TaskContext, user: str) -> None:
+async def test_activity_counts_removed_updates_too(sql_store: SqlStore, recorded: TaskContext, user: str) -> None:
     found = {(row["day"], row["update_type"]): row for row in await answers(sql_store, "activity", user)}
     assert found[date(2025, 12, 31), "file_operation"]["updates"] == 4
     errors = found[date(2026, 1, 1), "error"]
     assert errors["updates"] - errors["removed"] == 3
     written = sum(
-        len(codec.encode(update.data)) + len(codec.encode(update.metadata)) for update in told.context_history
+        len(codec.encode(update.data)) + len(codec.encode(update.metadata)) for update in recorded.context_history
     )
     kept = [row["bytes"] for row in found.values() if not row["removed"]]
     assert sum(row["bytes"] for row in found.values()) > written > sum(kept) > 0
 
 
-async def test_errors_have_their_text_whatever_their_form(sql_store: SqlStore, told: TaskContext, user: str) -> None:
+async def test_errors_have_their_text_whatever_their_form(
+    sql_store: SqlStore, recorded: TaskContext, user: str
+) -> None:
     found = [row for row in await answers(sql_store, "errors", user) if not row["removed"]]
     texts = {(row["kind"], row["message"]) for row in found}
     assert texts == {
-        ("update", "told"),
+        ("update", "task"),
         ("update", "last\\u0000"),
         ("update", '{"message":{"nested":[1.0,2]}}'),
         ("run", "KeyError: 'made for this test'"),
@@ -163,7 +165,7 @@ async def test_a_context_without_anything_is_in_the_views(sql_store: SqlStore, u
 
 
 @pytest.mark.parametrize("odd", [float("inf"), -1e300, 1e300, "not a time", None, float("nan"), 253402300800.0, -0.5])
-async def test_a_time_that_is_none_makes_no_view_fail(sql_store: SqlStore, user: str, odd: Any) -> None:
+async def test_an_invalid_time_makes_no_view_fail(sql_store: SqlStore, user: str, odd: Any) -> None:
     context = context_of(sql_store, user, NEW_YEAR)
     context.context_history.append(ContextUpdate(odd, "error", {}, {}))
     context.model_tracker.append({"model_id": None, "timestamp": odd, "cost": 1e300})
@@ -189,7 +191,7 @@ async def test_the_columns_are_those_that_are_declared_and_documented(engine: As
             assert set(re.findall(r"`(\w+)`", "".join(lines))) == set(view.c.keys()) - common
 
 
-async def test_the_views_are_in_a_schema_of_choice(empty_postgres_url: str, user: str) -> None:
+async def test_the_views_are_in_the_given_schema(empty_postgres_url: str, user: str) -> None:
     await schema.upgrade(empty_postgres_url, schema="of choice")
     async with open_store(empty_postgres_url, schema="of choice") as store:
         assert isinstance(store, SqlStore)
@@ -217,7 +219,7 @@ FILTERED = [
 
 
 @pytest.mark.parametrize(("view", "column"), FILTERED)
-async def test_whatever_one_filters_by_uses_an_index(engine: AsyncEngine, view: str, column: str) -> None:
+async def test_every_filter_uses_an_index(engine: AsyncEngine, view: str, column: str) -> None:
     value = "2026-01-01" if column == "day" else row_codec.context_id(ContextKey("u", "c"))
     plan = await plan_of(engine, f"SELECT * FROM {view} WHERE {column} = '{value}'")
     assert re.findall(r"(?:SCAN|Seq Scan on) \w*(?:taskctx_(?!report)\w+|\b[a-z]\b).*", plan) == [], plan
