@@ -39,15 +39,17 @@ def user_of(filters: Filters) -> str | None:
 
 
 def of_owner(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions for the user and the chat.
+    """Check the filters, and return the conditions for the user and the chat.
 
     Raises:
+        InvalidArgumentError: The limit is negative or not a number.
         InvalidIdError: No context can have one of these ids.
         TypeError: There is no such filter.
     """
     # Type checkers report it as well; without both, a misspelled filter would show the rows of all users.
-    for name in filters.keys() - Filters.__annotations__.keys():
-        raise TypeError(f"reports have no filter {name!r}: use {', '.join(Filters.__annotations__)}")
+    if unknown := filters.keys() - Filters.__annotations__.keys():
+        raise TypeError(f"reports have no filter {min(unknown)!r}: use {', '.join(Filters.__annotations__)}")
+    check_number("limit", filters.get("limit", DEFAULT_LIMIT), 0)
     chat_id = filters.get("chat_id")
     wanted = {"user_id": user_of(filters), "chat_id": None if chat_id is None else ContextKey("", chat_id).chat_id}
     return [view.c[name] == value for name, value in wanted.items() if value is not None and name in view.c]
@@ -96,16 +98,16 @@ def page(statement: sa.Select[Any], order: Sequence[Order], after: Any, filters:
     """Return the statement for one page of rows.
 
     Raises:
-        InvalidArgumentError: The limit is negative or not a number, or ``after`` is not a row of the report.
+        InvalidArgumentError: ``after`` is not a row of the report.
     """
-    limit = filters.get("limit", DEFAULT_LIMIT)
-    check_number("limit", limit, 0)
     if after is not None:
         if not all(hasattr(after, by.name) for by in order):
-            raise InvalidArgumentError("after", after, "the last row of the page before")
+            raise InvalidArgumentError("after", after, "the last row of the previous page")
         statement = statement.where(_comes_after(order, after))
     directions = [by.column.desc() if by.descending else by.column.asc() for by in order]
-    return statement.order_by(*(direction.nulls_last() for direction in directions)).limit(limit)
+    return statement.order_by(*(direction.nulls_last() for direction in directions)).limit(
+        filters.get("limit", DEFAULT_LIMIT)
+    )
 
 
 def _comes_after(order: Sequence[Order], row: Any) -> sa.ColumnElement[bool]:

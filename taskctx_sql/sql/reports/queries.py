@@ -143,7 +143,7 @@ class Reports:
             text: The text to search for.
             update_type: Search only updates of this type.
             case_sensitive: Whether the case of ASCII letters matters; that of other letters always does.
-            after: The last row of the page before.
+            after: The last row of the previous page.
             **filters: Which updates to search.
         """
         for name, value in (("text", text), ("update_type", "" if update_type is None else update_type)):
@@ -230,7 +230,7 @@ class Reports:
         seen = None
         if after is not None:
             if not isinstance(after, ContextSummary | Task):
-                raise InvalidArgumentError("after", after, "the last row of the page before")
+                raise InvalidArgumentError("after", after, "the last row of the previous page")
             seen = _Seen(after.created_at, row_codec.context_id(ContextKey(after.user_id, after.chat_id)))
         statement = statement.where(*_worked_on(contexts, filters), incomplete.is_there())
         return await self._page(statement, order_by(contexts, "-created_at", "-context_id"), seen, filters)

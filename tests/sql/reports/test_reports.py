@@ -170,7 +170,7 @@ async def test_a_page_of_no_size_is_refused(recorded: SqlStore, user: str) -> No
     key = ContextKey(user, "c0")
     wrongs: list[Any] = [-1, "3", 2**63]
     for wrong in wrongs:
-        pages = [getattr(recorded.reports, name)(limit=wrong) for name in REPORTS]
+        pages = [getattr(recorded.reports, name)(limit=wrong) for name in (*REPORTS, "count_contexts")]
         pages += [recorded.reports.search("Say", limit=wrong)]
         pages += [recorded.reports.timeline(key, limit=wrong), recorded.reports.context_runs(key, limit=wrong)]
         for refused in pages:
