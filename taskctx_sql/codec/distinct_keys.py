@@ -1,4 +1,4 @@
-"""Keys of a dict, and members of a set, that would come back as one: an enum and its value, say."""
+"""Keys of a dict and members of a set that would be read back as one, such as an enum and its value."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from taskctx_sql.codec.tags import from_tag
 
 
 def stand_ins(members: Sequence[Any], trees: Sequence[Any]) -> dict[int, str]:
-    """Return the texts that must stand for some of them so that as many come back, by their places.
+    """Return the texts that must replace some of them, by index, so that as many are read back.
 
-    Of those that would come back as one, the one that comes back as itself stays, or else the first.
+    Of those that would be read back as one, the one that is read back unchanged stays, or else the first.
 
     Args:
         members: The keys, or the members of a set.
-        trees: What JSON writes for each.
+        trees: The tree of each, as JSON writes it.
     """
-    found: list[Any] = with_fresh_stack(lambda: json.loads(json.dumps(trees), object_hook=from_tag))
+    read: list[Any] = with_fresh_stack(lambda: json.loads(json.dumps(trees), object_hook=from_tag))
     staying: dict[Any, int] = {}
-    for at, value in enumerate(found):
-        known = staying.setdefault(value, at)
-        if known != at and not _is_itself(members[known], value) and _is_itself(members[at], value):
-            staying[value] = at
+    for index, value in enumerate(read):
+        known = staying.setdefault(value, index)
+        if known != index and not _is_itself(members[known], value) and _is_itself(members[index], value):
+            staying[value] = index
     texts: dict[int, str] = {}
     taken, numbers = set(staying), Counter[str]()
-    for at, value in enumerate(found):
-        if staying[value] != at:
-            texts[at] = text = text_of(members[at])
-            while texts[at] in taken:
+    for index, value in enumerate(read):
+        if staying[value] != index:
+            texts[index] = text = text_of(members[index])
+            while texts[index] in taken:
                 numbers[text] += 1
-                texts[at] = f"{text} ({numbers[text] + 1})"
-            taken.add(texts[at])
+                texts[index] = f"{text} ({numbers[text] + 1})"
+            taken.add(texts[index])
     return texts
 
 
-def _is_itself(value: Any, found: Any) -> bool:
-    return type(value) is type(found) and is_same(value, found)
+def _is_itself(value: Any, read: Any) -> bool:
+    return type(value) is type(read) and is_same(value, read)

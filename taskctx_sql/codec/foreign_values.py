@@ -1,4 +1,4 @@
-"""What can be known of values whose classes are not ours, which may raise anything from their methods."""
+"""Inspect values of any class. Their methods may raise anything."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from numbers import Integral, Rational, Real
 from typing import Any, Final
 
-# How many members of a set, or keys of a dict, may have one hash: each of them is compared with all before it.
+# How many members of a set, or keys of a dict, may share a hash: each is compared with all before it.
 MAX_SAME_HASH: Final = 100
-# How much of a value a message shows.
+# The length of a value in a message.
 SHOWN_VALUE: Final = 200
 
 
 def text_of(value: Any) -> str:
-    """Return ``str(value)``, or a stand-in if the value's own class refuses."""
+    """Return ``str(value)``, or a placeholder if the value's class raises."""
     try:
         return str.__str__(str(value))
     except Exception:
@@ -24,7 +24,7 @@ def text_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return ``repr(value)`` for a message, cut if it is long, or a stand-in if the value's own class refuses."""
+    """Return ``repr(value)`` for a message, cut if it is long, or a placeholder if the value's class raises."""
     try:
         text = str.__str__(repr(value))
     except Exception:
@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; not so if the class of one refuses to say, or says something that is no answer."""
+    """Whether two values are equal; False if comparing them raises."""
     try:
         return bool(one == other)
     except Exception:
@@ -48,20 +48,20 @@ def fields_of(value: Any) -> dict[str, Any] | None:
 
 
 def is_model(value: Any) -> bool:
-    """Whether a value is a pydantic model, whose ``model_dump()`` is its content: a dict, or what its root is."""
+    """Whether a value is a pydantic model; ``model_dump()`` returns its content."""
     kind = type(value)
     return hasattr(kind, "model_fields") and hasattr(kind, "model_dump")
 
 
 def plain_scalar(value: str | int | float) -> str | int | float:
-    """Return what a value of a class that is one of these holds as one of these."""
+    """Return the plain str, int or float that a value of a subclass holds."""
     if isinstance(value, str):
         return str.__str__(value)
     return int.__index__(value) if isinstance(value, int) else float.__float__(value)
 
 
 def number_of(value: Any) -> int | float | None:
-    """Return the plain number that a number of another library (numpy's, say) is equal to, or None."""
+    """Return the int or float that equals a number of another library, such as numpy, or None."""
     if isinstance(value, Integral):
         return operator.index(value)
     if isinstance(value, Real) and not isinstance(value, Rational):
@@ -71,9 +71,9 @@ def number_of(value: Any) -> int | float | None:
 
 
 def are_crowded(members: Iterable[Any]) -> bool:
-    """Whether so many have one hash that a set of them would cost far more than its size.
+    """Whether so many share a hash that a set of them would take far more time than its size suggests.
 
-    Nobody's values do by chance; somebody who means harm can write numbers that do.
+    That does not happen by chance, but an attacker can choose numbers for it.
     """
     hashes = list(map(hash, members))
     return len(hashes) > MAX_SAME_HASH and max(Counter(hashes).values()) > MAX_SAME_HASH

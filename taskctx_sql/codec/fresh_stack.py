@@ -1,4 +1,4 @@
-"""Room for nested values, whatever the caller's stack left of it."""
+"""Enough stack for deeply nested values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def with_fresh_stack(work: Callable[[], T]) -> T:
-    """Do the work, again on a thread of its own if the caller's stack left too little room for it.
+    """Call a function, and on a RecursionError call it again on a thread of its own, which starts with an empty stack.
 
-    Python counts a value's nesting and the caller's frames against one limit, so that what was written under a
-    short stack could not be read under a long one.
+    Python counts the nesting of a value and the caller's frames against one limit. Without this, a value written from
+    a short stack could not be read from a deep one.
     """
     try:
         return work()
@@ -24,7 +24,7 @@ def with_fresh_stack(work: Callable[[], T]) -> T:
         def run() -> None:
             try:
                 outcome.append(work())
-            except BaseException as error:  # handed to the caller, below
+            except BaseException as error:  # raised below
                 failure.append(error)
 
         thread = threading.Thread(target=run, name="taskctx-codec")

@@ -1,12 +1,12 @@
 """Values to JSON text and back, losslessly.
 
-Two forms of the same encoding. `SQL` is strict JSON that ``::jsonb`` and ``json_extract`` accept, so what they refuse
-(NUL characters, lone surrogates, NaN, huge integers) is tagged. `FILE` is the original's own encoding wherever the
-original could write a value, so that its files come back byte for byte.
+There are two forms. In a database it is strict JSON that ``::jsonb`` and ``json_extract`` accept; what they refuse
+(NUL characters, lone surrogates, NaN, huge integers) is tagged. In a file it is the original's encoding wherever the
+original could write a value, so that its files are rewritten byte for byte.
 
-What JSON has no form for is an object with one key that names its type: ``{"__datetime__": "2026-01-02T03:04:05"}``.
-A user's own object of that look is written as ``{"__items__": [[key, value]]}``, so no value is ever mistaken.
-The table of all types is docs/values.md.
+Values that JSON has no form for are tagged: an object with one key that names the type, such as
+``{"__datetime__": "2026-01-02T03:04:05"}``. A user's object that looks like one is written as
+``{"__items__": [[key, value]]}``. docs/values.md lists all types.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from taskctx_sql.codec.encoding import MAX_INTEGER_BITS, Encoding, from_file_tag
+from taskctx_sql.codec.encoder import MAX_INTEGER_BITS, Encoder, from_file_tag
 from taskctx_sql.codec.foreign_values import shown, text_of
 from taskctx_sql.codec.fresh_stack import with_fresh_stack
 from taskctx_sql.codec.tags import TAGS, from_tag
@@ -41,57 +41,56 @@ __all__ = [
 
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-# Of an integer in a file.
+# The longest integer that is read from a file.
 MAX_DIGITS: Final = 100_000
-# No program can set its limit lower.
+# The lowest limit that a program can set.
 _DIGITS_AT_A_TIME: Final = 640
 
 _ALWAYS_PLAIN: Final = frozenset({str, bool, type(None)})
 
-# What it would write in its own way goes the slow path instead.
+# orjson would write these in another form: they take the slow path.
 _LEAVE: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def encode(value: Any, place: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
+def encode(value: Any, name: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
     """Return the JSON text of ``value`` for a database.
 
     Args:
         value: Anything.
-        place: What to call the value in an error.
-        strict: Raise for a value that would come back as its text.
-        warn: Warn, once for each type, about such a value.
+        name: What errors and warnings call the value.
+        strict: Raise for a value that would be read back as its text.
+        warn: Warn about such a value, once for each type.
 
     Returns:
-        Text without NUL and lone surrogates, valid JSON to every reader.
+        Valid JSON for every reader, without NUL and lone surrogates.
 
     Raises:
-        UnstorableValueError: In strict mode, naming the place within ``place``.
+        UnstorableValueError: In strict mode; it gives the position within ``name``.
     """
     text = encode_plain(value)
     if text is None:
-        tree = Encoding(strict=strict, warn=warn, for_file=False).tree(value, place)
+        tree = Encoder(strict=strict, warn=warn, for_file=False).tree(value, name)
         text = with_fresh_stack(lambda: _write(tree))
     return text
 
 
 def encode_plain(value: Any) -> str | None:
-    """Return what `encode` does for a value that is all strings, numbers, lists and the like; None for any other."""
+    """Return what `encode` returns if the value consists of plain JSON types, or else None."""
     try:
         text = orjson.dumps(value, None, _LEAVE)
-        # The writer accepted it, so it is finite: now see that each part comes back as it was. It writes null for a
-        # NaN, and lists for tuples.
+        # orjson accepted it, so it is finite. It still writes null for a NaN, and lists for tuples.
         if b"\\u0000" not in text and _is_plain(value):
             return text.decode()
-    except Exception:  # noqa: S110  # not plain: a type, a surrogate, a cycle, a depth
+    except Exception:  # noqa: S110  # not plain: another type, a surrogate, a cycle, too deep
         pass
     return None
 
 
 def decode(text: str | bytes) -> Any:
-    """Return the value that `encode` wrote, from its text or that as UTF-8.
+    """Return the value of a text from `encode`, which may be UTF-8 bytes.
 
     Raises:
-        ValueError: The text is not JSON, or a tag in it has a content that is not its own.
+        ValueError: The text is not JSON, or a tag has a content that does not fit it.
     """
     if isinstance(text, str):
         text = text.encode()
@@ -108,17 +107,17 @@ def may_have_tags(text: bytes) -> bool:
 decode_untagged = orjson.loads
 
 
-def to_file_tree(value: Any, place: str = "the value", *, strict: bool = False) -> Any:
-    """Return ``value`` as a tree that ``json.dump`` writes as the original would, and that `from_file_tree` reads back.
+def to_file_tree(value: Any, name: str = "the value", *, strict: bool = False) -> Any:
+    """Return ``value`` as a tree that ``json.dump`` writes as the original would, and that `read_file_text` reads back.
 
     Raises:
-        UnstorableValueError: In strict mode, naming the place within ``place``.
+        UnstorableValueError: In strict mode; it gives the position within ``name``.
     """
-    return Encoding(strict=strict, warn=True, for_file=True).tree(value, place)
+    return Encoder(strict=strict, warn=True, for_file=True).tree(value, name)
 
 
 def read_file_text(text: str) -> Any:
-    """Return what ``json.dump`` wrote of a `to_file_tree`; an object that only looks like a tag stays as it is.
+    """Return the value that ``json.dump`` wrote from `to_file_tree`. Objects that only look like tags stay as they are.
 
     Raises:
         ValueError: The text is not JSON.
@@ -128,7 +127,7 @@ def read_file_text(text: str) -> Any:
 
 
 def read_file_value(text: str, at: int) -> tuple[Any, int]:
-    """Return the value that begins at a place of a file's text, as `read_file_text` reads it, and where it ends.
+    """Return the value that begins at an index of a file's text, as `read_file_text` would, and the index of its end.
 
     Raises:
         ValueError: No whole value begins there.
@@ -140,25 +139,25 @@ def read_file_value(text: str, at: int) -> tuple[Any, int]:
 
 
 def _with_any_integer(decoders: _Decoders, read: Callable[[json.JSONDecoder], T]) -> T:
-    """Read a file's text, at a second try whatever number of digits this program may read at a time."""
+    """Read a file's text; a second attempt reads integers beyond the program's limit of digits."""
     try:
         return with_fresh_stack(lambda: read(decoders.usual))
     except json.JSONDecodeError:
         raise
     except ValueError:
-        return with_fresh_stack(lambda: read(decoders.patient))
+        return with_fresh_stack(lambda: read(decoders.any_digits))
 
 
 class _Decoders(NamedTuple):
     usual: json.JSONDecoder
-    patient: json.JSONDecoder
+    any_digits: json.JSONDecoder
 
 
 def _integer(text: str) -> int:
-    """Return the integer of a text, in parts that every program may read.
+    """Return the integer of a text, read in parts that are within every program's limit.
 
     Raises:
-        ValueError: It has so many digits that it would cost far more than its size.
+        ValueError: It has more than `MAX_DIGITS` digits, and would take far more time than its size suggests.
     """
     digits = text.removeprefix("-")
     if len(digits) > MAX_DIGITS:
@@ -177,7 +176,7 @@ _tagged_file: Final = _Decoders(
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether every part of what the writer accepted is of a type that JSON gives back as it was."""
+    """Whether each part of a value that orjson accepted is read back unchanged."""
     containers: list[Iterable[Any]] = [[value]]
     for container in containers:
         for part in container:

@@ -1,4 +1,4 @@
-"""The forms of values that JSON has none for: objects with one key that names the type, and what they stand for."""
+"""Tagged objects for values that JSON has no form for: one key, which names the type."""
 
 from __future__ import annotations
 
@@ -38,10 +38,8 @@ def _time_text(value: time) -> str:
     return value.isoformat()
 
 
-# In whole numbers: a program may set how many digits Decimal keeps, and how it writes them.
-
-
 def _timedelta_text(value: timedelta) -> str:
+    # In integers, since a program can set the precision and the format of Decimal.
     microseconds = value // _MICROSECOND
     seconds, rest = divmod(abs(microseconds), _SECOND)
     return f"{'-' if microseconds < 0 else ''}{seconds}.{rest:06}"
@@ -62,7 +60,7 @@ TO_TAG: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
     time: ("__time__", _time_text),
     timedelta: ("__timedelta__", _timedelta_text),
     UUID: ("__uuid__", str),
-    # There is no other e in it, and a program may set which one it is.
+    # A program can set the case of the exponent's E.
     Decimal: ("__decimal__", lambda value: str(value).replace("e", "E")),
     bytes: ("__bytes__", lambda value: base64.b64encode(value).decode("ascii")),
     PurePath: ("__path__", str),
@@ -87,9 +85,9 @@ FROM_TAG: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 TAGS: Final = frozenset(FROM_TAG)
-# Those whose content is a list; the others' is a text.
+# Their content is a list; that of the others is a string.
 LIST_TAGS: Final = frozenset({"__tuple__", "__set__", "__frozenset__", "__items__"})
-# Those whose members, or whose keys, are hashed.
+# Their members or keys are hashed.
 _HASHED_TAGS: Final = frozenset({"__set__", "__frozenset__", "__items__"})
 
 
@@ -100,12 +98,12 @@ def _hashed(tag: str, content: list[Any]) -> Iterable[Any]:
 
 
 def from_tag(obj: dict[str, Any]) -> Any:
-    """Return what a tagged object stands for; any other stays as it is.
+    """Return the value of a tagged object; any other object is returned as it is.
 
-    So does one whose members or keys have so many hashes in common that it would cost far more than its size.
+    So is one whose members or keys are crowded: see `are_crowded`.
 
     Raises:
-        ValueError: The content is not its tag's.
+        ValueError: The content does not fit the tag.
     """
     if len(obj) == 1:
         ((tag, content),) = obj.items()

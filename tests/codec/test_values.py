@@ -28,7 +28,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, TaskContext, codec, open_store
-from taskctx_sql.codec import encoding
+from taskctx_sql.codec import encoder
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import tables
@@ -38,7 +38,7 @@ from tests.support.values import HOSTILE, VALUES, nested, picture
 
 @pytest.fixture(autouse=True)
 def warned_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_warned", set())
+    monkeypatch.setattr(encoder, "_warned", set())
 
 
 # Property: a round trip through each store.
@@ -74,7 +74,7 @@ async def test_each_hostile_value_comes_back_as_it_was(store: Store, user: str) 
 
 @pytest.mark.parametrize("kind_of_nesting", ["list", "dict"])
 async def test_a_value_nested_to_the_limit_comes_back(store: Store, user: str, kind_of_nesting: str) -> None:
-    value = nested(encoding.MAX_DEPTH - 1, kind_of_nesting)
+    value = nested(encoder.MAX_DEPTH - 1, kind_of_nesting)
     key = ContextKey(user, "c1")
     await store.save(new_delta(key, value))
     (again,) = await stored(store, key)
@@ -124,7 +124,7 @@ def test_the_text_is_json_that_both_engines_compute_with(value: Any) -> None:
 async def test_postgres_takes_each_hostile_value_as_jsonb(postgres_url: str, user: str) -> None:
     async with open_store(postgres_url) as store:
         assert isinstance(store, SqlStore)
-        await store.save(new_delta(ContextKey(user, "c1"), *HOSTILE, nested(encoding.MAX_DEPTH - 1)))
+        await store.save(new_delta(ContextKey(user, "c1"), *HOSTILE, nested(encoder.MAX_DEPTH - 1)))
         column = sa.func.jsonb_typeof(sa.cast(tables.updates.c.data, sa.dialects.postgresql.JSONB))
         mine = tables.updates.c.context_id == row_codec.context_id(ContextKey(user, "c1"))
         found = await store.query(sa.select(column).where(mine))
@@ -885,7 +885,7 @@ def test_sets_within_sets_cost_no_more_than_their_size(with_more: Any) -> None:
 
 
 def test_a_value_can_be_coded_under_a_long_stack() -> None:
-    value = nested(encoding.MAX_DEPTH - 1)
+    value = nested(encoder.MAX_DEPTH - 1)
 
     def deep(frames: int) -> Any:
         return deep(frames - 1) if frames else codec.decode(codec.encode(value))
