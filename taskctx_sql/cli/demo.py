@@ -1,247 +1,94 @@
-"""The main job of the command line: a real document-processing task over the text files of a folder.
-
-It reads each file, counts its words, finds its headings and most frequent terms, and writes an index as JSON. What it
-did is kept in a context, so that a second run goes on where the first one ended and knows what changed since.
-"""
+"""The command ``demo``."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import re
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final
 
-from taskctx_sql.json_files import open_file, replace_file
-from taskctx_sql.locations import make_folder
-from taskctx_sql.task import TaskContext, task_context
+import click
 
-USER_ID: Final = "demo"
-MODEL_ID: Final = "term-frequency"
-SUFFIXES: Final = frozenset({".md", ".txt", ".rst", ".py", ".toml", ".ini", ".cfg", ".yaml", ".yml"})
-# A file past this is data rather than a document.
-LARGEST_FILE: Final = 2_000_000
-CHECKPOINT_EVERY: Final = 10
-TERMS: Final = 8
+import taskctx_sql
+from taskctx_sql.cli import demo_task, output
+from taskctx_sql.cli.options import database_option, json_option
+from taskctx_sql.locations import file_address, make_folder, plain_folder
+from taskctx_sql.model import ContextKey
+from taskctx_sql.opening import open_store
+from taskctx_sql.plain_text import plain
+from taskctx_sql.stores import Feature
 
-_WORD: Final = re.compile(r"[^\W\d_]{2,}(?:['\u2019-][^\W\d_]+)*")
-_HEADING: Final = re.compile(r"^(?:#{1,6}\s+(.+?)\s*#*|(?:class|(?:async )?def)\s+(\w+).*)$", re.MULTILINE)
-_NO_TEXT: Final = re.compile("[\ud800-\udfff]")
-_COMMON: Final = frozenset(
-    """
-    a about after all also an and any are as at be been but by can def do does for from has have if in into is it its
-    new no none not of on only one or other our out over self str that the their them then there they this to true
-    false up was we what when where which who will with you your import return class int bool dict list else elif try
-    except raise async await assert
-    """.split()  # noqa: SIM905  # words read better than a list of them
+DEMO_FOLDER: Final = Path("taskctx-demo")
+
+
+@click.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@database_option
+@click.option(
+    "--output",
+    "target",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEMO_FOLDER,
+    show_default=True,
+    help="The folder for the index, and for the database without --database-url.",
 )
+@json_option
+def demo(folder: Path | None, database_url: str | None, target: Path, as_json: bool) -> None:
+    """Index the text files in FOLDER, and print reports of what was recorded.
 
+    The index has the word counts, headings and frequent terms of each file. Every read, write and step is recorded in
+    a context; a second run continues it, and prints what changed. Without FOLDER the project's own files are indexed.
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What was computed of one file. ``terms`` are the most frequent ones, with their counts."""
-
-    path: str
-    digest: str
-    words: int
-    lines: int
-    headings: list[str]
-    terms: list[tuple[str, int]]
-
-
-# An index is known by them.
-_FIELDS: Final = {one.name for one in fields(Document)}
-
-
-@dataclass(slots=True)
-class Changes:
-    """What is different since the run before, by path."""
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run came to."""
-
-    folder: Path
-    index: Path
-    user_id: str
-    chat_id: str
-    documents: int
-    words: int
-    unreadable: list[str]
-    terms: list[tuple[str, int]]
-    changes: Changes
-    resumed: bool
-    seconds: float
-
-
-async def index_folder(
-    folder: Path,
-    index: Path,
-    database_url: str,
-    *,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Result:
-    """Index a folder's text files, and keep what was done in a context of that folder.
-
-    Args:
-        folder: Where the files are, as an absolute path; hidden folders and those of tools are left out.
-        index: The JSON file to write.
-        database_url: Where the context is kept.
-        progress: Told of each file: its path, its number from 1, and how many there are.
-
-    Raises:
-        StoreError: The store failed; what was saved at the last checkpoint is there.
-        OSError: The index could not be written, or something else is in its place.
+    \b
+    taskctx demo
+    taskctx demo ~/notes
+    taskctx demo ~/notes --database-url postgresql://me@host/db --json
     """
-    started = time.perf_counter()
-    await asyncio.to_thread(_check_place, index)
-    chat_id = f"index-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-    data = {"user_id": USER_ID, "chat_id": chat_id, "metadata": {"folder": str(folder), "task": "index"}}
-    paths = await asyncio.to_thread(lambda: sorted(_text_files(folder, leave_out=index)))
-    async with task_context(data, database_url=database_url) as context:
-        resumed = bool(context.context_history)
-        before = _known_documents(context)
-        context.add_context_update("message", f"Indexing {len(paths)} files", {"source": "system"})
-        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="demo-read")
-        context.add_resource("reader", _Closing(pool))
-        documents, unreadable, changes = {}, [], Changes()
-        for number, path in enumerate(paths, 1):
-            name = path.relative_to(folder).as_posix()
-            if progress is not None:
-                progress(name, number, len(paths))
-            context.track_file_operation(name, "read", "indexer")
-            try:
-                text = await asyncio.get_running_loop().run_in_executor(pool, _read, path)
-            except (OSError, UnicodeDecodeError) as error:
-                unreadable.append(name)
-                context.add_context_update("error", f"{name}: {error}", {"step": "read"})
-                continue
-            documents[name] = _processed(context, name, text, before.get(name), changes)
-            if number % CHECKPOINT_EVERY == 0:
-                await context.save()
-        _note_removed(context, before, documents, unreadable, changes)
-        await asyncio.to_thread(_write_index, index, documents.values())
-        context.track_file_operation(str(index), "write", "indexer")
-        context.add_context_update("message", f"Indexed {len(documents)} files", {"source": "system"})
-    terms = Counter[str]()
-    for document in documents.values():
-        terms.update(dict(document.terms))
-    return Result(
-        folder=folder,
-        index=index,
-        user_id=USER_ID,
-        chat_id=chat_id,
-        documents=len(documents),
-        words=sum(document.words for document in documents.values()),
-        unreadable=unreadable,
-        terms=terms.most_common(TERMS),
-        changes=changes,
-        resumed=resumed,
-        seconds=time.perf_counter() - started,
-    )
+    folder = (plain_folder(folder) if folder else _project_folder()).resolve()
+    make_folder(plain_folder(target))
+    url = database_url or file_address("sqlite", target / "demo.db")
+    with output.progress() as bars:
+        bar = bars.add_task("Indexing", total=None)
+
+        def update(name: str, number: int, total: int) -> None:
+            bars.update(bar, completed=number, total=total, description=f"Indexing {plain(name[-40:])}")
+
+        result = asyncio.run(demo_task.index_folder(folder, target / "index.json", url, progress=update))
+    report = asyncio.run(_report(url, result))
+    if as_json:
+        output.print_json({"result": result, **report})
+    else:
+        output.print_demo(result, report, _program())
 
 
-def process(path: str, text: str, digest: str) -> Document:
-    """Compute what the index says of one file."""
-    words = _WORD.findall(text)
-    frequent = Counter(word.lower() for word in words if word.lower() not in _COMMON and len(word) > 2)
-    headings = [first or second for first, second in _HEADING.findall(text)]
-    return Document(path, digest, len(words), text.count("\n") + 1, headings[:50], frequent.most_common(TERMS))
+COMMANDS: Final = (demo,)
 
 
-class _Closing:
-    """A thread pool under the name that a context closes."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-
-    def close(self) -> None:
-        self._pool.shutdown()
-
-
-def _processed(context: TaskContext, name: str, text: str, known: Document | None, changes: Changes) -> Document:
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    if known is not None and known.digest == digest:
-        changes.unchanged.append(name)
-        return known
-    began = time.perf_counter()
-    document = process(name, text, digest)
-    context.track_model_usage(MODEL_ID, "local", "indexing", duration=time.perf_counter() - began)
-    context.add_context_update("document", asdict(document), {"step": "index", "known": known is not None})
-    (changes.added if known is None else changes.changed).append(name)
-    return document
+async def _report(url: str, result: demo_task.Result) -> dict[str, Any]:
+    """Return what happened, from the reports; a folder of JSON files has none."""
+    async with open_store(url) as store:
+        if Feature.RUNS not in store.features:
+            return {"address": store.database_url}
+        key = ContextKey(result.user_id, result.chat_id)
+        return {
+            "address": store.database_url,
+            "timeline": await store.reports.timeline(key, limit=8),
+            "updates_by_type": await store.reports.updates_by_type(key),
+            "files_by_operation": await store.reports.files_by_operation(key),
+            "runs": await store.reports.context_runs(key),
+        }
 
 
-def _note_removed(
-    context: TaskContext, before: dict[str, Document], now: dict[str, Any], unreadable: list[str], changes: Changes
-) -> None:
-    for name in before:
-        if name not in now and name not in unreadable:
-            changes.removed.append(name)
-            context.track_file_operation(name, "gone", "indexer")
-            context.add_context_update("document_removed", {"path": name}, {"step": "index"})
+def _project_folder() -> Path:
+    """Return the checkout that this runs in or from, or else the installed package."""
+    package = Path(taskctx_sql.__file__).parent
+    for folder in (Path.cwd(), package.parent):
+        if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli").is_dir():
+            return folder
+    return package
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def _check_place(index: Path) -> None:
-    """See that nothing is replaced but an index that an earlier run wrote.
-
-    Raises:
-        FileExistsError: Something else is there.
-    """
-    try:
-        with open_file(index) as file:
-            there = json.loads(file.read())
-        is_ours = isinstance(there, list) and all(isinstance(one, dict) and set(one) == _FIELDS for one in there)
-    except FileNotFoundError:
-        return
-    except (ValueError, RecursionError):
-        is_ours = False
-    if not is_ours:
-        raise FileExistsError(f"{index} is there already, and is no index of the demo: move it away, or use --output")
-
-
-def _write_index(index: Path, documents: Iterable[Document]) -> None:
-    make_folder(index.parent)
-    text = json.dumps([asdict(document) for document in documents], indent=1, ensure_ascii=False)
-    # A name need not be UTF-8, and JSON has an escape for what it is then.
-    replace_file(index, _NO_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
-
-
-def _known_documents(context: TaskContext) -> dict[str, Document]:
-    """Return the documents that earlier runs left in the history."""
-    known: dict[str, Document] = {}
-    for update in context.context_history:
-        if update.update_type == "document":
-            document = Document(**update.data)
-            known[document.path] = document
-        elif update.update_type == "document_removed":
-            known.pop(update.data["path"], None)
-    return known
-
-
-def _text_files(folder: Path, leave_out: Path) -> Iterator[Path]:
-    own = leave_out.resolve().parent
-    for path in folder.iterdir():
-        if path.name.startswith(".") or path.name in ("__pycache__", "node_modules", "build", "dist"):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            if path.resolve() != own and not path.name.endswith(".egg-info"):
-                yield from _text_files(path, leave_out)
-        elif path.suffix.lower() in SUFFIXES and path.is_file() and path.stat().st_size <= LARGEST_FILE:
-            yield path
+def _program() -> str:
+    """Return how to call this command here."""
+    return "taskctx" if shutil.which("taskctx") else sys.argv[0]

@@ -1,4 +1,4 @@
-"""The commands that keep house: prune, erase and doctor."""
+"""The commands for maintenance: ``prune``, ``erase`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import click
 
 from taskctx_sql import maintenance
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, json_option, schema_option
-from taskctx_sql.cli.transfer import see_that_it_is_there
+from taskctx_sql.cli.options import asynchronous, json_option, require_file, schema_option
 from taskctx_sql.model import Pruned, Retention
 from taskctx_sql.opening import open_store
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 class Age(click.ParamType[float]):
@@ -33,18 +32,20 @@ class Age(click.ParamType[float]):
             return float(value)
         found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
         if found is None:
-            self.fail(f"{value!r} is no age: write a number and s, m, h, d or w, such as 30d", param, ctx)
+            self.fail(f"{value!r} is not an age: write a number and s, m, h, d or w, such as 30d", param, ctx)
         return float(found[1]) * _SECONDS[found[2]]
 
 
 @click.command()
 @click.argument("url")
-@click.option("--older-than", type=Age(), help="Contexts that nobody saved to for longer, such as 90d or 12h.")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but each user's N contexts saved last.")
-@click.option("--removed", type=Age(), help="What left the working histories longer ago than this; 0s for all of it.")
-@click.option("--user", metavar="ID", help="Only this user's.")
+@click.option("--older-than", type=Age(), help="Remove contexts that nobody saved to for longer, such as 90d or 12h.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep only each user's N contexts saved last.")
+@click.option(
+    "--removed", type=Age(), help="Remove what left the working histories longer ago than this; 0s for all of it."
+)
+@click.option("--user", metavar="ID", help="Only this user's contexts.")
 @schema_option
-@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+@click.option("--dry-run", is_flag=True, help="Only count what would be removed.")
 @yes_option
 @json_option
 @asynchronous
@@ -59,23 +60,23 @@ async def prune(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove for good what is old or too much from the store at URL.
+    """Permanently remove old or excess data from the store at URL.
 
-    It goes in batches of some milliseconds, with pauses for those who write. At least one of --older-than, --keep
-    and --removed says what is to go. In a folder of JSON files --keep counts all files.
+    At least one of --older-than, --keep and --removed is required. Data is removed in batches of some milliseconds,
+    with pauses for writers. In a folder of JSON files --keep counts all files.
 
     \b
     taskctx prune sqlite:///tasks.db --older-than 90d --keep 100 --removed 30d --dry-run
     taskctx prune json:///tasks --keep 100 --yes
     """
     if older_than is None and keep is None and removed is None:
-        raise click.UsageError("say what is to go: --older-than, --keep or --removed")
-    see_that_it_is_there(url)
+        raise click.UsageError("--older-than, --keep or --removed is required")
+    require_file(url)
     retention = Retention(max_age=older_than, max_contexts=keep, removed_age=removed)
     async with open_store(url, schema=schema) as store:
         if not dry_run and not yes:
             _print_pruned(await maintenance.prune(store, retention, user_id=user, dry_run=True), to_error=True)
-            click.confirm("Remove it for good?", abort=True, err=True)
+            click.confirm("Remove it permanently?", abort=True, err=True)
         with output.progress() as bars:
             bar = bars.add_task("Counting" if dry_run else "Removing", total=None)
             pruned = await maintenance.prune(
@@ -96,29 +97,29 @@ async def prune(
 @json_option
 @asynchronous
 async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: bool, as_json: bool) -> None:
-    """Remove for good all of USER, or only CHAT, from every table of the store at URL, and print a receipt.
+    """Permanently remove all data of USER, or only CHAT, from the store at URL, and print a receipt.
 
-    Exit code 1: there was nothing.
+    Exit code 1: there was nothing to remove.
 
     \b
     taskctx erase sqlite:///tasks.db u1
     taskctx erase sqlite:///tasks.db u1 c1 --yes --json
     """
-    see_that_it_is_there(url)
+    require_file(url)
     async with open_store(url, schema=schema) as store:
         if not yes:
-            what = f"all of user {user!r}" if chat is None else f"chat {chat!r} of user {user!r}"
-            click.confirm(f"Remove {what} from {store.database_url} for good?", abort=True, err=True)
+            what = f"all data of user {user!r}" if chat is None else f"chat {chat!r} of user {user!r}"
+            click.confirm(f"Remove {what} from {store.database_url} permanently?", abort=True, err=True)
         receipt = await maintenance.erase(store, user, chat)
     if as_json:
         output.print_json(receipt)
     else:
         when = datetime.fromtimestamp(receipt.erased_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         count = f"{len(receipt.chats):,} contexts of user {user!r}"
-        output.say(f"Erased from {receipt.database_url} at {when} UTC: {count}")
+        output.print_line(f"Erased from {receipt.database_url} at {when} UTC: {count}")
         for name in receipt.chats:
-            output.say(f"  {name}")
-        output.say(_told(receipt.rows))
+            output.print_line(f"  {name}")
+        output.print_line(_counts(receipt.rows))
     if not receipt.chats:
         raise click.exceptions.Exit(1)
 
@@ -129,7 +130,7 @@ async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: 
 @json_option
 @asynchronous
 async def doctor(url: str, schema: str | None, as_json: bool) -> None:
-    """Look the store at URL over, and print what endangers data or time there, each with its remedy.
+    """Check the store at URL, and print what endangers data or costs time, each with its remedy.
 
     Nothing is changed. Exit code 1: there is a warning or an error.
 
@@ -140,9 +141,9 @@ async def doctor(url: str, schema: str | None, as_json: bool) -> None:
     if as_json:
         output.print_json({"ok": examination.ok, **asdict(examination)})
     else:
-        for found in examination.findings:
-            remedy = f": {found.remedy}" if found.remedy else ""
-            output.say(f"{found.level:8} {found.check}: {found.message}{remedy}")
+        for finding in examination.findings:
+            remedy = f": {finding.remedy}" if finding.remedy else ""
+            output.print_line(f"{finding.level:8} {finding.check}: {finding.message}{remedy}")
     if not examination.ok:
         raise click.exceptions.Exit(1)
 
@@ -151,20 +152,20 @@ COMMANDS: Final = (prune, erase, doctor)
 
 
 def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:
-    would = "would go" if pruned.dry_run else "went"
-    output.say(
-        f"{pruned.by_age:,} contexts {would} because of their age, {pruned.by_count:,} because there are too many; "
-        f"{_told(pruned.rows)}",
+    verb = "would be removed" if pruned.dry_run else "were removed"
+    output.print_line(
+        f"{pruned.by_age:,} contexts {verb} because of their age, {pruned.by_count:,} because there are too many; "
+        f"{_counts(pruned.rows)}",
         to_error=to_error,
     )
     if pruned.in_use:
-        output.say(f"{pruned.in_use:,} stayed: somebody saved to them meanwhile.", to_error=to_error)
+        output.print_line(f"{pruned.in_use:,} were kept because somebody saved to them meanwhile.", to_error=to_error)
     if pruned.batches:
-        output.say(
+        output.print_line(
             f"{pruned.batches:,} batches in {pruned.seconds:.1f} s, the longest took {pruned.longest * 1000:.0f} ms.",
             to_error=to_error,
         )
 
 
-def _told(rows: Mapping[str, int]) -> str:
+def _counts(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name.removeprefix('taskctx_')}" for name, count in rows.items()) or "nothing"

@@ -1,4 +1,4 @@
-"""Options and habits that the commands share."""
+"""Options and helpers that the commands share."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ database_option = click.option(
     metavar="URL",
     help="sqlite:///tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-schema_option = click.option("--schema", metavar="NAME", help="On Postgres, the schema that the tables are in.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+schema_option = click.option("--schema", metavar="NAME", help="On Postgres, the schema of the tables.")
 
 
 _AGO: Final = re.compile(r"(\d+)([smhdw])")
@@ -32,12 +32,12 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 
 
 class Moment(click.ParamType[Any]):
-    """A day, a time, or how long ago."""
+    """A day, a time, or a time span ago."""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date | datetime:
-        """Return a day as a date, all else as a time in UTC."""
+        """Return a day as a date, anything else as a time in UTC."""
         if isinstance(value, date):
             return value
         try:
@@ -45,7 +45,7 @@ class Moment(click.ParamType[Any]):
                 return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
             return date.fromisoformat(value) if len(value) <= 10 else datetime.fromisoformat(value)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither a day (2026-01-31), nor a time (2026-01-31T08:00), nor ago (24h, 7d)")
+            self.fail(f"{value!r} is not a day (2026-01-31), a time (2026-01-31T08:00) or a time span ago (24h, 7d)")
 
 
 user_option = click.option("--user", "user_id", metavar="ID", help="Only this user.")
@@ -53,14 +53,14 @@ chat_option = click.option("--chat", "chat_id", metavar="ID", help="Only this ch
 since_option = click.option(
     "--since", type=Moment(), metavar="WHEN", help="2026-01-31, 2026-01-31T08:00, 24h or 7d (UTC)."
 )
-until_option = click.option("--until", type=Moment(), metavar="WHEN", help="The same; a day counts to its end.")
+until_option = click.option("--until", type=Moment(), metavar="WHEN", help="Like --since; a day includes all of it.")
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows at the most."
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Maximum number of rows."
 )
 
 
 def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make a click command of an async function."""
+    """Turn an async function into one that click can call."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -71,9 +71,14 @@ def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
 
 @asynccontextmanager
 async def opened_store(database_url: str | None, schema: str | None = None) -> AsyncIterator[Store]:
-    """Yield the store that a command is about: without an address, the folder of JSON files. None is made."""
+    """Yield the store at a URL, or without one the folder of JSON files. A missing SQLite file is not created."""
     url = database_url or file_address("json", settings.task_dir())
-    if (missing := missing_file(url)) is not None:
-        raise click.ClickException(f"there is no file {shown_path(missing)}: check the path")
+    require_file(url)
     async with open_store(url, schema=schema) as store:
         yield store
+
+
+def require_file(url: str) -> None:
+    """Refuse the URL of a SQLite file that does not exist, because opening would create it."""
+    if (missing := missing_file(url)) is not None:
+        raise click.ClickException(f"there is no file {shown_path(missing)}: check the path")

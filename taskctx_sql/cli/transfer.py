@@ -1,4 +1,4 @@
-"""The commands that move contexts: import, export and copy."""
+"""The commands that transfer contexts: ``import``, ``export`` and ``copy``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import click
 
 from taskctx_sql import transfer
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, json_option, schema_option
-from taskctx_sql.errors import InvalidDatabaseUrlError, MissingHistoriesError
+from taskctx_sql.cli.options import asynchronous, json_option, require_file, schema_option
+from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.json_files import chat_files
-from taskctx_sql.locations import hidden, is_json_address, missing_file, shown_path
+from taskctx_sql.locations import hidden, is_json_address
 from taskctx_sql.model import Imported, TransferProgress, Transferred
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
@@ -42,23 +42,21 @@ verify_option = click.option(
 async def import_command(
     folder: Path, url: str, user: str, chat: str | None, schema: str | None, verify: bool, as_json: bool
 ) -> None:
-    """Bring the original's history files in FOLDER into the database at URL.
+    """Import the original's history files in FOLDER into the database at URL.
 
-    The folder is not changed. What is in the database already is not written again, so an import can be interrupted
-    and repeated. From a damaged file every whole entry comes; the rest is printed by file and byte. Exit code 1: not
-    all of it came.
+    The folder is not changed. Entries that the database already has are not written again, so an import can be
+    interrupted and repeated. Every whole entry of a damaged file is imported; the damaged parts are listed by file and
+    byte. Exit code 1: not everything was imported.
 
     \b
     taskctx import ./tasks sqlite:///tasks.db --user u1
     """
     if is_json_address(url):
-        raise InvalidDatabaseUrlError(
-            hidden(url), "an import goes into a database; for a folder there is `taskctx copy`"
-        )
-    # Before a database is made for nothing.
+        raise InvalidDatabaseUrlError(hidden(url), "an import needs a database; use `taskctx copy` for a folder")
+    # Check the folder before a database is created for nothing.
     chat_files(folder, chat)
     async with open_store(url, schema=schema) as store:
-        with shown_progress("bytes") as progress:
+        with _progress("bytes") as progress:
             imported = await transfer.import_folder(
                 folder, store, user_id=user, chat_id=chat, verify=verify, progress=progress
             )
@@ -71,7 +69,7 @@ async def import_command(
 @user_option
 @chat_option
 @schema_option
-@click.option("--replace", is_flag=True, help="Replace files that have something else, too.")
+@click.option("--replace", is_flag=True, help="Also replace files that differ.")
 @verify_option
 @json_option
 @asynchronous
@@ -87,20 +85,18 @@ async def export(
 ) -> None:
     """Write the contexts of the database at URL to FOLDER, in the original's format.
 
-    With --user the files go into FOLDER itself; without, each user's into a folder of its own in it, as the original
-    knows no users. What its format has no place for is counted. Exit code 1: not all of it was written.
+    With --user the files go into FOLDER itself, and without it each user's files go into a subfolder, because the
+    original has no users. What its format cannot hold is counted. Exit code 1: not everything was written.
 
     \b
     taskctx export sqlite:///tasks.db ./tasks --user u1
     """
     if is_json_address(url):
-        raise InvalidDatabaseUrlError(
-            hidden(url), "an export comes from a database; for a folder there is `taskctx copy`"
-        )
-    see_that_it_is_there(url)
-    _see_the_user(user, chat)
+        raise InvalidDatabaseUrlError(hidden(url), "an export needs a database; use `taskctx copy` for a folder")
+    require_file(url)
+    _require_user(user, chat)
     async with open_store(url, schema=schema) as store:
-        with shown_progress("updates") as progress:
+        with _progress("updates") as progress:
             result = await transfer.export(
                 store,
                 folder,
@@ -124,17 +120,17 @@ async def export(
 async def copy(source: str, target: str, user: str | None, chat: str | None, verify: bool, as_json: bool) -> None:
     """Copy contexts from the store at FROM to the one at TO.
 
-    Between databases all goes along: reresult updates, runs and revisions too. A context that fell behind in TO is
-    brought up to date; one that has changed there is left alone, and printed. So a copy can be interrupted and
-    repeated. Exit code 1: not all of it came, or something is not the same.
+    Between databases everything is copied, including removed updates, runs and revisions. A context that fell behind
+    in TO is brought up to date; one that has changed there is left alone, and listed. So a copy can be interrupted and
+    repeated. Exit code 1: not everything was copied, or both sides differ.
 
     \b
     taskctx copy sqlite:///tasks.db postgresql://me@host/db
     taskctx copy json:///tasks sqlite:///tasks.db --user u1
     """
     if not is_json_address(source):
-        _see_the_user(user, chat)
-    with shown_progress("") as progress:
+        _require_user(user, chat)
+    with _progress("") as progress:
         result = await transfer.copy(source, target, user_id=user, chat_id=chat, verify=verify, progress=progress)
     _print(result, as_json)
 
@@ -142,35 +138,25 @@ async def copy(source: str, target: str, user: str | None, chat: str | None, ver
 COMMANDS: Final = (import_command, export, copy)
 
 
-def see_that_it_is_there(url: str) -> None:
-    """Refuse a SQLite file that is not there: opening would make it.
-
-    Raises:
-        MissingHistoriesError: It is not there.
-    """
-    if (missing := missing_file(url)) is not None:
-        raise MissingHistoriesError(shown_path(missing), "there is no such file")
-
-
-def _see_the_user(user: str | None, chat: str | None) -> None:
+def _require_user(user: str | None, chat: str | None) -> None:
     if chat is not None and user is None:
         raise click.UsageError("--chat needs --user: several users may have a chat of that name")
 
 
 @contextmanager
-def shown_progress(unit: str) -> Iterator[TransferProgress]:
-    """Show how far it is, at most some times a second; nothing where standard error is no terminal."""
+def _progress(unit: str) -> Iterator[TransferProgress]:
+    """Yield a function that updates a progress bar, at most ten times a second."""
     with output.progress() as bars:
-        bar = bars.add_task("Looking", total=None)
+        bar = bars.add_task("Reading", total=None)
         last = 0.0
 
-        def show(doing: str, done: int, total: int | None) -> None:
+        def update(doing: str, done: int, total: int | None) -> None:
             nonlocal last
             if time.monotonic() - last > 0.1:
                 last = time.monotonic()
                 bars.update(bar, completed=done, total=total, description=f"{plain(doing[-50:])} {unit}")
 
-        yield show
+        yield update
 
 
 def _print(result: Imported | Transferred, as_json: bool) -> None:
@@ -185,44 +171,44 @@ def _print(result: Imported | Transferred, as_json: bool) -> None:
 
 
 def _print_imported(result: Imported) -> None:
-    came = sum(1 for chat in result.chats if chat.ok)
-    output.line(
+    complete = sum(1 for chat in result.chats if chat.ok)
+    output.print_parts(
         output.Bold(f"{result.entries:,} entries of {len(result.chats):,} chats"),
         f", {result.added:,} of them new, from {result.source} to {result.target} in {result.seconds:.1f} s",
     )
     checked = [chat for chat in result.chats if chat.verified is not None]
     if checked:
         good = sum(chat.entries for chat in checked if chat.verified)
-        output.line(f"{good:,} entries were found in the database afterwards.")
+        output.print_parts(f"{good:,} entries were verified in the database.")
     for chat in result.chats:
         for name, damage in chat.damage:
-            output.line(f"did not come: {name}, {damage!s}")
+            output.print_parts(f"not imported: {name}, {damage!s}")
         if chat.damage_count > len(chat.damage):
-            output.line(f"did not come: {chat.damage_count - len(chat.damage):,} more parts of the same chat")
+            output.print_parts(f"not imported: {chat.damage_count - len(chat.damage):,} more parts of the same chat")
         if chat.error is not None:
-            output.line(f"did not come: {', '.join(chat.files)}: {chat.error}")
+            output.print_parts(f"not imported: {', '.join(chat.files)}: {chat.error}")
         if chat.verified is False:
-            output.line(f"not the same: {', '.join(chat.files)}: import it again")
+            output.print_parts(f"differs from the database: {', '.join(chat.files)}: import it again")
     if result.ignored:
-        output.line(
-            f"No history files: {', '.join(result.ignored[:5])}{' and others' if len(result.ignored) > 5 else ''}"
+        output.print_parts(
+            f"Not history files: {', '.join(result.ignored[:5])}{' and others' if len(result.ignored) > 5 else ''}"
         )
-    if came < len(result.chats):
-        output.line(f"{came:,} chats came whole, {len(result.chats) - came:,} did not.")
+    if complete < len(result.chats):
+        output.print_parts(f"{complete:,} chats were imported completely, {len(result.chats) - complete:,} were not.")
 
 
 def _print_transferred(result: Transferred) -> None:
-    told = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items() if count) or "none"
-    output.line(
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items() if count) or "none"
+    output.print_parts(
         output.Bold(f"{result.contexts:,} contexts"),
-        f" ({told}), {result.added:,} updates written "
+        f" ({outcomes}), {result.added:,} updates written "
         f"from {result.source} to {result.target} in {result.seconds:.1f} s",
     )
     if result.verified is not None:
-        output.line(f"{result.verified:,} updates were compared afterwards, and are the same.")
+        output.print_parts(f"{result.verified:,} updates were compared afterwards, and are equal.")
     for what, count in result.left_behind.items():
-        output.line(f"left behind: {count:,} {what}")
+        output.print_parts(f"left behind: {count:,} {what}")
     for problem in result.problems:
-        output.line(f"problem: {problem.where}: {problem.reason}")
+        output.print_parts(f"problem: {problem.where}: {problem.reason}")
     if result.problem_count > len(result.problems):
-        output.line(f"problem: {result.problem_count - len(result.problems):,} more")
+        output.print_parts(f"problem: {result.problem_count - len(result.problems):,} more")

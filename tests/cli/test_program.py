@@ -126,8 +126,8 @@ def test_the_demo_is_readable(notes: Path) -> None:
     done = taskctx_process("demo", notes)
     assert done.returncode == 0
     assert done.stderr == ""
-    for part in ("3 files, ", "Since the run before: 1 changed", "The end of the timeline", "Runs", "completed",
-                 "Files by last operation: read 4, write 1", "Not readable as text: broken.txt"):  # fmt: skip
+    for part in ("3 files, ", "Since the last run: 1 changed", "The end of the timeline", "Runs", "completed",
+                 "Files by last operation: read 4, write 1", "Not text: broken.txt"):  # fmt: skip
         assert part in done.stdout
     words = done.stdout.split("The record: ")[1].split()
     assert taskctx(*words[words.index("show") :]).returncode == 0
@@ -171,7 +171,7 @@ def test_a_database_is_set_up_and_looked_at(tmp_path: Path) -> None:
     assert "there is no file" in taskctx("show", "u", "c", "--database-url", url).stderr
     assert list(tmp_path.iterdir()) == []
     assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0006.\n"
-    assert taskctx("upgrade", url).stdout == "The schema is at 0006 already.\n"
+    assert taskctx("upgrade", url).stdout == "The schema is already at 0006.\n"
     assert parsed("current", url) == {"current": "0006", "head": "0006", "row_level_security": False}
     after = {"before": "0006", "after": "0006", "head": "0006", "row_level_security": False}
     assert parsed("upgrade", url) == after

@@ -42,8 +42,8 @@ def test_what_did_not_come_is_told_by_file_and_byte_and_is_an_exit_code(database
     assert done.returncode == 1
     assert done.stderr == ""
     assert f"{WHOLE + 15:,} entries of 14 chats, {WHOLE + 15:,} of them new" in done.stdout
-    assert "did not come: context_history_cut_short.json, bytes 5,167 to 5,245: it is not a whole entry" in done.stdout
-    assert "11 chats came whole, 3 did not." in done.stdout
+    assert "not imported: context_history_cut_short.json, bytes 5,167 to 5,245: it is not a whole entry" in done.stdout
+    assert "11 chats were imported completely, 3 were not." in done.stdout
 
 
 def test_people_are_told_what_was_moved(folder: Path, tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_people_are_told_what_was_moved(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "context_history_none.json").write_text("mine")
     done = taskctx("export", "sqlite:///a.db", "out", "--user", "u1")
     assert done.returncode == 1
-    for part in ("11 contexts (10 added, 1 refused)", "are the same", "left behind: 10 runs", "has something else"):
+    for part in ("11 contexts (10 added, 1 refused)", "are equal", "left behind: 10 runs", "has something else"):
         assert part in done.stdout
     done = taskctx("copy", "sqlite:///a.db", "sqlite:///b.db")
     assert done.returncode == 0
-    assert f"{WHOLE:,} updates were compared afterwards, and are the same." in done.stdout
+    assert f"{WHOLE:,} updates were compared afterwards, and are equal." in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_people_are_told_what_was_moved(folder: Path, tmp_path: Path) -> None:
     [
         (["import", "nowhere", "sqlite:///x.db", "--user", "u"], "there is no such folder. Check the path"),
         (["import", ".", "sqlite:///x.db", "--user", "u"], "it has no context_history_*.json"),
-        (["import", ".", "json:///x", "--user", "u"], "an import goes into a database"),
-        (["export", "sqlite:///nowhere.db", "out"], "there is no such file"),
-        (["export", "json:///x", "out"], "an export comes from a database"),
-        (["copy", "json:///nowhere", "sqlite:///x.db"], "name the user with --user"),
+        (["import", ".", "json:///x", "--user", "u"], "an import needs a database"),
+        (["export", "sqlite:///nowhere.db", "out"], "there is no file"),
+        (["export", "json:///x", "out"], "an export needs a database"),
+        (["copy", "json:///nowhere", "sqlite:///x.db"], "pass the user by --user"),
         (["copy", "postgresql://me:hidden@x/y", "postgresql://me:hidden@x/y"], "both ends of the copy"),
     ],
 )
@@ -93,11 +93,11 @@ def test_what_is_old_or_too_much_is_removed_if_one_says_yes(folder: Path, databa
     done = taskctx(*asked)
     assert done.returncode == 1
     assert "9 because there are too many" in done.stderr
-    assert "Remove it for good?" in done.stderr
+    assert "Remove it permanently?" in done.stderr
     assert parsed(*asked, "--dry-run")["by_count"] == 9
     done = taskctx(*asked, "--yes")
     assert done.returncode == 0
-    assert "0 contexts went because of their age, 9 because there are too many" in done.stdout
+    assert "0 contexts were removed because of their age, 9 because there are too many" in done.stdout
     assert parsed(*asked, "--older-than", "1w", "--removed", "0s", "--yes")["rows"] == {}
 
 
@@ -117,10 +117,10 @@ def test_a_folder_of_files_is_pruned_too(folder: Path) -> None:
 
 
 def test_a_pruning_of_nothing_or_of_no_age_is_no_command() -> None:
-    assert "say what is to go" in taskctx("prune", "sqlite:///x.db").stderr
-    assert "'soon' is no age" in taskctx("prune", "sqlite:///x.db", "--older-than", "soon").stderr
-    assert "there is no such file" in taskctx("prune", "sqlite:///x.db", "--keep", "1").stderr
-    assert "there is no such file" in taskctx("erase", "sqlite:///x.db", "u").stderr
+    assert "is required" in taskctx("prune", "sqlite:///x.db").stderr
+    assert "'soon' is not an age" in taskctx("prune", "sqlite:///x.db", "--older-than", "soon").stderr
+    assert "there is no file" in taskctx("prune", "sqlite:///x.db", "--keep", "1").stderr
+    assert "there is no file" in taskctx("erase", "sqlite:///x.db", "u").stderr
     assert not Path("x.db").exists()
 
 

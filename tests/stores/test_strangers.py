@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import ContextKey, Feature, JsonStore, SqlStore, Store, open_store, schema
-from taskctx_sql.cli.demo import index_folder
+from taskctx_sql.cli.demo_task import index_folder
 from taskctx_sql.errors import InvalidIdError, StoreError, StoreFailedError
 from taskctx_sql.settings import validate_config
 from taskctx_sql.sql import engines

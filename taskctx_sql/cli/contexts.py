@@ -1,0 +1,75 @@
+"""The commands about one context: ``show`` and ``diagnose``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from taskctx_sql import health
+from taskctx_sql.cli import output
+from taskctx_sql.cli.options import asynchronous, database_option, json_option, opened_store
+from taskctx_sql.task import TaskContext
+
+
+@click.command()
+@click.argument("user")
+@click.argument("chat")
+@database_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many of the newest updates to print.",
+)
+@json_option
+@asynchronous
+async def show(user: str, chat: str, database_url: str | None, limit: int, as_json: bool) -> None:
+    """Print the context of USER and CHAT: its newest updates, files, models and metadata.
+
+    \b
+    taskctx show demo index-0123456789ab --database-url sqlite:///taskctx-demo/demo.db
+    """
+    async with opened_store(database_url) as store:
+        context = TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=limit)
+        await context.load()
+    if context.is_new:
+        raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.database_url}")
+    if as_json:
+        values = {name: output.stored_value(value) for name, value in context.to_dict().items()}
+        output.print_json(values | {"revision": context.revision, "complete": context.history_complete})
+    else:
+        output.print_context(context)
+
+
+@click.command()
+@click.argument("user", default="test")
+@click.argument("chat", default="test")
+@database_option
+@json_option
+def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> None:
+    """Find out why the context of USER and CHAT does not load, and check closing and optimizing.
+
+    \b
+    taskctx diagnose user_456 chat_session_xyz789 --database-url json:///tasks
+    """
+    diagnoses = {
+        "loading": health.diagnose_history_loading_issue(database_url, user_id=user, chat_id=chat),
+        "closing": health.diagnose_resource_cleanup_issue(),
+        "optimizing": health.diagnose_context_optimization_issue(),
+    }
+    if as_json:
+        output.print_json(
+            {name: {"ok": diagnoses[name].ok, "findings": diagnoses[name].findings} for name in diagnoses}
+        )
+    else:
+        for name, diagnosis in diagnoses.items():
+            for finding in diagnosis.findings:
+                output.print_line(f"{finding.level:8} {name}: {finding.message}")
+    if not all(diagnoses.values()):
+        sys.exit(1)
+
+
+COMMANDS: Final = (show, diagnose)

@@ -1,0 +1,72 @@
+"""The commands about the schema of a database: ``upgrade`` and ``current``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+import taskctx_sql
+from taskctx_sql.cli import output
+from taskctx_sql.cli.options import asynchronous, json_option, schema_option
+
+
+@click.command()
+@click.argument("url")
+@schema_option
+@click.option("--revision", default="head", show_default=True, help="The revision to upgrade to.")
+@click.option(
+    "--row-level-security/--no-row-level-security",
+    default=None,
+    help="On Postgres, whether accounts other than the owner see one user at a time.",
+)
+@json_option
+@asynchronous
+async def upgrade(url: str, schema: str | None, revision: str, row_level_security: bool | None, as_json: bool) -> None:
+    """Set up the database at URL, or bring it up to this version. Its data is kept.
+
+    \b
+    taskctx upgrade sqlite:///tasks.db
+    taskctx upgrade postgresql://me@host/db --schema tasks
+    taskctx upgrade postgresql://me@host/db --row-level-security
+    """
+    before = await taskctx_sql.schema.current(url, schema=schema)
+    await taskctx_sql.schema.upgrade(url, revision, schema=schema, row_level_security=row_level_security)
+    after = await taskctx_sql.schema.current(url, schema=schema)
+    is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
+    if as_json:
+        head = await taskctx_sql.schema.head()
+        output.print_json({"before": before, "after": after, "head": head, "row_level_security": is_on})
+        return
+    if before == after:
+        output.print_line(f"The schema is already at {after}.")
+    else:
+        output.print_line(f"The schema went from {before or 'nothing'} to {after}.")
+    if is_on or row_level_security is not None:
+        output.print_line(f"Row-level security is {'on' if is_on else 'off'}.")
+
+
+@click.command()
+@click.argument("url")
+@schema_option
+@json_option
+@asynchronous
+async def current(url: str, schema: str | None, as_json: bool) -> None:
+    """Print the schema revision of the database at URL, the one this version needs, and row-level security if on.
+
+    \b
+    taskctx current sqlite:///tasks.db
+    """
+    revision, head = await taskctx_sql.schema.current(url, schema=schema), await taskctx_sql.schema.head()
+    is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
+    if as_json:
+        output.print_json({"current": revision, "head": head, "row_level_security": is_on})
+    else:
+        security = ", row-level security is on" if is_on else ""
+        output.print_line(f"{revision or 'nothing'} (this version needs {head}){security}")
+    if revision != head:
+        sys.exit(1)
+
+
+COMMANDS: Final = (upgrade, current)
