@@ -1,7 +1,3 @@
 """The command ``taskctx``: one module for each group of commands."""
 
 from taskctx_sql.cli.program import main
-
-__all__ = [
-    "main",
-]

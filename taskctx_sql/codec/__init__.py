@@ -14,18 +14,3 @@ from taskctx_sql.codec.json_text import (
     to_file_tree,
     with_fresh_stack,
 )
-
-__all__ = [
-    "decode",
-    "decode_untagged",
-    "encode",
-    "encode_plain",
-    "is_same",
-    "may_have_tags",
-    "read_file_text",
-    "read_file_value",
-    "shown",
-    "text_of",
-    "to_file_tree",
-    "with_fresh_stack",
-]

@@ -5,15 +5,3 @@ from taskctx_sql.concurrency.daemon_threads import check_queues, on_thread
 from taskctx_sql.concurrency.fork import after_fork
 from taskctx_sql.concurrency.portal import blocking
 from taskctx_sql.concurrency.shielding import end_at_once, running_loop, shielded, wait_until_done
-
-__all__ = [
-    "Answer",
-    "after_fork",
-    "blocking",
-    "check_queues",
-    "end_at_once",
-    "on_thread",
-    "running_loop",
-    "shielded",
-    "wait_until_done",
-]

@@ -6,15 +6,3 @@ from taskctx_sql.context.optimize import Dropped, OptimizePlan, updates_until
 from taskctx_sql.context.resources import Resources
 from taskctx_sql.context.saving_state import Handout
 from taskctx_sql.context.unsaved import Unsaved
-
-__all__ = [
-    "Clock",
-    "Dropped",
-    "Handout",
-    "MemoryContext",
-    "OptimizePlan",
-    "Resources",
-    "Unsaved",
-    "plain_entry",
-    "updates_until",
-]

@@ -8,27 +8,3 @@ from taskctx_sql.json_files.names import chat_id, file_name, folder_name, set_as
 from taskctx_sql.json_files.recovery import Entry
 from taskctx_sql.json_files.remove import erase_files, prune_folder
 from taskctx_sql.json_files.store import JsonStore
-
-__all__ = [
-    "Batches",
-    "Entry",
-    "JsonStore",
-    "chat_files",
-    "chat_id",
-    "decode_text",
-    "erase_files",
-    "file_name",
-    "first_difference",
-    "folder_name",
-    "is_folder",
-    "open_file",
-    "parse",
-    "prune_folder",
-    "read_history",
-    "replace_file",
-    "set_aside_from",
-    "signature_of",
-    "status_of",
-    "trackers",
-    "write_history",
-]

@@ -26,28 +26,3 @@ from taskctx_sql.locations.folders import (
     move,
     sync_folder,
 )
-
-__all__ = [
-    "LOCK_SECONDS",
-    "Patience",
-    "StillHeldError",
-    "UnknownMoveError",
-    "anchored",
-    "check_file",
-    "file_address",
-    "folder_lock",
-    "has_secret",
-    "hidden",
-    "identity",
-    "is_address",
-    "is_json_address",
-    "json_address",
-    "json_folder",
-    "make_folder",
-    "missing_file",
-    "move",
-    "plain_folder",
-    "shown_path",
-    "sync_folder",
-    "without_secrets",
-]

@@ -1,12 +1,3 @@
 """The protocols of stores."""
 
 from taskctx_sql.stores.protocol import ContextStore, Feature, RevisionStore, Store, WatchableStore, check_watch
-
-__all__ = [
-    "ContextStore",
-    "Feature",
-    "RevisionStore",
-    "Store",
-    "WatchableStore",
-    "check_watch",
-]

@@ -4,13 +4,3 @@ from taskctx_sql.sql.backends.backend import Backend
 from taskctx_sql.sql.backends.open import open_backend
 from taskctx_sql.sql.backends.replica import NEVER, NoReplica, Replica, open_replica
 from taskctx_sql.sql.backends.shared import Share
-
-__all__ = [
-    "NEVER",
-    "Backend",
-    "NoReplica",
-    "Replica",
-    "Share",
-    "open_backend",
-    "open_replica",
-]

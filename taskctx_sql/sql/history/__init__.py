@@ -4,14 +4,3 @@ from taskctx_sql.sql.history.copies import current_seqs, may_be_rewritten, resto
 from taskctx_sql.sql.history.fork import fork
 from taskctx_sql.sql.history.restore import Restored, restore
 from taskctx_sql.sql.history.revision_log import compare, list_revisions
-
-__all__ = [
-    "Restored",
-    "compare",
-    "current_seqs",
-    "fork",
-    "list_revisions",
-    "may_be_rewritten",
-    "restore",
-    "restored_since",
-]

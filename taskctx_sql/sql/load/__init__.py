@@ -5,15 +5,3 @@ from taskctx_sql.sql.load.contexts import list_contexts
 from taskctx_sql.sql.load.load import load, select_files
 from taskctx_sql.sql.load.sqlite_reader import SqliteReader
 from taskctx_sql.sql.load.updates import PAGE_SIZE, next_seq, read_page, update_columns
-
-__all__ = [
-    "PAGE_SIZE",
-    "SqliteReader",
-    "in_revision",
-    "list_contexts",
-    "load",
-    "next_seq",
-    "read_page",
-    "select_files",
-    "update_columns",
-]

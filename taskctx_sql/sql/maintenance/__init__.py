@@ -1,7 +1,3 @@
 """Pruning and erasing rows, and checks of a database."""
 
 from taskctx_sql.sql.maintenance.pruner import Pruner
-
-__all__ = [
-    "Pruner",
-]

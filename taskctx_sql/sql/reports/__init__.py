@@ -1,5 +1,3 @@
 """Reports in SQL over the views of the schema."""
 
 from taskctx_sql.sql.reports.queries import Reports
-
-__all__ = ["Reports"]

@@ -28,26 +28,3 @@ from taskctx_sql.sql.row_codec.encode import (
 from taskctx_sql.sql.row_codec.identity import context_id, path_id
 
 AnyRow = Row[*tuple[Any, ...]]
-
-__all__ = [
-    "BETWEEN",
-    "FILE_COLUMNS",
-    "MODEL_COLUMNS",
-    "AnyRow",
-    "FileRow",
-    "ModelRow",
-    "UpdateRow",
-    "column_text",
-    "context_id",
-    "file_row",
-    "mapping_text",
-    "merged_text",
-    "model_row",
-    "path_id",
-    "read_files",
-    "read_mapping",
-    "read_models",
-    "read_updates",
-    "update_of_row",
-    "update_row",
-]

@@ -3,9 +3,3 @@
 from taskctx_sql.sql.save.decide import save
 from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.save.sqlite_writer import SqliteWriter
-
-__all__ = [
-    "SaveRequest",
-    "SqliteWriter",
-    "save",
-]

@@ -5,25 +5,3 @@ from taskctx_sql.sql.schema.connect import on_connection
 from taskctx_sql.sql.schema.migrate import current, downgrade, head, row_level_security, set_up, upgrade
 from taskctx_sql.sql.schema.migrations import include_name, run_migrations
 from taskctx_sql.sql.schema.tables import contexts, files, models, revisions, runs, updates
-
-__all__ = [
-    "HEAD",
-    "REVISIONS",
-    "check",
-    "contexts",
-    "current",
-    "downgrade",
-    "files",
-    "has_tables",
-    "head",
-    "include_name",
-    "models",
-    "on_connection",
-    "revisions",
-    "row_level_security",
-    "run_migrations",
-    "runs",
-    "set_up",
-    "updates",
-    "upgrade",
-]

@@ -3,10 +3,3 @@
 from taskctx_sql.sql.transfer.copy import copy_database
 from taskctx_sql.sql.transfer.export_files import compare_context, write_context
 from taskctx_sql.sql.transfer.read import read_contexts
-
-__all__ = [
-    "compare_context",
-    "copy_database",
-    "read_contexts",
-    "write_context",
-]

@@ -4,13 +4,3 @@ from taskctx_sql.sql.watch.follow import NewUpdates, follow
 from taskctx_sql.sql.watch.listener import listener_of
 from taskctx_sql.sql.watch.notifier import Notifier, notify
 from taskctx_sql.sql.watch.subscriptions import Listener, Subscriptions
-
-__all__ = [
-    "Listener",
-    "NewUpdates",
-    "Notifier",
-    "Subscriptions",
-    "follow",
-    "listener_of",
-    "notify",
-]
