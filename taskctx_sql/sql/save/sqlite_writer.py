@@ -101,6 +101,8 @@ class SqliteWriter:
                     connection = None
             self._deliver()
             self._written = (group, answers)
+            # So that a large group is freed with its answers, and not when the next save has to be written.
+            del group, answers
         self._deliver()
         if connection is not None:
             connection.close()
