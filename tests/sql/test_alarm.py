@@ -47,21 +47,21 @@ async def test_a_cancellation_stays_one() -> None:
 
 
 async def test_thousands_leave_one_timer_behind() -> None:
-    made: list[asyncio.TimerHandle] = []
+    timers: list[asyncio.TimerHandle] = []
     loop = asyncio.get_running_loop()
     call_at = loop.call_at
 
     def noted(*args: object, **options: object) -> asyncio.TimerHandle:
-        made.append(call_at(*args, **options))  # type: ignore[arg-type]
-        return made[-1]
+        timers.append(call_at(*args, **options))  # type: ignore[arg-type]
+        return timers[-1]
 
     loop.call_at = noted  # type: ignore[method-assign]
     try:
         alarm = Alarm()
         for _ in range(1_000):
             await guarded(alarm, 60, 0)
-        assert len(made) == 1
+        assert len(timers) == 1
         alarm.stop()
-        assert made[0].cancelled()
+        assert timers[0].cancelled()
     finally:
         loop.call_at = call_at  # type: ignore[method-assign]

@@ -78,7 +78,7 @@ async def test_opening_a_file_again_keeps_the_locks_that_this_process_has(tmp_pa
         assert await stored(store, ContextKey(user, "c")) == ["a", "b"]
 
 
-async def test_a_lock_that_stays_is_told_with_the_time_waited(
+async def test_a_lock_that_stays_raises_with_the_time_waited(
     tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("taskctx_sql.sql.engines.sqlite.SQLITE_BUSY_SECONDS", 0.05)
@@ -100,7 +100,7 @@ async def test_a_lock_that_stays_is_told_with_the_time_waited(
     await store.close()
 
 
-async def test_a_postgres_that_is_away_is_told_with_the_time_waited() -> None:
+async def test_a_postgres_that_is_away_raises_with_the_time_waited() -> None:
     with pytest.raises(StoreUnavailableError, match="within"):
         await open_store("postgresql://nobody:hidden@127.0.0.1:1/none", retry_seconds=0.3)
 
@@ -183,7 +183,7 @@ async def test_a_commit_that_breaks_leaves_the_save_in_doubt_and_it_is_written_o
 async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
     empty_postgres_url: str, user: str, when: str
 ) -> None:
-    """As a Citus raises it at COMMIT when one of its machines has gone: nobody knows whether it happened."""
+    """A Citus raises it at COMMIT when one of its machines is away; whether COMMIT happened is unknown."""
     await schema.upgrade(empty_postgres_url)
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
     async with engine.begin() as connection:
@@ -234,17 +234,17 @@ async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store
         ("contexts", "metadata_toggles", "metadata_toggles"),
     ],
 )
-async def test_a_row_that_cannot_be_read_is_named(
+async def test_the_error_names_a_row_that_cannot_be_read(
     store: SqlStore, user: str, table: str, column: str, where: str
 ) -> None:
     context = await loaded(store, user)
     context.track_file_operation("a", "read")
     context.track_model_usage("m", "p", "x")
     await context.save()
-    ident = row_codec.context_id(context.key)
+    context_id = row_codec.context_id(context.key)
     async with store._backend.engine.begin() as connection:
         statement = sa.text(f"UPDATE taskctx_{table} SET {column} = '{{broken' WHERE context_id = :id")
-        await connection.execute(statement, {"id": ident})
+        await connection.execute(statement, {"id": context_id})
     with pytest.raises(CorruptRecordError) as caught:
         await store.load(context.key)
     assert caught.value.where == where
@@ -254,7 +254,7 @@ async def test_a_row_that_cannot_be_read_is_named(
 
 @pytest.mark.parametrize("column", ["data", "metadata"])
 @pytest.mark.parametrize("text", ["{broken", '{"__set__": 1}', "1\x1f2", ""])
-async def test_an_update_that_cannot_be_read_is_named_when_it_is_asked_for(
+async def test_the_error_names_an_update_that_cannot_be_read_on_access(
     store: SqlStore, user: str, column: str, text: str
 ) -> None:
     context = await loaded(store, user)
@@ -280,7 +280,7 @@ async def test_a_run_counter_that_went_back_is_an_error_and_writes_nothing(store
     key = ContextKey(user, "c")
     run = new_run()
     first = await store.save(new_delta(key, "a", run=run))
-    # The second save is gone: somebody took an older copy of the database back.
+    # The second save is gone: the database was set back to an older copy.
     third = run.next_save().next_save()
     with pytest.raises(LostContextError):
         await store.save(new_delta(key, "c", run=third, base=first.base._replace(revision=2)))
@@ -317,17 +317,17 @@ async def test_a_storm_of_cancellations_leaves_whole_saves_and_no_connection(sto
     assert time.monotonic() - started < 5
 
 
-# Event loops, processes, and stores that nobody closed.
+# Event loops, processes, and stores that were never closed.
 
 
-def test_another_event_loop_is_told(database_url: str, user: str) -> None:
+def test_another_event_loop_gets_an_error(database_url: str, user: str) -> None:
     with open_store(database_url) as store:
         with pytest.raises(WrongEventLoopError, match="one store in each"):
             asyncio.run(store.load(ContextKey(user, "c")))
         assert blocking(store.load(ContextKey(user, "c"))).revision == 0
 
 
-def test_a_child_of_a_fork_is_told(tmp_path: Path) -> None:
+def test_a_child_of_a_fork_gets_an_error(tmp_path: Path) -> None:
     code = f"""
 import asyncio, os
 from taskctx_sql import ContextKey, open_store

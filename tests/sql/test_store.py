@@ -25,7 +25,7 @@ async def store(sql_store: SqlStore) -> SqlStore:
 
 
 class Statements:
-    """Every statement that an engine sends, in order, but those that tell who watches, now and then."""
+    """Every statement that an engine sends, in order, except notifications."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.sent: list[str] = []
@@ -232,8 +232,8 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
         context.add_context_update("message", number)
     context.track_file_operation("a", "read")
     await context.save()
-    loading_steps = load.load(engine.dialect.name, context.key, Selection())
-    step = next(loading_steps)
+    loading = load.load(engine.dialect.name, context.key, Selection())
+    step = next(loading)
 
     def first() -> Plan[Sequence[Any] | None]:
         return (yield step)
@@ -246,11 +246,11 @@ async def test_a_load_is_of_one_moment_whatever_is_saved_meanwhile(
     await context.save()
 
     def begun() -> Plan[Loaded]:
-        step = loading_steps.send(head)
+        step = loading.send(head)
         while True:
             found = yield step
             try:
-                step = loading_steps.send(found)
+                step = loading.send(found)
             except StopIteration as end:
                 result: Loaded = end.value
                 return result

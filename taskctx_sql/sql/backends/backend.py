@@ -52,9 +52,9 @@ class Backend:
         """Take the engine; nothing is opened yet."""
         self.database_url = engines.mask(str(engine.url))
         self.retry_seconds = retry_seconds
-        # Whether this account sees only the rows of the user that a transaction names. `check` finds out.
+        # Whether this account sees one user's rows at a time. Set by `check`.
         self.row_level_security = False
-        # Whether the tables are spread over the machines of a Citus. `check` finds out.
+        # Whether the tables are spread over the machines of a Citus. Set by `check`.
         self.is_distributed = False
         self.owns_engine = owns_engine
         if not owns_engine:
@@ -74,7 +74,7 @@ class Backend:
         """Save; the result is there when it is on the disk.
 
         Raises:
-            InDoubtError: COMMIT failed in a way that leaves open if it happened.
+            InDoubtError: COMMIT failed, and whether it happened is unknown.
             Exception: What the driver raised; nothing was written.
             TaskContextError: The save is refused; nothing was written.
         """
@@ -85,7 +85,7 @@ class Backend:
 
         Args:
             plan: What to read.
-            rls_user: The user that the transaction names; None under no row-level security.
+            rls_user: The user for row-level security; None if it does not hold for this account.
 
         Raises:
             Exception: What the driver raised.
@@ -105,28 +105,28 @@ class Backend:
 
     def notify(self, context_id: str) -> None:
         """Let those who watch a context in other processes know soon that it has grown."""
-        # On SQLite they see it at the file itself.
+        # On SQLite they see it in the file itself.
         if self.engine_name != "sqlite":
             self._notifier.notify(context_id)
 
     async def check(self) -> bool:
-        """See that the schema is the one needed; return False for a SQLite file that has nothing in it yet.
+        """Check that the schema is the one needed; return False for a SQLite file that is empty.
 
         Raises:
-            SchemaError: It is not, or the database has none.
+            SchemaError: It is another one, or there is none.
         """
         engines.prepare_file(self.engine.url)
         return await self.query(self._check, None)
 
     async def close(self) -> None:
         """Finish what was accepted, and release everything. An engine of the caller's stays open."""
-        # One that fails keeps no other open.
+        # If one fails, the others are closed all the same.
         async with AsyncExitStack() as parts:
             for close in (*self._parts, self._notifier.close):
                 parts.push_async_callback(close)
 
     def abandon(self) -> None:
-        """End without being waited for, for a store that nobody closed. Callable from any thread."""
+        """End without being waited for, when a store was never closed. Callable from any thread."""
 
     async def _check(self, connection: AsyncConnection) -> bool:
         await engines.check_transactions(connection)

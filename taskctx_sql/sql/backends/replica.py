@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 PAUSE: Final = 5.0
 # A host that does not answer at all holds up a read for so long.
 CONNECT_SECONDS: Final = 3.0
-# How many contexts are told apart; 2 MB.
+# How many contexts are distinguished; 2 MB.
 SLOTS: Final = 2**18
 # No context gets there: such a context is always read from the primary.
 NEVER: Final = 2**63 - 1
@@ -105,7 +105,7 @@ class Replica:
         Args:
             key: Whose.
             plan: Returns a new plan that loads it.
-            rls_user: The user that the transaction names, if any.
+            rls_user: The user for row-level security, if it holds.
             primary: Asks the primary.
         """
 

@@ -1,4 +1,4 @@
-"""Stores of one event loop that open one address with the same options share a back end.
+"""Stores of one event loop share a back end if they open one address with the same options.
 
 A program that opens a context by its address for each request has a hundred stores at a time, and not a hundred times
 the files, connections and threads of one.
@@ -28,8 +28,8 @@ class Share:
 
     Args:
         backend: The back end.
-        shares: All shares in it, where this one goes too.
-        key: What `Share.of` finds it by, if others may share it.
+        shares: All shares in it, to which this one is added.
+        key: By what `Share.of` finds it, if others may share it.
     """
 
     def __init__(self, backend: Backend, shares: set[Share] | None = None, key: Hashable = None) -> None:
@@ -44,12 +44,12 @@ class Share:
     def of(cls, url: sa.URL, options: Hashable, create: Callable[[], Backend]) -> Share:
         """Return a share in the back end at an address, in this process and loop, with these options.
 
-        A database in memory is each store's own. Nothing is awaited here, so those who open at once share, too.
+        A database in memory is not shared. Nothing is awaited here, so stores that open at the same time share, too.
 
         Args:
-            url: Where.
-            options: What the stores that share must have in common.
-            create: Called if there is no such back end.
+            url: The address.
+            options: What the stores must have in common.
+            create: Creates the back end if there is none yet.
         """
         key = _key(url, options)
         while True:
@@ -59,7 +59,7 @@ class Share:
                 if key is not None:
                     _open[key] = known
             share = cls(*known, key)
-            # Before it was there, a store that was collected may have released the last of the others.
+            # Just before, the last other share may have been released, with a store that was garbage-collected.
             if key is None or _open.get(key) is known:
                 return share
 
@@ -69,17 +69,17 @@ class Share:
             await self.backend.close()
 
     def abandon(self) -> None:
-        """Release it without waiting, for a store that nobody closed. Callable from any thread."""
+        """Release it without waiting, when a store was never closed. Callable from any thread."""
         process, loop = self._home
         if process != os.getpid():
-            # Of the parent; its threads are not here.
+            # The back end is the parent process's; its threads are not here.
             return
         try:
             is_here = asyncio.get_running_loop() is loop
         except RuntimeError:
             is_here = False
         if not is_here:
-            # One that is closed has nobody who shares.
+            # If the loop is closed, nothing else runs there, and this thread does it.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._abandon)
                 return
@@ -90,7 +90,7 @@ class Share:
             self.backend.abandon()
 
     def _leave(self) -> bool:
-        """Leave the others; return whether this was the last, which it is once."""
+        """Leave the others; return whether this was the last, which is true once."""
         if self not in self._shares:
             return False
         self._shares.discard(self)
@@ -102,7 +102,7 @@ class Share:
 
 
 def _key(url: sa.URL, options: Hashable) -> Hashable:
-    """Return what the stores that share have in common; None if nobody may share."""
+    """Return what the stores that share have in common; None if they must not."""
     file: Hashable = ()
     if url.get_backend_name() == "sqlite":
         if not engines.is_file(url):

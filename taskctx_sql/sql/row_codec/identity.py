@@ -1,4 +1,4 @@
-"""The ids that rows are found by."""
+"""The ids of contexts and of tracked paths."""
 
 from __future__ import annotations
 

@@ -203,5 +203,5 @@ def _select_revision() -> Statement:
         revisions.c.run_id == text("run"),
         revisions.c.save_number == number("number"),
     )
-    # A save with an operation made two.
+    # A save with an operation has two: the newest is its answer.
     return statement.order_by(revisions.c.revision.desc())

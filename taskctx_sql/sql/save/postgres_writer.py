@@ -161,7 +161,7 @@ async def _send(
 
 async def _write_alone(request: SaveRequest, connection: asyncpg.Connection) -> Saved:
     if _only_appends(request):
-        # Somebody else may have had the context locked: here nobody but this save waits for them.
+        # Another process may have had the context locked: here only this save waits for it.
         heads = await _write_group([request], connection, waiting=True)
         if heads:
             return request.saved(heads[request.context_id])

@@ -31,7 +31,7 @@ class SaveRequest:
     Attributes:
         delta: What to write.
         strict: Refuse values that would come back as their text.
-        rls_user: The user that the transaction names, if any.
+        rls_user: The user for row-level security, if it holds.
         base: What the context has seen of its row.
         makes_revision: Whether its changes make a revision; its operation makes another one, after it.
         step: How many revisions it makes: none if it only records the run.

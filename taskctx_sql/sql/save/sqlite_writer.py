@@ -60,7 +60,7 @@ class SqliteWriter:
             if self._closed:
                 raise StoreClosedError(self._database_url)
             if self._thread is None:
-                # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
+                # A daemon, so that a store that was never closed does not keep the interpreter from its exit.
                 self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
                 self._thread.start()
             save: _Save = WaitingSave(request, self._loop)
@@ -110,7 +110,7 @@ class SqliteWriter:
     def _deliver(self) -> None:
         """Deliver the answers of the group that was written last."""
         if self._written is not None:
-            # A loop that is closed has nobody waiting.
+            # If the loop is closed, no caller waits.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_give, *self._written)
             self._written = None

@@ -132,7 +132,7 @@ async def test_no_load_goes_back_behind_one_before(pair: Pair, user: str) -> Non
     assert [row.update.data for row in await all_rows(pair.store, key)] == ["one", "two"]
 
 
-async def test_who_is_told_that_it_was_stale_loads_what_is_new(pair: Pair, user: str) -> None:
+async def test_a_load_after_a_stale_error_reads_what_is_new(pair: Pair, user: str) -> None:
     await pair.elsewhere(user, "one")
     await pair.standby.catch_up()
     await pair.standby.pause()
@@ -146,7 +146,7 @@ async def test_who_is_told_that_it_was_stale_loads_what_is_new(pair: Pair, user:
     assert await stored(pair.store, context.key) == ["one", "two", "mine"]
 
 
-async def test_who_is_told_that_it_was_deleted_does_not_find_it_again(pair: Pair, user: str) -> None:
+async def test_a_load_after_a_lost_error_does_not_read_the_deleted_context(pair: Pair, user: str) -> None:
     await pair.elsewhere(user, "one")
     await pair.standby.catch_up()
     await pair.standby.pause()

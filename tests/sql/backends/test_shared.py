@@ -155,7 +155,7 @@ async def test_a_forked_child_opens_for_itself(tmp_path: Path, user: str) -> Non
 
 
 @pytest.mark.parametrize("others", [0, 1])
-async def test_an_opening_that_is_cancelled_gives_back_its_share(database_url: str, user: str, others: int) -> None:
+async def test_an_opening_that_is_cancelled_releases_its_share(database_url: str, user: str, others: int) -> None:
     await schema.upgrade(database_url)
     open_already = [await _open(database_url) for _ in range(others)]
     for steps in range(0, 40, 3):
@@ -173,8 +173,8 @@ async def test_an_opening_that_is_cancelled_gives_back_its_share(database_url: s
     assert not shared._open
 
 
-async def test_an_opening_that_fails_gives_back_its_share(postgres_url: str, tmp_path: Path) -> None:
-    (tmp_path / "strange.db").write_text("no database, and long enough to be told from one" * 100)
+async def test_an_opening_that_fails_releases_its_share(postgres_url: str, tmp_path: Path) -> None:
+    (tmp_path / "strange.db").write_text("no database, and long enough to be seen as none" * 100)
     addresses = [f"sqlite:///{tmp_path}/strange.db", f"sqlite:///{tmp_path}/no/folder.db"]
     addresses.append("postgresql://u@127.0.0.1:1/x")
     for address in addresses:
@@ -214,7 +214,7 @@ def _files_left(number: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("left", [0, 1])
-async def test_who_may_open_no_more_files_is_told_so(tmp_path: Path, left: int) -> None:
+async def test_too_many_open_files_raise_an_error_that_says_so(tmp_path: Path, left: int) -> None:
     await schema.upgrade(f"sqlite:///{tmp_path}/x.db")
     for name in ("x.db", "new.db"):
         with _files_left(left), pytest.raises(StoreUnavailableError, match="too many open files") as caught:

@@ -1,4 +1,4 @@
-"""Saves that are written together stay each their own, on both engines."""
+"""Group commit on both engines: saves share a transaction, and each succeeds or fails by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def keys(user: str, count: int) -> list[ContextKey]:
     return [ContextKey(user, f"c{number}") for number in range(count)]
 
 
-async def made(store: SqlStore, key: ContextKey) -> Saved:
+async def first_saved(store: SqlStore, key: ContextKey) -> Saved:
     """The answer to a context's first save."""
     return await store.save(new_delta(key, "first"))
 
@@ -47,11 +47,11 @@ async def made(store: SqlStore, key: ContextKey) -> Saved:
 
 async def test_a_save_that_is_refused_takes_no_neighbor_with_it(store: SqlStore, user: str) -> None:
     stale, gone, *others = keys(user, 12)
-    seen = await made(store, stale)
+    seen = await first_saved(store, stale)
     await store.save(new_delta(stale, "second"))
-    lost = await made(store, gone)
+    lost = await first_saved(store, gone)
     await store.delete(gone)
-    bases = [(await made(store, key)).base for key in others]
+    bases = [(await first_saved(store, key)).base for key in others]
     saves = [store.save(new_delta(key, "next", base=base)) for key, base in zip(others, bases, strict=True)]
     saves[3:3] = [
         store.save(new_delta(stale, "stale", base=seen.base, if_unchanged=True)),
@@ -68,17 +68,17 @@ async def test_a_save_that_is_refused_takes_no_neighbor_with_it(store: SqlStore,
 
 async def refuse_rows_of(engine: AsyncEngine, key: ContextKey) -> str:
     """Make the database itself refuse a context's updates, as a full disk or a stranger's trigger would."""
-    ident = row_codec.context_id(key)
-    name = f"taskctx_refuse_{ident[:8]}"
+    context_id = row_codec.context_id(key)
+    name = f"taskctx_refuse_{context_id[:8]}"
     if engine.dialect.name == "sqlite":
         statements = [
-            f"CREATE TRIGGER {name} BEFORE INSERT ON taskctx_updates WHEN new.context_id = '{ident}' "
+            f"CREATE TRIGGER {name} BEFORE INSERT ON taskctx_updates WHEN new.context_id = '{context_id}' "
             "BEGIN SELECT raise(ABORT, 'refused'); END"
         ]
     else:
         statements = [
-            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"IF new.context_id = '{ident}' THEN RAISE 'refused' USING ERRCODE = '23514'; END IF; RETURN new; END $$",
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.context_id = '{context_id}' "
+            "THEN RAISE 'refused' USING ERRCODE = '23514'; END IF; RETURN new; END $$",
             f"CREATE TRIGGER {name} BEFORE INSERT ON taskctx_updates FOR EACH ROW EXECUTE FUNCTION {name}()",
         ]
     async with engine.begin() as connection:
@@ -226,7 +226,7 @@ async def test_blind_retries_of_several_writers_write_each_save_once(
 
 async def test_saves_of_one_context_are_written_in_the_order_of_their_coming(store: SqlStore, user: str) -> None:
     key, other = keys(user, 2)
-    bases = [(await made(store, each)).base for each in (key, other)]
+    bases = [(await first_saved(store, each)).base for each in (key, other)]
     deltas: list[Delta] = []
     for number in range(40):
         deltas.append(new_delta((key, other)[number % 2], number, base=bases[number % 2]))
@@ -359,10 +359,11 @@ async def test_a_context_that_a_stranger_has_locked_holds_up_no_other(postgres_u
         for context in contexts:
             await context.save()
             context.add_context_update("message", 1)
-        ident = row_codec.context_id(contexts[0].key)
+        context_id = row_codec.context_id(contexts[0].key)
         async with store._backend.engine.connect() as stranger:
             await stranger.execute(
-                sa.text("SELECT 1 FROM taskctx_contexts WHERE context_id = :ident FOR UPDATE"), {"ident": ident}
+                sa.text("SELECT 1 FROM taskctx_contexts WHERE context_id = :context_id FOR UPDATE"),
+                {"context_id": context_id},
             )
             saves = [asyncio.create_task(context.save()) for context in contexts]
             done, waiting = await asyncio.wait(saves, timeout=5, return_when=asyncio.ALL_COMPLETED)
