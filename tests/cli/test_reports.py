@@ -161,7 +161,7 @@ def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: 
     [
         (
             ["report", "tasks", "--database-url", "json:///x"],
-            "cannot report, for it does not keep rows that SQL can query",
+            "cannot report, because it does not keep rows that SQL can query",
         ),
         (["search", "x", "--database-url", "json:///x"], "use a database"),
         (["list", "--database-url", "sqlite:///no.db"], "there is no file no.db"),
