@@ -1,4 +1,4 @@
-"""The reference's health checks and diagnoses: each returns what it found, and prints nothing."""
+"""The reference's health checks and diagnoses. They return their findings and print nothing."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Performance:
     """How large a context is in memory.
 
     Attributes:
-        context_size: Characters of its dictionary's text.
-        history_count: Updates.
-        resource_count: Resources not closed yet.
-        file_count: Tracked files.
-        model_count: Model uses.
-        findings: What to do about it, if anything.
+        context_size: The length of the text of its dictionary, in characters.
+        history_count: How many updates it has.
+        resource_count: How many resources are not closed yet.
+        file_count: How many files it tracks.
+        model_count: How many model uses it has.
+        findings: What to do about its size, if anything.
     """
 
     context_size: int
@@ -54,7 +54,7 @@ class Performance:
 
 
 def check_context_health(context: MemoryContext) -> Diagnosis:
-    """Check a context's ids, and that its parts are of the types they must be."""
+    """Check a context's ids, and the types of its parts."""
     findings = [
         Finding("context", "error", f"{name} is missing")
         for name in ("user_id", "chat_id")
@@ -74,22 +74,22 @@ def check_context_health(context: MemoryContext) -> Diagnosis:
         "metadata_toggles": dict,
     }
     for name, kind in expected.items():
-        found = getattr(context, name, None)
-        if not isinstance(found, kind):
-            findings.append(Finding("context", "error", f"{name} is a {type(found).__name__}, not a {kind.__name__}"))
+        value = getattr(context, name, None)
+        if not isinstance(value, kind):
+            findings.append(Finding("context", "error", f"{name} is a {type(value).__name__}, not a {kind.__name__}"))
     return Diagnosis(tuple(findings) or (Finding("context", "ok", "the context is healthy"),))
 
 
 def monitor_context_performance(context: MemoryContext) -> Performance:
-    """Measure a context in memory. It builds the whole dictionary's text, so the cost grows with the history."""
+    """Measure a context in memory. The cost grows with the history, since the text of the whole dictionary is built."""
     size = len(str(context.to_dict()))
     findings = []
     if size > LARGE_CONTEXT:
-        findings.append(Finding("size", "warning", f"{size} characters is large: consider optimize_context()"))
+        findings.append(Finding("size", "warning", f"{size} characters are many: consider optimize_context()"))
     if len(context.context_history) > LONG_HISTORY:
         count = len(context.context_history)
         findings.append(
-            Finding("size", "warning", f"{count} updates is many: consider optimize_context() or history_limit")
+            Finding("size", "warning", f"{count} updates are many: consider optimize_context() or history_limit")
         )
     return Performance(
         context_size=size,
@@ -107,17 +107,17 @@ def diagnose_history_loading_issue(
     """Find out why a history cannot be loaded. Nothing is changed, not even an unreadable file.
 
     Args:
-        database_url: What `open_store` takes; without it ``TASKCTX_DATABASE_URL``, or else the task folder.
-        user_id: Whose context.
-        chat_id: Which chat.
+        database_url: A URL that `open_store` takes; by default ``TASKCTX_DATABASE_URL``, or else the task folder.
+        user_id: The context's user.
+        chat_id: The context's chat.
     """
     url = database_url or settings.database_url() or file_address("json", settings.task_dir())
     try:
         key = ContextKey(user_id, chat_id)
         if is_json_address(url):
-            return Diagnosis(tuple(_look_at_file(json_folder(url), key)))
+            return Diagnosis(tuple(_check_file(json_folder(url), key)))
         if (missing := missing_file(url)) is not None:
-            reason = f"there is no file {shown_path(missing)}: it is made by the first save"
+            reason = f"there is no file {shown_path(missing)}: the first save creates it"
             return Diagnosis((Finding("history", "error", reason),))
         loaded = blocking(_load(url, key))
     except (TaskContextError, OSError) as error:
@@ -127,16 +127,16 @@ def diagnose_history_loading_issue(
     return Diagnosis((Finding("history", "ok", f"{len(loaded.history)} updates load, at revision {loaded.revision}"),))
 
 
-def _look_at_file(folder: Path, key: ContextKey) -> list[Finding]:
+def _check_file(folder: Path, key: ContextKey) -> list[Finding]:
     path = folder / file_name(key)
     if not folder.is_dir():
-        return [Finding("history", "error", f"the folder {folder} does not exist: it is made by the first save")]
+        return [Finding("history", "error", f"the folder {folder} does not exist: the first save creates it")]
     if not path.exists():
-        return [Finding("history", "error", f"there is no {path}: no save was made for this chat_id")]
+        return [Finding("history", "error", f"there is no {path}: nothing was saved for this chat_id")]
     try:
         count = len(parse(path.read_text(encoding="utf-8")))
     except PermissionError:
-        return [Finding("history", "error", f"{path} may not be read: give its owner the permission")]
+        return [Finding("history", "error", f"{path} is not readable: give its owner the permission")]
     except (ValueError, RecursionError) as error:
         return [Finding("history", "error", f"{path} is not a history ({error}): the next load sets it aside, whole")]
     return [Finding("history", "ok", f"{path} holds {count} updates")]
