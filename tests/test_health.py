@@ -82,7 +82,7 @@ async def test_a_diagnosis_works_inside_a_running_loop(address: str, user: str) 
     assert not diagnose_history_loading_issue(address, user_id=user, chat_id="c")
 
 
-def test_what_keeps_a_file_from_loading_is_told_and_left_alone(tmp_path: Path) -> None:
+def test_what_keeps_a_file_from_loading_is_reported_and_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "tasks"
     address = f"json:///{folder}"
     assert "does not exist" in diagnose_history_loading_issue(address).findings[0].message
@@ -95,7 +95,7 @@ def test_what_keeps_a_file_from_loading_is_told_and_left_alone(tmp_path: Path) -
     assert [path.name for path in folder.iterdir()] == ["context_history_test.json"]
 
 
-def test_a_database_that_does_not_open_is_told(tmp_path: Path) -> None:
+def test_a_database_that_does_not_open_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("no database" * 100)
     assert (
         "is not a SQLite database" in diagnose_history_loading_issue(f"sqlite:///{tmp_path}/x.db").findings[0].message
@@ -108,7 +108,7 @@ def test_a_diagnosis_makes_no_database(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_id_that_cannot_be_kept_is_told() -> None:
+def test_an_invalid_id_is_reported() -> None:
     assert "chat_id" in diagnose_history_loading_issue(chat_id="a\x00b").findings[0].message
 
 

@@ -24,7 +24,7 @@ async def recorded(database_url: str, user: str) -> str:
     return database_url
 
 
-def test_a_log_tells_what_each_save_did(recorded: str, user: str) -> None:
+def test_a_log_prints_what_each_save_did(recorded: str, user: str) -> None:
     found = parsed("log", user, "c1", "--database-url", recorded)
     assert [(one["revision"], one["operation"], one["added"], one["removed"]) for one in found] == [
         (4, "optimize", 0, 2),

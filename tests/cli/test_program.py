@@ -41,7 +41,7 @@ def test_the_demo_computes_something_worth_having(notes: Path, tmp_path: Path) -
     assert index["deep/two.txt"]["terms"] == [["pears", 2], ["naïve", 1], ["äpfel", 1]]
 
 
-def test_the_demo_tells_from_sql_what_happened(notes: Path) -> None:
+def test_the_demo_reports_what_happened(notes: Path) -> None:
     found = parsed("demo", notes)
     assert {count["name"]: count["count"] for count in found["files_by_operation"]} == {"read": 4, "write": 1}
     types = {count["name"]: count["count"] for count in found["updates_by_type"]}
@@ -164,7 +164,7 @@ def test_a_context_that_is_not_there_is_a_sentence(address: str, user: str) -> N
     assert done.stderr.count("\n") == 1
 
 
-def test_a_database_is_set_up_and_looked_at(tmp_path: Path) -> None:
+def test_a_database_is_set_up_and_its_revision_printed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     done = taskctx("current", url)
     assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0006)\n")
@@ -205,7 +205,7 @@ def test_an_error_is_one_line_with_the_remedy_and_no_password(arguments: list[st
     assert "Traceback" in taskctx("--traceback", *arguments).stderr
 
 
-def test_a_server_that_is_away_is_waited_for_and_then_told() -> None:
+def test_an_unavailable_server_is_retried_and_then_reported() -> None:
     done = taskctx("current", "postgresql://me:hidden@127.0.0.1:1/x")
     assert done.returncode == 1
     warning, error = done.stderr.splitlines()
@@ -214,7 +214,7 @@ def test_a_server_that_is_away_is_waited_for_and_then_told() -> None:
     assert "hidden" not in done.stderr
 
 
-def test_words_that_are_off_are_told() -> None:
+def test_wrong_usage_is_reported() -> None:
     assert taskctx("no-such-command").returncode == 2
     assert taskctx("demo", "/no/such/folder").returncode == 2
     assert taskctx("show", "u", "c", "--limit", "-1").returncode == 2

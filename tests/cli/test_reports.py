@@ -1,4 +1,4 @@
-"""The commands that tell what was recorded, as somebody types them, on both engines."""
+"""The commands that print what was recorded, on both engines."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: 
         (["tail", "u", "x" * 300], "the limit is 255"),
     ],
 )
-def test_what_cannot_be_told_is_a_sentence(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_what_a_report_cannot_do_is_one_sentence(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = taskctx(*arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
@@ -178,6 +178,6 @@ def test_what_cannot_be_told_is_a_sentence(arguments: list[str], message: str, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_words_that_are_off_are_told() -> None:
+def test_wrong_usage_is_reported() -> None:
     for words in (["report"], ["report", "no such"], ["report", "tasks", "--limit", "0"], ["search"], ["tail", "u"]):
         assert taskctx(*words).returncode == 2

@@ -1,4 +1,4 @@
-"""The commands that move contexts and keep house, as a person and as a program would use them."""
+"""The commands for transfer and maintenance, as a person and as a program would use them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_files_go_into_a_database_and_back(folder: Path, database_url: str, user
     assert len(json.loads(Path("again/context_history_long_run.json").read_text())) == 2000
 
 
-def test_what_did_not_come_is_told_by_file_and_byte_and_is_an_exit_code(database_url: str, user: str) -> None:
+def test_damage_is_printed_by_file_and_byte_and_is_an_exit_code(database_url: str, user: str) -> None:
     done = taskctx("import", FOLDER, database_url, "--user", user)
     assert done.returncode == 1
     assert done.stderr == ""
@@ -46,7 +46,7 @@ def test_what_did_not_come_is_told_by_file_and_byte_and_is_an_exit_code(database
     assert "11 chats were imported completely, 3 were not." in done.stdout
 
 
-def test_people_are_told_what_was_moved(folder: Path, tmp_path: Path) -> None:
+def test_a_summary_of_a_transfer_is_printed(folder: Path, tmp_path: Path) -> None:
     taskctx("import", folder, "sqlite:///a.db", "--user", "u1")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "context_history_none.json").write_text("mine")

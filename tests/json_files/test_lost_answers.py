@@ -145,7 +145,7 @@ async def test_a_file_that_was_set_aside_is_not_removed(store: JsonStore, folder
 
 
 @pytest.mark.parametrize("doing", ["prune", "erase"])
-async def test_housekeeping_fails_by_name(
+async def test_maintenance_raises_store_errors(
     store: JsonStore, folder: Path, monkeypatch: pytest.MonkeyPatch, doing: str
 ) -> None:
     context = context_of(store)

@@ -239,16 +239,16 @@ async def test_links_that_lead_nowhere_hide_no_neighbor(store: JsonStore, folder
         assert isinstance(database, SqlStore)
         await import_folder(folder, database, user_id="u")
         assert await stored(database, ContextKey("u", "good")) == ["a"]
-    moved = await copy(store.database_url, f"json:///{tmp_path}/copy")
-    assert isinstance(moved, Transferred)
-    assert (moved.outcomes["added"], moved.outcomes["refused"]) == (1, 2 * len(places))
+    result = await copy(store.database_url, f"json:///{tmp_path}/copy")
+    assert isinstance(result, Transferred)
+    assert (result.outcomes["added"], result.outcomes["refused"]) == (1, 2 * len(places))
     await examine(store.database_url)
     for chat in places:
         assert (await erase(store, "u", chat)).rows["files"] == 2
     assert {path.name for path in folder.iterdir()} == {"context_history_good.json"}
 
 
-async def test_a_file_with_a_hole_of_a_terabyte_is_told_at_once(folder: Path, tmp_path: Path) -> None:
+async def test_a_file_with_a_hole_of_a_terabyte_is_reported_at_once(folder: Path, tmp_path: Path) -> None:
     with (folder / NAME).open("wb") as file:
         file.truncate(1 << 40)
     async with open_store(f"sqlite:///{tmp_path}/t.db") as database, asyncio.timeout(20):
@@ -522,9 +522,9 @@ async def test_an_odd_file_costs_no_neighbor_its_way(
         for chat in ("a", "z"):
             assert await stored(database, ContextKey("u", chat)) == [chat]
     async with asyncio.timeout(20):
-        moved = await copy(store.database_url, JsonStore(other).database_url)
-    assert isinstance(moved, Transferred)
-    assert moved.outcomes["refused"] == 1
+        result = await copy(store.database_url, JsonStore(other).database_url)
+    assert isinstance(result, Transferred)
+    assert result.outcomes["refused"] == 1
     assert {summary.chat_id for summary in await JsonStore(other).contexts("u")} == {"a", "z"}
 
 

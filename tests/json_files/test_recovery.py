@@ -1,4 +1,4 @@
-"""Reading a file entry by entry: all that is whole comes, and the rest is told by its bytes."""
+"""Reading a file entry by entry: whole entries are returned, and damage is reported by its bytes."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ def test_a_file_that_an_editor_saved_in_another_encoding_comes_whole(file: Path,
 
 
 @pytest.mark.parametrize(("encoding", "bad"), [("utf-16-le", b"\x00\xdc\x00\xdc"), ("utf-32-be", b"\xff\xff\xff\xff")])
-def test_a_file_in_another_encoding_is_told_by_its_bytes_where_it_is_damaged(
-    file: Path, encoding: str, bad: bytes
-) -> None:
+def test_damage_in_a_file_of_another_encoding_is_reported_by_its_bytes(file: Path, encoding: str, bad: bytes) -> None:
     whole = whole_text(entries("a", "b", "c")).encode(encoding)
     cut = whole.rindex('"c"'.encode(encoding)) + 1
     found, damage = parts(file, whole[:cut])
@@ -164,7 +162,7 @@ def test_bytes_that_are_no_text_cost_their_entry_alone(file: Path, chunk: int) -
         ("[" + "[" * 100_000, 0, "it is nested too deep", (1, 100_001)),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_bytes(
+def test_damage_is_reported_with_its_bytes(
     file: Path, text: str, count: int, reason: str, bounds: tuple[int, int]
 ) -> None:
     found, (damage,) = parts(file, text)

@@ -1,4 +1,4 @@
-"""Removing for good: what is old, what is too much, what left the histories, and all of somebody."""
+"""Pruning and erasing: old contexts, excess contexts, removed rows, and all data of a user."""
 
 from __future__ import annotations
 
@@ -452,7 +452,7 @@ async def test_one_context_is_erased(store: Store, user: str) -> None:
     assert (await erase(store, user, "nobody")).chats == ()
 
 
-async def test_the_house_is_kept_while_a_store_is_open(store: Store, user: str) -> None:
+async def test_a_store_is_pruned_periodically_while_it_is_open(store: Store, user: str) -> None:
     whose = [f"c{number}" for number in range(3)]
     for chat in whose:
         await saved(store, user, chat, at=time.time() - 10 * DAY)
@@ -472,7 +472,7 @@ async def test_the_house_is_kept_while_a_store_is_open(store: Store, user: str) 
     assert await chats(store, user) == {"later"}
 
 
-async def test_a_failure_is_logged_and_the_house_is_kept_again(
+async def test_a_failed_prune_is_logged_and_repeated(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
@@ -495,7 +495,7 @@ async def test_a_failure_is_logged_and_the_house_is_kept_again(
         assert await chats(store, "u") == set()
 
 
-async def test_an_open_store_keeps_house_by_itself_if_asked(address: str, user: str) -> None:
+async def test_a_store_with_a_retention_prunes_itself(address: str, user: str) -> None:
     async with open_store(address) as store:
         await saved(store, user, "c", at=time.time() - 10_000 * DAY)
     # So old that nothing else in a shared database is.
@@ -531,7 +531,7 @@ def test_a_retention_says_what_is_wrong_with_it() -> None:
         Retention(max_age=-1)
 
 
-async def test_a_cancellation_while_the_job_ends_goes_on(database: SqlStore) -> None:
+async def test_a_cancellation_while_periodic_pruning_ends_is_raised(database: SqlStore) -> None:
     async def keep() -> None:
         async with prune_periodically(database, Retention(max_age=1), interval=1000):
             await asyncio.sleep(0)

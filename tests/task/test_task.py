@@ -317,7 +317,7 @@ def test_a_history_limit_that_is_no_count_is_refused(bad: Any, tmp_path: Path) -
         TaskContext({}, tmp_path, history_limit=bad)
 
 
-async def test_an_id_that_cannot_be_kept_is_told_on_loading_and_saving(
+async def test_an_invalid_id_is_reported_on_loading_and_saving(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = TaskContext({"chat_id": None}, tmp_path)

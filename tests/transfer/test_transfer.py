@@ -1,4 +1,4 @@
-"""Importing, exporting and copying: all of it comes, once, and what does not is told."""
+"""Importing, exporting and copying: everything is transferred once, and the rest is reported."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ async def test_a_copy_of_a_file_that_is_written_to_meanwhile_brings_what_is_new(
         return await difference(*arguments)
 
     monkeypatch.setattr(copy_files, "first_difference", overtaken)
-    moved = await copy(f"json:///{path.parent}", f"json:///{tmp_path}/out")
-    assert isinstance(moved, Transferred)
-    assert (moved.ok, moved.verified, moved.added, moved.outcomes["added"]) == (True, 3, 3, 1)
+    result = await copy(f"json:///{path.parent}", f"json:///{tmp_path}/out")
+    assert isinstance(result, Transferred)
+    assert (result.ok, result.verified, result.added, result.outcomes["added"]) == (True, 3, 3, 1)
     assert (tmp_path / "out" / path.name).read_text() == whole
 
 
-async def test_an_import_brings_every_entry_and_tells_what_did_not_come(
+async def test_an_import_adds_every_whole_entry_and_reports_the_rest(
     database: SqlStore, folder: Path, user: str
 ) -> None:
     report = await import_folder(folder, database, user_id=user)
@@ -235,7 +235,7 @@ async def test_imports_at_the_same_time_bring_each_entry_once(database_url: str,
         assert await stored(store, ContextKey(user, "c")) == list(range(200))
 
 
-async def test_a_context_that_others_keep_writing_to_is_told(
+async def test_a_context_that_others_keep_writing_to_is_reported(
     database: SqlStore, tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file_of(tmp_path / "tasks", 1)
@@ -327,14 +327,14 @@ async def test_the_progress_reaches_the_total(database: SqlStore, folder: Path, 
 
 async def test_an_export_of_an_import_is_the_same_to_the_byte(database: SqlStore, folder: Path, user: str) -> None:
     await import_folder(folder, database, user_id=user)
-    moved = await export(database, folder.parent / "out", user_id=user)
-    assert moved.ok
-    assert moved.verified == moved.updates == moved.added == sum(int(EXPECTED[name]) for name in READABLE) + 15
+    result = await export(database, folder.parent / "out", user_id=user)
+    assert result.ok
+    assert result.verified == result.updates == result.added == sum(int(EXPECTED[name]) for name in READABLE) + 15
     for name in set(READABLE) - {"context_history_missing_key.json"}:
         assert (folder.parent / "out" / name).read_bytes() == (FOLDER / name).read_bytes()
 
 
-async def test_an_export_is_the_working_history_and_tells_what_it_leaves_behind(
+async def test_an_export_is_the_working_history_and_counts_what_it_leaves_behind(
     database: SqlStore, tmp_path: Path, user: str
 ) -> None:
     async with task_context({"user_id": user, "chat_id": "a/b", "metadata": {"k": 1}}, store=database) as context:
@@ -342,13 +342,13 @@ async def test_an_export_is_the_working_history_and_tells_what_it_leaves_behind(
             context.add_context_update("message", (number, {number}))
         await context.save()
         del context.context_history[3:20]
-    moved = await export(database, tmp_path / "out", user_id=user)
-    assert moved.left_behind == {
+    result = await export(database, tmp_path / "out", user_id=user)
+    assert result.left_behind == {
         "contexts with metadata or toggles": 1,
         "runs": 1,
         "updates that left the working history": 17,
     }
-    assert moved.updates == moved.verified == 13
+    assert result.updates == result.verified == 13
     again = await loaded(JsonStore(tmp_path / "out"), user, "a/b")
     assert again.context_history == context.context_history
 
@@ -362,14 +362,14 @@ async def test_an_export_replaces_a_file_only_if_it_goes_on_after_it(
         context.add_context_update("message", number)
         await context.save()
         for _ in range(2):
-            moved = await export(database, tmp_path / "out", user_id=user)
-            outcomes.append([name for name, count in moved.outcomes.items() if count])
+            result = await export(database, tmp_path / "out", user_id=user)
+            outcomes.append([name for name, count in result.outcomes.items() if count])
     assert outcomes == [["added"], ["unchanged"], ["extended"], ["unchanged"]]
     path = tmp_path / "out" / "context_history_c.json"
     path.write_text("precious")
-    moved = await export(database, tmp_path / "out", user_id=user)
-    assert moved.outcomes["refused"] == 1
-    assert not moved.ok
+    result = await export(database, tmp_path / "out", user_id=user)
+    assert result.outcomes["refused"] == 1
+    assert not result.ok
     assert path.read_text() == "precious"
     assert (await export(database, tmp_path / "out", user_id=user, replace=True)).ok
     assert await stored(JsonStore(tmp_path / "out"), context.key) == [0, 1]
@@ -410,12 +410,12 @@ async def test_an_export_of_a_context_that_is_deleted_meanwhile_writes_all_of_it
             await other.save()
 
     after_some_reads(monkeypatch, delete, reads=3 if verifying else 1)
-    moved = await export(database, tmp_path / "out", user_id=user)
+    result = await export(database, tmp_path / "out", user_id=user)
     if verifying:
-        assert moved.ok
+        assert result.ok
         assert await stored(JsonStore(tmp_path / "out"), context.key) == list(range(800))
     else:
-        assert (moved.ok, moved.outcomes["refused"]) == (False, 1)
+        assert (result.ok, result.outcomes["refused"]) == (False, 1)
         assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -434,8 +434,8 @@ async def test_an_export_of_a_context_that_is_pruned_meanwhile_is_of_one_state(
         await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
 
     after_some_reads(monkeypatch, prune_last, reads=3 if verifying else 1)
-    moved = await export(database, tmp_path / "out", user_id=user)
-    assert moved.ok
+    result = await export(database, tmp_path / "out", user_id=user)
+    assert result.ok
     assert await stored(JsonStore(tmp_path / "out"), context.key) == list(range(800 if verifying else 600))
 
 
@@ -445,8 +445,8 @@ async def test_an_export_of_all_users_has_a_folder_for_each(tmp_path: Path) -> N
         for user in ("u1", "u/2", ".."):
             async with task_context({"user_id": user, "chat_id": "c"}, store=store) as context:
                 context.add_context_update("message", user)
-        moved = await export(store, tmp_path / "out")
-    assert moved.contexts == 3
+        result = await export(store, tmp_path / "out")
+    assert result.contexts == 3
     found = {str(path.relative_to(tmp_path / "out").parent): path for path in (tmp_path / "out").rglob("*.json")}
     assert set(found) == {"u1", "u%2F2", "%2E%2E"}
     assert json.loads(found["u%2F2"].read_text())[0]["data"] == "u/2"
@@ -484,12 +484,12 @@ async def busy(database: SqlStore, user: str) -> TaskContext:
 async def test_a_copy_has_the_same_rows_in_every_table(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str
 ) -> None:
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Transferred)
-    assert moved.ok
-    assert moved.outcomes == {"added": 1, "extended": 0, "unchanged": 0, "refused": 0}
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
+    assert result.ok
+    assert result.outcomes == {"added": 1, "extended": 0, "unchanged": 0, "refused": 0}
     assert await everything(other, user) == await everything(database, user)
-    assert moved.verified == moved.added == len(await rows_of(database, tables.updates, user)) > 300
+    assert result.verified == result.added == len(await rows_of(database, tables.updates, user)) > 300
     again = await copy(url_of(database), url_of(other), user_id=user)
     assert isinstance(again, Transferred)
     assert (again.added, again.outcomes["unchanged"], again.ok) == (0, 1, True)
@@ -508,9 +508,9 @@ async def test_a_copy_brings_the_target_up_to_date(
     context.track_file_operation("f1", "again")
     context.metadata["k"] = 2
     await context.save()
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Transferred)
-    assert (moved.outcomes["extended"], moved.ok) == (1, True)
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
+    assert (result.outcomes["extended"], result.ok) == (1, True)
     assert await everything(other, user) == await everything(database, user)
 
 
@@ -523,9 +523,9 @@ async def test_a_target_that_went_on_is_left_alone(
     del context.context_history[0]
     await context.save()
     before = await everything(other, user)
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Transferred)
-    assert (moved.outcomes["unchanged"], moved.ok) == (1, True)
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
+    assert (result.outcomes["unchanged"], result.ok) == (1, True)
     assert await everything(other, user) == before
 
 
@@ -538,10 +538,10 @@ async def test_contexts_that_changed_on_both_sides_are_refused(
         context.add_context_update("message", store.database_url)
         await context.save()
     before = await everything(other, user)
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Transferred)
-    assert moved.outcomes["refused"] == 1
-    assert "both sides have changed" in moved.problems[0].reason
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
+    assert result.outcomes["refused"] == 1
+    assert "both sides have changed" in result.problems[0].reason
     assert await everything(other, user) == before
 
 
@@ -550,8 +550,8 @@ async def test_another_context_of_the_same_name_is_refused(
 ) -> None:
     async with task_context({"user_id": user, "chat_id": "c"}, store=other) as context:
         context.add_context_update("message", "mine")
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert "created at another time" in moved.problems[0].reason  # type: ignore[union-attr]
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert "created at another time" in result.problems[0].reason  # type: ignore[union-attr]
     assert await stored(other, context.key) == ["mine"]
 
 
@@ -579,8 +579,8 @@ async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
     context = await loaded(database, user, "c")
     del context.context_history[0:3]
     await context.save()
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert moved.ok
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert result.ok
     assert await everything(other, user) == await everything(database, user)
 
 
@@ -604,8 +604,8 @@ async def test_a_save_in_the_target_beside_a_copy_that_broke_off_is_a_new_contex
     assert await stored(other, context.key) == ["new work", "more"]
     assert len(await rows_of(other, tables.updates, user)) == 2
     # And the source's is another one.
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert "created at another time" in moved.problems[0].reason  # type: ignore[union-attr]
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert "created at another time" in result.problems[0].reason  # type: ignore[union-attr]
 
 
 async def test_a_copy_brings_a_context_up_to_date_all_at_once(
@@ -671,8 +671,8 @@ async def test_what_was_pruned_in_the_source_leaves_the_target_too(
     await context.save()
     await prune(database, Retention(removed_age=0), user_id=user, now=time.time() + 60)
     for compares in (True, False, True):
-        moved = await copy(url_of(database), url_of(other), user_id=user, verify=compares)
-        assert moved.ok
+        result = await copy(url_of(database), url_of(other), user_id=user, verify=compares)
+        assert result.ok
     assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
     # What was between is refused by name, and what was before it in the target as well: it is no longer told apart.
     with pytest.raises(RevisionNotFoundError):
@@ -686,9 +686,9 @@ async def test_what_was_pruned_in_the_target_is_no_difference(
     await prune(other, Retention(removed_age=0), user_id=user, now=time.time() + 60)
     context = await loaded(database, user, "c")
     for revision in (None, None, 1):
-        moved = await copy(url_of(database), url_of(other), user_id=user)
-        assert isinstance(moved, Transferred)
-        assert (moved.problems, moved.outcomes["refused"]) == ([], 0)
+        result = await copy(url_of(database), url_of(other), user_id=user)
+        assert isinstance(result, Transferred)
+        assert (result.problems, result.outcomes["refused"]) == ([], 0)
         assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
         if revision is None:
             context.track_file_operation("f1", "again")
@@ -733,11 +733,11 @@ async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
 
     with monkeypatch.context() as patched:
         patched.setattr(sql_copy, "verify_context", overtaken)
-        moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert moved.ok, moved
+        result = await copy(url_of(database), url_of(other), user_id=user)
+    assert result.ok, result
     if what != "delete":
-        moved = await copy(url_of(database), url_of(other), user_id=user)
-        assert moved.ok, moved
+        result = await copy(url_of(database), url_of(other), user_id=user)
+        assert result.ok, result
         assert (await loaded(other, user, "c")).to_dict() == (await loaded(database, user, "c")).to_dict()
 
 
@@ -756,8 +756,8 @@ async def test_a_context_that_is_deleted_while_it_is_copied_is_refused(
         return await write(target, doing, steps, **more)
 
     monkeypatch.setattr(SqlStore, "write", overtaken)
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert moved.problems[0].reason.startswith("it was deleted from the source")  # type: ignore[union-attr]
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert result.problems[0].reason.startswith("it was deleted from the source")  # type: ignore[union-attr]
     assert await other.contexts(user) == []
     assert not await rows_of(other, tables.updates, user)
 
@@ -777,8 +777,8 @@ async def test_a_writer_in_the_target_is_never_overwritten(
 
     monkeypatch.setattr(write, "extend", overtaken)
     before = await everything(other, user)
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert moved.problems[0].reason.startswith("it was changed in the target while")  # type: ignore[union-attr]
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert result.problems[0].reason.startswith("it was changed in the target while")  # type: ignore[union-attr]
     assert await everything(other, user) == before
 
 
@@ -799,34 +799,34 @@ async def test_a_difference_in_any_table_is_found(
         yield Step(sa.update(changed).values({column: "x"}).where(mine), {"whose": context.context_id})
 
     await other.write("spoil", spoil)
-    moved = await copy(url_of(database), url_of(other), user_id=user)
-    assert isinstance(moved, Transferred)
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
     if table in ("revisions",):
-        assert moved.outcomes["refused"] == 1
+        assert result.outcomes["refused"] == 1
     elif table == "runs":
         # They are brought up to date, as they change without a revision.
-        assert moved.ok
+        assert result.ok
     else:
-        assert not moved.ok
-        assert moved.problem_count >= 1
+        assert not result.ok
+        assert result.problem_count >= 1
 
 
 async def test_there_and_back_again_by_files(database: SqlStore, other: SqlStore, user: str, folder: Path) -> None:
     imported = await copy(f"json:///{folder}", url_of(database), user_id=user)
     assert isinstance(imported, Imported)
-    moved = await copy(url_of(database), f"json:///{folder.parent}/out", user_id=user)
-    assert moved.ok
+    result = await copy(url_of(database), f"json:///{folder.parent}/out", user_id=user)
+    assert result.ok
     back = await copy(f"json:///{folder.parent}/out", f"json:///{folder.parent}/again")
     assert isinstance(back, Transferred)
-    assert (back.ok, back.verified) == (True, moved.verified)  # type: ignore[union-attr]
+    assert (back.ok, back.verified) == (True, result.verified)  # type: ignore[union-attr]
     for path in (folder.parent / "out").iterdir():
         assert (folder.parent / "again" / path.name).read_bytes() == path.read_bytes()
 
 
-async def test_a_copy_of_files_tells_of_the_damage(folder: Path) -> None:
-    moved = await copy(f"json:///{folder}", f"json:///{folder.parent}/out")
-    assert isinstance(moved, Transferred)
-    assert {problem.where for problem in moved.problems} == {
+async def test_a_copy_of_files_reports_the_damage(folder: Path) -> None:
+    result = await copy(f"json:///{folder}", f"json:///{folder.parent}/out")
+    assert isinstance(result, Transferred)
+    assert {problem.where for problem in result.problems} == {
         "context_history_cut_short.json",
         "context_history_empty_file.json",
         "context_history_not_a_list.json",
