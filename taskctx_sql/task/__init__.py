@@ -1,3 +1,3 @@
-"""`TaskContext`: what is in memory, what of it is unsaved, and the place where it is kept."""
+"""`TaskContext`: a context in memory, its unsaved changes, and the store that keeps it."""
 
 from taskctx_sql.task.context import TaskContext, build_context, task_context

@@ -1,4 +1,4 @@
-"""TaskContext: put together from what is in memory, what of it is unsaved, and the place where it is kept."""
+"""TaskContext: where it is kept, entering and leaving, and copies."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from taskctx_sql.json_files import JsonStore
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import RunOutcome, Selection
 from taskctx_sql.stores import ContextStore
-from taskctx_sql.task.place import Place
+from taskctx_sql.task.storage import Storage
 from taskctx_sql.task.stored_context import StoredContext
 
 logger = logging.getLogger(__name__)
 
-# What a copy of a context makes for itself.
+# What a copy of a context creates for itself.
 _OWN: Final = frozenset(
-    {"_clock", "_depth", "_load_error", "_memory", "_persistence", "_place", "_resources", "_unsaved", "_was_read"}
+    {"_clock", "_depth", "_load_error", "_memory", "_persistence", "_storage", "_resources", "_unsaved", "_was_read"}
 )
 
 
 class TaskContext(StoredContext):
     """What a task did, in memory and in a store.
 
-    Where it is kept, the first of these that is given: ``store``; ``database_url``; the variable
-    ``TASKCTX_DATABASE_URL``; JSON files in ``task_dir``. With ``AIECS_ENABLE_PERSISTENCE=false`` the last two are
-    off, and the context stays in memory.
+    It is kept in the first of these that is given: ``store``, ``database_url``, the variable ``TASKCTX_DATABASE_URL``,
+    JSON files in ``task_dir``. With ``AIECS_ENABLE_PERSISTENCE=false`` the last two are off, and the context stays in
+    memory.
 
-    JSON files are read here, as the original did; a database is read on entering (``with`` or ``async with``) or
-    by `load`. Leaving closes the resources, and then saves.
+    JSON files are read by the constructor, as in the original; a database is read on entering (``with`` or ``async
+    with``) or by `load`. Leaving closes the resources, and then saves.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class TaskContext(StoredContext):
         history_limit: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Make a context, and read its JSON file if that is where it is kept.
+        """Create a context, and read its JSON file if that is where it is kept.
 
         Args:
             data: user_id, chat_id, metadata, metadata_toggles, aiPreference; all optional.
             task_dir: The folder of JSON files; without it, ``AIECS_TASK_DIR``.
             store: An open store, which you close yourself.
             database_url: What `open_store` takes; opened on entering, and closed on leaving.
-            history_limit: Read only the newest updates, this many; `earlier_updates` has the others.
-            clock: What tells the time, in seconds since the epoch; the system's clock if not given.
+            history_limit: How many of the newest updates are loaded; `earlier_updates` yields the others.
+            clock: Returns the time in seconds since the epoch; the system's clock by default.
 
         Raises:
-            InvalidContextError: The data, or a mapping in it, is no dict.
-            InvalidDatabaseUrlError: ``task_dir`` can be no folder.
-            InvalidSettingError: A variable that was needed has a value that is not allowed.
+            InvalidContextError: The data, or a mapping in it, is not a dict.
+            InvalidDatabaseUrlError: ``task_dir`` cannot be a folder.
+            InvalidSettingError: A required environment variable has an invalid value.
         """
         super().__init__(data, task_dir, clock=clock)
         check_number("history_limit", history_limit, 0, optional=True)
@@ -73,7 +73,7 @@ class TaskContext(StoredContext):
         if store is None and url is None and settings.enable_persistence():
             url = settings.database_url()
             files = JsonStore(self.task_dir) if url is None else None
-        self._bind(Place(files if store is None else store, url), history_limit)
+        self._bind(Storage(files if store is None else store, url), history_limit)
         if files is not None:
             self._read_json(files)
 
@@ -87,12 +87,12 @@ class TaskContext(StoredContext):
             logger.error("the context starts with an empty history: %s", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Copies and pickles are contexts of their own, without a store: two that believe to have saved the same rows
-        # would contradict each other. The contents come when the copy is there, since they may contain the context.
+        # Copies and pickles are contexts of their own, without a store, since two contexts cannot both track the same
+        # rows. The contents follow when the copy exists, since they may contain the context.
         return (_blank, (type(self),), self.__getstate__())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy of the context takes: all but the store, the resources and the clock."""
+        """Return what a copy of the context gets: everything but the store, the resources and the clock."""
         memory = self._memory
         return {
             "user_id": self.user_id,
@@ -103,15 +103,15 @@ class TaskContext(StoredContext):
             "context_history": memory.own_history(),
             "file_tracker": {path: plain_entry(entry) for path, entry in memory.files.items()},
             "model_tracker": [plain_entry(entry) for entry in memory.models],
-            # Of the program's own, and of a class that is made of this one, too.
+            # Including those of the program and of subclasses.
             "attributes": {name: value for name, value in vars(self).items() if name not in _OWN},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what `__getstate__` of another one returned."""
+        """Set up a copy from what `__getstate__` returned."""
         given = ("user_id", "chat_id", "metadata", "metadata_toggles")
         MemoryContext.__init__(self, {name: state[name] for name in given}, state["attributes"]["task_dir"])
-        self._bind(Place(), state["history_limit"])
+        self._bind(Storage(), state["history_limit"])
         for name in ("context_history", "file_tracker", "model_tracker"):
             setattr(self, name, state[name])
         vars(self).update(state["attributes"])
@@ -149,7 +149,7 @@ class TaskContext(StoredContext):
         try:
             await self._resources.close_all(settle)
         finally:
-            # To its end, however often it is cancelled: saving may take several steps, and closing another one.
+            # Completed even if it is cancelled repeatedly: saving may take several attempts, and closing follows.
             await shielded(self._leave(ended_at, error))
 
     def _begin(self) -> None:
@@ -162,16 +162,16 @@ class TaskContext(StoredContext):
         if self._depth > 1:
             return
         try:
-            await self._place.enter()
+            await self._storage.enter()
             if self._was_read:
                 self._was_read = False
             else:
-                # It is logged, and set aside whole: the task goes on with an empty history, as with the original.
+                # The file is set aside and logged: the task starts with an empty history, as with the original.
                 with contextlib.suppress(UnreadableFileError):
                     await self.load()
         except BaseException:
             self._depth -= 1
-            await self._place.leave()
+            await self._storage.leave()
             raise
 
     async def _leave(self, ended_at: float, error: BaseException | None) -> None:
@@ -182,17 +182,17 @@ class TaskContext(StoredContext):
             await self.save()
         except Exception as failure:
             if getattr(failure, "denied", False) and not self.has_unsaved_changes:
-                # Where only reading is possible, one who only read has nothing to lose.
+                # Where only reading is allowed, a program that only read loses nothing.
                 logger.warning("the end of the run could not be recorded: %s", failure)
                 return
             if error is None:
                 raise
-            # The body's own error is what the caller must see.
+            # The caller must see the body's error.
             add_note(error, failure, "saving the context")
             logger.error("the context could not be saved after an error: %s", failure)
         finally:
             if self._depth == 0:
-                await self._place.leave()
+                await self._storage.leave()
 
 
 def task_context(
@@ -211,7 +211,7 @@ def task_context(
 
 
 def build_context(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the dictionary of a new context, without touching any store."""
+    """Return the dictionary of a new context, without a store."""
     return MemoryContext(data).to_dict()
 
 
@@ -226,5 +226,5 @@ def _outcome(error: BaseException | None) -> tuple[RunOutcome, str | None]:
 
 
 def _blank(kind: type[TaskContext]) -> TaskContext:
-    """Make a context that `TaskContext.__setstate__` fills."""
+    """Create a context for `TaskContext.__setstate__` to fill."""
     return kind.__new__(kind)

@@ -1,4 +1,4 @@
-"""How a context's changes go to a store and come back: what loading and saving are, and what follows a failure."""
+"""Load and save a context, and recover from failures."""
 
 from __future__ import annotations
 
@@ -29,60 +29,58 @@ from taskctx_sql.stores import ContextStore, RevisionStore
 
 logger = logging.getLogger(__name__)
 
-# Why a restore or an undo is not done, and will not be.
+# Why a restore or an undo cannot be executed, now or later.
 _IMPOSSIBLE: Final = (NothingToUndoError, RevisionNotFoundError, ContextNotFoundError, UnsupportedByStoreError)
 
-# How often a save begins anew when other writers write anew what it changes.
+# How often a save is attempted while other writers rewrite the rows that it changes.
 _ATTEMPTS: Final = 50
 
 
 class Persistence:
-    """Moves what is unsaved to a store, and takes what the store holds.
-
-    One call at a time: whoever calls sees to the turn.
+    """Writes unsaved changes to a store, and loads what the store has. The caller makes one call at a time.
 
     Args:
-        unsaved: What is unsaved.
-        history_limit: How many of the newest updates a load brings, if not all.
+        unsaved: The unsaved part of the context.
+        history_limit: How many of the newest updates are loaded; None for all.
     """
 
     def __init__(self, unsaved: Unsaved, history_limit: int | None) -> None:
-        """Begin with no run."""
+        """Start without a run."""
         self._unsaved = unsaved
         self.history_limit = history_limit
         self._run: Run | None = None
-        # The last restore or undo that was sent.
+        # The last restore or undo that was sent to the store.
         self._operation: tuple[Operation, int | None] | None = None
 
     @property
     def in_doubt(self) -> Handout | None:
-        """A save of which nobody knows whether it was written."""
+        """A save of which it is unknown whether it was written."""
         return self._unsaved.saving.in_doubt
 
-    # The run: one entering of a context, or the time from a first save to the last one.
+    # The run: a ``with`` block of a context, or the time from a first save to the last one.
 
     def begin_run(self, started_at: float) -> None:
-        """The saves from now on are of a new run."""
+        """Start a run, to which all later saves belong."""
         self._run = _new_run(started_at)
 
     def end_run(self, ended_at: float, outcome: RunOutcome, error: str | None) -> None:
-        """The next save tells how the run ended."""
+        """Record how the run ended; the next save writes it."""
         if self._run is not None:
             self._run = replace(self._run, ended_at=ended_at, outcome=outcome, error=error)
 
     # Calls.
 
     async def load(self, store: ContextStore, selection: Selection | None = None) -> None:
-        """Take what the store holds, and keep what is unsaved on top of it.
+        """Load what the store has, and keep what is unsaved on top of it.
 
         Raises:
-            UnsavedChangesError: An earlier state is asked for, and there are unsaved changes.
+            UnsavedChangesError: An earlier state was requested, and there are unsaved changes.
         """
         selection = selection or Selection(self.history_limit)
         if selection.is_past:
             await self._refuse_unsaved(store, "show an earlier state")
         with contextlib.suppress(StaleContextError, LostContextError):
-            # Both say that it was not written: what it held is unsaved again, and loading is the remedy.
+            # Both mean that it was not written: its content is unsaved again, and loading resolves the conflict.
             await self._settle_doubt(store)
         loaded = await self._read(store, selection)
         if loaded.earlier and not (selection.is_past or selection.chooses):
@@ -92,7 +90,7 @@ class Persistence:
     async def save(self, store: ContextStore, *, if_unchanged: bool = False) -> None:
         """Settle a save in doubt, and write what is unsaved.
 
-        Where another writer took out or wrote anew what leaves here, its rows are found again by a load.
+        If another writer removed or rewrote rows that are changed here, they are loaded again before the next attempt.
         """
         attempts = 1
         while True:
@@ -121,13 +119,13 @@ class Persistence:
             unsaved.forgo(handout)
 
     async def discard(self, store: ContextStore) -> None:
-        """Give up what is unsaved, except a save in doubt that was written."""
-        await self._give_up_doubt(store)
+        """Discard what is unsaved, except a save in doubt that was written."""
+        await self._abandon_doubt(store)
         loaded = await self._read(store, Selection(self.history_limit))
         self._unsaved.discard(loaded)
 
     async def operate(self, store: ContextStore, operation: Operation, revision: int | None) -> None:
-        """Let the store restore or undo, and take what it made.
+        """Let the store restore or undo, and load the result.
 
         Raises:
             UnsavedChangesError: There are unsaved changes.
@@ -135,7 +133,7 @@ class Persistence:
         """
         unsaved = self._unsaved
         if self._is_under_way(operation, revision):
-            # It is the same one again, which did not return the last time: it happens once.
+            # The same operation again, which did not return the last time: it is executed once.
             await self._send_again(store)
         else:
             await self._refuse_unsaved(store, operation)
@@ -149,7 +147,7 @@ class Persistence:
         await self.load(store)
 
     async def fork(self, store: RevisionStore, chat_id: str, revision: int | None) -> None:
-        """Let the store make a new context of the state that is shown, or of a revision.
+        """Let the store create a context from the loaded state, or from a revision.
 
         Raises:
             UnsavedChangesError: There are unsaved changes.
@@ -158,7 +156,7 @@ class Persistence:
         shown = self._unsaved.revision if self._unsaved.is_past else None
         await store.fork(self._unsaved.key, chat_id, revision=shown if revision is None else revision)
 
-    # How.
+    # Internals.
 
     async def _read(self, store: ContextStore, selection: Selection) -> Loaded:
         return await store.load(
@@ -172,7 +170,7 @@ class Persistence:
         )
 
     async def _reach_changes(self, store: ContextStore, loaded: Loaded) -> Loaded:
-        """Return what was loaded, with the older updates from the first one on that was edited or taken out here."""
+        """Return what was loaded, extended back to the first update that was edited or removed in memory."""
         while (oldest := self._unsaved.oldest_change) is not None:
             first = loaded.seqs[0] if loaded.seqs else None
             if first is not None and first <= oldest:
@@ -188,9 +186,9 @@ class Persistence:
         return loaded
 
     async def _refuse_unsaved(self, store: ContextStore, doing: str) -> None:
-        """See that nothing is unsaved, which would be mixed up with another state.
+        """Check that nothing is unsaved, which would be mixed with another state.
 
-        What is in doubt counts as unsaved, unless it only told of the end of a run.
+        A save in doubt counts as unsaved, unless it only recorded the end of a run.
         """
         unsaved = self._unsaved
         if self.in_doubt is not None:
@@ -203,40 +201,40 @@ class Persistence:
             raise UnsavedChangesError(unsaved.key, doing)
 
     def _is_under_way(self, operation: Operation, revision: int | None) -> bool:
-        """Whether this very operation was sent, and what it made is not in memory yet."""
+        """Whether this operation was sent, and its result is not loaded yet."""
         if self.in_doubt is not None:
             delta = self.in_doubt.delta
             return (delta.operation, delta.source_revision) == (operation, revision)
         return self._unsaved.saving.must_reload and self._operation == (operation, revision)
 
     async def _settle_doubt(self, store: ContextStore) -> None:
-        """See that a save of which nobody knows the outcome is written, once.
+        """Ensure that a save in doubt is written, once.
 
-        A restore or an undo that cannot be done any more keeps nothing else from being saved.
+        A restore or an undo that cannot be executed any more does not prevent other saves.
         """
         try:
             await self._send_again(store)
         except _IMPOSSIBLE as error:
-            logger.warning("what was in doubt was not done: %s", error)
+            logger.warning("the operation in doubt was not executed: %s", error)
 
     async def _send_again(self, store: ContextStore) -> None:
-        """Send what is in doubt as it was: it is written now, or was written then."""
+        """Send the save in doubt again, unchanged: it is written now, or was written then."""
         handout = self.in_doubt
         if handout is not None:
             self._unsaved.saving.send_again(handout)
             await self._send(store, handout, again=True)
 
-    async def _give_up_doubt(self, store: ContextStore) -> None:
-        """See that a save in doubt was written, or never will be."""
+    async def _abandon_doubt(self, store: ContextStore) -> None:
+        """Ensure that a save in doubt was written, or never will be."""
         handout = self.in_doubt
         if handout is None:
             return
         delta = handout.delta
         if delta.base is None:
-            # Nothing is to be made where nothing was: what follows is another run's, with saves of its own.
+            # The store may not have the context, so nothing is created there: later saves belong to another run.
             self._run = None if self._run is None else replace(self._run, run_id=str(uuid.uuid4()), saves=0)
         else:
-            # A save of the same identity that changes nothing, and yet makes a revision: whichever of the two comes
+            # A save with the same identity that creates a revision without changes: whichever of the two comes
             # second, even much later, writes nothing.
             same = self._unsaved.unchanged_metadata()
             with contextlib.suppress(StaleContextError, LostContextError):
@@ -251,7 +249,7 @@ class Persistence:
             if _was_not_written(error, again=again):
                 self._unsaved.abandon(handout)
                 if isinstance(error, LostContextError):
-                    self._begin_anew()
+                    self._renew_identity()
             else:
                 self._unsaved.saving.doubt(handout)
             raise
@@ -264,13 +262,13 @@ class Persistence:
             assert self._run is not None
         return self._run.next_save()
 
-    def _begin_anew(self) -> None:
-        """A store that was set back knows other saves of this run: what follows has an identity of its own."""
+    def _renew_identity(self) -> None:
+        """Give later saves another identity: a store that was reset may know other saves of this run."""
         if self._run is not None:
             self._run = replace(self._run, run_id=str(uuid.uuid4()), saves=0)
 
     def _count(self, saved: Run) -> None:
-        # A save in doubt may be settled when the next run has begun.
+        # A save in doubt may be settled after the next run began.
         if self._run is not None and self._run.run_id == saved.run_id:
             self._run = None if saved.ended_at is not None else self._run.after(saved)
 
@@ -280,15 +278,15 @@ def _new_run(started_at: float) -> Run:
 
 
 def _now() -> float:
-    # Not the context's clock, nor `time.time`: the original asks both for updates only, and those of a test may count.
+    # Neither the context's clock nor `time.time`: the original uses both for updates only, and tests replace them.
     return datetime.now(UTC).timestamp()
 
 
 def _was_not_written(error: BaseException, *, again: bool) -> bool:
-    """Whether an error says that nothing of a save is in the store.
+    """Whether an error means that nothing of a save is in the store.
 
-    These say so of every copy of the save, since the store looks for one before it refuses. The others speak of the
-    last attempt alone, which tells nothing of a save that is sent ``again``.
+    A refusal means that for every attempt, since the store looks for an earlier copy of the save first. Other errors
+    concern the last attempt alone, which says nothing about a save that is sent ``again``.
     """
     unfit = (UnstorableValueError, LossyValueWarning, LimitExceededError)
     refusals = (StaleContextError, LostContextError, *unfit, *_IMPOSSIBLE)

@@ -88,7 +88,7 @@ async def test_a_save_that_fails_on_the_way_leaves_the_old_file(
     assert (tmp_path / "context_history_c.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["context_history_c.json"]
     await context.save()
-    assert await stored(context._place.store, context.key) == ["old", "new"]  # type: ignore[arg-type]
+    assert await stored(context._storage.store, context.key) == ["old", "new"]  # type: ignore[arg-type]
 
 
 # The trackers, and metadata that a toggle hides.

@@ -154,7 +154,7 @@ async def test_a_store_that_was_open_before_loses_nothing(url: str, application:
         with pytest.raises(StoreFailedError, match="open the store again"):
             await context.save()
     async with open_store(application) as store:
-        context._place.store = store
+        context._storage.store = store
         await context.save()
         assert await stored(store, CONTEXTS[0]) == ["u1", "precious"]
         await schema.upgrade(url, row_level_security=False)

@@ -1,4 +1,4 @@
-"""Where a context is kept: a store of the caller's, an address, or nowhere."""
+"""Where a context is kept: in the caller's store, at a URL, or nowhere."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from taskctx_sql.opening import open_store
 from taskctx_sql.stores import ContextStore, Feature, RevisionStore
 
 
-class Place:
+class Storage:
     """Where a context is kept.
 
     Args:
         store: An open store, whose owner closes it.
-        url: An address, opened when it is used or entered.
+        url: A URL, opened on entering or for a single call.
     """
 
     def __init__(self, store: ContextStore | None = None, url: str | None = None) -> None:
-        """Take the place; nothing is opened yet."""
+        """Open nothing yet."""
         self.store = store
         url = url if store is None else None
-        # As with a store: where a program is later on makes no difference. It may also be an engine.
+        # A later change of the working directory makes no difference. The URL may also be an engine.
         self._url = anchored(url) if isinstance(url, str) else url
         self._opened: ContextStore | None = None
         self._turn: asyncio.Lock | None = None
         self._turn_loop: asyncio.AbstractEventLoop | None = None
 
-    def another(self) -> Place:
-        """Return the same place for another context."""
-        return Place(self.store, self._url)
+    def another(self) -> Storage:
+        """Return the same storage for another context."""
+        return Storage(self.store, self._url)
 
     async def enter(self) -> None:
-        """Open the address, until `leave`."""
+        """Open the URL, until `leave`."""
         if self.store is None and self._url is not None:
             if is_json_address(self._url):
                 await self._open_folder(self._url)
@@ -50,7 +50,7 @@ class Place:
             await store.close()
 
     def used(self) -> AbstractAsyncContextManager[ContextStore | None]:
-        """Yield the store that is open, or one opened for this once, or None where nothing is kept."""
+        """Yield the open store, or one opened for this call, or None if there is none."""
         open_already = self._opened if self.store is None else self.store
         if open_already is not None or self._url is None:
             return nullcontext(open_already)
@@ -86,12 +86,12 @@ class Place:
         yield await self._open_folder(url)
 
     async def _open_folder(self, url: str) -> ContextStore:
-        # It holds nothing open, and only the store itself knows which saves it wrote.
+        # It holds nothing open, and only this object knows which saves it wrote.
         self.store = await open_store(url)
         return self.store
 
     def in_turn(self) -> asyncio.Lock:
-        """Return what lets one save or load of a context go on at a time."""
+        """Return the lock that admits one save or load of a context at a time."""
         loop = running_loop("save or load a context")
         if self._turn is None or self._turn_loop is not loop:
             self._turn, self._turn_loop = asyncio.Lock(), loop
