@@ -55,7 +55,6 @@ OF_STATEMENTS: Final[dict[str, Call]] = {
     "read": lambda store, key, named: store.read("read", partial(statements.one_context, key), user_id=named),
     "write": lambda store, key, named: store.write("write", partial(erase_all, key), user_id=named),
 }
-# What reaches no rows.
 # `reports` has a test of its own below; the others reach no rows.
 OTHERS: Final = {"open", "close", "features", "engine_name", "engine_and_schema", "note_gone", "reports"}
 
