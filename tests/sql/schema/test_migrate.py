@@ -613,7 +613,7 @@ async def test_opening_a_new_file_fails_in_time_while_another_schema_change_neve
         keeping, keeper = await _in_transaction(
             empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})"
         )
-        # On a connection of the caller's it waits for the lock as long as he says: for ever.
+        # On a connection of the caller's it waits for the lock as long as the caller set: forever.
         change = asyncio.create_task(schema.upgrade(connection))
         await asyncio.sleep(0.5)
         with pytest.raises(StoreUnavailableError, match="another schema change"):

@@ -216,21 +216,24 @@ def test_the_command_switches_it_and_prints_it(empty_postgres_url: str) -> None:
 
 
 async def test_the_doctor_reports_it(url: str, application: str) -> None:
-    async def told(address: str) -> list[Finding]:
+    async def findings_of(address: str) -> list[Finding]:
         return [found for found in (await examine(address)).findings if found.check == "row-level security"]
 
-    assert await told(url) == []
+    assert await findings_of(url) == []
     await schema.upgrade(url, row_level_security=True)
-    assert [found.level for found in await told(url)] == ["ok"]
-    ((told_application),) = await told(application)
-    assert (told_application.level, told_application.remedy) == ("error", "connect as the owner of the tables")
+    assert [found.level for found in await findings_of(url)] == ["ok"]
+    ((other),) = await findings_of(application)
+    assert (other.level, other.remedy) == (
+        "error",
+        "connect as the owner of the tables",
+    )
     await run(url, "ALTER TABLE taskctx_files DISABLE ROW LEVEL SECURITY")
     await run(url, "ALTER VIEW taskctx_report_users RESET (security_invoker)")
-    (found,) = await told(url)
+    (found,) = await findings_of(url)
     assert found.level == "warning"
     assert "not for taskctx_files, taskctx_report_users" in found.message
     await schema.upgrade(url)
-    assert [found.level for found in await told(url)] == ["ok"]
+    assert [found.level for found in await findings_of(url)] == ["ok"]
 
 
 async def test_the_activity_of_the_server_does_not_show_the_user(

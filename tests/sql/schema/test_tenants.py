@@ -38,7 +38,7 @@ USERS: Final = ["'", '"', "\\", "\\x41", "a'; RESET ALL; --", "DEFAULT", " ", "%
 
 Call = Callable[[SqlStore, ContextKey, str], Awaitable[Any]]
 
-# Those that take a key or a user ask for nobody else. The others take statements, which may ask for anything.
+# Calls that take a key or a user reach only that user. The others take statements, which may read anything.
 OF_A_KEY: Final[dict[str, Call]] = {
     "load": lambda store, key, _: stored(store, key),
     "updates": lambda store, key, _: all_rows(store, key),
@@ -51,9 +51,9 @@ OF_A_KEY: Final[dict[str, Call]] = {
     "watch": lambda store, key, _: first_watched(store, key),
 }
 OF_STATEMENTS: Final[dict[str, Call]] = {
-    "query": lambda store, key, named: store.query(select_updates(key), user_id=named),
-    "read": lambda store, key, named: store.read("read", partial(statements.one_context, key), user_id=named),
-    "write": lambda store, key, named: store.write("write", partial(erase_all, key), user_id=named),
+    "query": lambda store, key, user_id: store.query(select_updates(key), user_id=user_id),
+    "read": lambda store, key, user_id: store.read("read", partial(statements.one_context, key), user_id=user_id),
+    "write": lambda store, key, user_id: store.write("write", partial(erase_all, key), user_id=user_id),
 }
 # `reports` has a test of its own below; the others reach no rows.
 OTHERS: Final = {"open", "close", "features", "engine_name", "engine_and_schema", "note_gone", "reports"}
@@ -110,9 +110,9 @@ async def test_a_call_for_another_user_reads_nothing(
 async def test_a_call_without_a_user_is_refused_with_the_remedy(
     tenant_store: SqlStore, mine: ContextKey, call: str
 ) -> None:
-    nobody: Any = None
+    no_user: Any = None
     with pytest.raises(RowLevelSecurityError, match=r"Name the user, or connect as the owner .* BYPASSRLS"):
-        await OF_STATEMENTS[call](tenant_store, mine, nobody)
+        await OF_STATEMENTS[call](tenant_store, mine, no_user)
     assert await stored(tenant_store, mine)
 
 
@@ -211,7 +211,7 @@ async def test_transfers_are_refused(
     assert [row.chat_id for row in await tenant_store.contexts(mine.user_id)] == ["c1"]
 
 
-# What names the user.
+# How the user is set.
 
 
 async def test_two_users_work_at_once_on_one_store(tenant_store: SqlStore, user: str) -> None:
@@ -266,12 +266,12 @@ async def test_closing_finishes_the_saves_of_every_user(tenant_url: str, user: s
 
 
 async def leave_nobody_named(store: SqlStore) -> None:
-    """See that no connection of the store's pool knows a user after the transaction that named it."""
+    """Check that no connection of the pool has a user set after the transaction."""
     engine = store._backend.engine
     connections = [await engine.connect() for _ in range(3)]
     for connection in connections:
-        named = await connection.scalar(sa.text("SELECT current_setting('taskctx.user_id', true)"))
-        assert not named
+        user_id = await connection.scalar(sa.text("SELECT current_setting('taskctx.user_id', true)"))
+        assert not user_id
         assert await connection.scalar(sa.select(sa.func.count()).select_from(tables.contexts)) == 0
     for connection in connections:
         await connection.close()
@@ -279,7 +279,7 @@ async def leave_nobody_named(store: SqlStore) -> None:
 
 @asynccontextmanager
 async def opened_as(way: str, url: str) -> AsyncIterator[SqlStore]:
-    """Yield a store that names its users in one of the ways there are."""
+    """Yield a store that sets its users in one of the possible ways."""
     engine = create_async_engine(engines.parse_url(url))
     try:
         async with open_store(engine if way == "own engine" else url) as opened:

@@ -42,8 +42,8 @@ async def test_by_hand_only_the_rows_of_the_set_user_are_read(
         assert mine.user_id in (text := found.getvalue().decode()) or own in text
         assert theirs.user_id not in text
         assert other not in text
-    for nobody in (None, "", f"{mine.user_id} "):
-        async with by_hand(tenant_url, nobody) as connection:
+    for no_user in (None, "", f"{mine.user_id} "):
+        async with by_hand(tenant_url, no_user) as connection:
             assert await connection.fetch(f"SELECT * FROM {name}") == []
 
 
@@ -52,8 +52,8 @@ async def test_no_user_is_not_the_empty_user(guarded_url: str, tenant_url: str) 
     async with open_store(guarded_url) as owner:
         assert isinstance(owner, SqlStore)
         await filled(owner, key)
-        for nobody in (None, ""):
-            async with by_hand(tenant_url, nobody) as connection:
+        for no_user in (None, ""):
+            async with by_hand(tenant_url, no_user) as connection:
                 for name in TABLES:
                     assert await connection.fetch(f"SELECT * FROM {name}") == []
         await owner.delete(key)
@@ -153,7 +153,7 @@ async def test_a_user_whose_context_id_was_taken_by_hand_gets_an_error_and_loses
 
 
 async def refused(connection: asyncpg.Connection, statement: str, *values: Any, why: str) -> None:
-    """See that Postgres refuses a statement."""
+    """Check that Postgres refuses a statement."""
     with pytest.raises(asyncpg.PostgresError, match=why):
         async with connection.transaction():
             await connection.execute(statement, *values)
