@@ -207,6 +207,13 @@ async def plan_of(engine: AsyncEngine, statement: str) -> str:
         # With a few rows in a table any planner would rather read it all.
         await connection.execute(sa.text("SET LOCAL citus.propagate_set_commands = 'local'"))
         await connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        # With no rows it would rather read the index of the live files. Nothing of this is committed.
+        await connection.execute(
+            sa.text(
+                "INSERT INTO taskctx_files (context_id, path_id, added_in, position, path, timestamp, run_id) "
+                "SELECT 'x', n::text, 1, n, n::text, n * 86400.0, 'r' FROM generate_series(1, 1000) n"
+            )
+        )
         return "\n".join((await connection.execute(sa.text(f"EXPLAIN {statement}"))).scalars())
 
 
