@@ -1,4 +1,4 @@
-"""How much of something a store takes. Past these, engines fail in ways that name nothing."""
+"""Limits of what a store accepts. Beyond them, engines fail with errors that do not name the cause."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, Final
 
 from taskctx_sql.errors import InvalidArgumentError, LimitExceededError
 
-# Of the JSON text of one value. In UTF-8 it may be four times as long, and Postgres stops at a gigabyte.
+# The JSON text of one value. In UTF-8 it may be four times as long, and Postgres accepts a gigabyte.
 MAX_VALUE_CHARACTERS: Final = 200_000_000
-# Of what one save writes: it is in memory several times over meanwhile.
+# The rows of one save, which are in memory several times meanwhile.
 MAX_SAVE_ROWS: Final = 5_000_000
-# Of the files that a context tracks at a time: a load brings all of them.
+# The files that a context tracks; each load reads all of them.
 MAX_TRACKED_FILES: Final = 1_000_000
-# Of revisions, seqs and counts: what an integer column takes.
+# Revisions, seqs and counts: the largest value of an integer column.
 MAX_NUMBER: Final = 2**63 - 1
 
 
 def check_text(text: str, place: str) -> str:
-    """Return a value's text.
+    """Return the text of a value.
 
     Raises:
-        LimitExceededError: It is longer than any store takes.
+        LimitExceededError: It is longer than any store accepts.
     """
     if len(text) > MAX_VALUE_CHARACTERS:
         remedy = "keep the content in a file, and its path here"
@@ -31,10 +31,10 @@ def check_text(text: str, place: str) -> str:
 
 
 def check_save(rows: int, tracked_files: int) -> None:
-    """See that a save is of a size that a store takes.
+    """Check that a store accepts a save of this size.
 
     Raises:
-        LimitExceededError: It has too many rows, or the context tracks too many files.
+        LimitExceededError: There are too many rows, or too many tracked files.
     """
     if rows > MAX_SAVE_ROWS:
         remedy = "take entries out of memory, and save them in parts"
@@ -45,10 +45,10 @@ def check_save(rows: int, tracked_files: int) -> None:
 
 
 def check_number(argument: str, value: Any, least: int, *, optional: bool = False) -> None:
-    """See that an argument is a number that a store can be asked for.
+    """Check that an argument is a whole number within the range of a store.
 
     Raises:
-        InvalidArgumentError: It is no whole number, or one that no store has.
+        InvalidArgumentError: It is not.
     """
     if value is None and optional:
         return
@@ -58,10 +58,10 @@ def check_number(argument: str, value: Any, least: int, *, optional: bool = Fals
 
 
 def check_real(argument: str, value: Any, allowed: str) -> None:
-    """See that an argument is an int or a float that can be compared.
+    """Check that an argument is an int or a float that can be compared.
 
     Raises:
-        InvalidArgumentError: It is not; ``allowed`` says what would be.
+        InvalidArgumentError: It is not; ``allowed`` describes the valid values.
     """
     # A NaN is not equal to itself.
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
@@ -69,23 +69,23 @@ def check_real(argument: str, value: Any, allowed: str) -> None:
 
 
 def check_seconds(argument: str, value: Any) -> None:
-    """See that an argument is a time that can be waited for.
+    """Check that an argument is a duration in seconds.
 
     Raises:
         InvalidArgumentError: It is not.
     """
     allowed = "a number of seconds, 0 or more"
     check_real(argument, value, allowed)
-    # What no float holds, no clock counts.
+    # Larger than any float.
     if value < 0 or (value > sys.float_info.max and value != math.inf):
         raise InvalidArgumentError(argument, value, allowed)
 
 
 def check_hashable(argument: str, value: Any) -> None:
-    """See that an argument can be a key.
+    """Check that an argument is hashable.
 
     Raises:
-        InvalidArgumentError: It cannot.
+        InvalidArgumentError: It is not.
     """
     try:
         hash(value)

@@ -1,19 +1,19 @@
-"""What was stored is data: it moves no cursor, colors nothing, turns no line around, and is no formula."""
+"""Stored text for terminals and spreadsheets: without control characters, and never a formula."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# What a spreadsheet takes for the beginning of a formula, the wide forms included.
+# How a formula begins in a spreadsheet, including full-width forms.
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def plain(text: str, keep: str = "") -> str:
-    """Return a text without control characters, marks of direction and the like, which are shown escaped.
+    """Return a text with control characters, direction marks and the like escaped.
 
     Args:
         text: The text.
-        keep: Characters that stay as they are.
+        keep: Characters that are not escaped.
     """
     if text.isprintable():
         return text
@@ -24,6 +24,6 @@ def plain(text: str, keep: str = "") -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Return a text as one that no spreadsheet takes for a formula: where it could, it has an apostrophe before it."""
+    """Return a text that no spreadsheet reads as a formula: an apostrophe precedes one that could be."""
     text = plain(text)
     return f"'{text}" if text.lstrip(" '\"").startswith(_FORMULA) or text.startswith(("\\t", "\\r", "\\n")) else text

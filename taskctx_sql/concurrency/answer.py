@@ -1,4 +1,4 @@
-"""An answer that another task or thread will give."""
+"""A result that another task or thread delivers."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ T = TypeVar("T")
 
 
 class Answer(Generic[T]):
-    """What somebody else will say, and one waits for."""
+    """A result that one task waits for and another delivers."""
 
     __slots__ = ("_future", "_given", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Belong to a loop."""
+        """Create it on an event loop."""
         self._loop = loop
         self._future: asyncio.Future[T] = loop.create_future()
         self._given = False
 
     async def wait(self, *, to_the_end: bool = True) -> T:
-        """Wait for it. A cancellation goes on when it was given: what it is the answer to, is under way.
+        """Wait for the result. A cancellation takes effect when it was delivered, since the work is in progress.
 
         Args:
-            to_the_end: Whether it matters what comes of it.
+            to_the_end: False to let a cancellation take effect at once.
         """
         try:
             return await self._future
         except asyncio.CancelledError:
             if to_the_end and not self._given:
-                # The cancellation took the future with it.
+                # The cancellation cancelled the future, too.
                 self._future = self._loop.create_future()
                 await wait_until_done(self._future)
-                # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
+                # Retrieved, so that asyncio does not report the failure as never retrieved.
                 self._future.exception()
             raise
 
     def give(self, answer: T | BaseException) -> None:
-        """Give it, once, on the loop."""
+        """Deliver the result, once, on the loop."""
         self._given = True
         if self._future.done():
-            # Cancelled a moment ago; its waiter has not run since, and will see that it need not wait.
+            # Cancelled a moment ago: the waiting task has not run since, and will not wait again.
             return
         if isinstance(answer, BaseException):
             self._future.set_exception(answer)

@@ -1,4 +1,4 @@
-"""Work on threads until the process is gone: a last save may come when the main thread is through."""
+"""Threads that work until the process ends: a last save may come after the main thread has ended."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _Call = Callable[[], None]
 
 
 def check_queues() -> None:
-    """See that threads can be told what to do.
+    """Check that work can be passed to threads.
 
     Raises:
-        ReplacedQueuesError: gevent has replaced the queues that they wait at, and not them.
+        ReplacedQueuesError: gevent has replaced the queues, but not the threads that wait for them.
     """
     gevent = sys.modules.get("gevent.monkey")
     if gevent is not None and gevent.is_module_patched("queue") and not gevent.is_module_patched("threading"):
         raise ReplacedQueuesError()
 
 
-async def on_thread(work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
-    """Do something on a thread, as ``asyncio.to_thread`` does; also when the main thread is through.
+async def on_thread(work: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+    """Call a function on a thread, as ``asyncio.to_thread`` does, even after the main thread has ended.
 
     Raises:
-        ReplacedQueuesError: No thread could be told.
+        ReplacedQueuesError: See `check_queues`.
     """
     check_queues()
-    call = partial(contextvars.copy_context().run, work, *arguments, **named)
+    call = partial(contextvars.copy_context().run, work, *arguments, **keywords)
     try:
         future = asyncio.get_running_loop().run_in_executor(None, call)
     except RuntimeError:
-        # The loop's threads take nothing any more, and this loop is of another thread, or of an atexit handler.
+        # The loop's threads accept no more work; this loop belongs to another thread, or to an atexit handler.
         future = asyncio.wrap_future(_on_its_own_thread(call))
     return await future
 
@@ -54,7 +54,7 @@ def _on_its_own_thread(call: Callable[[], T]) -> Future[T]:
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
-    """Make the call, and give what comes of it to the future, unless it was cancelled before."""
+    """Call a function and pass its result to the future, unless the future was cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -68,14 +68,14 @@ def _settle(future: Future[T], call: Callable[[], T]) -> None:
 class DaemonThreads(ThreadPoolExecutor):
     """An executor for an event loop that lives as long as the process.
 
-    The ordinary one refuses all work as soon as the main thread is through, when other threads and functions that are
-    registered with ``atexit`` still save. These threads are daemons, so they hold up nobody's exit.
+    ThreadPoolExecutor refuses work once the main thread has ended, when other threads and ``atexit`` functions still
+    save. These threads are daemons, so they do not delay the exit.
     """
 
-    # It is one only by name: asyncio takes nothing else. None of its own machinery is used.
+    # A subclass only because asyncio requires one; nothing of the base class is used.
 
     def __init__(self, max_workers: int, thread_name_prefix: str) -> None:
-        """Take how many threads there may be, and how to name them."""
+        """Start with no threads; they are started as they are needed."""
         super().__init__(max_workers, thread_name_prefix)
         self._most: Final = max_workers
         self._name: Final = thread_name_prefix
@@ -84,10 +84,10 @@ class DaemonThreads(ThreadPoolExecutor):
         self._started = 0
         self._unfinished = 0
 
-    def submit(self, work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
-        """Have it done on one of the threads."""
+    def submit(self, work: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> Future[T]:
+        """Call a function on one of the threads."""
         future: Future[T] = Future()
-        call = partial(_settle, future, partial(work, *arguments, **named))
+        call = partial(_settle, future, partial(work, *arguments, **keywords))
         with self._turn:
             self._unfinished += 1
             if self._started < min(self._unfinished, self._most):
@@ -98,7 +98,7 @@ class DaemonThreads(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Do nothing: they end with the process."""
+        """Do nothing: the threads end with the process."""
 
     def _work(self) -> Any:
         while True:

@@ -1,4 +1,4 @@
-"""The sync face: one event loop on a thread of its own, to which sync code forwards."""
+"""The blocking interface: an event loop on a thread of its own runs async work for sync code."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from taskctx_sql.errors import ReplacedQueuesError
 
 T = TypeVar("T")
 
-# What threads may be replaced by, and how to ask for it.
+# Libraries that may replace threads, and the function that tells whether they did.
 _PATCHERS: Final = {"gevent.monkey": "is_module_patched", "eventlet.patcher": "is_monkey_patched"}
-# As many as asyncio would have.
+# As many as asyncio's default executor.
 _WORKERS: Final = min(32, (os.cpu_count() or 1) + 4)
 
 _start = threading.Lock()
@@ -35,13 +35,13 @@ def blocking(work: Awaitable[Any] | AsyncIterator[Any]) -> Any:
     library's own event loop, where everything opened with a plain ``with`` lives. The thread that calls waits.
 
     Raises:
-        RuntimeError: It was called from that very loop, which would wait for itself; or while the interpreter ends;
-            or gevent or eventlet has replaced the threads.
+        RuntimeError: It was called on that event loop, which would wait for itself; or while the interpreter shuts
+            down; or gevent or eventlet has replaced the threads.
     """
     refusal = _refusal()
     if refusal is not None:
         if isinstance(work, Coroutine):
-            # It never began, and nobody is to be warned of that.
+            # It never started; this avoids a warning about that.
             work.close()
         raise RuntimeError(refusal)
     if isinstance(work, AsyncIterator):
@@ -50,9 +50,9 @@ def blocking(work: Awaitable[Any] | AsyncIterator[Any]) -> Any:
 
 
 def _refusal() -> str | None:
-    """Return why nothing can be waited for here, if so."""
+    """Return the reason why nothing can be waited for here, or None."""
     if sys.is_finalizing():
-        # The loop's thread is stopped for good by then: waiting for it would never end.
+        # The loop's thread has stopped by then: waiting for it would never end.
         return (
             "the interpreter is ending, and nothing can be saved or closed any more: "
             "leave the context before, or in a function that is registered with atexit"
@@ -76,14 +76,14 @@ def _refusal() -> str | None:
 def _run(work: Coroutine[Any, Any, T]) -> T:
     refusal = _refusal()
     if refusal is not None:
-        # Asked for the next row at another time or place than for the first.
+        # The next row may be requested at another time or on another thread than the first.
         work.close()
         raise RuntimeError(refusal)
     future = asyncio.run_coroutine_threadsafe(work, _running_loop())
     try:
         return future.result()
     except BaseException:
-        # An interruption, such as Ctrl-C: what is under way is told, and finishes or undoes its work.
+        # An interruption, such as Ctrl-C: the work is cancelled, and completes or rolls back.
         future.cancel()
         raise
 
@@ -106,7 +106,7 @@ def _iterate(work: AsyncIterator[T]) -> Iterator[T]:
             yield item  # type: ignore[misc]  # anext's default is told apart by identity
     finally:
         close = getattr(work, "aclose", None)
-        # At the interpreter's end a generator is closed too, and nobody is left to do it.
+        # A generator is also closed when the interpreter shuts down, but the loop's thread has stopped by then.
         if close is not None and not sys.is_finalizing():
             _run(_await(close()))
 
@@ -114,11 +114,11 @@ def _iterate(work: AsyncIterator[T]) -> Iterator[T]:
 def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop, _owner
     with _start:
-        # After a fork the child has the variable, but not the thread.
+        # A forked child has the variable, but not the thread.
         if _loop is None or _owner != os.getpid():
             loop = asyncio.new_event_loop()
             loop.set_default_executor(DaemonThreads(max_workers=_WORKERS, thread_name_prefix="taskctx-blocking"))
-            # A daemon, so that a store that nobody closed does not keep the interpreter from its exit.
+            # A daemon, so that a store that was not closed does not prevent the exit.
             threading.Thread(target=loop.run_forever, name="taskctx-blocking", daemon=True).start()
             _loop, _owner = loop, os.getpid()
         return _loop

@@ -1,4 +1,4 @@
-"""Work that a cancellation does not tear: it is finished or ended, and then the cancellation goes on."""
+"""Cancellation that waits: work is completed or ended in order before the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def running_loop(doing: str) -> asyncio.AbstractEventLoop:
-    """Return the event loop that runs here.
+    """Return the running event loop.
 
     Raises:
-        AsyncioNeededError: None does, as under trio.
+        AsyncioNeededError: There is none, as under trio.
     """
     try:
         return asyncio.get_running_loop()
@@ -24,20 +24,20 @@ def running_loop(doing: str) -> asyncio.AbstractEventLoop:
 
 
 async def shielded(work: Awaitable[T]) -> T:
-    """Do the work to its end, even if the caller is cancelled meanwhile; then let the cancellation go on."""
+    """Await work to its end, even if the caller is cancelled meanwhile; the cancellation takes effect then."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await wait_until_done(task)
         if not task.cancelled():
-            # Seen here, so that a failure is not reported as forgotten: the cancellation is what the caller gets.
+            # Retrieved, so that asyncio does not report the failure as never retrieved.
             task.exception()
         raise
 
 
 async def end_at_once(work: Awaitable[T]) -> T:
-    """Do the work; if the caller is cancelled, end it, and wait until it has cleaned up, even if cancelled again."""
+    """Await work; if the caller is cancelled, cancel it and wait until it has cleaned up, even if cancelled again."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -50,7 +50,7 @@ async def end_at_once(work: Awaitable[T]) -> T:
 
 
 async def wait_until_done(future: asyncio.Future[Any]) -> None:
-    """Wait until it is done, whoever cancels the waiting. What came of it is not looked at."""
+    """Wait until a future is done, even if the caller is cancelled. Its result is not retrieved."""
     while not future.done():
         try:
             await asyncio.wait([future])

@@ -1,4 +1,4 @@
-"""Which updates to keep: pure functions, the reference's rules."""
+"""Decide which updates to keep, by the reference's rules. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from taskctx_sql.model import ContextUpdate
 
 Reason = Literal["duplicate", "over size"]
 
-# Of a value that is printed.
+# The characters of a value in a printed plan.
 _SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An update that an optimize takes out.
+    """An update that an optimize removes.
 
     Attributes:
-        place: Its place in the history, from 0.
+        place: Its index in the history.
         update: The update.
         size: The characters of ``str(data)``.
         reason: "duplicate": a newer one has the same type and data; "over size": it does not fit.
@@ -37,13 +37,13 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class OptimizePlan:
-    """What an optimize would do. It is true if anything would go, and prints well.
+    """What an optimize would do. It is true if anything would be removed, and readable when printed.
 
     Attributes:
         max_size: How many characters may stay.
-        size: How many would.
+        size: How many characters would stay.
         kept: The updates that would stay, oldest first.
-        dropped: Those that would go, oldest first.
+        dropped: Those that would be removed, oldest first.
     """
 
     max_size: int
@@ -52,7 +52,7 @@ class OptimizePlan:
     dropped: list[Dropped]
 
     def __bool__(self) -> bool:
-        """Whether anything would go."""
+        """Whether anything would be removed."""
         return bool(self.dropped)
 
     def __str__(self) -> str:
@@ -68,13 +68,13 @@ class OptimizePlan:
 
 
 def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
-    """Return what the reference's ``optimize_context`` keeps, and what goes.
+    """Return what the reference's ``optimize_context`` keeps and removes.
 
-    From the newest to the oldest: of those with equal type and data the newest is kept, and each that still fits
-    into ``max_size`` characters of ``str(data)`` in all. One too large is passed over; smaller, older ones may fit.
+    From the newest update to the oldest, each is kept that has no newer duplicate (equal type and data) and still fits
+    into ``max_size`` characters of ``str(data)`` in all. One that is too large is skipped; older ones may still fit.
 
     Raises:
-        InvalidArgumentError: The size is no number.
+        InvalidArgumentError: The size is not a number.
     """
     check_real("max_size", max_size, "a number of characters")
     seen: set[str] = set()
@@ -98,30 +98,30 @@ def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
 
 
 def updates_until(history: Iterable[ContextUpdate], timestamp: float) -> list[ContextUpdate]:
-    """Return the updates made at ``timestamp`` (seconds since the epoch, UTC) or before, and those of no known time.
+    """Return the updates up to ``timestamp`` (seconds since the epoch, UTC), and those without a valid time.
 
     Raises:
-        InvalidArgumentError: That is no time.
+        InvalidArgumentError: It is not a time.
     """
     check_real("timestamp", timestamp, "a time in seconds since the epoch")
     return [update for update in history if not _is_after(update.timestamp, timestamp)]
 
 
-def _is_after(made: Any, timestamp: float) -> bool:
-    return isinstance(made, int | float) and made > timestamp
+def _is_after(created: Any, timestamp: float) -> bool:
+    return isinstance(created, int | float) and created > timestamp
 
 
 def _data_key(data: Any) -> str:
     try:
         return json.dumps(data, sort_keys=True)
     except Exception:
-        # What the original raised on, and more. The prefix keeps it apart from every JSON text.
+        # The original raised here. The prefix distinguishes it from any JSON text.
         return f"!{codec.encode(data, warn=False)}"
 
 
 def _type_text(update_type: Any) -> str:
     try:
-        # As the original: an enum may have another text by str().
+        # As in the original: str() may return another text for an enum.
         return f"{update_type}"
     except Exception:
         return codec.encode(update_type, warn=False)
@@ -131,5 +131,5 @@ def _text(data: Any) -> str:
     try:
         return str(data)
     except Exception:
-        # A value that has no text of its own still takes the room that its stored form takes.
+        # A value without a text counts with its stored form.
         return codec.encode(data, warn=False)

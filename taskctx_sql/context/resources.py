@@ -1,4 +1,4 @@
-"""Close what was acquired, newest first, whatever the others do."""
+"""Close acquired resources, newest first; a failure stops no other."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ def _log(name: str, error: Exception) -> None:
 
 
 class Resources:
-    """What must be closed: ``named`` is what a context shows, and the rest is what was replaced under its name."""
+    """Resources to close: ``named`` are those a context shows; others were replaced under their name."""
 
     def __init__(self, report: Callable[[str, Exception], None] = _log) -> None:
-        """Start with nothing; ``report`` is told of each resource that could not be closed."""
+        """Start with nothing; ``report`` is called for each resource that could not be closed."""
         self._report = report
         self.named: dict[str, Any] = {}
         self._acquired: list[tuple[str, Any]] = []
         self._replaced: list[Any] = []
 
     def add(self, name: str, resource: Any) -> None:
-        """Take a resource; one that it replaces under its name will be closed as well."""
+        """Add a resource; one that it replaces under its name will be closed, too."""
         if name in self.named and self.named[name] is not resource:
             self._replaced.append(self.named[name])
         self.named[name] = resource
         self._acquired.append((name, resource))
 
     async def close_all(self, settle: Settle) -> None:
-        """Close every resource, and forget it.
+        """Close every resource once, newest first, and forget it.
 
-        The newest goes first, and each goes once. What was put into ``named`` by hand counts as newest; what was
-        taken out of it by hand is left alone. A failure is reported and stops no other. An interruption, such as a
-        cancellation, goes on when all are closed.
+        Resources that were added to ``named`` directly count as newest; those that were removed from it are not closed.
+        A failure is reported and stops no other. An interruption, such as a cancellation, is raised when all are
+        closed.
 
         Args:
-            settle: Waits for what a ``close()`` returned, if that can be awaited.
+            settle: Awaits what a ``close()`` returned, if it is awaitable.
         """
         interruption: BaseException | None = None
         for name, resource in self._in_closing_order():
@@ -56,16 +56,16 @@ class Resources:
             raise interruption
 
     def close_all_here(self, wait: Callable[[Awaitable[Any]], Any]) -> None:
-        """Do what `close_all` does, on the calling thread, which made the resources.
+        """Do what `close_all` does on the calling thread, which created the resources.
 
         Args:
-            wait: Waits, elsewhere, for what a ``close()`` returned.
+            wait: Waits for the awaitable that a ``close()`` returned.
         """
 
         async def settle(result: Awaitable[Any]) -> None:
             wait(result)
 
-        # It never suspends, so one step is all of it.
+        # It never suspends, so a single send completes it.
         with contextlib.suppress(StopIteration):
             self.close_all(settle).send(None)
 
@@ -89,7 +89,7 @@ def _holds(resources: list[Any], resource: Any) -> bool:
 
 
 async def _close(resource: Any, settle: Settle) -> None:
-    """Call ``aclose()``, or else ``close()``. A resource with neither needs no closing."""
+    """Call ``aclose()``, or else ``close()``, if the resource has one."""
     for method_name in ("aclose", "close"):
         method = getattr(resource, method_name, None)
         if callable(method):

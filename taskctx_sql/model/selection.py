@@ -1,4 +1,4 @@
-"""Which state of a context is loaded, and how much of it."""
+"""Which state of a context to load, and how much of it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What `Store.load` is asked for.
+    """Which state and which updates `ContextStore.load` loads.
 
     Attributes:
-        history_limit: At most so many updates, the newest.
+        history_limit: At most so many of the newest updates.
         revision: The state in this revision.
         at: The state at this time, seconds since the epoch, UTC.
-        max_chars: At most so many characters of data, as JSON text; the newest updates that fit.
+        max_chars: Only the newest updates whose data fits into so many characters of JSON text.
         types: Only updates of these types, and of ``keep_types``.
-        keep_types: Updates of these types come in any case, however old, and are paid for first.
+        keep_types: Updates of these types are always included, however old, and use the limits first.
 
     Raises:
-        InvalidArgumentError: A value is not what it must be, or two contradict each other.
+        InvalidArgumentError: An argument is invalid, or two contradict each other.
     """
 
     history_limit: int | None = None
@@ -47,7 +47,7 @@ class Selection:
             raise InvalidArgumentError("at", at, "None when a revision is given")
         for name in ("types", "keep_types"):
             names = getattr(self, name)
-            # A string is a sequence of strings, too, and never what was meant.
+            # A string is a sequence of strings, too, but not meant as one.
             if names is not None and not _are_strings(names):
                 raise InvalidArgumentError(name, names, "a list of update types")
             if names is not None:
@@ -55,12 +55,12 @@ class Selection:
 
     @property
     def is_past(self) -> bool:
-        """Whether an earlier state is asked for."""
+        """Whether an earlier state is requested."""
         return self.revision is not None or self.at is not None
 
     @property
     def chooses(self) -> bool:
-        """Whether updates are chosen one by one, and not by their number alone."""
+        """Whether updates are selected by more than their number."""
         return self.max_chars is not None or self.types is not None or bool(self.keep_types)
 
 
@@ -69,7 +69,7 @@ def _are_strings(names: object) -> bool:
 
 
 class UpdateSize(NamedTuple):
-    """What is known of an update before it is read: its seq, the characters of its data, and its group or None."""
+    """An update's seq, the characters of its data, and its group or None."""
 
     seq: int
     chars: int
@@ -77,84 +77,86 @@ class UpdateSize(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The heads with ``low <= seq < high`` are asked for, oldest first."""
+    """A request for the sizes of updates with ``low <= seq < high``, oldest first."""
 
     low: int
     high: int
 
 
 class Members(NamedTuple):
-    """The heads of a group are asked for, in any order."""
+    """A request for the sizes of a group's updates, in any order."""
 
     group: str
 
 
 class Kept(NamedTuple):
-    """The heads of the types that come in any case are asked for, in any order."""
+    """A request for the sizes of updates of the types to keep, in any order."""
 
 
 class Chosen(NamedTuple):
-    """The seqs of the updates that were chosen, in order, and whether older ones exist."""
+    """The seqs of the selected updates, in order, and whether older ones exist."""
 
     seqs: list[int]
     earlier: bool
 
 
 Ask = Window | Members | Kept
-# Reads the heads that are asked for, in steps of whatever kind.
+# Reads the requested sizes, as a generator that may yield anything.
 Read = Callable[[Ask], Generator[Y, S, Sequence[UpdateSize]]]
 
-# How many heads are looked at first; each time there are not enough, four times as many.
+# How many sizes are read first; while they are not enough, four times as many are read next.
 FIRST_WINDOW = 200
 LARGEST_WINDOW = 20_000
 
 
 def choose(selection: Selection, next_seq: int, read: Read[Y, S]) -> Generator[Y, S, Chosen]:
-    """Choose the newest updates that fit, in the steps of the reading.
+    """Select the newest updates that fit; a generator that yields what ``read`` yields.
 
-    Updates of one group come together or not at all, in the place of the newest of them. The first that does not fit
-    is the last that is looked at.
+    Updates of one group are selected together or not at all, by the position of the newest of them. Selection ends at
+    the first update that does not fit.
 
     Args:
-        selection: What is asked for; heads are of its types alone.
-        next_seq: Beyond the newest update.
-        read: Where heads come from.
+        selection: The selection; ``read`` returns only updates of its types.
+        next_seq: The seq after the newest update.
+        read: Returns the requested sizes.
     """
     budget = _Budget(selection.max_chars, selection.history_limit)
     if selection.keep_types:
-        for head in (yield from read(Kept())):
-            if head.seq not in budget.taken:
-                budget.pay((yield from _together(head, read)))
+        for update in (yield from read(Kept())):
+            if update.seq not in budget.taken:
+                budget.pay((yield from _group_of(update, read)))
     low, high, size = next_seq, next_seq, FIRST_WINDOW
     while low > 1:
         low, high, size = max(1, low - size), low, min(size * 4, LARGEST_WINDOW)
-        for head in reversed((yield from read(Window(low, high)))):
-            if head.seq in budget.taken:
+        for update in reversed((yield from read(Window(low, high)))):
+            if update.seq in budget.taken:
                 continue
-            unit = yield from _together(head, read)
+            unit = yield from _group_of(update, read)
             if not budget.fits(unit):
                 return Chosen(sorted(budget.taken), True)
             budget.pay(unit)
     return Chosen(sorted(budget.taken), selection.types is not None)
 
 
-def choose_from(selection: Selection, heads: Sequence[tuple[UpdateSize, Any]]) -> Chosen:
-    """Choose from heads that are all at hand, each with its update's type, which may be anything."""
+def choose_from(selection: Selection, sizes: Sequence[tuple[UpdateSize, Any]]) -> Chosen:
+    """Select from sizes that are in memory, each with its update's type, which may be of any class."""
     allowed = None if selection.types is None else {*selection.types, *selection.keep_types}
-    wanted = [(head, kind) for head, kind in heads if allowed is None or (isinstance(kind, str) and kind in allowed)]
+    wanted = [
+        (update, kind) for update, kind in sizes if allowed is None or (isinstance(kind, str) and kind in allowed)
+    ]
 
     def read(ask: Ask) -> Generator[None, None, Sequence[UpdateSize]]:
-        # A generator without steps: nothing has to be waited for.
+        # A generator that yields nothing.
         yield from ()
         match ask:
             case Window(low, high):
-                return [head for head, _ in wanted if low <= head.seq < high]
+                return [update for update, _ in wanted if low <= update.seq < high]
             case Members(group):
-                return [head for head, _ in wanted if head.group == group]
+                return [update for update, _ in wanted if update.group == group]
             case Kept():
-                return [head for head, kind in wanted if kind in selection.keep_types]
+                return [update for update, kind in wanted if kind in selection.keep_types]
 
-    choosing = choose(selection, heads[-1][0].seq + 1 if heads else 1, read)
+    choosing = choose(selection, sizes[-1][0].seq + 1 if sizes else 1, read)
     try:
         next(choosing)
     except StopIteration as end:
@@ -162,14 +164,14 @@ def choose_from(selection: Selection, heads: Sequence[tuple[UpdateSize, Any]]) -
     return chosen
 
 
-def _together(head: UpdateSize, read: Read[Y, S]) -> Generator[Y, S, Sequence[UpdateSize]]:
-    if head.group is None:
-        return [head]
-    return (yield from read(Members(head.group)))
+def _group_of(update: UpdateSize, read: Read[Y, S]) -> Generator[Y, S, Sequence[UpdateSize]]:
+    if update.group is None:
+        return [update]
+    return (yield from read(Members(update.group)))
 
 
 class _Budget:
-    """What may still be taken, and what was."""
+    """What may still be selected, and what was."""
 
     def __init__(self, chars: int | None, count: int | None) -> None:
         self._chars: float = math.inf if chars is None else chars
@@ -177,11 +179,11 @@ class _Budget:
         self.taken: set[int] = set()
 
     def fits(self, unit: Iterable[UpdateSize]) -> bool:
-        heads = list(unit)
-        return sum(head.chars for head in heads) <= self._chars and len(heads) <= self._count
+        sizes = list(unit)
+        return sum(update.chars for update in sizes) <= self._chars and len(sizes) <= self._count
 
     def pay(self, unit: Iterable[UpdateSize]) -> None:
-        for head in unit:
-            self.taken.add(head.seq)
-            self._chars -= head.chars
+        for update in unit:
+            self.taken.add(update.seq)
+            self._chars -= update.chars
             self._count -= 1

@@ -423,10 +423,12 @@ async def test_a_cancelled_block_is_saved_and_its_run_is_cancelled(database_url:
     async def work() -> None:
         async with task_context({"user_id": user, "chat_id": "c"}, database_url=database_url) as context:
             context.add_context_update("message", "before the cancellation")
+            entered.set()
             await asyncio.sleep(60)
 
+    entered = asyncio.Event()
     task = asyncio.create_task(work())
-    await asyncio.sleep(0.5)
+    await entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
