@@ -9,7 +9,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
-from taskctx_sql.concurrency import Answer, on_thread
+from taskctx_sql.concurrency import Promise, on_thread
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import read_only
 from taskctx_sql.sql.plan import Plan, execute_on_sqlite
@@ -36,7 +36,7 @@ class SqliteReader:
         self._path = path
         self._lock_seconds = lock_seconds
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[tuple[Plan[Any], Answer[Any], float | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Plan[Any], Promise[Any], float | None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
@@ -53,10 +53,10 @@ class SqliteReader:
                 # A daemon, so that a store that was not closed does not keep the interpreter from exiting.
                 self._threads.append(threading.Thread(target=self._work, name="taskctx-reader", daemon=True))
                 self._threads[-1].start()
-            answer: Answer[T] = Answer(self._loop)
+            answer: Promise[T] = Promise(self._loop)
             self._queue.put((plan, answer, deadline()))
             # When this is cancelled, the thread finishes the plan and its result is dropped.
-            return await answer.wait(to_the_end=False)
+            return await answer.wait(shield=False)
         finally:
             self._under_way -= 1
 
@@ -106,7 +106,7 @@ class SqliteReader:
                     connection = None
             # A closed loop has nobody waiting.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(answer.give, result)
+                self._loop.call_soon_threadsafe(answer.resolve, result)
             del request, plan, answer, result
         if connection is not None:
             connection.close()

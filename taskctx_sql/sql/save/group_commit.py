@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Final, TypeVar
 
-from taskctx_sql.concurrency import Answer
+from taskctx_sql.concurrency import Promise
 from taskctx_sql.sql.retry import deadline
 from taskctx_sql.sql.save.request import SaveRequest
 
@@ -19,7 +19,7 @@ MAX_WAITING: Final = 1_000
 MAX_GROUP: Final = 32
 
 
-class WaitingSave(Answer[T]):
+class WaitingSave(Promise[T]):
     """A save that was accepted, and the answer that its caller waits for."""
 
     __slots__ = ("deadline", "request")

@@ -94,7 +94,7 @@ class PostgresWriter:
                     await self._write(group)
                 except BaseException as error:
                     for save in group:
-                        save.give(error)
+                        save.resolve(error)
                     if not isinstance(error, Exception):
                         raise
         finally:
@@ -104,7 +104,7 @@ class PostgresWriter:
         now = time.monotonic()
         for save in [save for save in group if save.deadline is not None and save.deadline < now]:
             group.remove(save)
-            save.give(TimeoutError("others of this process, who came before, had no answer either"))
+            save.resolve(TimeoutError("others of this process, who came before, had no answer either"))
         if not group:
             return
         until = min((save.deadline for save in group if save.deadline is not None), default=None)
@@ -112,7 +112,7 @@ class PostgresWriter:
         heads = await self._connection.use(partial(_write_group, requests, waiting=False), until, writes=True)
         for save in group:
             head = heads.get(save.request.context_id)
-            save.give(None if head is None else save.request.saved(head))
+            save.resolve(None if head is None else save.request.saved(head))
 
 
 async def _write_group(

@@ -197,4 +197,4 @@ class SqliteWriter:
 
 def _give(group: list[_Save], answers: Sequence[Saved | BaseException]) -> None:
     for save, answer in zip(group, answers, strict=True):
-        save.give(answer)
+        save.resolve(answer)

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import end_at_once, running_loop
+from taskctx_sql.concurrency import await_cleanup, running_loop
 from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, StoreFailedError, TaskContextError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import Retrying
@@ -37,7 +37,7 @@ async def on_connection(
         turn: A lock to hold during the work.
     """
     running_loop(doing)
-    return await end_at_once(_on_connection(database_url, doing, work, turn))
+    return await await_cleanup(_on_connection(database_url, doing, work, turn))
 
 
 async def _on_connection(

@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
-from taskctx_sql.concurrency.shielding import wait_until_done
+from taskctx_sql.concurrency.cancellation import wait_until_done
 
 T = TypeVar("T")
 
 
-class Answer(Generic[T]):
+class Promise(Generic[T]):
     """A result that one task waits for and another delivers."""
 
-    __slots__ = ("_future", "_given", "_loop")
+    __slots__ = ("_future", "_loop", "_resolved")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Create it on an event loop."""
         self._loop = loop
         self._future: asyncio.Future[T] = loop.create_future()
-        self._given = False
+        self._resolved = False
 
-    async def wait(self, *, to_the_end: bool = True) -> T:
+    async def wait(self, *, shield: bool = True) -> T:
         """Wait for the result. A cancellation takes effect when it was delivered, since the work is in progress.
 
         Args:
-            to_the_end: False to let a cancellation take effect at once.
+            shield: False to let a cancellation take effect at once.
         """
         try:
             return await self._future
         except asyncio.CancelledError:
-            if to_the_end and not self._given:
+            if shield and not self._resolved:
                 # The cancellation cancelled the future, too.
                 self._future = self._loop.create_future()
                 await wait_until_done(self._future)
@@ -38,13 +38,13 @@ class Answer(Generic[T]):
                 self._future.exception()
             raise
 
-    def give(self, answer: T | BaseException) -> None:
+    def resolve(self, result: T | BaseException) -> None:
         """Deliver the result, once, on the loop."""
-        self._given = True
+        self._resolved = True
         if self._future.done():
             # Cancelled a moment ago: the waiting task has not run since, and will not wait again.
             return
-        if isinstance(answer, BaseException):
-            self._future.set_exception(answer)
+        if isinstance(result, BaseException):
+            self._future.set_exception(result)
         else:
-            self._future.set_result(answer)
+            self._future.set_result(result)

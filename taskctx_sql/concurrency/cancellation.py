@@ -36,7 +36,7 @@ async def shielded(work: Awaitable[T]) -> T:
         raise
 
 
-async def end_at_once(work: Awaitable[T]) -> T:
+async def await_cleanup(work: Awaitable[T]) -> T:
     """Await work; if the caller is cancelled, cancel it and wait until it has cleaned up, even if cancelled again."""
     task = asyncio.ensure_future(work)
     try:
