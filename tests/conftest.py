@@ -344,7 +344,7 @@ ELSEWHERE = {
     "row-level security": {"test_contract", "test_time_travel"},
 }
 # There saves share no statement.
-NOT_ON_CITUS = {"test_grouping"}
+NOT_ON_CITUS = {"test_group_commit"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

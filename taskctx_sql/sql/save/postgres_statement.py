@@ -7,62 +7,29 @@ from typing import Any, Final
 
 from taskctx_sql.sql.save.request import SaveRequest
 
-# The arrays that the statement takes, with their types.
-_SAVES: Final = {
-    "context_id": "text",
-    "user_id": "text",
-    "chat_id": "text",
-    "base": "float8",
-    "newest": "int8",
-    "at": "float8",
-    "step": "int8",
-    "updates": "int8",
-    "models": "int8",
-    "files": "int8",
-    "metadata": "text",
-    "toggles": "text",
-    "run": "text",
-    "started_at": "float8",
-    "ended_at": "float8",
-    "outcome": "text",
-    "error": "text",
-    "saves": "int8",
-}
-_UPDATES: Final = {
-    "context_id": "text",
-    "shift": "int8",
-    "timestamp": "float8",
-    "update_type": "text",
-    "data": "text",
-    "metadata": "text",
-    "exact": "text",
-}
-_MODELS: Final = {
-    "context_id": "text",
-    "shift": "int8",
-    "model_id": "text",
-    "provider_id": "text",
-    "mode": "text",
-    "timestamp": "float8",
-    "input_tokens": "int8",
-    "output_tokens": "int8",
-    "cost": "float8",
-    "duration": "float8",
-    "exact": "text",
-}
-_FILES: Final = {
-    "context_id": "text",
-    "shift": "int8",
-    "position": "int8",
-    "path_id": "text",
-    "path": "text",
-    "operation": "text",
-    "source": "text",
-    "timestamp": "float8",
-    "state": "text",
-    "exact": "text",
-}
-_REPLACED: Final = {"context_id": "text", "path_id": "text"}
+
+def _types(columns: str) -> dict[str, str]:
+    return dict(column.split() for column in columns.split(","))
+
+
+# The columns that the statement takes as arrays, with their types.
+_SAVES: Final = _types(
+    "context_id text, user_id text, chat_id text, base float8, newest int8, at float8, step int8, updates int8, "
+    "models int8, files int8, metadata text, toggles text, run text, started_at float8, ended_at float8, outcome text, "
+    "error text, saves int8"
+)
+_UPDATES: Final = _types(
+    "context_id text, shift int8, timestamp float8, update_type text, data text, metadata text, exact text"
+)
+_MODELS: Final = _types(
+    "context_id text, shift int8, model_id text, provider_id text, mode text, timestamp float8, input_tokens int8, "
+    "output_tokens int8, cost float8, duration float8, exact text"
+)
+_FILES: Final = _types(
+    "context_id text, shift int8, position int8, path_id text, path text, operation text, source text, "
+    "timestamp float8, state text, exact text"
+)
+_REPLACED: Final = _types("context_id text, path_id text")
 
 
 def parameters(requests: list[SaveRequest], *, trackers: bool) -> list[list[Any]]:
