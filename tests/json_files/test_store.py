@@ -157,7 +157,7 @@ async def test_a_file_that_cannot_be_set_aside_stays_where_it_is(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "replace", refused)
-    with pytest.raises(UnreadableFileError, match="could not be set aside") as caught:
+    with pytest.raises(UnreadableFileError, match="could not be renamed") as caught:
         await store.load(KEY)
     assert caught.value.moved_to is None
     assert file.read_text() == "broken"
