@@ -6,15 +6,19 @@ transaction. So a copy can be interrupted and repeated, and never overwrites wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from taskctx_sql.model import AddProgress, TransferOutcome, TransferProgress, Transferred, sum_progress
 from taskctx_sql.sql import incomplete
+from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import read, write
 from taskctx_sql.sql.transfer.rows import FILES, MODELS, REVISIONS, RUNS, UPDATES, ContextRow, Row
 from taskctx_sql.sql.transfer.verify import GONE, changed_in_source, verify_context
+
+T = TypeVar("T")
 
 # How often a context that is pruned while it is read is read again from the beginning.
 ATTEMPTS: Final = 10
@@ -39,148 +43,131 @@ async def copy_database(
     async for context in read.read_contexts(source, user_id, chat_id):
         total += context.next_seq - 1
     report = sum_progress(progress, total * 2 if verify else total)
+    copier = _Copier(source, target, result, report)
     async for context in read.read_contexts(source, user_id, chat_id):
         result.contexts += 1
         result.updates += context.next_seq - 1
-        copied = await copy_context(source, target, context, result, report)
+        copied = await copier.copy(context)
         if copied is not None and verify:
             await verify_context(source, target, copied, result, report)
     return result
 
 
-async def copy_context(
-    source: SqlStore, target: SqlStore, context: ContextRow, result: Transferred, report: AddProgress
-) -> ContextRow | None:
-    """Copy one context, and add the outcome to ``result``. Return the context as it was copied; None if refused."""
-    for _ in range(ATTEMPTS):
-        there = await target.read("copy", partial(read.context_row, context.key))
-        if there is None or not there.revision:
-            await target.write("copy", partial(write.begin, target.engine_name, context))
-            there = await target.read("copy", partial(read.context_row, context.key))
-        outcome, reason = await _compare_heads(source, target, context, there)
-        if there is None or outcome == "refused":
-            break
-        copy_rows = {"added": _add, "extended": _extend, "unchanged": _copy_end_of_run}[outcome]
-        problem = await copy_rows(source, target, context, there, result, report)
-        if isinstance(problem, ContextRow):
-            # It was pruned while it was read, and the removed rows cannot be read any more.
-            context = problem
-            continue
-        reason = problem
-        if not reason and not await _copy_runs(source, target, there if outcome == "unchanged" else context):
-            reason = _ELSEWHERE
-        break
-    else:
-        reason = _PRUNED
-    if reason:
-        result.refuse(context.key, reason)
-        return None
-    result.outcomes[outcome] += 1
-    return context
+class _Copier(NamedTuple):
+    """Copies contexts one by one, and adds the outcomes to a result.
 
-
-async def _compare_heads(
-    source: SqlStore, target: SqlStore, context: ContextRow, there: ContextRow | None
-) -> tuple[TransferOutcome, str]:
-    """Return what is to be done, and why not if it is refused."""
-    if there is None:
-        return "refused", "it was deleted from the target while it was copied"
-    if there.created_at != context.created_at:
-        return "refused", "the target has another context of that user and chat, created at another time"
-    if there.revision == 0:
-        return ("added" if context.revision else "unchanged"), ""
-    common = min(context.revision, there.revision)
-    here = await source.read("copy", partial(read.revision_identity, context.context_id, common))
-    also = await target.read("copy", partial(read.revision_identity, context.context_id, common))
-    if here is None or here != also:
-        return "refused", f"both sides have changed: their revisions {common} are not the same"
-    return ("extended" if there.revision < context.revision else "unchanged"), ""
-
-
-async def _add(
-    source: SqlStore,
-    target: SqlStore,
-    context: ContextRow,
-    there: ContextRow,
-    result: Transferred,
-    report: AddProgress,
-) -> str | ContextRow:
-    """Write the rows that the target does not have yet, and then make the context visible.
-
-    Returns:
-        An empty text, or why it could not be done, or the context as it is now if it is to be tried again.
+    ``_add``, ``_extend`` and ``_copy_end_of_run`` return an empty text, or why it could not be done, or the context as
+    it is now if it is to be tried again.
     """
-    for table in _TABLES_OF_REVISIONS:
-        # Removals first, since a path has one version at a time.
-        async for removals in read.read_removals(source, table, context, since=there.revision):
-            if await target.write("copy", partial(write.write_removals, table, there, removals)) is None:
-                return _ELSEWHERE
-        first = 1
-        if table.is_numbered:
-            first += await target.read("copy", partial(read.last_seq, table, context.context_id))
-        async for page in read.read_pages(source, table, context, first=first, since=there.revision):
-            new = await target.write("copy", partial(write.write_rows, table, there, page))
-            if new is None:
-                return _ELSEWHERE
-            if table is UPDATES:
-                result.added += new
-                report(f"copying {context.key}", new)
-    if (changed := await changed_in_source(source, context)) is not None:
-        if changed == GONE:
-            await target.write("copy", partial(incomplete.clear, context.context_id))
-        return changed
-    return "" if await target.write("copy", partial(write.finish, there, context)) else _ELSEWHERE
 
+    source: SqlStore
+    target: SqlStore
+    result: Transferred
+    report: AddProgress
 
-async def _extend(
-    source: SqlStore,
-    target: SqlStore,
-    context: ContextRow,
-    there: ContextRow,
-    result: Transferred,
-    report: AddProgress,
-) -> str | ContextRow:
-    """Read what the target does not have yet, and write it in one transaction; see `_add`."""
-    changes = []
-    for table in _TABLES_OF_REVISIONS:
-        lost: list[Row] = []
-        if table.has_removals and context.pruned_until > there.revision:
-            keys = partial(read.keys_at, table, context.context_id, there.revision)
-            kept = await source.read("read", partial(keys, live=False))
-            live = await target.read("read", partial(keys, live=True))
-            lost = sorted(live - kept)
-        removals = read.read_removals(source, table, context, since=there.revision)
-        removed = [row async for page in removals for row in page]
-        first = (there.next_seq if table is UPDATES else there.next_model) if table.is_numbered else 1
-        pages = read.read_pages(source, table, context, first=first, since=there.revision)
-        changes.append(write.TableChanges(table, lost, removed, [row async for page in pages for row in page]))
-    if (changed := await changed_in_source(source, context)) is not None:
-        return changed
-    added = await target.write("copy", partial(write.extend, there, context, changes))
-    if added is None:
-        return _ELSEWHERE
-    new_updates = added.get(UPDATES.table.name, 0)
-    result.added += new_updates
-    report(f"copying {context.key}", new_updates)
-    return ""
+    async def copy(self, context: ContextRow) -> ContextRow | None:
+        """Copy one context. Return it as it was copied; None if it was refused."""
+        for _ in range(ATTEMPTS):
+            there = await self.target.read("copy", partial(read.context_row, context.key))
+            if there is None or not there.revision:
+                await self._write(partial(write.begin, self.target.engine_name, context))
+                there = await self.target.read("copy", partial(read.context_row, context.key))
+            outcome, reason = await self._compare_heads(context, there)
+            if there is None or outcome == "refused":
+                break
+            copy_rows = {"added": self._add, "extended": self._extend, "unchanged": self._copy_end_of_run}[outcome]
+            problem = await copy_rows(context, there)
+            if isinstance(problem, ContextRow):
+                # It was pruned while it was read, and the removed rows cannot be read any more.
+                context = problem
+                continue
+            reason = problem
+            if not reason and not await self._copy_runs(there if outcome == "unchanged" else context):
+                reason = _ELSEWHERE
+            break
+        else:
+            reason = _PRUNED
+        if reason:
+            self.result.refuse(context.key, reason)
+            return None
+        self.result.outcomes[outcome] += 1
+        return context
 
+    async def _compare_heads(self, context: ContextRow, there: ContextRow | None) -> tuple[TransferOutcome, str]:
+        """Return what is to be done, and why not if it is refused."""
+        if there is None:
+            return "refused", "it was deleted from the target while it was copied"
+        if there.created_at != context.created_at:
+            return "refused", "the target has another context of that user and chat, created at another time"
+        if there.revision == 0:
+            return ("added" if context.revision else "unchanged"), ""
+        common = min(context.revision, there.revision)
+        identity = partial(read.revision_identity, context.context_id, common)
+        here = await self.source.read("copy", identity)
+        if here is None or here != await self.target.read("copy", identity):
+            return "refused", f"both sides have changed: their revisions {common} are not the same"
+        return ("extended" if there.revision < context.revision else "unchanged"), ""
 
-async def _copy_end_of_run(
-    source: SqlStore,
-    target: SqlStore,
-    context: ContextRow,
-    there: ContextRow,
-    result: Transferred,
-    report: AddProgress,
-) -> str | ContextRow:
-    """Update the target's row if a run ended since, which creates no revision; see `_add`."""
-    if there.revision == context.revision and there.updated_at < context.updated_at:
-        return "" if await target.write("copy", partial(write.finish, there, context)) else _ELSEWHERE
-    return ""
+    async def _add(self, context: ContextRow, there: ContextRow) -> str | ContextRow:
+        """Write the rows that the target does not have yet, and then make the context visible."""
+        for table in _TABLES_OF_REVISIONS:
+            # Removals first, since a path has one version at a time.
+            async for removals in read.read_removals(self.source, table, context, since=there.revision):
+                if await self._write(partial(write.write_removals, table, there, removals)) is None:
+                    return _ELSEWHERE
+            first = 1
+            if table.is_numbered:
+                first += await self.target.read("copy", partial(read.last_seq, table, context.context_id))
+            async for page in read.read_pages(self.source, table, context, first=first, since=there.revision):
+                new = await self._write(partial(write.write_rows, table, there, page))
+                if new is None:
+                    return _ELSEWHERE
+                if table is UPDATES:
+                    self._count(context, new)
+        if (changed := await changed_in_source(self.source, context)) is not None:
+            if changed == GONE:
+                await self._write(partial(incomplete.clear, context.context_id))
+            return changed
+        return "" if await self._write(partial(write.finish, there, context)) else _ELSEWHERE
 
+    async def _extend(self, context: ContextRow, there: ContextRow) -> str | ContextRow:
+        """Read what the target does not have yet, and write it in one transaction."""
+        changes = []
+        for table in _TABLES_OF_REVISIONS:
+            lost: list[Row] = []
+            if table.has_removals and context.pruned_until > there.revision:
+                keys = partial(read.keys_at, table, context.context_id, there.revision)
+                kept = await self.source.read("read", partial(keys, live=False))
+                live = await self.target.read("read", partial(keys, live=True))
+                lost = sorted(live - kept)
+            removals = read.read_removals(self.source, table, context, since=there.revision)
+            removed = [row async for page in removals for row in page]
+            first = (there.next_seq if table is UPDATES else there.next_model) if table.is_numbered else 1
+            pages = read.read_pages(self.source, table, context, first=first, since=there.revision)
+            changes.append(write.TableChanges(table, lost, removed, [row async for page in pages for row in page]))
+        if (changed := await changed_in_source(self.source, context)) is not None:
+            return changed
+        added = await self._write(partial(write.extend, there, context, changes))
+        if added is None:
+            return _ELSEWHERE
+        self._count(context, added.get(UPDATES.table.name, 0))
+        return ""
 
-async def _copy_runs(source: SqlStore, target: SqlStore, context: ContextRow) -> bool:
-    async for page in read.read_pages(source, RUNS, context):
-        if await target.write("copy", partial(write.write_runs, target.engine_name, context, page)) is None:
-            return False
-    return True
+    async def _copy_end_of_run(self, context: ContextRow, there: ContextRow) -> str | ContextRow:
+        """Update the target's row if a run ended since, which creates no revision."""
+        if there.revision == context.revision and there.updated_at < context.updated_at:
+            return "" if await self._write(partial(write.finish, there, context)) else _ELSEWHERE
+        return ""
+
+    async def _copy_runs(self, context: ContextRow) -> bool:
+        async for page in read.read_pages(self.source, RUNS, context):
+            if await self._write(partial(write.write_runs, self.target.engine_name, context, page)) is None:
+                return False
+        return True
+
+    def _count(self, context: ContextRow, added: int) -> None:
+        self.result.added += added
+        self.report(f"copying {context.key}", added)
+
+    async def _write(self, plan: Callable[[], Plan[T]]) -> T:
+        return await self.target.write("copy", plan)
