@@ -28,7 +28,7 @@ _KEYS: Final = ("user_id", "chat_id", "metadata", "metadata_toggles", "aiPrefere
 
 
 class MemoryContext:
-    """What a task did so far, in memory.
+    """What a task did, in memory.
 
     Attributes:
         task_dir: The folder of JSON files.
@@ -60,7 +60,7 @@ class MemoryContext:
 
     @property
     def user_id(self) -> Any:
-        """Who; "anonymous" if not given."""
+        """The user; "anonymous" by default."""
         return self._memory.user_id
 
     @user_id.setter
@@ -69,7 +69,7 @@ class MemoryContext:
 
     @property
     def chat_id(self) -> Any:
-        """Which chat; "none" if not given."""
+        """The chat; "none" by default."""
         return self._memory.chat_id
 
     @chat_id.setter
@@ -78,7 +78,7 @@ class MemoryContext:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What is known about the task. ``aiPreference`` of the data is merged into it."""
+        """The task's metadata, including ``aiPreference`` of the data."""
         metadata: dict[str, Any] = self._memory.metadata
         return metadata
 
@@ -88,7 +88,7 @@ class MemoryContext:
 
     @property
     def metadata_toggles(self) -> dict[str, bool]:
-        """A key set to False here is left out of `get_active_metadata`."""
+        """Keys that are False here are left out of `get_active_metadata`."""
         toggles: dict[str, bool] = self._memory.toggles
         return toggles
 
@@ -98,7 +98,7 @@ class MemoryContext:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """What will be closed when the context is left, by name."""
+        """The resources that are closed when the context is left, by name."""
         return self._resources.named
 
     @resources.setter
@@ -133,17 +133,17 @@ class MemoryContext:
         self._memory.models = self._memory.models.replaced_by(checked_list("model_tracker", entries))
 
     def add_context_update(self, update_type: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
-        """Append an update to the history, made now."""
+        """Append an update to the history, with the current time."""
         self._memory.history.append(ContextUpdate(self._now(), update_type, data, metadata or {}))
 
     def add_resource(self, name: str, resource: Any) -> None:
-        """Take a resource that is closed when the context is left; one it replaces is closed then too."""
+        """Add a resource that is closed when the context is left; so is one that it replaces."""
         check_hashable("name", name)
         self._resources.add(name, resource)
         self.add_context_update("resource", {"name": name}, {"type": type(resource).__name__})
 
     def track_file_operation(self, file_path: str, operation: str, source: str = "task") -> None:
-        """Note the last operation on a file, and add an update of it."""
+        """Record the last operation on a file, and append an update about it."""
         check_hashable("file_path", file_path)
         self._memory.files[file_path] = {
             "operation": operation,
@@ -164,16 +164,16 @@ class MemoryContext:
         cost: float | None = None,
         duration: float | None = None,
     ) -> None:
-        """Note a use of a model, and add an update of it.
+        """Record a use of a model, and append an update about it.
 
         Args:
-            model_id: Which model.
-            provider_id: Whose.
-            mode: What for.
-            input_tokens: How many it read.
-            output_tokens: How many it wrote.
-            cost: What it cost, in the currency of your choice.
-            duration: How long it took, in seconds.
+            model_id: The model.
+            provider_id: Its provider.
+            mode: The purpose.
+            input_tokens: The number of tokens it read.
+            output_tokens: The number of tokens it wrote.
+            cost: The cost, in the currency of your choice.
+            duration: The duration in seconds.
         """
         entry: dict[str, Any] = {
             "model_id": model_id,
@@ -199,16 +199,16 @@ class MemoryContext:
     def optimize_context(self, max_size: int | None = ..., *, dry_run: Literal[True]) -> OptimizePlan: ...
 
     def optimize_context(self, max_size: int | None = None, *, dry_run: bool = False) -> bool | OptimizePlan:
-        """Keep the newest of equal updates, as many as fit into ``max_size`` characters of their data.
+        """Remove duplicates and the oldest updates, until the data fits into ``max_size`` characters.
 
         Without ``max_size``, ``AIECS_MAX_CONTEXT_SIZE`` decides. The record in a database keeps what leaves.
 
         Args:
             max_size: How many characters may stay.
-            dry_run: Change nothing, and return what would go, and why.
+            dry_run: Change nothing, and return what would be removed, and why.
 
         Returns:
-            Whether anything was removed; with ``dry_run`` a plan, which is true if anything would be, and prints well.
+            Whether anything was removed; with ``dry_run`` a plan, which is true if anything would be removed.
         """
         size = settings.max_context_size() if max_size is None else max_size
         planned = plan(self._memory.own_history(), size)
@@ -222,7 +222,7 @@ class MemoryContext:
         """Return the metadata without the keys whose toggle is False.
 
         Raises:
-            InvalidContextError: Metadata or toggles were set to something that is no dict.
+            InvalidContextError: Metadata or toggles were set to something other than a dict.
         """
         metadata = checked_mapping("metadata", self.metadata)
         toggles = checked_mapping("metadata_toggles", self.metadata_toggles)
@@ -246,7 +246,7 @@ class MemoryContext:
         """The identity of the context.
 
         Raises:
-            InvalidIdError: An id cannot name a context.
+            InvalidIdError: An id is invalid.
         """
         return self._unsaved.key
 
@@ -267,12 +267,12 @@ class MemoryContext:
 
     @property
     def history_complete(self) -> bool:
-        """Whether memory has the whole history, and not only the newest part of it."""
+        """Whether memory has the whole history."""
         return self._unsaved.history_complete
 
     @property
     def has_unsaved_changes(self) -> bool:
-        """Whether a save would write something, or one is under way or in doubt."""
+        """Whether a save would write something, is in progress, or is in doubt."""
         return self._unsaved.has_changes
 
     def _now(self) -> float:

@@ -1,4 +1,4 @@
-"""Where things are kept: addresses as people write them, folders and files."""
+"""URLs as users write them, folders and files."""
 
 from taskctx_sql.locations.addresses import (
     anchored,

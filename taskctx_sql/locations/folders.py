@@ -1,4 +1,4 @@
-"""Folders on disk: holding one against other writers, and making its names durable, as far as its file system can."""
+"""Folders on disk: lock them against other writers, and make their names durable, as far as the file system can."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from taskctx_sql.locations.addresses import json_address
 
 logger = logging.getLogger(__name__)
 
-# How long a folder that somebody else holds is waited for.
+# How long to wait for a folder that another process has locked.
 LOCK_SECONDS: Final = 15.0
-# The longest pause between two tries.
+# The longest pause between two attempts.
 _LONGEST_PAUSE: Final = 0.02
 
-# What network and shared file systems say that cannot do it at all. Everything else is a failure.
+# Errors of network and shared file systems that do not support it. Any other error is a failure.
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _CANNOT_LOCK: Final = _UNSUPPORTED | {errno.ENOLCK}
 
@@ -33,20 +33,20 @@ _warned_of: set[tuple[str, str]] = set()
 
 
 class StillHeldError(Exception):
-    """A lock was waited for as long as a thread may be kept for that: nothing was done, and it is to be tried again."""
+    """A lock was not free within the time that a thread may wait. Nothing was done; try again."""
 
 
 class UnknownMoveError(OSError):
-    """It is not known whether a file has its new name."""
+    """It is unknown whether a file was renamed."""
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a file another name, in the place of what has that name.
+    """Rename a file, replacing what has the new name.
 
-    A file system of a network may do so and lose the answer: then it is looked at which file is there.
+    A network file system may rename it and lose the response; then the files are compared.
 
     Raises:
-        UnknownMoveError: It failed, and it cannot be seen what became of it.
+        UnknownMoveError: It failed, and it is unknown whether the file was renamed.
         OSError: It failed, and the file has its old name.
     """
     moved = identity(source.lstat())
@@ -61,7 +61,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def identity(status: os.stat_result) -> tuple[int, int, int]:
-    """Return what tells one state of a file from another, whatever its name is."""
+    """Return what distinguishes one state of a file from another, whatever its name."""
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -74,7 +74,7 @@ def _has(path: Path, moved: tuple[int, int, int], error: OSError) -> bool:
         raise UnknownMoveError(failure.errno, f"{error.strerror}, and then {failure.strerror}", str(path)) from error
 
 
-# What stands in a file's place.
+# What may be in place of a file.
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -85,10 +85,10 @@ _KINDS: Final = {
 
 
 def check_file(path: Path, status: os.stat_result) -> None:
-    """See that what is at a path is a file: reading a FIFO or a device may never end.
+    """Check that a path is a regular file: reading a FIFO or a device may never end.
 
     Raises:
-        OSError: It is none; the message says what it is.
+        OSError: It is not; the message says what it is.
     """
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
@@ -96,53 +96,53 @@ def check_file(path: Path, status: os.stat_result) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for their owner alone; one that is there stays as it is.
+    """Create a folder and missing parents, accessible to their owner only. An existing folder stays as it is.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     if folder.is_dir():
         return
     if folder.parent != folder:
         make_folder(folder.parent)
-    # The names of files tell of chats and users.
+    # The names of files reveal chats and users.
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
 class Patience:
-    """How long somebody waits for a lock: so many seconds, or until they are told to give up.
+    """How long to wait for a lock: a number of seconds, or until `give_up` is called.
 
     Args:
-        seconds: So many.
-        on_thread: How many of them a thread is kept for that, once: after these, each lock that is still held is a
-            `StillHeldError`. None: all.
+        seconds: The number of seconds.
+        on_thread: For how many of them a thread may be blocked; after that, each lock that is still held raises
+            `StillHeldError`. None: all of them.
     """
 
     def __init__(self, seconds: float = LOCK_SECONDS, *, on_thread: float | None = None) -> None:
-        """Begin to wait now."""
+        """Start waiting now."""
         self._seconds = seconds
         self._began = time.monotonic()
         self._on_thread = on_thread
         self._given_up = threading.Event()
 
     def begin_anew(self) -> None:
-        """Begin to wait for another lock."""
+        """Start waiting for another lock."""
         self._began = time.monotonic()
 
     def stay(self) -> None:
-        """Keep the thread from now on: something was done, and is not to be begun again."""
+        """Block the thread from now on: the work has started, and must not be repeated."""
         self._on_thread = None
 
     def give_up(self) -> None:
-        """Wait no longer. May be called from any thread."""
+        """Stop waiting. May be called from any thread."""
         self._given_up.set()
 
     def pause(self, seconds: float, address: str, reason: str) -> None:
-        """Wait a moment before the next try.
+        """Wait a moment before the next attempt.
 
         Raises:
-            StoreUnavailableError: The time is over, or the waiting was given up.
-            StillHeldError: The thread is to do something else meanwhile.
+            StoreUnavailableError: The time is over, or `give_up` was called.
+            StillHeldError: The thread may not be blocked any longer.
         """
         waited = time.monotonic() - self._began
         if waited >= self._seconds or self._given_up.is_set():
@@ -156,10 +156,10 @@ class Patience:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, patience: Patience | None = None) -> Iterator[None]:
-    """Hold a folder against writers in other processes, where the platform and the file system can lock one.
+    """Lock a folder against writers in other processes, where the platform and the file system support it.
 
     Raises:
-        StoreUnavailableError: Somebody else held it for longer than ``patience`` allows.
+        StoreUnavailableError: Another process held it for longer than ``patience`` allows.
         OSError: There is no such folder.
     """
     if sys.platform == "win32":
@@ -176,7 +176,7 @@ def folder_lock(folder: Path, patience: Patience | None = None) -> Iterator[None
         try:
             yield
         finally:
-            # Not by closing alone: a child that was forked meanwhile would go on holding it.
+            # Closing alone would not unlock it if a child was forked meanwhile.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
@@ -191,7 +191,7 @@ def _lock(descriptor: int, folder: Path, patience: Patience) -> None:
     pause = 0.0005
     while True:
         try:
-            # Never without LOCK_NB: a stopped process, or a stranger's, may hold it for good.
+            # Always with LOCK_NB: a stopped process, or one of another program, may hold it forever.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
@@ -210,7 +210,7 @@ def _lock(descriptor: int, folder: Path, patience: Patience) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform and the file system can.
+    """Make the names in a folder durable, where the platform and the file system support it.
 
     Raises:
         OSError: The disk failed.
@@ -231,7 +231,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _open(folder: Path, done: str) -> int | None:
-    """Open a folder; None if it may be written to, and not be read, so that it cannot be opened."""
+    """Open a folder; None if it is writable but not readable, and so cannot be opened."""
     try:
         return os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
     except PermissionError as error:
