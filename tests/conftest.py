@@ -225,6 +225,14 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file at the newest schema, to be copied: a copy takes a tenth of the time that an upgrade takes."""
+    path = tmp_path_factory.mktemp("sqlite") / "tasks.db"
+    _run(schema.upgrade(f"sqlite:///{path}"))
+    return path
+
+
 @pytest.fixture
 def address(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The address of a store of that kind, with nothing of this test in it."""
@@ -233,7 +241,7 @@ def address(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=ENGINES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of each database in turn, at the newest schema or not there yet."""
+    """The URL of each database in turn, at the newest schema."""
     return address_of(str(request.param), tmp_path, request)
 
 
@@ -242,7 +250,10 @@ def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
     if kind == "json":
         return f"json:///{folder}/tasks"
     if kind.startswith("sqlite"):
-        return f"sqlite:///{folder}/tasks.db"
+        path = folder / "tasks.db"
+        if not path.exists():
+            shutil.copy(request.getfixturevalue("sqlite_file"), path)
+        return f"sqlite:///{path}"
     if kind == "pgbouncer":
         return f"{request.getfixturevalue('pgbouncer_url')}?transaction_pooling=true"
     if kind == "citus":

@@ -41,6 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.wide
 def test_the_wheel_has_the_migrations_and_the_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "taskctx_sql/py.typed" in names
@@ -51,6 +52,7 @@ def test_the_wheel_has_the_migrations_and_the_types(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "migrations/"))]
 
 
+@pytest.mark.wide
 def test_the_wheel_works_in_an_empty_environment_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     programs = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin")

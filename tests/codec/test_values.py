@@ -49,10 +49,23 @@ _seen: dict[str, int] = {}
 HOW_MANY = int(os.environ.get("TASKCTX_TEST_VALUES", "2000"))
 
 
-@settings(max_examples=HOW_MANY // 10)
+@settings(max_examples=30)
 @given(values=st.lists(VALUES, min_size=10, max_size=10))
 @example(values=[{None: {"__set__": []}}])
 async def test_arbitrary_values_come_back_as_they_were(store: Store, user: str, kind: str, values: list[Any]) -> None:
+    await expect_values(store, user, kind, values)
+
+
+@pytest.mark.wide
+@settings(max_examples=HOW_MANY // 10)
+@given(values=st.lists(VALUES, min_size=10, max_size=10))
+async def test_many_arbitrary_values_come_back_as_they_were(
+    store: Store, user: str, kind: str, values: list[Any]
+) -> None:
+    await expect_values(store, user, kind, values)
+
+
+async def expect_values(store: Store, user: str, kind: str, values: list[Any]) -> None:
     number = _seen[kind] = _seen.get(kind, 0) + 1
     key = ContextKey(user, f"c{number}")
     updates = [ContextUpdate(1.5, "message", value, {"value": value}) for value in values]

@@ -112,6 +112,7 @@ def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.wide
 def test_a_browser_renders_it_without_an_error_and_runs_nothing(hostile: str, user: str, tmp_path: Path) -> None:
     page_of(hostile, user, "--chat", f"c {HOSTILE}"[:250])
     done = browse(tmp_path / "page.html", "--dump-dom")
@@ -127,6 +128,7 @@ def test_a_browser_renders_it_without_an_error_and_runs_nothing(hostile: str, us
     assert "<title>it ran" in other.stdout
 
 
+@pytest.mark.wide
 def test_no_text_makes_a_phone_scroll_sideways(hostile: str, user: str, tmp_path: Path) -> None:
     page = page_of(hostile, user)
     # Without our policy, a script of the test can measure the page.

@@ -38,7 +38,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.schema import HEAD, REVISIONS, migrate, tables, upgrade_lock
 from taskctx_sql.sql.schema.migrations import is_ours
-from tests.conftest import ENGINES
+from tests.conftest import ENGINES, wide
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
 
@@ -364,7 +364,7 @@ async def test_a_callers_transaction_keeps_its_search_path(empty_postgres_url: s
     await engine.dispose()
 
 
-@pytest.mark.parametrize("processes", [6])
+@pytest.mark.parametrize("processes", [3, *wide(6)])
 async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
     code = "import asyncio, sys, taskctx_sql; asyncio.run(taskctx_sql.schema.upgrade(sys.argv[1]))"
     started = [

@@ -25,6 +25,8 @@ from taskctx_sql.sql.schema import on_connection, row_security, tables, views
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
 
+pytestmark = pytest.mark.wide
+
 PAGE = Path(__file__).parents[3] / "docs" / "tenants.md"
 NAMES = {*tables.metadata.tables, *views.metadata.tables}
 CONTEXTS = [ContextKey("u1", "c1"), ContextKey("u2", "c1")]

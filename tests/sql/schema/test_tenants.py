@@ -28,6 +28,8 @@ from tests.support import accounts, pgbouncer
 from tests.support.accounts import everything, filled, grant_views
 from tests.support.contract import all_rows, loaded, new_delta, stored
 
+pytestmark = pytest.mark.wide
+
 TABLES: Final = tuple(tables.metadata.tables)
 VIEWS: Final = tuple(views.metadata.tables)
 # Quotes, backslashes, what a setting might read, look-alikes, and the longest there may be.
@@ -308,7 +310,6 @@ async def test_no_user_outlives_a_transaction(way: str, tenant_url: str, user: s
         await leave_nobody_named(store)
 
 
-@pytest.mark.wide
 async def test_it_holds_behind_a_pooler(tenant_url: str, user: str) -> None:
     with pgbouncer.running(tenant_url) as url:
         async with open_store(url, transaction_pooling=True) as store:

@@ -16,6 +16,8 @@ from taskctx_sql.sql.schema import tables, views
 from tests.support.accounts import by_hand, everything, filled, grant_views
 from tests.support.contract import loaded, stored
 
+pytestmark = pytest.mark.wide
+
 TABLES: Final = tuple(tables.metadata.tables)
 VIEWS: Final = tuple(views.metadata.tables)
 INSERTION: Final = "INSERT INTO taskctx_contexts (context_id, {0}) SELECT $1, {0} FROM taskctx_contexts".format(
