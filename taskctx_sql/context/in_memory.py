@@ -199,9 +199,9 @@ class MemoryContext:
     def optimize_context(self, max_size: int | None = ..., *, dry_run: Literal[True]) -> OptimizePlan: ...
 
     def optimize_context(self, max_size: int | None = None, *, dry_run: bool = False) -> bool | OptimizePlan:
-        """Remove duplicates and the oldest updates, until the data fits into ``max_size`` characters.
+        """Remove duplicates, and updates that do not fit into ``max_size`` characters of data, newest first.
 
-        Without ``max_size``, ``AIECS_MAX_CONTEXT_SIZE`` decides. The record in a database keeps what leaves.
+        Without ``max_size``, ``AIECS_MAX_CONTEXT_SIZE`` decides. A database keeps what is removed in its record.
 
         Args:
             max_size: How many characters may stay.

@@ -1,4 +1,4 @@
-"""Addresses of stores, as far as they can be read without a database's library."""
+"""Addresses of stores, as far as they can be read without a database library."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SCHEME: Final = re.compile(r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|a
 # What ends the path of an address, or is an escape in it.
 _SPECIAL: Final = re.compile(r"[%?]")
 
-# How Python writes bytes of a name that are no UTF-8.
+# How Python represents bytes of a name that are not UTF-8.
 _BYTES: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
-# Nobody means to name a file so: it is an address that was written wrongly, and has a secret in it.
+# Not a plausible file name: a malformed address with a secret in it.
 _SECRET_IN_PATH: Final = re.compile(r"(?i)(pass|pwd|key|secret|token)\w*\s*=|:[^/]+@")
 
-# How an address begins, also one that was taken for a path, and has lost a slash; or a part of one for libpq.
+# The beginning of an address, even one that was used as a path and lost a slash, or part of one for libpq.
 _ANY_ADDRESS: Final = re.compile(
     r"\s*['\"]?(?:[A-Za-z]\w*=)?(?:[A-Za-z][A-Za-z0-9+.-]+:/|(?:jdbc:)?(?:postgres|mysql|sqlite|json)\w*:)|[^/\s:@]+:[^/@]+@|.*\bpassword\s*=",
     re.IGNORECASE,
@@ -40,7 +40,7 @@ _SECRET_PARAMETER: Final = re.compile(r"(?i)(\w*(?:pass|pwd|key|secret|token)\w*
 
 
 def hidden(address: str) -> str:
-    """Return what may be shown of an address that cannot be taken apart: what kind it is, if it is one of ours."""
+    """Return what may be shown of an address that cannot be parsed: its scheme, if it is supported."""
     found = _SCHEME.match(address)
     return f"{found[1]}://***" if found else "***"
 
@@ -51,18 +51,18 @@ def has_secret(path: str) -> bool:
 
 
 def shown_path(path: Path | str) -> str:
-    """Return what may be shown of a path that an address named."""
+    """Return what may be shown of a path from an address."""
     return "***" if has_secret(str(path)) else str(path)
 
 
 def without_secrets(text: str) -> str:
-    """Return a text that may have addresses in it, without what could be their passwords."""
+    """Return a text without what could be passwords of addresses in it."""
     text = _PASSWORD.sub(r"\1***@", _IN_TEXT.sub(_masked, text))
     return _SECRET_PARAMETER.sub(r"\1***", text)
 
 
 def is_address(path: Path | str) -> bool:
-    """Whether what is to be the path of a folder or a file is an address of a store."""
+    """Whether a path is really an address of a store."""
     return _ANY_ADDRESS.match(str(path)) is not None
 
 
@@ -116,8 +116,8 @@ def json_folder(address: str) -> Path:
 
 
 def file_address(scheme: str, path: Path | str) -> str:
-    """Return the address of a file or a folder, whatever characters its name has."""
-    # What is no text in a name stands for its byte, and quote() takes no part of it.
+    """Return the address of a file or a folder with any characters in its name."""
+    # Bytes of a name that are not UTF-8 are left out, since quote() refuses them.
     quoted = (letter if letter in _BYTES else quote(letter, safe="/:@ ~,()[]") for letter in str(path))
     return f"{scheme}:///{''.join(quoted)}"
 
@@ -128,20 +128,20 @@ def json_address(folder: Path | str) -> str:
 
 
 def anchored(address: str) -> str:
-    """Return an address that means the same file or folder when the program changes its own folder."""
+    """Return an address that means the same file or folder after a change of the working directory."""
     scheme, _, rest = address.partition(":///")
     path = unquote(rest.partition("?")[0])
     is_of_file = scheme.partition("+")[0] in ("sqlite", "json") and path != ""
     if not is_of_file or path.startswith((":memory:", "file:")) or Path(path).is_absolute():
         return address
-    # One whose folder is gone means nothing, whatever is put before it.
+    # Without a working directory, a relative path has no meaning.
     with contextlib.suppress(OSError):
         return f"{file_address(scheme, Path.cwd())}/{rest}"
     return address
 
 
 def missing_file(address: str) -> Path | None:
-    """Return the SQLite file that an address names if it is not there: opening would make it."""
+    """Return the SQLite file of an address if it does not exist: opening would create it."""
     scheme, _, rest = address.partition(":///")
     path = unquote(rest.partition("?")[0])
     if scheme.partition("+")[0] != "sqlite" or not path or "\x00" in path or path.startswith((":memory:", "file:")):
