@@ -26,6 +26,8 @@ from taskctx_sql.sql.plan import Plan, Statement, Step, text
 from taskctx_sql.sql.schema import contexts
 
 T = TypeVar("T")
+Call = Callable[[], Awaitable[T]]
+Work = Callable[[AsyncConnection], Awaitable[T]]
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class NoReplica:
         """See `Replica.note`."""
 
     def load(
-        self, key: ContextKey, plan: Callable[[], Plan[T]], rls_user: str | None, primary: Callable[[], Awaitable[T]]
+        self, key: ContextKey, plan: Callable[[], Plan[T]], rls_user: str | None, primary: Call[T]
     ) -> Awaitable[T]:
         """See `Replica.load`."""
         return primary()
@@ -58,12 +60,7 @@ class NoReplica:
     # They differ only where there is a replica.
     part = load
 
-    def query(
-        self,
-        work: Callable[[AsyncConnection], Awaitable[T]],
-        rls_user: str | None,
-        primary: Callable[[], Awaitable[T]],
-    ) -> Awaitable[T]:
+    def query(self, work: Work[T], rls_user: str | None, primary: Call[T]) -> Awaitable[T]:
         """See `Replica.query`."""
         return primary()
 
@@ -94,11 +91,7 @@ class Replica:
         self._known[slot] = max(self._known[slot], revision)
 
     async def load(
-        self,
-        key: ContextKey,
-        plan: Callable[[], Plan[Loaded]],
-        rls_user: str | None,
-        primary: Callable[[], Awaitable[Loaded]],
+        self, key: ContextKey, plan: Callable[[], Plan[Loaded]], rls_user: str | None, primary: Call[Loaded]
     ) -> Loaded:
         """Return a context, from the primary if the replica is behind what is known of it.
 
@@ -120,9 +113,7 @@ class Replica:
         self.note(key, loaded.revision)
         return loaded
 
-    async def part(
-        self, key: ContextKey, plan: Callable[[], Plan[T]], rls_user: str | None, primary: Callable[[], Awaitable[T]]
-    ) -> T:
+    async def part(self, key: ContextKey, plan: Callable[[], Plan[T]], rls_user: str | None, primary: Call[T]) -> T:
         """Return what a plan reads of a context, as `load` does."""
 
         async def work() -> T:
@@ -136,12 +127,7 @@ class Replica:
 
         return await self._or(primary, work)
 
-    async def query(
-        self,
-        work: Callable[[AsyncConnection], Awaitable[T]],
-        rls_user: str | None,
-        primary: Callable[[], Awaitable[T]],
-    ) -> T:
+    async def query(self, work: Work[T], rls_user: str | None, primary: Call[T]) -> T:
         """Return the result of work on a connection to the replica, or to the primary."""
         return await self._or(primary, lambda: self._backend.query(work, rls_user))
 
@@ -149,7 +135,7 @@ class Replica:
         """Release everything."""
         await self._backend.close()
 
-    async def _or(self, primary: Callable[[], Awaitable[T]], work: Callable[[], Awaitable[T]]) -> T:
+    async def _or(self, primary: Call[T], work: Call[T]) -> T:
         if time.monotonic() >= self._paused_until:
             try:
                 return await self._work(work)
@@ -157,7 +143,7 @@ class Replica:
                 pass
         return await primary()
 
-    async def _work(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _work(self, work: Call[T]) -> T:
         try:
             if not self._checked:
                 await self._backend.check()
