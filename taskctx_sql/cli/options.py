@@ -59,6 +59,14 @@ limit_option = click.option(
 )
 
 
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the database and the filters of reports to a command."""
+    options = (database_option, schema_option, user_option, chat_option, since_option, until_option, limit_option)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Turn an async function into one that click can call."""
 

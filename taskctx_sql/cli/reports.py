@@ -15,8 +15,8 @@ import click
 from taskctx_sql.cli import output
 from taskctx_sql.cli.options import (
     asynchronous,
-    chat_option,
     database_option,
+    filter_options,
     json_option,
     limit_option,
     opened_store,
@@ -48,13 +48,7 @@ _HITS: Final = "timestamp user_id chat_id seq update_type data"
 
 @click.command()
 @click.argument("name", type=click.Choice(list(REPORTS)), required=False)
-@database_option
-@schema_option
-@user_option
-@chat_option
-@since_option
-@until_option
-@limit_option
+@filter_options
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with charts.")
 @click.option("--replace", is_flag=True, help="Replace the file if it exists.")
@@ -127,13 +121,7 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
 
 @click.command()
 @click.argument("text")
-@database_option
-@schema_option
-@user_option
-@chat_option
-@since_option
-@until_option
-@limit_option
+@filter_options
 @click.option("--type", "update_type", metavar="TYPE", help="Only updates of this type.")
 @click.option("--case-sensitive", is_flag=True, help="Distinguish upper and lower case.")
 @json_option
