@@ -12,13 +12,13 @@ import click
 
 from taskctx_sql import maintenance
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, json_option, require_file, schema_option
+from taskctx_sql.cli.options import OptionDecorator, asynchronous, json_option, require_file, schema_option
 from taskctx_sql.model import Pruned, Retention
 from taskctx_sql.opening import open_store
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+yes_option: OptionDecorator = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 class Age(click.ParamType[float]):

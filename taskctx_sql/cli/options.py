@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import click
 
@@ -17,14 +17,25 @@ from taskctx_sql.locations import file_address, missing_file, shown_path
 from taskctx_sql.opening import open_store
 from taskctx_sql.stores import Store
 
-database_option = click.option(
+F = TypeVar("F", bound=Callable[..., Any] | click.Command)
+
+
+class OptionDecorator(Protocol):
+    """A decorator that adds an option to a command."""
+
+    def __call__(self, command: F, /) -> F:
+        """Return the command with the option."""
+        ...
+
+
+database_option: OptionDecorator = click.option(
     "--database-url",
     envvar="TASKCTX_DATABASE_URL",
     metavar="URL",
     help="sqlite:///tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-schema_option = click.option("--schema", metavar="NAME", help="On Postgres, the schema of the tables.")
+json_option: OptionDecorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+schema_option: OptionDecorator = click.option("--schema", metavar="NAME", help="On Postgres, the schema of the tables.")
 
 
 _AGO: Final = re.compile(r"(\d+)([smhdw])")
@@ -48,13 +59,15 @@ class Moment(click.ParamType[Any]):
             self.fail(f"{value!r} is not a day (2026-01-31), a time (2026-01-31T08:00) or a time span ago (24h, 7d)")
 
 
-user_option = click.option("--user", "user_id", metavar="ID", help="Only this user.")
-chat_option = click.option("--chat", "chat_id", metavar="ID", help="Only this chat.")
-since_option = click.option(
+user_option: OptionDecorator = click.option("--user", "user_id", metavar="ID", help="Only this user.")
+chat_option: OptionDecorator = click.option("--chat", "chat_id", metavar="ID", help="Only this chat.")
+since_option: OptionDecorator = click.option(
     "--since", type=Moment(), metavar="WHEN", help="2026-01-31, 2026-01-31T08:00, 24h or 7d (UTC)."
 )
-until_option = click.option("--until", type=Moment(), metavar="WHEN", help="Like --since; a day includes all of it.")
-limit_option = click.option(
+until_option: OptionDecorator = click.option(
+    "--until", type=Moment(), metavar="WHEN", help="Like --since; a day includes all of it."
+)
+limit_option: OptionDecorator = click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Maximum number of rows."
 )
 

@@ -40,7 +40,7 @@ class StoredValue:
 
     def __init__(self, tree: Any) -> None:
         """Take the tree."""
-        self.tree = tree
+        self.tree: Any = tree
 
 
 class PlainFormatter(logging.Formatter):

@@ -87,6 +87,6 @@ def _traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-for group in (demo, contexts, tail, reports, schema, transfer, maintenance, history):
-    for command in group.COMMANDS:
-        main.add_command(command)
+for _group in (demo, contexts, tail, reports, schema, transfer, maintenance, history):
+    for _command in _group.COMMANDS:
+        main.add_command(_command)

@@ -13,7 +13,7 @@ import click
 
 from taskctx_sql import transfer
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, json_option, require_file, schema_option
+from taskctx_sql.cli.options import OptionDecorator, asynchronous, json_option, require_file, schema_option
 from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.json_files import chat_files
 from taskctx_sql.locations import hidden, is_json_address
@@ -23,9 +23,9 @@ from taskctx_sql.plain_text import plain
 
 _FOLDER: Final = click.Path(path_type=Path)
 
-user_option = click.option("--user", metavar="ID", help="Only this user's contexts.")
-chat_option = click.option("--chat", metavar="ID", help="Only this chat.")
-verify_option = click.option(
+user_option: OptionDecorator = click.option("--user", metavar="ID", help="Only this user's contexts.")
+chat_option: OptionDecorator = click.option("--chat", metavar="ID", help="Only this chat.")
+verify_option: OptionDecorator = click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare both sides afterwards, entry by entry."
 )
 

@@ -104,7 +104,7 @@ def may_have_tags(text: bytes) -> bool:
     return b'{"__' in text
 
 
-decode_untagged = orjson.loads
+decode_untagged: Callable[[bytes], Any] = orjson.loads
 
 
 def to_file_tree(value: Any, name: str = "the value", *, strict: bool = False) -> Any:

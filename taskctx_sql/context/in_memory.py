@@ -51,7 +51,7 @@ class MemoryContext:
         toggles = checked_mapping("metadata_toggles", data.get("metadata_toggles"))
         self._memory = Memory(data.get("user_id", "anonymous"), data.get("chat_id", "none"), metadata, toggles)
         self._unsaved = Unsaved(self._memory)
-        self.task_dir = plain_folder(settings.task_dir() if task_dir is None else task_dir)
+        self.task_dir: Path = plain_folder(settings.task_dir() if task_dir is None else task_dir)
         self.start_time: float | None = None
         self._clock = clock
         self._resources = Resources()

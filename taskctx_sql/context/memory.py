@@ -39,14 +39,14 @@ class Memory:
         # Programs may assign anything.
         self.metadata: Any = metadata
         self.toggles: Any = toggles
-        self.given = (dict(metadata), dict(toggles))
+        self.given: tuple[dict[str, Any], dict[str, Any]] = (dict(metadata), dict(toggles))
         self.forget()
 
     def forget(self) -> None:
         """Start again with an empty history, empty trackers, and nothing saved."""
         self.history: TrackedList[ContextUpdate] = TrackedList(prepare=own_update)
         self.models: TrackedList[Any] = TrackedList(prepare=observable_entry)
-        self.files = TrackedDict()
+        self.files: TrackedDict = TrackedDict()
         self.dropped: dict[int, ContextUpdate] = {}
         self.dropped_by: Operation = "optimize"
 

@@ -59,7 +59,7 @@ class Saving:
         """Start with nothing handed out."""
         self._handout: Handout | None = None
         self._is_in_doubt = False
-        self.must_reload = False
+        self.must_reload: bool = False
 
     @property
     def handout(self) -> Handout | None:

@@ -44,10 +44,10 @@ class Unsaved:
     def __init__(self, memory: Memory) -> None:
         """Start with everything unsaved."""
         self._memory = memory
-        self.saving = Saving()
-        self.revision = 0
-        self.is_past = False
-        self.history_complete = True
+        self.saving: Saving = Saving()
+        self.revision: int = 0
+        self.is_past: bool = False
+        self.history_complete: bool = True
         self.loaded_from: int | None = None
         self.base: Any = None
         self._key_of_base: ContextKey | None = None

@@ -15,7 +15,7 @@ from taskctx_sql.json_files.file_state import ABSENT, EntrySeqs, FileBase, FileS
 from taskctx_sql.locations import UnknownMoveError, identity
 from taskctx_sql.model import ContextUpdate, Delta, Saved
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class ChatFile:

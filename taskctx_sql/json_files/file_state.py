@@ -55,11 +55,11 @@ class FileState:
     """
 
     def __init__(self) -> None:
-        self.signature = ABSENT
-        self.version = 0
-        self.seqs = array("q")
-        self.fingerprints = array("q")
-        self.next_seq = 1
+        self.signature: Signature = ABSENT
+        self.version: int = 0
+        self.seqs: array[int] = array("q")
+        self.fingerprints: array[int] = array("q")
+        self.next_seq: int = 1
         self.uncertain: UncertainSave | None = None
         self._saves: dict[str, tuple[int, Saved]] = {}
         # The fingerprints of removed entries, by seq.

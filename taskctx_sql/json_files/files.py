@@ -90,8 +90,8 @@ class NewFile:
 
     def __init__(self, path: Path) -> None:
         """Take the path of the file to replace."""
-        self.path = resolve(path)
-        self.temporary = self.path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
+        self.path: Path = resolve(path)
+        self.temporary: Path = self.path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
 
     def __enter__(self) -> NewFile:
         descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

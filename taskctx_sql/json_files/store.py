@@ -63,7 +63,7 @@ class JsonStore:
         """Take the folder; nothing is read or created yet."""
         check_seconds("retry_seconds", retry_seconds)
         # The same files, even if the program changes its working directory.
-        self.folder = plain_folder(folder).absolute()
+        self.folder: Path = plain_folder(folder).absolute()
         self._strict = strict
         self._closed = False
         self._retry_seconds = retry_seconds

@@ -18,7 +18,7 @@ from typing import Final
 from taskctx_sql.errors import StoreUnavailableError
 from taskctx_sql.locations.addresses import json_address
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # How long to wait for a folder that another process has locked.
 LOCK_SECONDS: Final = 15.0

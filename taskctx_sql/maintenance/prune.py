@@ -20,7 +20,7 @@ from taskctx_sql.limits import check_number, check_real
 from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Retention, check_interval
 from taskctx_sql.stores import ContextStore
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Rows of a batch: some milliseconds on either engine.
 BATCH: Final = 1_000

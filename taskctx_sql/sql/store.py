@@ -72,7 +72,7 @@ class SqlStore:
         self._backend = share.backend
         self._replica = replica or NoReplica()
         self._strict = strict
-        self.database_url = self._backend.database_url
+        self.database_url: str = self._backend.database_url
         self._retrying = Retrying(self.database_url, self._backend.retry_seconds)
         self._subscriptions = Subscriptions(self._backend.listener)
         self._home = (os.getpid(), asyncio.get_running_loop())

@@ -22,7 +22,7 @@ from taskctx_sql.stores import ContextStore
 from taskctx_sql.task.storage import Storage
 from taskctx_sql.task.stored_context import StoredContext
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # What a copy of a context creates for itself.
 _OWN: Final = frozenset(
@@ -153,7 +153,7 @@ class TaskContext(StoredContext):
             await shielded(self._leave(ended_at, error))
 
     def _begin(self) -> None:
-        self.start_time = self._now()
+        self.start_time: float | None = self._now()
         if self._depth == 0:
             self._persistence.begin_run(self.start_time)
 

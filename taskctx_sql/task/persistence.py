@@ -27,7 +27,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.model import Delta, Loaded, Operation, Run, RunOutcome, Selection, watch_all
 from taskctx_sql.stores import ContextStore, RevisionStore
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Why a restore or an undo cannot be executed, now or later.
 _IMPOSSIBLE: Final = (NothingToUndoError, RevisionNotFoundError, ContextNotFoundError, UnsupportedByStoreError)

@@ -23,7 +23,7 @@ class Storage:
 
     def __init__(self, store: ContextStore | None = None, url: str | None = None) -> None:
         """Open nothing yet."""
-        self.store = store
+        self.store: ContextStore | None = store
         url = url if store is None else None
         # A later change of the working directory makes no difference. The URL may also be an engine.
         self._url = anchored(url) if isinstance(url, str) else url

@@ -50,18 +50,18 @@ class Backend:
         owns_engine: bool = True,
     ) -> None:
         """Take the engine; nothing is opened yet."""
-        self.database_url = engines.mask(str(engine.url))
+        self.database_url: str = engines.mask(str(engine.url))
         self.retry_seconds = retry_seconds
         # Whether this account sees one user's rows at a time. Set by `check`.
-        self.row_level_security = False
+        self.row_level_security: bool = False
         # Whether the tables are spread over the machines of a Citus. Set by `check`.
-        self.is_distributed = False
+        self.is_distributed: bool = False
         self.owns_engine = owns_engine
         if not owns_engine:
             engine = engines.with_read_committed(engine)
         self.schema = schema
-        self.engine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
-        self.engine_name = engine.dialect.name
+        self.engine: AsyncEngine = engine.execution_options(schema_translate_map={None: schema}) if schema else engine
+        self.engine_name: str = engine.dialect.name
         self.listener: Listener | None = listener_of(engine, transaction_pooling=transaction_pooling)
         self._turns = engines.turns(engine)
         self._notifier = Notifier(self._notify)

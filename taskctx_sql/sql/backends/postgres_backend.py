@@ -26,8 +26,8 @@ class PostgresBackend(Backend):
     def __init__(self, engine: AsyncEngine, schema: str | None, retry_seconds: float) -> None:
         """Take the engine; nothing is opened yet."""
         super().__init__(engine, schema, retry_seconds)
-        self.writer = PostgresWriter(engine, self.database_url)
-        self.reader = PostgresReader(engine)
+        self.writer: PostgresWriter = PostgresWriter(engine, self.database_url)
+        self.reader: PostgresReader = PostgresReader(engine)
         self._parts += (self.reader.close, self.writer.close)
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 Call = Callable[[], Awaitable[T]]
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # How long the replica is not asked after it could not be used.
 PAUSE: Final = 5.0

@@ -23,8 +23,8 @@ class SqliteBackend(Backend):
         """Take the engine; nothing is opened yet."""
         super().__init__(engine, schema, retry_seconds)
         path = str(engine.url.database)
-        self.writer = SqliteWriter(path, self.database_url, retry_seconds)
-        self.reader = SqliteReader(path, retry_seconds)
+        self.writer: SqliteWriter = SqliteWriter(path, self.database_url, retry_seconds)
+        self.reader: SqliteReader = SqliteReader(path, retry_seconds)
         self._parts += (self.reader.close, self.writer.close)
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:

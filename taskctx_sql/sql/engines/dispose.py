@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql.concurrency import check_queues
 from taskctx_sql.sql.engines.addresses import mask
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # How long closing a connection may take, and after that the end of the driver's threads.
 GOODBYE_SECONDS: Final = 1.0

@@ -54,14 +54,16 @@ def group_of_update(engine: str) -> sa.ColumnElement[str | None]:
 class contains(sa.ColumnElement[bool]):  # noqa: N801  # it is used like a function
     """Whether a text contains another. The case of ASCII letters can be ignored; that of other letters counts."""
 
-    inherit_cache = False
-    type = sa.Boolean()
+    inherit_cache: bool = False
+    type: sa.Boolean = sa.Boolean()
 
     def __init__(self, text: sa.ColumnElement[str], part: str, *, case_sensitive: bool) -> None:
         """Take the text and the part to look for."""
         if not case_sensitive:
             part = "".join(letter.lower() if letter.isascii() else letter for letter in part)
-        self.text, self.part, self.case_sensitive = text, sa.literal(part, sa.Text), case_sensitive
+        self.text: sa.ColumnElement[str] = text
+        self.part: sa.ColumnElement[str] = sa.literal(part, sa.Text)
+        self.case_sensitive: bool = case_sensitive
 
 
 @compiles(contains, "sqlite")

@@ -27,8 +27,8 @@ class WaitingSave(Promise[T]):
     def __init__(self, request: SaveRequest, loop: asyncio.AbstractEventLoop) -> None:
         """Take the request."""
         super().__init__(loop)
-        self.request = request
-        self.deadline = deadline()
+        self.request: SaveRequest = request
+        self.deadline: float | None = deadline()
 
 
 def take_group(waiting: deque[WaitingSave[T]]) -> list[WaitingSave[T]]:

@@ -11,6 +11,7 @@ from taskctx_sql.model import Delta, Saved
 from taskctx_sql.sql.context_row import UNSEEN, Base, ContextHead
 from taskctx_sql.sql.row_codec import (
     FileRow,
+    ModelRow,
     UpdateRow,
     column_text,
     context_id,
@@ -62,11 +63,13 @@ class SaveRequest:
         self.strict = strict
         self.rls_user = rls_user
         self.base: Base = delta.base or UNSEEN
-        self.makes_revision = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
-        self.step = self.makes_revision + delta.is_operation
-        self.context_id = context_id(delta.key)
+        self.makes_revision: bool = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
+        self.step: int = self.makes_revision + delta.is_operation
+        self.context_id: str = context_id(delta.key)
         self.updates = updates
-        self.models = [model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)]
+        self.models: list[ModelRow] = [
+            model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)
+        ]
         self.files: list[FileRow] = []
         self.positions: list[int | None] = []
         self.changed_paths: list[str] = []
@@ -75,10 +78,10 @@ class SaveRequest:
             if not change.removed:
                 self.files.append(file_row(change, strict))
                 self.positions.append(change.position)
-        self.unplaced_files = self.positions.count(None)
-        self.metadata = mapping_text(delta.metadata, "metadata", strict)
-        self.toggles = mapping_text(delta.toggles, "metadata_toggles", strict)
-        self.error = None if delta.run.error is None else column_text(delta.run.error)
+        self.unplaced_files: int = self.positions.count(None)
+        self.metadata: str | None = mapping_text(delta.metadata, "metadata", strict)
+        self.toggles: str | None = mapping_text(delta.toggles, "metadata_toggles", strict)
+        self.error: str | None = None if delta.run.error is None else column_text(delta.run.error)
 
     @classmethod
     async def of(cls, delta: Delta, *, strict: bool, rls_user: str | None = None) -> SaveRequest:

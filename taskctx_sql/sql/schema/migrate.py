@@ -26,7 +26,7 @@ from taskctx_sql.sql.schema.connect import Database, on_connection
 if TYPE_CHECKING:
     from alembic.config import Config
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # How long a schema change waits for a lock at a time; others queue behind it as long.
 LOCK_SECONDS: Final = 2.0

@@ -64,7 +64,7 @@ class ChatFiles:
         """Take the files; nothing is read yet."""
         self.paths = paths
         self.chat = chat
-        self.size = sum(status.st_size for path in paths if (status := json_files.status_of(path)) is not None)
+        self.size: int = sum(status.st_size for path in paths if (status := json_files.status_of(path)) is not None)
 
     def signatures(self) -> list[tuple[int, int, int] | None]:
         """Return what changes when somebody writes to the files."""

@@ -26,7 +26,7 @@ from taskctx_sql.sql.watch.subscriptions import Listener, Subscriptions
 if TYPE_CHECKING:
     import asyncpg
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Before a lost connection is opened again. Until then subscribers poll.
 RECONNECT_PAUSE: Final = 1.0

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from taskctx_sql.concurrency import wait_until_done
 from taskctx_sql.sql.plan import Plan, Statement, Step, text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "taskctx"
 # Postgres commits transactions with a NOTIFY one after the other, under a lock of the whole server. So saves do not
