@@ -143,8 +143,6 @@ class SqlStore:
         except StaleContextError as error:
             self._replica.note(delta.key, error.found)
             raise
-        # Delta and request refer to each other.
-        delta.sent = None
         self._replica.note(delta.key, saved.revision)
         if delta.updates:
             self._subscriptions.deliver([request.context_id])

@@ -253,6 +253,8 @@ class Persistence:
             else:
                 self._unsaved.saving.doubt(handout)
             raise
+        # The two refer to each other. Not before: a save in doubt is sent again as it was encoded.
+        handout.delta.sent = None
         self._unsaved.confirm(handout, saved)
         self._count(handout.delta.run)
 
