@@ -8,6 +8,7 @@ import pkgutil
 import re
 import types
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,25 @@ def test_the_files_that_the_architecture_names_exist() -> None:
     named = re.findall(r"\b[a-z][\w/]*/[\w/]*\.py\b", page)
     assert len(named) > 15
     assert [name for name in named if not (package / name).exists() and not (package.parent / name).exists()] == []
+
+
+async def test_a_store_is_asked_without_a_cast(tmp_path: Path) -> None:
+    key = taskctx_sql.ContextKey("u1", "c1")
+    async with taskctx_sql.open_store(f"sqlite:///{tmp_path}/tasks.db") as store:
+        async with taskctx_sql.task_context({"user_id": "u1", "chat_id": "c1"}, store=store) as context:
+            context.track_model_usage("m", "p", "chat", input_tokens=3)
+        (usage,) = await store.reports.models(user_id="u1")
+        (revision,) = await store.revisions(key)
+        async with aclosing(store.watch(key)) as updates:
+            update = await anext(updates)
+        examination = await taskctx_sql.maintenance.examine(store)
+    assert (usage.input_tokens, revision.revision, update.seq) == (3, 1, 1)
+    assert examination.database_url == store.database_url
+
+
+async def test_a_store_of_files_says_what_it_cannot_do(tmp_path: Path) -> None:
+    async with taskctx_sql.open_store(f"json:///{tmp_path}/tasks") as store:
+        with pytest.raises(taskctx_sql.errors.UnsupportedByStoreError, match="use a database"):
+            await store.reports.models()
+        with pytest.raises(taskctx_sql.errors.UnsupportedByStoreError, match="use a database"):
+            store.watch(taskctx_sql.ContextKey("u1", "c1"))
