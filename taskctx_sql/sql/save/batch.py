@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class PerWrite(NamedTuple, Generic[T]):
-    """Something for each write, in the order of the writes: what is removed goes before what replaces it."""
+    """A value for each write, in the order of the writes: what is removed goes before what replaces it."""
 
     contexts: T
     heads: T
@@ -44,9 +44,8 @@ class Batch:
     """The rows that saves write."""
 
     def __init__(self, engine: str) -> None:
-        """Begin with none."""
         self._engine = engine
-        self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [])
+        self._rows: PerWrite[list[Row]] = PerWrite(*([] for _ in PerWrite._fields))
 
     def add(
         self,
@@ -126,75 +125,55 @@ class Batch:
 
     def plan(self) -> Iterator[Step]:
         """Return the statements."""
-        for write, rows in zip(_writes(self._engine), self._rows, strict=True):
+        for (statement, names, into), rows in zip(_writes(self._engine), self._rows, strict=True):
             if rows:
-                yield Step(write.statement, Rows(write.names, rows, write.into))
+                yield Step(statement, Rows(names, rows, into))
 
 
 # The statements.
 
 
-class _Write(NamedTuple):
-    """A statement that is executed for many rows: the names of its parameters, and the table if it only inserts."""
-
-    statement: Statement
-    names: tuple[str, ...]
-    into: sa.Table | None = None
+# A statement that is executed for many rows, the names of its parameters, and the table if it only inserts.
+_Write = tuple[Statement, tuple[str, ...], sa.Table | None]
 
 
 @cache
 def _writes(engine: str) -> PerWrite[_Write]:
-    removal = ("revision", "context", "low", "high")
-    return PerWrite(
-        contexts=_insertion(contexts),
-        heads=_Write(_update_head(engine), ("revision_now", "seq_now", "model_now", "position_now", "at", "context")),
-        metadata=_Write(_update_mapping("metadata"), ("now", "context")),
-        toggles=_Write(_update_mapping("metadata_toggles"), ("now", "context")),
-        runs=_Write(_upsert_run(engine), columns(runs)),
-        revisions=_insertion(revisions),
-        operations=_Write(insertion(revisions), columns(revisions), revisions),
-        removed_updates=_Write(_remove(updates), removal),
-        removed_models=_Write(_remove(models), removal),
-        replaced_files=_Write(_replace_file(), ("revision", "context", "tracked")),
-        updates=_insertion(updates),
-        models=_insertion(models),
-        files=_insertion(files),
-    )
-
-
-# Columns that a save leaves NULL, since it copies nothing.
-_LATER: Final = {
-    contexts: ("pruned_until",),
-    updates: ("removed_in", "copy_of"),
-    models: ("removed_in", "copy_of"),
-    files: ("removed_in", "copy_of"),
-    revisions: ("added", "operation", "source_revision", "source_chat_id"),
-}
-
-
-def _insertion(table: sa.Table) -> _Write:
-    without = _LATER[table]
-    return _Write(insertion(table, *without), columns(table, *without), table)
-
-
-def _update_head(engine: str) -> Statement:
     # A slow clock does not set it back.
     latest = sa.func.max if engine == "sqlite" else sa.func.greatest
-    return (
-        sa.update(contexts)
-        .where(contexts.c.context_id == text("context"))
-        .values(
-            revision=number("revision_now"),
-            next_seq=number("seq_now"),
-            next_model=number("model_now"),
-            next_position=number("position_now"),
-            updated_at=latest(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
-        )
+    head = _update(
+        revision=number("revision_now"),
+        next_seq=number("seq_now"),
+        next_model=number("model_now"),
+        next_position=number("position_now"),
+        updated_at=latest(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
+    )
+    removal = ("revision", "context", "low", "high")
+    # Columns that a save leaves NULL, since it copies nothing.
+    later = ("removed_in", "copy_of")
+    return PerWrite(
+        contexts=_insertion(contexts, "pruned_until"),
+        heads=(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context"), None),
+        metadata=(_update(metadata=text("now")), ("now", "context"), None),
+        toggles=(_update(metadata_toggles=text("now")), ("now", "context"), None),
+        runs=(_upsert_run(engine), columns(runs), None),
+        revisions=_insertion(revisions, "added", "operation", "source_revision", "source_chat_id"),
+        operations=_insertion(revisions),
+        removed_updates=(_remove(updates), removal, None),
+        removed_models=(_remove(models), removal, None),
+        replaced_files=(_remove(files), ("revision", "context", "tracked"), None),
+        updates=_insertion(updates, *later),
+        models=_insertion(models, *later),
+        files=_insertion(files, *later),
     )
 
 
-def _update_mapping(name: str) -> Statement:
-    return sa.update(contexts).where(contexts.c.context_id == text("context")).values({name: text("now")})
+def _insertion(table: sa.Table, *without: str) -> _Write:
+    return insertion(table, *without), columns(table, *without), table
+
+
+def _update(**values: sa.ColumnElement[Any]) -> Statement:
+    return sa.update(contexts).where(contexts.c.context_id == text("context")).values(values)
 
 
 def _upsert_run(engine: str) -> Statement:
@@ -207,23 +186,9 @@ def _upsert_run(engine: str) -> Statement:
 
 
 def _remove(table: sa.Table) -> Statement:
-    return (
-        sa.update(table)
-        .where(
-            table.c.context_id == text("context"),
-            table.c.seq.between(number("low"), number("high")),
-            table.c.removed_in.is_(None),
-        )
-        .values(removed_in=number("revision"))
-    )
-
-
-def _replace_file() -> Statement:
-    return (
-        sa.update(files)
-        .where(files.c.context_id == text("context"), files.c.path_id == text("tracked"), files.c.removed_in.is_(None))
-        .values(removed_in=number("revision"))
-    )
+    which = table.c.path_id == text("tracked") if table is files else table.c.seq.between(number("low"), number("high"))
+    rows = (table.c.context_id == text("context"), which, table.c.removed_in.is_(None))
+    return sa.update(table).where(*rows).values(removed_in=number("revision"))
 
 
 def _ranges(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:

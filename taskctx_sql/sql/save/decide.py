@@ -25,10 +25,6 @@ from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
 def save(engine: str, request: SaveRequest) -> Plan[Saved]:
     """Return the plan of a save, for one transaction.
 
-    Args:
-        engine: Whose SQL; SQLAlchemy's name of it.
-        request: What to save.
-
     Raises:
         LostContextError: The context was deleted since the base, or set back to an older state.
         StaleContextError: It was to be unchanged, and is not.
@@ -161,13 +157,7 @@ def _new_context(request: SaveRequest) -> dict[str, Any]:
     return dict(zip(columns(contexts, "pruned_until"), values, strict=True))
 
 
-_HEAD: Final = (
-    contexts.c.created_at,
-    contexts.c.revision,
-    contexts.c.next_seq,
-    contexts.c.next_model,
-    contexts.c.next_position,
-)
+_HEAD: Final = tuple(contexts.c[name] for name in ContextHead._fields)
 
 
 @cache
@@ -196,8 +186,7 @@ def _select_saves() -> Statement:
 
 @cache
 def _select_revision() -> Statement:
-    head = (revisions.c.revision, revisions.c.next_seq, revisions.c.next_model, revisions.c.next_position)
-    statement = sa.select(*head).where(
+    statement = sa.select(*(revisions.c[name] for name in ContextHead._fields[1:])).where(
         revisions.c.context_id == text("context"),
         revisions.c.revision > number("seen"),
         revisions.c.run_id == text("run"),

@@ -25,7 +25,6 @@ class WaitingSave(Promise[T]):
     __slots__ = ("deadline", "request")
 
     def __init__(self, request: SaveRequest, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the request."""
         super().__init__(loop)
         self.request: SaveRequest = request
         self.deadline: float | None = deadline()

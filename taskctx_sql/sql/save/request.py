@@ -8,45 +8,16 @@ from copy import copy
 from typing import Final, NamedTuple
 
 from taskctx_sql.model import Delta, Saved
+from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.context_row import UNSEEN, Base, ContextHead
-from taskctx_sql.sql.row_codec import (
-    FileRow,
-    ModelRow,
-    UpdateRow,
-    column_text,
-    context_id,
-    file_row,
-    mapping_text,
-    model_row,
-    path_id,
-    update_row,
-)
+from taskctx_sql.sql.row_codec import FileRow, ModelRow, UpdateRow
 
 # How many updates are encoded before others have the event loop; about 2 ms.
 SLICE: Final = 200
 
 
 class SaveRequest:
-    """A delta, encoded. Revisions, seqs and positions are not in it: the database gives them.
-
-    Attributes:
-        delta: What to write.
-        strict: Refuse values that would come back as their text.
-        rls_user: The user for row-level security, if it holds.
-        base: What the context has seen of its row.
-        makes_revision: Whether its changes make a revision; its operation makes another one, after it.
-        step: How many revisions it makes: none if it only records the run.
-        context_id: Whose.
-        updates: The rows of the new updates.
-        models: The rows of the new model uses.
-        files: The rows of the new versions of files.
-        positions: The position of each of these in the tracker, or None for one that goes to the end.
-        unplaced_files: How many of these are None.
-        changed_paths: The path_id of each file whose version until now is replaced.
-        metadata: JSON text of the metadata, if it changed.
-        toggles: The same of the metadata toggles.
-        error: The run's error.
-    """
+    """A delta, encoded for `rls_user`. Revisions, seqs and positions are not in it: the database gives them."""
 
     __slots__ = (
         *("base", "changed_paths", "context_id", "delta", "error", "files", "makes_revision", "metadata", "models"),
@@ -54,34 +25,33 @@ class SaveRequest:
     )
 
     def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool, rls_user: str | None) -> None:
-        """Encode everything but the updates; `of` does both.
-
-        Raises:
-            UnstorableValueError: In strict mode, naming the tracker entry, and the value in it.
-        """
+        """Encode everything but the updates; `of` does both."""
         self.delta = delta
         self.strict = strict
         self.rls_user = rls_user
         self.base: Base = delta.base or UNSEEN
+        # Its changes make a revision, and its operation another one after it; one that only records the run makes none.
         self.makes_revision: bool = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
         self.step: int = self.makes_revision + delta.is_operation
-        self.context_id: str = context_id(delta.key)
+        self.context_id: str = row_codec.context_id(delta.key)
         self.updates = updates
         self.models: list[ModelRow] = [
-            model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)
+            row_codec.model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)
         ]
+        # The new versions of files, and the position of each in the tracker; None is its end.
         self.files: list[FileRow] = []
         self.positions: list[int | None] = []
+        # The path_id of each file whose version until now is replaced.
         self.changed_paths: list[str] = []
         for change in delta.files:
-            self.changed_paths.append(path_id(change.path))
+            self.changed_paths.append(row_codec.path_id(change.path))
             if not change.removed:
-                self.files.append(file_row(change, strict))
+                self.files.append(row_codec.file_row(change, strict))
                 self.positions.append(change.position)
         self.unplaced_files: int = self.positions.count(None)
-        self.metadata: str | None = mapping_text(delta.metadata, "metadata", strict)
-        self.toggles: str | None = mapping_text(delta.toggles, "metadata_toggles", strict)
-        self.error: str | None = None if delta.run.error is None else column_text(delta.run.error)
+        self.metadata: str | None = row_codec.mapping_text(delta.metadata, "metadata", strict)
+        self.toggles: str | None = row_codec.mapping_text(delta.toggles, "metadata_toggles", strict)
+        self.error: str | None = row_codec.column_text(delta.run.error)
 
     @classmethod
     async def of(cls, delta: Delta, *, strict: bool, rls_user: str | None = None) -> SaveRequest:
@@ -95,28 +65,23 @@ class SaveRequest:
         """
         known: SaveRequest | None = delta.sent
         if known is not None and known.delta is delta:
-            return known._for_user(rls_user)
+            if known.rls_user != rls_user:
+                known = copy(known)
+                known.rls_user = rls_user
+            return known
         rows: list[UpdateRow] = []
         for start in range(0, len(delta.updates), SLICE):
             if start:
                 await asyncio.sleep(0)
             part = delta.updates[start : start + SLICE]
-            rows += [update_row(update, number, strict) for number, update in enumerate(part, start)]
+            rows += [row_codec.update_row(update, number, strict) for number, update in enumerate(part, start)]
         delta.sent = request = cls(delta, rows, strict=strict, rls_user=rls_user)
-        return request
-
-    def _for_user(self, rls_user: str | None) -> SaveRequest:
-        if rls_user == self.rls_user:
-            return self
-        request = copy(self)
-        request.rls_user = rls_user
         return request
 
     def count_rows(self) -> int:
         """Return how many rows it writes or removes."""
-        delta = self.delta
-        rows = (delta.updates, delta.removed_updates, delta.models, delta.removed_models, delta.files)
-        return sum(map(len, rows))
+        new = self.delta
+        return sum(map(len, (new.updates, new.removed_updates, new.models, new.removed_models, new.files)))
 
     def saved(self, head: ContextHead) -> Saved:
         """Return the answer, from the context's row as it is after the save."""
@@ -134,9 +99,9 @@ class SaveRequest:
 class Removed(NamedTuple):
     """The seqs of rows to remove: of updates, of those that an optimize or truncate took out, and of model uses."""
 
-    updates: Sequence[int] = ()
-    dropped: Sequence[int] = ()
-    models: Sequence[int] = ()
+    updates: Sequence[int]
+    dropped: Sequence[int]
+    models: Sequence[int]
 
 
 def removed_by(delta: Delta) -> Removed:
