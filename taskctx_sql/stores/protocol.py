@@ -140,7 +140,7 @@ class ContextStore(Protocol):
         """Erase a context and all that belongs to it. Return whether it was there."""
 
     async def close(self) -> None:
-        """Give back all that the store holds. Closing twice is harmless."""
+        """Release all that the store holds. Closing twice is harmless."""
 
 
 @runtime_checkable
