@@ -8,10 +8,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from taskctx_sql.concurrency import after_fork
 from taskctx_sql.model.update import ContextUpdate
@@ -27,7 +27,8 @@ def _renew_lock() -> None:
     _lock = threading.RLock()
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Source:
     """What unread updates come from.
 
     Attributes:
@@ -38,28 +39,33 @@ class Source(NamedTuple):
 
     decode: Callable[[int, bytes], dict[str, Any]]
     edit_logs: tuple[dict[int, Any], ...] = ()
-    edits: Mapping[str, Any] = {}
+    edits: Mapping[str, Any] = field(default_factory=dict)
 
 
 _slots = {name: ContextUpdate.__dict__[name] for name in ContextUpdate.__slots__}
-_get_data, _get_metadata, _get_edit_logs = (_slots[name].__get__ for name in ("data", "metadata", "_edit_logs"))
+_get_edit_logs = _slots["_edit_logs"].__get__
 _set_data, _set_metadata, _set_edit_logs = (_slots[name].__set__ for name in ("data", "metadata", "_edit_logs"))
 _set_class = object.__dict__["__class__"].__set__
 
 
-def _read(update: ContextUpdate, name: str = "data") -> Any:
+def _read(update: Any, name: str = "data") -> Any:
     while True:
-        # The source last, since it is replaced first: while it is there, the other two belong to it.
-        seq, text, source = _get_metadata(update), _get_data(update), _get_edit_logs(update)
+        try:
+            # The source last, since it is replaced first: while it is there, the other two belong to it.
+            seq, text, source = update._seq, update._text, update._source
+        except AttributeError:
+            # Another thread has decoded it a moment ago.
+            return _slots[name].__get__(update)
         if type(source) is not Source:
-            # Another thread is decoding it, or has done so a moment ago.
+            # Another thread is decoding it.
             return source[name] if type(source) is dict else _slots[name].__get__(update)
-        if name in source.edits:
-            return source.edits[name]
+        edits = source.edits
+        if name in edits:
+            return edits[name]
         fields = source.decode(seq, text)
-        if source.edits:
-            fields |= source.edits
-        fields["_edit_logs"] = source.edit_logs
+        if edits:
+            fields |= edits
+        logs = fields["_edit_logs"] = source.edit_logs
         with _lock:
             # If it was decoded or edited meanwhile, that stays: all threads see the same objects.
             if _get_edit_logs(update) is source:
@@ -67,7 +73,7 @@ def _read(update: ContextUpdate, name: str = "data") -> Any:
                 _set_edit_logs(update, fields)
                 _set_data(update, fields["data"])
                 _set_metadata(update, fields["metadata"])
-                _set_edit_logs(update, source.edit_logs)
+                _set_edit_logs(update, logs)
                 _set_class(update, ContextUpdate)
                 return fields[name]
 
@@ -77,7 +83,7 @@ def _edit(update: ContextUpdate, value: Any, *, name: str) -> None:
         source = _get_edit_logs(update)
         if type(source) is Source:
             # Another source, by which a thread that decodes the update just now sees that it is too late.
-            _set_edit_logs(update, source._replace(edits={**source.edits, name: value}))
+            _set_edit_logs(update, replace(source, edits={**source.edits, name: value}))
         else:
             _slots[name].__set__(update, value)
 
@@ -92,7 +98,7 @@ def _logs_of(update: ContextUpdate) -> Any:
 def _set_logs(update: ContextUpdate, logs: tuple[dict[int, Any], ...]) -> None:
     with _lock:
         source = _get_edit_logs(update)
-        _set_edit_logs(update, source._replace(edit_logs=logs) if type(source) is Source else logs)
+        _set_edit_logs(update, replace(source, edit_logs=logs) if type(source) is Source else logs)
 
 
 # A dataclass itself, because orjson looks for the fields in an object's own class.
@@ -100,13 +106,14 @@ def _set_logs(update: ContextUpdate, logs: tuple[dict[int, Any], ...]) -> None:
 class _UnreadUpdate(ContextUpdate):
     """An update that is not decoded yet. Reading its data or metadata turns it into a plain `ContextUpdate`.
 
-    Until then its slots hold other things: ``data`` the text, ``metadata`` the seq, ``_edit_logs`` the source, and for
-    a moment, while the slots are set, all that they are about to hold.
+    Until then its slots hold other things. While they are set, ``_edit_logs`` holds all that they are about to hold.
     """
 
     __slots__ = ()
 
     if not TYPE_CHECKING:
+        # What its slots hold: read as attributes, in a fraction of the time of a call.
+        _text, _seq, _source = _slots["data"], _slots["metadata"], _slots["_edit_logs"]
         # Equality and repr depend on it.
         __class__ = property(lambda update: ContextUpdate)
         data = property(_read, partial(_edit, name="data"))
