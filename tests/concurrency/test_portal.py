@@ -16,7 +16,7 @@ import pytest
 
 from taskctx_sql import ContextKey, blocking, open_store
 from taskctx_sql.concurrency.daemon_threads import DaemonThreads
-from tests.conftest import address_of
+from tests.conftest import address_of, wide
 from tests.support.contract import stored
 
 
@@ -154,7 +154,7 @@ threading.Thread(target=lambda: (time.sleep(0.3), asyncio.run(work_there()))).st
 
 
 @pytest.mark.parametrize("late", LATE)
-@pytest.mark.parametrize("of", ["json", "sqlite", "postgres"])
+@pytest.mark.parametrize("of", ["sqlite", "postgres", *wide("json")])
 def test_what_is_saved_when_the_main_thread_is_through_is_there(
     late: str, of: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
