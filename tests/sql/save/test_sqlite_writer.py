@@ -104,7 +104,9 @@ async def test_a_save_says_the_same_at_100_000_updates_as_at_none(store: SqlStor
         wire.take()
         context.add_context_update("message", "one more")
         await context.save()
-        return [re.split(r"[(=]", statement)[0] for statement in wire.take()]
+        said = [re.split(r"[(=]", statement)[0] for statement in wire.take()]
+        # A save that had to wait for the machine waits less for a lock.
+        return [statement for statement in said if statement != "PRAGMA busy_timeout "]
 
     empty = await step()
     for number in range(100_000):
