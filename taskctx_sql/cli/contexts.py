@@ -38,8 +38,10 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
     if context.is_new:
         raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.database_url}")
     if as_json:
-        values = {name: output.stored_value(value) for name, value in context.to_dict().items()}
-        output.print_json(values | {"revision": context.revision, "complete": context.history_complete})
+        output.print_json(
+            output.stored_values(context.to_dict())
+            | {"revision": context.revision, "complete": context.history_complete}
+        )
     else:
         output.print_context(context)
 
@@ -61,9 +63,7 @@ def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> N
         "optimizing": health.diagnose_context_optimization_issue(),
     }
     if as_json:
-        output.print_json(
-            {name: {"ok": diagnoses[name].ok, "findings": diagnoses[name].findings} for name in diagnoses}
-        )
+        output.print_json({name: {"ok": one.ok, "findings": one.findings} for name, one in diagnoses.items()})
     else:
         for name, diagnosis in diagnoses.items():
             for finding in diagnosis.findings:

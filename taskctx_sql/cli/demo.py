@@ -59,7 +59,8 @@ def demo(folder: Path | None, database_url: str | None, target: Path, as_json: b
     if as_json:
         output.print_json({"result": result, **report})
     else:
-        output.print_demo(result, report, _program())
+        program = "taskctx" if shutil.which("taskctx") else sys.argv[0]
+        output.print_demo(result, report, program)
 
 
 COMMANDS: Final = (demo,)
@@ -87,8 +88,3 @@ def _project_folder() -> Path:
         if (folder / "pyproject.toml").is_file() and (folder / package.name / "cli").is_dir():
             return folder
     return package
-
-
-def _program() -> str:
-    """Return how to call this command here."""
-    return "taskctx" if shutil.which("taskctx") else sys.argv[0]

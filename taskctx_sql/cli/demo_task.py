@@ -1,7 +1,6 @@
-"""The demo's task: indexing the text files of a folder.
+"""The demo's task: it indexes the text files of a folder, as JSON.
 
-It reads each file, counts its words, finds its headings and most frequent terms, and writes an index as JSON. A context
-records what it did, so that a second run continues and knows what changed since.
+A context records what it did, so that a second run continues and knows what changed since.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,23 +87,12 @@ class Result:
 
 
 async def index_folder(
-    folder: Path,
-    index: Path,
-    database_url: str,
-    *,
-    progress: Callable[[str, int, int], None] | None = None,
+    folder: Path, index: Path, database_url: str, *, progress: Callable[[str, int, int], None]
 ) -> Result:
-    """Index a folder's text files, and record that in a context of the folder.
+    """Index a folder's text files, and record that in a context of the folder, whose path is absolute.
 
-    Args:
-        folder: The folder, as an absolute path. Hidden folders and those of tools are skipped.
-        index: The JSON file to write.
-        database_url: The store of the context.
-        progress: Called for each file with its path, its number from 1, and the total.
-
-    Raises:
-        StoreError: The store failed; everything up to the last checkpoint is saved.
-        OSError: The index could not be written, or another file has its name.
+    ``progress`` is called for each file with its path, its number from 1, and the total. If the store fails,
+    everything up to the last checkpoint is saved.
     """
     started = time.perf_counter()
     await asyncio.to_thread(_check_replaceable, index)
@@ -119,11 +108,10 @@ async def index_folder(
         documents, unreadable, changes = {}, [], Changes()
         for number, path in enumerate(paths, 1):
             name = path.relative_to(folder).as_posix()
-            if progress is not None:
-                progress(name, number, len(paths))
+            progress(name, number, len(paths))
             context.track_file_operation(name, "read", "indexer")
             try:
-                text = await asyncio.get_running_loop().run_in_executor(pool, _read, path)
+                text = await asyncio.get_running_loop().run_in_executor(pool, partial(path.read_text, "utf-8"))
             except (OSError, UnicodeDecodeError) as error:
                 unreadable.append(name)
                 context.add_context_update("error", f"{name}: {error}", {"step": "read"})
@@ -194,16 +182,8 @@ def _note_removed(
             context.add_context_update("document_removed", {"path": name}, {"step": "index"})
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
 def _check_replaceable(index: Path) -> None:
-    """Check that only an index of an earlier run is replaced.
-
-    Raises:
-        FileExistsError: Another file is there.
-    """
+    """Check that only an index of an earlier run is replaced."""
     try:
         with open_file(index) as file:
             entries = json.loads(file.read())

@@ -6,27 +6,20 @@ import asyncio
 import functools
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import click
 
 from taskctx_sql import settings
 from taskctx_sql.locations import file_address, missing_file, shown_path
+from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
 from taskctx_sql.stores import Store
 
-F = TypeVar("F", bound=Callable[..., Any] | click.Command)
-
-
-class OptionDecorator(Protocol):
-    """A decorator that adds an option to a command."""
-
-    def __call__(self, command: F, /) -> F:
-        """Return the command with the option."""
-        ...
-
+OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Opened = AbstractAsyncContextManager[Store]
 
 database_option: OptionDecorator = click.option(
     "--database-url",
@@ -36,7 +29,6 @@ database_option: OptionDecorator = click.option(
 )
 json_option: OptionDecorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 schema_option: OptionDecorator = click.option("--schema", metavar="NAME", help="On Postgres, the schema of the tables.")
-
 
 _AGO: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -88,6 +80,19 @@ def asynchronous(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
         asyncio.run(command(*args, **options))
 
     return run
+
+
+def context_command(command: Callable[..., Coroutine[Any, Any, None]]) -> click.Command:
+    """Turn an async function into a command about the context of USER and CHAT; it opens the store itself."""
+
+    @functools.wraps(command)
+    async def run(user: str, chat: str, database_url: str | None, schema: str | None, **options: Any) -> None:
+        await command(ContextKey(user, chat), opened_store(database_url, schema), **options)
+
+    function = asynchronous(run)
+    for option in (schema_option, database_option, click.argument("chat"), click.argument("user")):
+        function = option(function)
+    return click.command()(function)
 
 
 @asynccontextmanager

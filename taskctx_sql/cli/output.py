@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -24,6 +24,7 @@ from taskctx_sql import codec
 from taskctx_sql.cli.demo_task import Changes, Result
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.locations import without_secrets
+from taskctx_sql.model import StoredUpdate
 from taskctx_sql.plain_text import plain, spreadsheet_cell
 
 
@@ -33,14 +34,10 @@ class Bold(str):
     __slots__ = ()
 
 
-class StoredValue:
+class StoredValue(NamedTuple):
     """A stored value as the tree of its JSON."""
 
-    __slots__ = ("tree",)
-
-    def __init__(self, tree: Any) -> None:
-        """Take the tree."""
-        self.tree: Any = tree
+    tree: Any
 
 
 class PlainFormatter(logging.Formatter):
@@ -78,23 +75,43 @@ def print_line(text: str, *, to_error: bool = False) -> None:
 
 def print_parts(*parts: str) -> None:
     """Print a line of several parts; those that are `Bold` are printed in bold."""
-    _console().print(Text.assemble(*(_part(part) for part in parts)), soft_wrap=True)
+    styled = [(plain(part), "bold" if isinstance(part, Bold) else "") for part in parts]
+    _console().print(Text.assemble(*styled), soft_wrap=True)
 
 
-def print_json(value: Any) -> None:
-    """Print a command's result as JSON. For values of users, see `stored_value`."""
-    click.echo(_json_text(_jsonable(value), indent=2))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a command's result as JSON, without an indent on one line. For values of users, see `stored_value`."""
+    click.echo(_json_text(_jsonable(value), indent))
 
 
-def print_json_line(value: Any) -> None:
-    """Print a value as JSON on one line."""
-    click.echo(_json_text(_jsonable(value)))
+def print_result(value: Any, text: str, as_json: bool) -> None:
+    """Print a result as JSON, or its text."""
+    if as_json:
+        print_json(value)
+    else:
+        print_line(text)
 
 
 def stored_value(value: Any) -> StoredValue:
     """Return a user's value for `print_json`: a value that JSON lacks is an object with its type."""
     text = codec.encode(value, warn=False)
     return StoredValue(codec.with_fresh_stack(lambda: json.loads(text)))
+
+
+def stored_values(values: Mapping[str, Any]) -> dict[str, StoredValue]:
+    """Return a user's values for `print_json`, by name."""
+    return {name: stored_value(value) for name, value in values.items()}
+
+
+def update_object(row: StoredUpdate) -> dict[str, Any]:
+    """Return an update for `print_json`, with its seq."""
+    return {"seq": row.seq, **stored_values(row.update.to_dict())}
+
+
+def update_text(row: StoredUpdate) -> str:
+    """Return the line of an update, for people."""
+    update = row.update
+    return f"{time_text(update.timestamp)}  {update.update_type!s:16} {stored_text(update.data)}"
 
 
 def stored_text(value: Any) -> str:
@@ -165,16 +182,10 @@ def _print_changes(changes: Changes) -> None:
 def _print_report(report: dict[str, Any]) -> None:
     console = _console()
     timeline = [(time_text(entry.timestamp), entry.update_type, entry.data) for entry in report["timeline"]]
-    runs = [
-        (
-            time_text(run.started_at),
-            run.outcome or "not ended",
-            "" if run.duration is None else f"{run.duration:.2f}",
-            str(run.saves),
-            str(run.updates),
-        )
-        for run in report["runs"]
-    ]
+    runs = []
+    for run in report["runs"]:
+        seconds = "" if run.duration is None else f"{run.duration:.2f}"
+        runs.append((time_text(run.started_at), run.outcome or "not ended", seconds, str(run.saves), str(run.updates)))
     print_parts()
     console.print(_table("The end of the timeline", ("when (UTC)", "type", "data"), timeline))
     print_parts()
@@ -185,7 +196,6 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table; only its last column is cut at the end of the line."""
     table = Table(title=Text(plain(title)), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     texts = [[plain(cell) for cell in row] for row in rows]
     for index, column in enumerate(columns[:-1]):
@@ -223,11 +233,7 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _part(part: str) -> tuple[str, str]:
-    return plain(part), "bold" if isinstance(part, Bold) else ""
-
-
-def _json_text(tree: Any, indent: int | None = None) -> str:
+def _json_text(tree: Any, indent: int | None) -> str:
     try:
         return codec.with_fresh_stack(lambda: json.dumps(tree, indent=indent, allow_nan=False))
     except RecursionError:
@@ -250,11 +256,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_jsonable(part) for part in value]
     return str(value)
-
-
-def print_result(value: Any, text: str, as_json: bool) -> None:
-    """Print a result as JSON, or its text."""
-    if as_json:
-        print_json(value)
-    else:
-        print_line(text)

@@ -25,12 +25,10 @@ class _Group(click.Group):
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*args, **more)
-        except click.exceptions.NoArgsIsHelpError:
+        except (click.exceptions.NoArgsIsHelpError, BrokenPipeError):
             raise
         except click.UsageError as error:
             raise click.UsageError(_shown(error.format_message()), error.ctx) from error
-        except BrokenPipeError:
-            raise
         except OSError as error:
             # Printing the help failed.
             raise click.ClickException(_shown(str(error))) from error
@@ -42,11 +40,11 @@ class _Group(click.Group):
             raise click.UsageError(_shown(error.format_message()), error.ctx) from error
         except click.ClickException as error:
             raise click.ClickException(_shown(error.format_message())) from error
+        except BrokenPipeError:
+            raise
         except (TaskContextError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
             if ctx.params.get("traceback"):
-                click.echo(_shown(_traceback_of(error)), err=True, nl=False)
+                click.echo(_shown("".join(traceback.format_exception(error))), err=True, nl=False)
                 ctx.exit(1)
             raise click.ClickException(_shown(" ".join(str(error).split()))) from error
 
@@ -81,10 +79,6 @@ def main(**_: bool) -> None:
 def _shown(text: str) -> str:
     """Return an error's text for the terminal, without passwords, which may be anywhere in it."""
     return plain(without_secrets(text), keep="\n")
-
-
-def _traceback_of(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
 
 
 for _group in (demo, contexts, tail, reports, schema, transfer, maintenance, history):

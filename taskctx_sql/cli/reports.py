@@ -12,19 +12,7 @@ from typing import Any, Final
 
 import click
 
-from taskctx_sql.cli import output
-from taskctx_sql.cli.options import (
-    asynchronous,
-    database_option,
-    filter_options,
-    json_option,
-    limit_option,
-    opened_store,
-    schema_option,
-    since_option,
-    until_option,
-    user_option,
-)
+from taskctx_sql.cli import options, output
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.locations import is_address
 from taskctx_sql.model import ContextSummary
@@ -44,16 +32,23 @@ REPORTS: Final = {
 }
 _LISTED: Final = "user_id chat_id revision created_at updated_at"
 _HITS: Final = "timestamp user_id chat_id seq update_type data"
+_HEADINGS: Final = {
+    "timestamp": "when (UTC)",
+    "created_at": "created (UTC)",
+    "updated_at": "saved (UTC)",
+    "started_at": "began (UTC)",
+    "duration": "seconds",
+}
 
 
 @click.command()
 @click.argument("name", type=click.Choice(list(REPORTS)), required=False)
-@filter_options
+@options.filter_options
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with charts.")
 @click.option("--replace", is_flag=True, help="Replace the file if it exists.")
-@json_option
-@asynchronous
+@options.json_option
+@options.asynchronous
 async def report(
     name: str | None,
     database_url: str | None,
@@ -79,7 +74,7 @@ async def report(
         raise click.UsageError("--html takes a file path, not a URL")
     if html is not None and not replace:
         _refuse_to_overwrite(html)
-    async with opened_store(database_url, schema) as store:
+    async with options.opened_store(database_url, schema) as store:
         if html is not None:
             from taskctx_sql.reports import collect, render
 
@@ -88,20 +83,19 @@ async def report(
             output.print_result({"html": str(html)}, f"Wrote {html}", as_json)
             return
         assert name is not None
-        query: Any = getattr(store.reports, name)
-        rows = await query(**filters)
+        rows = await getattr(store.reports, name)(**filters)
     _print_rows(rows, name, REPORTS[name], "json" if as_json else form)
 
 
 @click.command("list")
-@database_option
-@schema_option
-@user_option
-@since_option
-@until_option
-@limit_option
-@json_option
-@asynchronous
+@options.database_option
+@options.schema_option
+@options.user_option
+@options.since_option
+@options.until_option
+@options.limit_option
+@options.json_option
+@options.asynchronous
 async def list_contexts(database_url: str | None, schema: str | None, as_json: bool, **filters: Any) -> None:
     """Print the contexts, newest first.
 
@@ -111,7 +105,7 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
     taskctx list --user u1 --database-url sqlite:///tasks.db
     """
     rows: Sequence[ContextSummary]
-    async with opened_store(database_url, schema) as store:
+    async with options.opened_store(database_url, schema) as store:
         if Feature.USERS in store.features:
             rows = await store.reports.contexts(**filters)
         else:
@@ -121,11 +115,11 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
 
 @click.command()
 @click.argument("text")
-@filter_options
+@options.filter_options
 @click.option("--type", "update_type", metavar="TYPE", help="Only updates of this type.")
 @click.option("--case-sensitive", is_flag=True, help="Distinguish upper and lower case.")
-@json_option
-@asynchronous
+@options.json_option
+@options.asynchronous
 async def search(
     text: str,
     database_url: str | None,
@@ -142,7 +136,7 @@ async def search(
     \b
     taskctx search "connection refused" --type error --since 7d
     """
-    async with opened_store(database_url, schema) as store:
+    async with options.opened_store(database_url, schema) as store:
         hits = await store.reports.search(text, update_type=update_type, case_sensitive=case_sensitive, **filters)
     _print_rows(hits, "found", _HITS, "json" if as_json else "table")
     if not hits:
@@ -170,24 +164,14 @@ def _print_rows(rows: Sequence[Any], title: str, shown: str, form: str) -> None:
     if form == "json":
         output.print_json(rows)
     elif form == "csv":
-        names = [field.name for field in fields(rows[0])] if rows else []
-        if names:
+        if rows:
+            names = [field.name for field in fields(rows[0])]
             output.print_csv(names, [[getattr(row, name) for name in names] for row in rows])
     else:
         columns = shown.split()
         cells = [[_cell(name, getattr(row, name)) for name in columns] for row in rows]
-        output.print_table(f"{title}: {len(rows)}", [_heading(name) for name in columns], cells)
-
-
-def _heading(name: str) -> str:
-    times = {
-        "timestamp": "when (UTC)",
-        "created_at": "created (UTC)",
-        "updated_at": "saved (UTC)",
-        "started_at": "began (UTC)",
-        "duration": "seconds",
-    }
-    return times.get(name, name.removesuffix("_id").replace("_", " "))
+        headings = [_HEADINGS.get(name, name.removesuffix("_id").replace("_", " ")) for name in columns]
+        output.print_table(f"{title}: {len(rows)}", headings, cells)
 
 
 def _cell(name: str, value: Any) -> str:

@@ -55,11 +55,9 @@ def tail(
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with opened_store(database_url, schema) as store:
-            newest = [row async for row in _newest(store, key, lines)]
+            newest = [row async for row in _newest(store, key, lines or 1)]
             last = max((row.seq for row in newest), default=0)
-            if not lines:
-                last = max([row.seq async for row in _newest(store, key, 1)], default=0)
-            for row in reversed(newest):
+            for row in reversed(newest if lines else ()):
                 _print_update(row, as_json)
             async with aclosing(_follow(store, key, last, interval)) as coming:
                 async for row in coming:
@@ -93,22 +91,18 @@ async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> 
 
 
 async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[StoredUpdate]:
-    if count:
-        async for row in store.updates(key, newest_first=True):
-            yield row
-            count -= 1
-            if not count:
-                return
+    async for row in store.updates(key, newest_first=True):
+        yield row
+        count -= 1
+        if not count:
+            return
 
 
 def _print_update(row: StoredUpdate, as_json: bool) -> None:
-    update = row.update
     if as_json:
-        fields = {name: output.stored_value(value) for name, value in update.to_dict().items()}
-        output.print_json_line({"seq": row.seq, **fields})
+        output.print_json(output.update_object(row), indent=None)
     else:
-        data = output.stored_text(update.data)
-        output.print_line(f"{output.time_text(update.timestamp)}  {update.update_type!s:16} {data}")
+        output.print_line(output.update_text(row))
 
 
 COMMANDS: Final = (tail,)

@@ -98,13 +98,7 @@ async def export(
     async with open_store(url, schema=schema) as store:
         with _progress("updates") as progress:
             result = await transfer.export(
-                store,
-                folder,
-                user_id=user,
-                chat_id=chat,
-                replace=replace,
-                verify=verify,
-                progress=progress,
+                store, folder, user_id=user, chat_id=chat, replace=replace, verify=verify, progress=progress
             )
     _print(result, as_json)
 

@@ -210,7 +210,9 @@ async def test_folders_are_their_owners_alone_and_those_that_are_there_stay(
         monkeypatch.setenv("AIECS_TASK_DIR", str(shared / "tasks"))
         validate_config()
         (shared / "notes").mkdir(mode=0o755)
-        await index_folder(shared / "notes", shared / "out" / "index.json", f"sqlite:///{shared}/x.db")
+        await index_folder(
+            shared / "notes", shared / "out" / "index.json", f"sqlite:///{shared}/x.db", progress=lambda *_: None
+        )
         await JsonStore(shared).save(new_delta(ContextKey("u", "c"), "mine"))
     finally:
         os.umask(before)
