@@ -110,6 +110,12 @@ async def execute_on_asyncpg(plan: Plan[T], connection: asyncpg.Connection, *, c
             rows = await connection.fetch(text.sql, *text.values(new))
 
 
+def read_value(statement: Statement, parameters: Mapping[str, Any]) -> Plan[Any]:
+    """Return the plan that reads a single value; None if there is no row."""
+    rows = yield Step(statement, parameters, reads=True)
+    return rows[0][0] if rows else None
+
+
 class Compiled(NamedTuple):
     """A statement as a driver takes it: its text, the names of its parameters in order, and its constants."""
 

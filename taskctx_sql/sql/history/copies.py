@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 from taskctx_sql.sql.schema import revisions, updates
 
 
@@ -21,10 +21,22 @@ def root(table: sa.Table) -> sa.ColumnElement[int]:
     return sa.func.coalesce(table.c.copy_of, table.c.seq)
 
 
+def insert_copies(table: sa.Table, source: sa.FromClause, new: dict[str, Any], *conditions: Any) -> Statement:
+    """Return the INSERT of copies of the source's rows, with new values in some of the columns."""
+    values = [new.get(column.name, source.c[column.name]) for column in table.c]
+    chosen = sa.select(*values).where(*conditions)
+    return sa.insert(table).from_select(list(table.c.keys()), chosen, include_defaults=False)
+
+
+def remove(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> Statement:
+    """Return the UPDATE that removes rows of the context "context" that were there before the revision "now"."""
+    live = (table.c.context_id == text("context"), table.c.removed_in.is_(None), table.c.added_in < number("now"))
+    return sa.update(table).where(*live, *conditions).values(removed_in=number("now"))
+
+
 def restored_since(context_id: str, revision: int) -> Plan[bool]:
     """Return the plan that reads whether anything was restored after a revision."""
-    counted = yield Step(_count_restores_since(), {"context": context_id, "then": revision}, reads=True)
-    return bool(counted and counted[0][0])
+    return bool((yield from read_value(_count_restores_since(), {"context": context_id, "then": revision})))
 
 
 def current_seqs(
@@ -32,12 +44,7 @@ def current_seqs(
 ) -> Plan[dict[int, int]]:
     """Return the plan that reads the current seqs of rows by their known seqs; removed rows are left out.
 
-    Args:
-        engine: The dialect's name.
-        table: The table of the rows.
-        context_id: The context.
-        seqs: The known seqs.
-        copied: Whether a restore may have given the rows new seqs.
+    ``copied`` says whether a restore may have given the rows new seqs.
     """
     if not seqs:
         return {}
@@ -87,17 +94,16 @@ def _select_copies(engine: str, table: sa.Table) -> Statement:
     return sa.select(table.c.seq, table.c.copy_of).where(table.c.context_id == text("context"), *copies)
 
 
-def _marks(table: sa.Table) -> tuple[sa.Column[Any], ...]:
-    return table.c.timestamp, table.c.update_type if table is updates else table.c.model_id
+def _select_marks(table: sa.Table) -> sa.Select[Any]:
+    mark = table.c.update_type if table is updates else table.c.model_id
+    return sa.select(table.c.timestamp, mark).where(table.c.context_id == text("context"))
 
 
 @cache
 def _select_marks_of(engine: str, table: sa.Table) -> Statement:
-    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
-    return sa.select(*_marks(table)).where(*given)
+    return _select_marks(table).where(engines.is_in_list(engine, table.c.seq, "seqs"))
 
 
 @cache
 def _select_marks_since(table: sa.Table) -> Statement:
-    live = (table.c.removed_in.is_(None), table.c.added_in > number("then"))
-    return sa.select(*_marks(table)).where(table.c.context_id == text("context"), *live)
+    return _select_marks(table).where(table.c.removed_in.is_(None), table.c.added_in > number("then"))

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
+from taskctx_sql.sql.history.copies import insert_copies, remove
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.schema import files
 
@@ -38,19 +39,12 @@ def _version() -> sa.ColumnElement[int]:
 
 def _copy(*condition: sa.ColumnElement[bool]) -> Statement:
     new = {"added_in": number("now"), "removed_in": sa.null(), "run_id": text("run"), "copy_of": _version()}
-    values = [new.get(column.name, column) for column in files.c]
-    chosen = sa.select(*values).where(files.c.context_id == text("context"), *condition)
-    return sa.insert(files).from_select([column.name for column in files.c], chosen, include_defaults=False)
-
-
-def _remove(*condition: sa.ColumnElement[bool]) -> Statement:
-    live = (files.c.context_id == text("context"), files.c.removed_in.is_(None), files.c.added_in < number("now"))
-    return sa.update(files).where(*live, *condition).values(removed_in=number("now"))
+    return insert_copies(files, files, new, files.c.context_id == text("context"), *condition)
 
 
 @cache
 def _remove_since() -> Statement:
-    return _remove(files.c.added_in > number("then"))
+    return remove(files, files.c.added_in > number("then"))
 
 
 @cache
@@ -61,19 +55,17 @@ def _copy_then() -> Statement:
 
 @cache
 def _select_versions() -> Statement:
-    touched = sa.or_(
-        files.c.added_in == number("then"), files.c.removed_in == number("then"), files.c.removed_in.is_(None)
-    )
-    row = (files.c.path_id, files.c.added_in, files.c.removed_in, _version())
-    return sa.select(*row).where(files.c.context_id == text("context"), touched)
+    added_in, removed_in, then = files.c.added_in, files.c.removed_in, number("then")
+    touched = sa.or_(added_in == then, removed_in == then, removed_in.is_(None))
+    selected = sa.select(files.c.path_id, added_in, removed_in, _version())
+    return selected.where(files.c.context_id == text("context"), touched)
 
 
 @cache
 def _remove_given(engine: str) -> Statement:
-    return _remove(engines.is_in_list(engine, files.c.path_id, "paths"))
+    return remove(files, engines.is_in_list(engine, files.c.path_id, "paths"))
 
 
 @cache
 def _copy_removed(engine: str) -> Statement:
-    given = engines.is_in_list(engine, files.c.path_id, "paths")
-    return _copy(files.c.removed_in == number("then"), given)
+    return _copy(files.c.removed_in == number("then"), engines.is_in_list(engine, files.c.path_id, "paths"))

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.history.copies import root
-from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
+from taskctx_sql.sql.history.copies import insert_copies, remove, root
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 
 Flag = sa.ColumnElement[Any]
 # Whether an entry is to be there, given whether any of its rows meets a condition.
@@ -52,8 +52,7 @@ def restore_rows(
         return next_seq, 0, len(others)
     # What follows the first missing entry gets a new seq as well, which keeps the order.
     bounds = {**known, "first": min(missing)}
-    counted = yield Step(_count_from(wanted, table), bounds, reads=True)
-    copies = int(counted[0][0]) if counted else 0
+    copies = yield from read_value(_count_from(wanted, table), bounds)
     yield Step(_copy_from(wanted, table, by_time=by_time), {**bounds, "following": next_seq})
     yield Step(_remove_from(table), bounds)
     return next_seq + copies, len(missing), len(others)
@@ -75,7 +74,7 @@ def _in_group(condition: Flag) -> Flag:
 
 @cache
 def _select_differing(wanted: Wanted, table: sa.Table) -> Statement:
-    """The roots of the missing entries, without a seq, and those of the entries to remove, with their seqs."""
+    # The roots of the missing entries, without a seq, and those of the entries to remove, with their seqs.
     live, wanted_now = _in_group(_live(table)), wanted(table, _in_group)
     seq = sa.func.max(sa.case((_live(table), table.c.seq)))
     statement = sa.select(root(table), seq).where(table.c.context_id == text("context")).group_by(root(table))
@@ -83,12 +82,13 @@ def _select_differing(wanted: Wanted, table: sa.Table) -> Statement:
 
 
 def _from_first(table: sa.Table) -> tuple[Flag, ...]:
-    return table.c.context_id == text("context"), table.c.seq >= number("first"), root(table) >= number("first")
+    return table.c.seq >= number("first"), root(table) >= number("first")
 
 
 @cache
 def _count_from(wanted: Wanted, table: sa.Table) -> Statement:
-    roots = sa.select(root(table)).where(*_from_first(table)).group_by(root(table))
+    roots = sa.select(root(table)).where(table.c.context_id == text("context"), *_from_first(table))
+    roots = roots.group_by(root(table))
     return sa.select(sa.func.count()).select_from(roots.having(wanted(table, _in_group)).subquery())
 
 
@@ -99,8 +99,9 @@ def _copy_from(wanted: Wanted, table: sa.Table, *, by_time: bool) -> Statement:
 
     # Copies of one entry are equal, so any of them will do.
     newest = sa.func.row_number().over(partition_by=root(table), order_by=table.c.seq.desc())
-    flags = (sa.case((wanted(table, in_partition), 1), else_=0).label("wanted"), newest.label("place"))
-    rows = sa.select(table, root(table).label("root"), *flags).where(*_from_first(table)).subquery()
+    flags = (sa.case((wanted(table, in_partition), 1), else_=0).label("wanted"), newest.label("rank"))
+    marked = sa.select(table, root(table).label("root"), *flags)
+    rows = marked.where(table.c.context_id == text("context"), *_from_first(table)).subquery()
     order = (rows.c.timestamp, rows.c.root) if by_time else (rows.c.root,)
     position = sa.func.row_number().over(order_by=order)
     new = {
@@ -110,18 +111,14 @@ def _copy_from(wanted: Wanted, table: sa.Table, *, by_time: bool) -> Statement:
         "run_id": text("run"),
         "copy_of": sa.null() if by_time else rows.c.root,
     }
-    values = [new.get(column.name, rows.c[column.name]) for column in table.c]
-    chosen = sa.select(*values).where(rows.c.wanted == 1, rows.c.place == 1)
-    return sa.insert(table).from_select([column.name for column in table.c], chosen, include_defaults=False)
+    return insert_copies(table, rows, new, rows.c.wanted == 1, rows.c.rank == 1)
 
 
 @cache
 def _remove_from(table: sa.Table) -> Statement:
-    live = (table.c.removed_in.is_(None), table.c.added_in < number("now"))
-    return sa.update(table).where(*_from_first(table), *live).values(removed_in=number("now"))
+    return remove(table, *_from_first(table))
 
 
 @cache
 def _remove_given(engine: str, table: sa.Table) -> Statement:
-    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
-    return sa.update(table).where(*given, table.c.removed_in.is_(None)).values(removed_in=number("now"))
+    return remove(table, engines.is_in_list(engine, table.c.seq, "seqs"))

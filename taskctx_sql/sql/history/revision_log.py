@@ -9,14 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskctx_sql import codec
-from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
+from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.model import MISSING, ContextKey, Difference, Revision, StoredUpdate
-from taskctx_sql.sql import engines, incomplete, load, row_codec
+from taskctx_sql.sql import engines, load, row_codec
 from taskctx_sql.sql.history.copies import root
 from taskctx_sql.sql.load import as_of, in_revision
-from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 from taskctx_sql.sql.retry import allow
-from taskctx_sql.sql.schema import contexts, models, revisions, updates
+from taskctx_sql.sql.schema import files, models, revisions, updates
 
 
 def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision]]:
@@ -25,31 +25,25 @@ def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int)
     Raises:
         ContextNotFoundError: The context does not exist.
     """
-    while (listed := (yield from _list_revisions(engine, key, before, limit))) is None:
-        # It was deleted meanwhile, and may have been created again.
-        pass
-    return listed
-
-
-def _list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision] | None]:
     context_id = row_codec.context_id(key)
-    newest, created_at = yield from _newest(key)
+    newest, created_at = yield from as_of.current(key, "revision", "created_at")
     high = newest + 1 if before is None else min(before, newest + 1)
     # One more than wanted, because its next seq shows what the oldest of them added.
     bounds = {"context": context_id, "low": high - limit - 1, "high": high}
-    rows = [tuple(row) for row in (yield Step(_select_revisions(), bounds, reads=True)) or ()]
+    rows = (yield Step(_select_revisions(), bounds, reads=True)) or ()
     listed = []
-    for index, (revision, saved_at, run_id, next_seq, added, removed, mappings_changed, *origin) in enumerate(
-        rows[:limit]
-    ):
+    for index, row in enumerate(rows[:limit]):
+        revision, saved_at, run_id, next_seq, added, removed, mappings_changed, *origin = row
         first_seq = rows[index + 1][3] if index + 1 < len(rows) else 1
         if added is None and revision > 1 and index + 1 == len(rows):
             # The revision before is not in the table, which is newer than the database.
-            counted = yield Step(_count_added(), {"context": context_id, "revision": revision}, reads=True)
-            added = counted[0][0] if counted else 0
+            added = yield from read_value(_count_added(), {"context": context_id, "revision": revision})
         added = next_seq - first_seq if added is None else added
         listed.append(Revision(revision, saved_at, run_id, added, removed or 0, bool(mappings_changed), *origin))
-    return listed if (yield from as_of.is_still_there(engine, context_id, created_at)) else None
+    if not (yield from as_of.is_still_there(engine, context_id, created_at)):
+        # It was deleted meanwhile, and may have been created again.
+        return (yield from list_revisions(engine, key, before, limit))
+    return listed
 
 
 def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference]:
@@ -61,13 +55,9 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference
         CorruptRecordError: A row cannot be decoded.
     """
     context_id = row_codec.context_id(key)
-    newest, created_at = yield from _newest(key)
+    newest, created_at = yield from as_of.current(key, "revision", "created_at")
     for revision in (old, new):
-        yield from as_of.check_not_pruned(key, revision, newest)
-        counters = yield from as_of.counters(context_id, revision)
-        if counters is None:
-            raise RevisionNotFoundError(key, revision, newest)
-        allow(sum(counters))
+        allow(sum((yield from as_of.counters(key, revision, newest))))
     changes: dict[str, list[Any]] = {}
     for name, one, other in (("added", new, old), ("removed", old, new)):
         which = {"context": context_id, "revision": one, "other": other}
@@ -79,12 +69,11 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference
     mappings: dict[str, list[Any]] = {"metadata": [], "metadata_toggles": []}
     for revision in (old, new):
         which = {"context": context_id, "revision": revision}
-        rows = (yield Step(load.select_files(), which, reads=True)) or ()
+        rows = (yield Step(load.select_tracked(files), which, reads=True)) or ()
         tracked.append({path: entry for _, path, entry in row_codec.read_files(key, rows)})
         for column, both in mappings.items():
-            both.append(
-                row_codec.read_mapping(key, column, (yield from as_of.mapping_at(context_id, revision, column)))
-            )
+            mapping = yield from as_of.mapping_at(context_id, revision, column)
+            both.append(row_codec.read_mapping(key, column, mapping))
     if not (yield from as_of.is_still_there(engine, context_id, created_at)):
         raise ContextNotFoundError(key)
     yield from as_of.check_not_pruned(key, min(old, new), newest)
@@ -102,16 +91,8 @@ def _rows_only_in_one(engine: str, table: sa.Table, which: dict[str, Any]) -> Pl
     seqs = [row[0] for row in (yield Step(_select_only_in_one(table), which, reads=True)) or ()]
     if not seqs:
         return []
-    select = _select_updates(engine) if table is updates else _select_models(engine)
     wanted = {"context": which["context"], "seqs": engines.list_value(engine, seqs)}
-    return (yield Step(select, wanted, reads=True)) or []
-
-
-def _newest(key: ContextKey) -> Plan[tuple[int, float]]:
-    rows = yield Step(_select_newest(), {"context": row_codec.context_id(key)}, reads=True)
-    if not rows:
-        raise ContextNotFoundError(key)
-    return int(rows[0][0]), float(rows[0][1])
+    return (yield Step(_select_given(engine, table), wanted, reads=True)) or []
 
 
 def _changed(old: Any, new: Any, *, missing: Any) -> dict[Any, tuple[Any, Any]]:
@@ -147,13 +128,6 @@ def _key(key: Any) -> str:
 
 
 @cache
-def _select_newest() -> Statement:
-    return sa.select(contexts.c.revision, contexts.c.created_at).where(
-        contexts.c.context_id == text("context"), incomplete.is_there()
-    )
-
-
-@cache
 def _select_revisions() -> Statement:
     columns = [revisions.c[name] for name in ("revision", "saved_at", "run_id", "next_seq", "added", "removed")]
     changed = sa.or_(revisions.c.metadata.is_not(None), revisions.c.metadata_toggles.is_not(None))
@@ -184,13 +158,7 @@ def _select_only_in_one(table: sa.Table) -> Statement:
 
 
 @cache
-def _select_updates(engine: str) -> Statement:
-    given = (updates.c.context_id == text("context"), engines.is_in_list(engine, updates.c.seq, "seqs"))
-    return sa.select(*load.update_columns(engine)).where(*given).order_by(updates.c.seq)
-
-
-@cache
-def _select_models(engine: str) -> Statement:
-    columns = [models.c[name] for name in row_codec.MODEL_COLUMNS]
-    given = (models.c.context_id == text("context"), engines.is_in_list(engine, models.c.seq, "seqs"))
-    return sa.select(*columns).where(*given).order_by(models.c.seq)
+def _select_given(engine: str, table: sa.Table) -> Statement:
+    columns = load.update_columns(engine) if table is updates else [models.c[name] for name in row_codec.MODEL_COLUMNS]
+    given = (table.c.context_id == text("context"), engines.is_in_list(engine, table.c.seq, "seqs"))
+    return sa.select(*columns).where(*given).order_by(table.c.seq)

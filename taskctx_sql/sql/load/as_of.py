@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from taskctx_sql.errors import RevisionNotFoundError
+from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.model import ContextKey
-from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
+from taskctx_sql.sql import incomplete, row_codec
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 from taskctx_sql.sql.schema import contexts, revisions
 
 # Higher than the revision of any context.
@@ -31,28 +32,46 @@ def in_revision(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
     return table.c.context_id == text("context"), table.c.added_in <= number("revision"), remains
 
 
-def counters(context_id: str, revision: int) -> Plan[Counters | None]:
-    """Return the plan that reads the counters after a revision; None if the revision does not exist."""
-    rows = yield Step(_select_counters(), {"context": context_id, "revision": revision}, reads=True)
-    return Counters(*rows[0]) if rows else None
+def current(key: ContextKey, *columns: str) -> Plan[Sequence[Any]]:
+    """Return the plan that reads columns of a context's row.
+
+    Raises:
+        ContextNotFoundError: The context does not exist.
+    """
+    rows = yield Step(select_current(*columns), {"context": row_codec.context_id(key)}, reads=True)
+    if not rows:
+        raise ContextNotFoundError(key)
+    return cast(Sequence[Any], rows[0])
+
+
+def counters(key: ContextKey, revision: int, newest: int) -> Plan[Counters]:
+    """Return the plan that reads the counters after a revision.
+
+    Raises:
+        RevisionNotFoundError: The revision does not exist, or was pruned.
+    """
+    yield from check_not_pruned(key, revision, newest)
+    which = {"context": row_codec.context_id(key), "revision": revision}
+    rows = yield Step(_select_counters(), which, reads=True)
+    if not rows:
+        raise RevisionNotFoundError(key, revision, newest)
+    return Counters(*rows[0])
 
 
 def newest_at(context_id: str, at: float) -> Plan[int | None]:
     """Return the plan that reads the newest revision saved at a time or earlier."""
-    rows = yield Step(_select_newest_at(), {"context": context_id, "at": at}, reads=True)
-    return int(rows[0][0]) if rows else None
+    newest: int | None = yield from read_value(_select_newest_at(), {"context": context_id, "at": at})
+    return newest
 
 
 def mapping_at(context_id: str, revision: int, column: str) -> Plan[str]:
     """Return the plan that reads the metadata or the toggles of a revision."""
-    rows = yield Step(_select_mapping(column), {"context": context_id, "revision": revision}, reads=True)
-    return str(rows[0][0]) if rows else "{}"
+    return (yield from read_value(_select_mapping(column), {"context": context_id, "revision": revision})) or "{}"
 
 
 def pruned_until(context_id: str) -> Plan[int]:
     """Return the plan that reads the oldest revision that is complete; earlier ones were pruned. 0 if none was."""
-    rows = yield Step(_select_pruned(), {"context": context_id}, reads=True)
-    return int(rows[0][0] or 0) if rows else 0
+    return (yield from read_value(select_current("pruned_until"), {"context": context_id})) or 0
 
 
 def is_still_there(engine: str, context_id: str, created_at: float) -> Plan[bool]:
@@ -60,34 +79,32 @@ def is_still_there(engine: str, context_id: str, created_at: float) -> Plan[bool
 
     On Postgres each statement sees what is committed when it starts. On SQLite a transaction sees one state.
     """
-    if engine == "sqlite":
-        return True
-    return (yield from is_same_context(context_id, created_at))
+    return engine == "sqlite" or (yield from is_same_context(context_id, created_at))
 
 
 def is_same_context(context_id: str, created_at: float) -> Plan[bool]:
     """Return the plan that reads whether a context is the one that an earlier transaction has read."""
-    rows = yield Step(_select_created_at(), {"context": context_id}, reads=True)
-    return bool(rows and rows[0][0] == created_at)
+    return bool(created_at == (yield from read_value(select_current("created_at"), {"context": context_id})))
 
 
 def check_not_pruned(key: ContextKey, revision: int, newest: int) -> Plan[None]:
-    """Return the plan that checks that all rows of a revision are there.
-
-    Raises:
-        RevisionNotFoundError: Some of them were pruned.
-    """
+    """Return the plan that raises RevisionNotFoundError if rows of a revision were pruned."""
     pruned = yield from pruned_until(row_codec.context_id(key))
     if revision < pruned:
         raise RevisionNotFoundError(key, revision, newest, pruned)
 
 
 @cache
+def select_current(*columns: str) -> Statement:
+    """Return the SELECT of columns of the context "context", if it is complete."""
+    selected = sa.select(*(contexts.c[name] for name in columns))
+    return selected.where(contexts.c.context_id == text("context"), incomplete.is_there())
+
+
+@cache
 def _select_counters() -> Statement:
-    columns = (revisions.c.next_seq, revisions.c.next_model, revisions.c.next_position)
-    return sa.select(*columns).where(
-        revisions.c.context_id == text("context"), revisions.c.revision == number("revision")
-    )
+    selected = sa.select(*(revisions.c[name] for name in Counters._fields))
+    return selected.where(revisions.c.context_id == text("context"), revisions.c.revision == number("revision"))
 
 
 @cache
@@ -105,13 +122,3 @@ def _select_mapping(column: str) -> Statement:
         revisions.c.context_id == text("context"), revisions.c.revision <= number("revision"), value.is_not(None)
     )
     return statement.order_by(revisions.c.revision.desc()).limit(1)
-
-
-@cache
-def _select_created_at() -> Statement:
-    return sa.select(contexts.c.created_at).where(contexts.c.context_id == text("context"))
-
-
-@cache
-def _select_pruned() -> Statement:
-    return sa.select(contexts.c.pruned_until).where(contexts.c.context_id == text("context"))

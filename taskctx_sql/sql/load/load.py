@@ -10,15 +10,14 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.model import ContextKey, Loaded, Selection
-from taskctx_sql.sql import incomplete, row_codec
+from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.context_row import UNSEEN, Base
 from taskctx_sql.sql.load import as_of
-from taskctx_sql.sql.load.as_of import in_revision
-from taskctx_sql.sql.load.updates import select_updates
+from taskctx_sql.sql.load.pages import select_updates
 from taskctx_sql.sql.load.window import read_window
-from taskctx_sql.sql.plan import Plan, Statement, Step, text
+from taskctx_sql.sql.plan import Plan, Statement, Step
 from taskctx_sql.sql.retry import allow
-from taskctx_sql.sql.schema import contexts, files, models
+from taskctx_sql.sql.schema import files, models
 
 
 class _State(NamedTuple):
@@ -29,7 +28,7 @@ class _State(NamedTuple):
     next_model: int
     next_position: int
     metadata: str
-    toggles: str
+    metadata_toggles: str
 
 
 def load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded]:
@@ -43,15 +42,9 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded]:
         RevisionNotFoundError: The context has no such state, or it was pruned.
         CorruptRecordError: A row cannot be decoded.
     """
-    while (loaded := (yield from _load(engine, key, selection))) is None:
-        # It was deleted meanwhile, and may have been created again.
-        pass
-    return loaded
-
-
-def _load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded | None]:
     context_id = row_codec.context_id(key)
-    context_row = yield Step(_select_context(), {"context": context_id}, reads=True)
+    select = as_of.select_current("created_at", *_State._fields)
+    context_row = yield Step(select, {"context": context_id}, reads=True)
     if not context_row:
         if selection.is_past:
             raise ContextNotFoundError(key)
@@ -69,10 +62,11 @@ def _load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded | N
     else:
         update_rows, earlier = yield from _newest(engine, then, next_seq, selection.history_limit)
     # A context that never tracked anything needs no queries for it.
-    file_rows = (yield Step(select_files(), then, reads=True)) if next_position > 1 else ()
-    model_rows = (yield Step(_select_models(), then, reads=True)) if next_model > 1 else ()
+    file_rows = (yield Step(select_tracked(files), then, reads=True)) if next_position > 1 else ()
+    model_rows = (yield Step(select_tracked(models), then, reads=True)) if next_model > 1 else ()
     if not (yield from as_of.is_still_there(engine, context_id, created_at)):
-        return None
+        # It was deleted meanwhile, and may have been created again.
+        return (yield from load(engine, key, selection))
     if revision < now.revision:
         # It may have been pruned while it was read.
         yield from as_of.check_not_pruned(key, revision, now.revision)
@@ -100,12 +94,9 @@ def _earlier(key: ContextKey, selection: Selection, now: _State) -> Plan[_State]
         revision = yield from as_of.newest_at(context_id, selection.at)
         if revision is None:
             raise RevisionNotFoundError(key, float(selection.at), now.revision)
-    yield from as_of.check_not_pruned(key, revision, now.revision)
     if revision == now.revision:
         return now
-    counters = yield from as_of.counters(context_id, revision)
-    if counters is None:
-        raise RevisionNotFoundError(key, revision, now.revision)
+    counters = yield from as_of.counters(key, revision, now.revision)
     metadata = yield from as_of.mapping_at(context_id, revision, "metadata")
     toggles = yield from as_of.mapping_at(context_id, revision, "metadata_toggles")
     return _State(revision, *counters, metadata, toggles)
@@ -133,26 +124,7 @@ def _newest(
 
 
 @cache
-def _select_context() -> Statement:
-    return sa.select(
-        contexts.c.created_at,
-        contexts.c.revision,
-        contexts.c.next_seq,
-        contexts.c.next_model,
-        contexts.c.next_position,
-        contexts.c.metadata,
-        contexts.c.metadata_toggles,
-    ).where(contexts.c.context_id == text("context"), incomplete.is_there())
-
-
-@cache
-def select_files() -> Statement:
-    """Return the SELECT of the tracked files as of "revision", in the columns of `row_codec.read_files`."""
-    columns = [files.c[name] for name in row_codec.FILE_COLUMNS]
-    return sa.select(*columns).where(*in_revision(files)).order_by(files.c.position)
-
-
-@cache
-def _select_models() -> Statement:
-    columns = [models.c[name] for name in row_codec.MODEL_COLUMNS]
-    return sa.select(*columns).where(*in_revision(models)).order_by(models.c.seq)
+def select_tracked(table: sa.Table) -> Statement:
+    """Return the SELECT of the tracked files or the model uses as of "revision", in the columns of `row_codec`."""
+    names, order = (row_codec.FILE_COLUMNS, "position") if table is files else (row_codec.MODEL_COLUMNS, "seq")
+    return sa.select(*(table.c[name] for name in names)).where(*as_of.in_revision(table)).order_by(table.c[order])

@@ -22,14 +22,9 @@ CONNECTIONS: Final = 4
 
 
 class PostgresReader:
-    """A few connections for reading, each used by one task at a time.
-
-    Args:
-        engine: Where the connections come from; its driver is asyncpg.
-    """
+    """A few connections for reading, each used by one task at a time and opened for the first one."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Keep the engine; nothing is opened yet."""
         self._idle = [PostgresConnection(engine) for _ in range(CONNECTIONS)]
         self._turn = asyncio.Semaphore(CONNECTIONS)
         self._database_url = engines.mask(str(engine.url))

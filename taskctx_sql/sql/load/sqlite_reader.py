@@ -24,15 +24,12 @@ _SOON: Final = 0.05
 
 
 class SqliteReader:
-    """A few threads for reading, each with its own connection. They belong to one event loop.
+    """A few threads for reading a file, each with its own connection. They belong to one event loop.
 
-    Args:
-        path: The database file.
-        lock_seconds: How long to wait for a lock.
+    ``lock_seconds`` says how long to wait for a lock.
     """
 
     def __init__(self, path: str, lock_seconds: float | None = None) -> None:
-        """Keep the path; nothing is opened yet."""
         self._path = path
         self._lock_seconds = lock_seconds
         self._loop = asyncio.get_running_loop()
@@ -41,12 +38,7 @@ class SqliteReader:
         self._under_way = 0
 
     async def read(self, plan: Plan[T]) -> T:
-        """Execute a plan that only reads, in one transaction. A cancelled call ends at once.
-
-        Raises:
-            sqlite3.Error: What the driver raised.
-            TaskContextError: What the plan raises.
-        """
+        """Execute a plan that only reads, in one transaction. A cancelled call ends at once."""
         self._under_way += 1
         try:
             if len(self._threads) < min(self._under_way, THREADS):

@@ -7,6 +7,7 @@ seq below ``next_seq`` is there, without a gap, and none is added later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import cache, partial
 from typing import Final, NamedTuple
@@ -15,10 +16,10 @@ import sqlalchemy as sa
 
 from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.model import ContextKey, StoredUpdate
-from taskctx_sql.sql import incomplete, row_codec
-from taskctx_sql.sql.load import PAGE_SIZE, update_columns
+from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.load import PAGE_SIZE, as_of, update_columns
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
-from taskctx_sql.sql.schema import contexts, updates
+from taskctx_sql.sql.schema import updates
 from taskctx_sql.sql.watch.subscriptions import Subscriptions
 
 # Between two polls, after new updates. Without any the pause doubles.
@@ -48,17 +49,8 @@ async def follow(
 ) -> AsyncGenerator[StoredUpdate, None]:
     """Yield the updates after a seq, then each new one once it is committed.
 
-    Args:
-        read: Executes a plan that only reads, and retries while the database is unreachable.
-        engine: The dialect's name.
-        key: The context.
-        after: The seq of the last known update.
-        poll_interval: The longest time between two polls, in seconds.
-        subscriptions: What a notification wakes.
-
     Raises:
         ContextNotFoundError: The context does not exist, or was replaced by another one.
-        StoreError: What ``read`` raises.
     """
     new = await read(partial(read_new, engine, key, after, None))
     async with subscriptions.subscribe(row_codec.context_id(key)) as notified:
@@ -68,11 +60,9 @@ async def follow(
                 yield update
             if new.through + 1 >= new.position.next_seq:
                 pause = FIRST_PAUSE if new.updates else min(2 * pause, poll_interval)
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(pause, poll_interval)):
                         await notified.wait()
-                except TimeoutError:
-                    pass
             notified.clear()
             new = await read(partial(read_new, engine, key, new.through, new.position))
 
@@ -83,10 +73,7 @@ def read_new(engine: str, key: ContextKey, after: int, known: WatchPosition | No
     Raises:
         ContextNotFoundError: The context does not exist, or is not the one of ``known``.
     """
-    rows = yield Step(_select_position(), {"context": row_codec.context_id(key)}, reads=True)
-    if not rows:
-        raise ContextNotFoundError(key)
-    position = WatchPosition(*rows[0])
+    position = WatchPosition(*(yield from as_of.current(key, *WatchPosition._fields)))
     if known is not None and (position.created_at != known.created_at or position.next_seq < known.next_seq):
         # It was deleted and created again, or the database was restored: the seqs stand for other updates now.
         raise ContextNotFoundError(key)
@@ -99,19 +86,9 @@ def read_new(engine: str, key: ContextKey, after: int, known: WatchPosition | No
 
 
 @cache
-def _select_position() -> Statement:
-    return sa.select(contexts.c.created_at, contexts.c.next_seq).where(
-        contexts.c.context_id == text("context"), incomplete.is_there()
-    )
-
-
-@cache
 def _select_page(engine: str) -> Statement:
     between = (updates.c.seq >= number("low"), updates.c.seq < number("high"))
     # The copies of a restore were delivered before, under their root's seq. In a fork, each copy is its own root.
     new = sa.or_(updates.c.copy_of.is_(None), updates.c.copy_of == updates.c.seq)
-    return (
-        sa.select(*update_columns(engine))
-        .where(updates.c.context_id == text("context"), *between, new)
-        .order_by(updates.c.seq)
-    )
+    selected = sa.select(*update_columns(engine)).where(updates.c.context_id == text("context"), *between, new)
+    return selected.order_by(updates.c.seq)

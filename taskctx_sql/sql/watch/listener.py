@@ -9,17 +9,16 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.plan import Statement, compiled, text
-from taskctx_sql.sql.schema import contexts
+from taskctx_sql.sql.load import as_of
+from taskctx_sql.sql.plan import compiled
 from taskctx_sql.sql.watch.notifier import CHANNEL, decode_payload
 from taskctx_sql.sql.watch.subscriptions import Listener, Subscriptions
 
@@ -112,14 +111,9 @@ def _poll(path: str, subscriptions: Subscriptions, loop: asyncio.AbstractEventLo
 
 
 class _File:
-    """A SQLite file, and the next seqs of some of its contexts when it was last read.
-
-    Args:
-        path: The file.
-    """
+    """A SQLite file, and the next seqs of some of its contexts when it was last read."""
 
     def __init__(self, path: str) -> None:
-        """Keep the path; nothing is opened yet."""
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -134,24 +128,20 @@ class _File:
             ((version,),) = connection.execute("PRAGMA data_version").fetchall()
             if version == self._version:
                 return []
+            select = compiled("sqlite", as_of.select_current("next_seq"))
             before = self._next_seqs
-            select = compiled("sqlite", _select_next_seq()).sql
             self._next_seqs = {
-                context_id: connection.execute(select, (context_id,)).fetchall() for context_id in context_ids
+                context_id: connection.execute(select.sql, select.values({"context": context_id})).fetchall()
+                for context_id in context_ids
             }
         except sqlite3.Error:
             # Locked or gone: subscribers poll, and report the error.
             self.close()
             return []
         self._version = version
-        return [
-            context_id
-            for context_id, next_seq in self._next_seqs.items()
-            if context_id not in before or before[context_id] != next_seq
-        ]
+        return [context_id for context_id, next_seq in self._next_seqs.items() if before.get(context_id) != next_seq]
 
     def close(self) -> None:
-        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._version = None
@@ -164,8 +154,3 @@ class _File:
         if self._connection is None:
             self._connection, self._identity = engines.connect_sqlite_to_poll(self._path), now
         return self._connection
-
-
-@cache
-def _select_next_seq() -> Statement:
-    return sa.select(contexts.c.next_seq).where(contexts.c.context_id == text("context"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import cache
@@ -24,14 +25,9 @@ MAX_IDS: Final = 200
 
 
 class Notifier:
-    """Notifies other processes: at once, then at most once per interval.
-
-    Args:
-        send: Sends a payload.
-    """
+    """Notifies other processes by sending payloads: at once, then at most once per interval."""
 
     def __init__(self, send: Callable[[str], Awaitable[Any]]) -> None:
-        """Start with nothing to send."""
         self._send = send
         self._context_ids: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -58,11 +54,9 @@ class Notifier:
                 except Exception:
                     # Subscribers also poll, and the next save reports a database that is unreachable.
                     logger.debug("could not notify other processes", exc_info=True)
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(INTERVAL):
                         await self._closing.wait()
-                except TimeoutError:
-                    pass
         finally:
             self._task = None
 

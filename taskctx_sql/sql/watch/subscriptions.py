@@ -18,14 +18,12 @@ Listener = Callable[["Subscriptions"], Coroutine[Any, Any, None]]
 
 
 class Subscriptions:
-    """The subscribers of a store, and the one listener that serves them all. Belongs to an event loop.
+    """The subscribers of a store, and the one listener that serves them all, if there is a way to listen.
 
-    Args:
-        listener: Delivers the notifications of other processes, if there is a way. It runs while there are subscribers.
+    It runs while there are subscribers. Belongs to an event loop.
     """
 
     def __init__(self, listener: Listener | None) -> None:
-        """Start without subscribers."""
         self._listener = listener
         self._listening: asyncio.Task[None] | None = None
         self._subscribers: dict[str, set[asyncio.Event]] = {}

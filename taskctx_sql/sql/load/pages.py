@@ -1,13 +1,14 @@
-"""The updates of a context, one page at a time."""
+"""Reading page by page: the updates of a context, and the contexts of a user."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from taskctx_sql.model import ContextKey, StoredUpdate
+from taskctx_sql.model import ContextKey, ContextSummary, StoredUpdate
 from taskctx_sql.sql import engines, incomplete, row_codec
 from taskctx_sql.sql.load import as_of
 from taskctx_sql.sql.load.as_of import in_revision
@@ -23,9 +24,6 @@ def read_page(
     """Return the plan that reads the current updates with ``low <= seq < high``.
 
     It returns None if the context is no longer the one created at that time.
-
-    Raises:
-        CorruptRecordError: A row cannot be decoded.
     """
     context_id = row_codec.context_id(key)
     bounds = {"context": context_id, "revision": as_of.LAST_REVISION, "low": low, "high": high}
@@ -39,8 +37,19 @@ def read_page(
 
 def next_seq(key: ContextKey) -> Plan[tuple[float | None, int]]:
     """Return the plan that reads when a context was created and its next seq; None and 1 if it does not exist."""
-    rows = yield Step(_select_next_seq(), {"context": row_codec.context_id(key)}, reads=True)
+    select = as_of.select_current("created_at", "next_seq")
+    rows = yield Step(select, {"context": row_codec.context_id(key)}, reads=True)
     return (rows[0][0], rows[0][1]) if rows else (None, 1)
+
+
+def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Plan[list[ContextSummary]]:
+    """Return the plan that lists a user's contexts, the newest first."""
+    parameters: dict[str, Any] = {"user": user_id, "limit": limit}
+    if after is not None and after.created_at is not None:
+        last = row_codec.context_id(ContextKey(after.user_id, after.chat_id))
+        parameters |= {"last_created_at": after.created_at, "last": last}
+    rows = yield Step(_select_contexts(continues="last" in parameters), parameters, reads=True)
+    return [ContextSummary(*row) for row in rows or []]
 
 
 @cache
@@ -60,7 +69,10 @@ def select_updates(engine: str) -> Statement:
 
 
 @cache
-def _select_next_seq() -> Statement:
-    return sa.select(contexts.c.created_at, contexts.c.next_seq).where(
-        contexts.c.context_id == text("context"), incomplete.is_there()
-    )
+def _select_contexts(*, continues: bool) -> Statement:
+    selected = sa.select(*(contexts.c[field.name] for field in fields(ContextSummary)))
+    selected = selected.where(contexts.c.user_id == text("user"), incomplete.is_there())
+    if continues:
+        last = sa.tuple_(sa.bindparam("last_created_at", type_=sa.Double), text("last"))
+        selected = selected.where(sa.tuple_(contexts.c.created_at, contexts.c.context_id) < last)
+    return selected.order_by(contexts.c.created_at.desc(), contexts.c.context_id.desc()).limit(number("limit"))
