@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,10 +47,11 @@ class Selection:
             raise InvalidArgumentError("at", at, "None when a revision is given")
         for name in ("types", "keep_types"):
             names = getattr(self, name)
-            # A string is a sequence of strings, too, but not meant as one.
-            if names is not None and not _are_strings(names):
-                raise InvalidArgumentError(name, names, "a list of update types")
             if names is not None:
+                # A string is a sequence of strings, too, but not meant as one.
+                is_list = isinstance(names, Collection) and not isinstance(names, str)
+                if not is_list or not all(isinstance(item, str) for item in names):
+                    raise InvalidArgumentError(name, names, "a list of update types")
                 object.__setattr__(self, name, tuple(names))
 
     @property
@@ -62,10 +63,6 @@ class Selection:
     def chooses(self) -> bool:
         """Whether updates are selected by more than their number."""
         return self.max_chars is not None or self.types is not None or bool(self.keep_types)
-
-
-def _are_strings(names: object) -> bool:
-    return isinstance(names, Collection) and not isinstance(names, str) and all(isinstance(item, str) for item in names)
 
 
 class UpdateSize(NamedTuple):
@@ -113,29 +110,28 @@ def choose(selection: Selection, next_seq: int, read: Read[Y, S]) -> Generator[Y
     """Select the newest updates that fit; a generator that yields what ``read`` yields.
 
     Updates of one group are selected together or not at all, by the position of the newest of them. Selection ends at
-    the first update that does not fit.
-
-    Args:
-        selection: The selection; ``read`` returns only updates of its types.
-        next_seq: The seq after the newest update.
-        read: Returns the requested sizes.
+    the first update that does not fit. ``read`` returns only sizes of updates of the selection's types.
     """
-    budget = _Budget(selection.max_chars, selection.history_limit)
-    if selection.keep_types:
-        for update in (yield from read(Kept())):
-            if update.seq not in budget.taken:
-                budget.pay((yield from _group_of(update, read)))
+    limit = math.inf if selection.history_limit is None else selection.history_limit
+    chars_left = math.inf if selection.max_chars is None else selection.max_chars
+    chosen: set[int] = set()
+    for update in (yield from read(Kept())) if selection.keep_types else ():
+        if update.seq not in chosen:
+            group = yield from _group_of(update, read)
+            chars_left -= sum(member.chars for member in group)
+            chosen.update(member.seq for member in group)
     low, high, size = next_seq, next_seq, FIRST_WINDOW
     while low > 1:
         low, high, size = max(1, low - size), low, min(size * 4, LARGEST_WINDOW)
         for update in reversed((yield from read(Window(low, high)))):
-            if update.seq in budget.taken:
+            if update.seq in chosen:
                 continue
-            unit = yield from _group_of(update, read)
-            if not budget.fits(unit):
-                return Chosen(sorted(budget.taken), True)
-            budget.pay(unit)
-    return Chosen(sorted(budget.taken), selection.types is not None)
+            group = yield from _group_of(update, read)
+            chars_left -= sum(member.chars for member in group)
+            if chars_left < 0 or len(chosen) + len(group) > limit:
+                return Chosen(sorted(chosen), True)
+            chosen.update(member.seq for member in group)
+    return Chosen(sorted(chosen), selection.types is not None)
 
 
 def choose_from(selection: Selection, sizes: Sequence[tuple[UpdateSize, Any]]) -> Chosen:
@@ -165,25 +161,4 @@ def choose_from(selection: Selection, sizes: Sequence[tuple[UpdateSize, Any]]) -
 
 
 def _group_of(update: UpdateSize, read: Read[Y, S]) -> Generator[Y, S, Sequence[UpdateSize]]:
-    if update.group is None:
-        return [update]
-    return (yield from read(Members(update.group)))
-
-
-class _Budget:
-    """What may still be selected, and what was."""
-
-    def __init__(self, chars: int | None, count: int | None) -> None:
-        self._chars: float = math.inf if chars is None else chars
-        self._count: float = math.inf if count is None else count
-        self.taken: set[int] = set()
-
-    def fits(self, unit: Iterable[UpdateSize]) -> bool:
-        sizes = list(unit)
-        return sum(update.chars for update in sizes) <= self._chars and len(sizes) <= self._count
-
-    def pay(self, unit: Iterable[UpdateSize]) -> None:
-        for update in unit:
-            self.taken.add(update.seq)
-            self._chars -= update.chars
-            self._count -= 1
+    return [update] if update.group is None else (yield from read(Members(update.group)))

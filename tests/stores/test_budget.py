@@ -120,5 +120,5 @@ async def test_the_rest_is_not_read(
 
     monkeypatch.setattr(window, "UpdateSize", noted)
     assert len(await chosen(sql_store, context, max_chars=40)) <= 40
-    # A window of heads, and the members of the groups in it.
+    # A window of sizes, and the members of the groups in it.
     assert len(read) <= 250
