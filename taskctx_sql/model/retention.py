@@ -14,11 +14,7 @@ PruneProgress = Callable[[int], None]
 
 
 def check_interval(argument: str, interval: Any) -> None:
-    """Check that an argument is an interval in seconds.
-
-    Raises:
-        InvalidArgumentError: It is not a number above 0.
-    """
+    """Check that an argument is an interval in seconds, above 0."""
     check_seconds(argument, interval)
     if not interval > 0:
         raise InvalidArgumentError(argument, interval, "a number of seconds above 0")

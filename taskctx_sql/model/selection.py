@@ -16,19 +16,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which state and which updates `ContextStore.load` loads.
-
-    Attributes:
-        history_limit: At most so many of the newest updates.
-        revision: The state in this revision.
-        at: The state at this time, seconds since the epoch, UTC.
-        max_chars: Only the newest updates whose data fits into so many characters of JSON text.
-        types: Only updates of these types, and of ``keep_types``.
-        keep_types: Updates of these types are always included, however old, and use the limits first.
-
-    Raises:
-        InvalidArgumentError: An argument is invalid, or two contradict each other.
-    """
+    """The arguments of `ContextStore.load`, checked."""
 
     history_limit: int | None = None
     revision: int | None = None

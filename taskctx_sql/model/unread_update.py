@@ -29,12 +29,9 @@ def _renew_lock() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What unread updates come from.
+    """What unread updates come from: ``decode`` returns an update's data and metadata, given its seq and text.
 
-    Attributes:
-        decode: Returns a dict of an update's data and metadata, given its seq and text.
-        edit_logs: Where edits of the updates are noted.
-        edits: The fields that were set since the update was loaded.
+    ``edits`` has the fields that were set since the update was loaded.
     """
 
     decode: Callable[[int, bytes], dict[str, Any]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import accumulate
 from math import isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 # As many bars as can be distinguished on a phone.
 MAX_BARS: Final = 60
@@ -15,8 +15,7 @@ MAX_SERIES: Final = 6
 OTHERS: Final = "others"
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """A part of a stacked bar, with its label."""
 
     x: float
@@ -27,8 +26,7 @@ class Bar:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(NamedTuple):
     """Bars or a line over time. ``top`` is the value at the upper edge; ``series`` has a name for each color."""
 
     bars: Sequence[Bar]
@@ -72,16 +70,11 @@ def growth(points: Points) -> Chart | None:
     added = [0.0] * slots.count
     for (at, _), value in points.items():
         added[slots.index(at)] += value
-    total, heights = 0.0, []
-    for value in added:
-        total += value
-        heights.append(total)
-    if not total:
+    if not (total := sum(added)):
         return None
-    step = 100 / len(heights)
-    corners = [(0.0, 100.0)]
-    for slot, height in enumerate(heights):
-        corners += [(slot * step, corners[-1][1]), ((slot + 1) * step, 100 - 100 * height / total)]
+    width, corners = 100 / slots.count, [(0.0, 100.0)]
+    for slot, height in enumerate(accumulate(added)):
+        corners += [(slot * width, corners[-1][1]), ((slot + 1) * width, 100 - 100 * height / total)]
     line = " ".join(f"{x:.3f},{y:.3f}" for x, y in [*corners, (100.0, 100.0)])
     return Chart((), line, total, slots.label(0), slots.label(slots.count - 1), ())
 
@@ -108,9 +101,7 @@ class _Slots:
         numbers = [self._number(at) for at in times] or [0.0]
         self._days = any(isinstance(at, date) for at in times)
         self._start, span = min(numbers), max(numbers) - min(numbers)
-        self._width = 1.0 if self._days else max(span / MAX_BARS, 1e-3)
-        if self._days:
-            self._width = float(-(-(span + 1) // MAX_BARS))
+        self._width = float(-(-(span + 1) // MAX_BARS)) if self._days else max(span / MAX_BARS, 1e-3)
         self.count = min(int(span / self._width) + 1, MAX_BARS)
 
     @staticmethod

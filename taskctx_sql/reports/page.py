@@ -10,18 +10,8 @@ from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar, Unpack
 
 from taskctx_sql.errors import MissingPackageError
-from taskctx_sql.model import ContextKey
+from taskctx_sql.model import ContextKey, report_rows
 from taskctx_sql.model.report_filters import Filters, in_period
-from taskctx_sql.model.report_rows import (
-    Activity,
-    ContextSize,
-    ErrorReport,
-    FileActivity,
-    ModelUsage,
-    Task,
-    TaskRun,
-    TimelineEntry,
-)
 from taskctx_sql.plain_text import plain
 from taskctx_sql.reports import charts
 from taskctx_sql.stores import Store
@@ -46,14 +36,14 @@ class Page:
     until: str | None
     created_at: datetime
     contexts: int
-    tasks: Sequence[Task]
-    runs: Sequence[TaskRun]
-    models: Sequence[ModelUsage]
-    activity: Sequence[Activity]
-    files: Sequence[FileActivity]
-    errors: Sequence[ErrorReport]
-    largest: Sequence[ContextSize]
-    timeline: Sequence[TimelineEntry]
+    tasks: Sequence[report_rows.Task]
+    runs: Sequence[report_rows.TaskRun]
+    models: Sequence[report_rows.ModelUsage]
+    activity: Sequence[report_rows.Activity]
+    files: Sequence[report_rows.FileActivity]
+    errors: Sequence[report_rows.ErrorReport]
+    largest: Sequence[report_rows.ContextSize]
+    timeline: Sequence[report_rows.TimelineEntry]
 
 
 async def collect(store: Store, **filters: Unpack[Filters]) -> Page:
@@ -132,10 +122,8 @@ def _figures(page: Page) -> dict[str, Any]:
         "updates": charts.stacked(updates),
         "growth": charts.growth(size),
         "costs": charts.shares(cost.items()),
-        "calls": charts.shares((name, float(count)) for name, count in calls.items()),
-        "operations": charts.shares(
-            (name, float(count)) for name, count in Counter(file.operation or "" for file in page.files).items()
-        ),
+        "calls": charts.shares(calls.items()),
+        "operations": charts.shares(Counter(file.operation or "" for file in page.files).items()),
         "total": {
             "updates": sum(day.updates for day in page.activity),
             "removed": sum(day.removed for day in page.activity),
@@ -186,9 +174,8 @@ def _escaped(value: Any) -> Any:
     """Return a value without direction marks, which would reverse the text around it."""
     if not isinstance(value, str):
         return value
-    text = plain(str(value), keep="\n\t")
     # Of the same type: what a macro returned is already escaped.
-    return type(value)(text)
+    return type(value)(plain(str(value), keep="\n\t"))
 
 
 def _short(text: str | None) -> str:
