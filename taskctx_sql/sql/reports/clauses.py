@@ -29,23 +29,13 @@ class Order(NamedTuple):
 
 
 def user_of(filters: Filters) -> str | None:
-    """Return the user of the filters, as contexts have it.
-
-    Raises:
-        InvalidIdError: No context can have this id.
-    """
+    """Return the user of the filters, as contexts have it."""
     user_id = filters.get("user_id")
     return None if user_id is None else ContextKey(user_id, "").user_id
 
 
 def of_owner(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    """Check the filters, and return the conditions for the user and the chat.
-
-    Raises:
-        InvalidArgumentError: The limit is negative or not a number.
-        InvalidIdError: No context can have one of these ids.
-        TypeError: There is no such filter.
-    """
+    """Check the filters, and return the conditions for the user and the chat."""
     # Type checkers report it as well; without both, a misspelled filter would show the rows of all users.
     if unknown := filters.keys() - Filters.__annotations__.keys():
         raise TypeError(f"reports have no filter {min(unknown)!r}: use {', '.join(Filters.__annotations__)}")
@@ -60,11 +50,8 @@ def in_period(
 ) -> list[sa.ColumnElement[bool]]:
     """Return the conditions for the period.
 
-    Args:
-        view: The table or view.
-        filters: The period, if any.
-        first: The column that must be before the end of the period; its indexed day is in ``day``.
-        last: The column that must not be before its beginning. If both are the same, or None, ``day`` is compared too.
+    The column ``first`` must be before its end, and ``last`` not before its beginning; ``day`` has the indexed day of
+    ``first``. If both are the same column, or None, ``day`` is compared with the beginning, too.
     """
     conditions: list[sa.ColumnElement[bool]] = []
     by_day = first == last and "day" in view.c
@@ -95,19 +82,13 @@ def order_by(view: sa.FromClause, *names: str) -> list[Order]:
 
 
 def page(statement: sa.Select[Any], order: Sequence[Order], after: Any, filters: Filters) -> sa.Select[Any]:
-    """Return the statement for one page of rows.
-
-    Raises:
-        InvalidArgumentError: ``after`` is not a row of the report.
-    """
+    """Return the statement for one page of rows, those that follow the row ``after``."""
     if after is not None:
         if not all(hasattr(after, by.name) for by in order):
             raise InvalidArgumentError("after", after, "the last row of the previous page")
         statement = statement.where(_comes_after(order, after))
-    directions = [by.column.desc() if by.descending else by.column.asc() for by in order]
-    return statement.order_by(*(direction.nulls_last() for direction in directions)).limit(
-        filters.get("limit", DEFAULT_LIMIT)
-    )
+    columns = [(by.column.desc() if by.descending else by.column.asc()).nulls_last() for by in order]
+    return statement.order_by(*columns).limit(filters.get("limit", DEFAULT_LIMIT))
 
 
 def _comes_after(order: Sequence[Order], row: Any) -> sa.ColumnElement[bool]:

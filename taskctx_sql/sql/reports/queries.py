@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeVar, Unpack
+from types import SimpleNamespace
+from typing import Any, Protocol, TypeVar, Unpack
 
 import sqlalchemy as sa
 
@@ -50,7 +51,6 @@ class Reports:
     """
 
     def __init__(self, query: Query) -> None:
-        """Keep what executes the queries."""
         self._query = query
 
     async def contexts(
@@ -231,7 +231,8 @@ class Reports:
         if after is not None:
             if not isinstance(after, ContextSummary | Task):
                 raise InvalidArgumentError("after", after, "the last row of the previous page")
-            seen = _Seen(after.created_at, row_codec.context_id(ContextKey(after.user_id, after.chat_id)))
+            context_id = row_codec.context_id(ContextKey(after.user_id, after.chat_id))
+            seen = SimpleNamespace(created_at=after.created_at, context_id=context_id)
         statement = statement.where(*_worked_on(contexts, filters), incomplete.is_there())
         return await self._page(statement, order_by(contexts, "-created_at", "-context_id"), seen, filters)
 
@@ -241,13 +242,6 @@ class Reports:
         number = sa.func.count()
         statement = sa.select(name, number).where(*conditions).group_by(name).order_by(number.desc(), name)
         return typed(Count, await self._query(statement, user_id=key.user_id))
-
-
-class _Seen(NamedTuple):
-    """The last context of a page."""
-
-    created_at: float | None
-    context_id: str
 
 
 def _worked_on(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
