@@ -6,12 +6,9 @@ from typing import Final, NamedTuple
 
 
 class Base(NamedTuple):
-    """What a context in memory has seen of its row.
+    """What a context in memory has seen of its row, if there was one: the revision that memory agrees with.
 
-    Attributes:
-        created_at: When the context was created; None if there was none.
-        revision: The revision that memory agrees with.
-        newest: The newest revision it knows of. A row with a lower one was set back to an older state.
+    A row whose revision is lower than ``newest``, the newest one known, was set back to an older state.
     """
 
     created_at: float | None

@@ -64,7 +64,6 @@ class Alarm:
     """
 
     def __init__(self) -> None:
-        """Begin with no timeout."""
         self._loop = asyncio.get_running_loop()
         self._limit: asyncio.Timeout | None = None
         self._until = 0.0
@@ -106,13 +105,10 @@ class Alarm:
 class PostgresConnection:
     """A connection of an engine's pool, checked out when it is first needed and kept until it breaks.
 
-    Args:
-        engine: Where it comes from; its driver is asyncpg.
-        plans_once: Whether statements are planned once for all parameters, and not for those of each execution.
+    With ``plans_once`` statements are planned once for all parameters, and not for those of each execution.
     """
 
     def __init__(self, engine: AsyncEngine, *, plans_once: bool = False) -> None:
-        """Take the engine; nothing is opened yet."""
         self._engine = engine
         self._plans_once = plans_once
         self._held: AsyncConnection | None = None

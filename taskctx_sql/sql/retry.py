@@ -125,15 +125,9 @@ class InDoubtError(Exception):
 
 
 class Retrying:
-    """Repeats work that may safely be done twice after failures that may pass.
-
-    Args:
-        database_url: What errors call the database.
-        seconds: How long work is repeated.
-    """
+    """Repeats work that may safely be done twice after failures that may pass."""
 
     def __init__(self, database_url: str, seconds: float) -> None:
-        """Begin with no work."""
         self._database_url = database_url
         self._seconds = seconds
         # Since when nothing has worked: an outage is logged once, whichever call notices it.
@@ -208,21 +202,16 @@ class Retrying:
             waited = time.monotonic() - started
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
             attempt += 1
+            reason, name = engines.reason(cause), self._database_url
+            away = StoreUnavailableError(doing, name, waited, reason, outcome_unknown=in_doubt)
             if waited + pause > self._seconds or (in_doubt and self._closing.is_set()):
-                away = StoreUnavailableError(
-                    doing, self._database_url, waited, engines.reason(cause), outcome_unknown=in_doubt
-                )
                 away.denied = engines.is_failover(cause)
                 raise away from cause
             if self._away_since is None:
                 self._away_since = started
-                logger.warning("could not %s in %s, trying again: %s", doing, self._database_url, engines.reason(cause))
+                logger.warning("could not %s in %s, trying again: %s", doing, name, reason)
             if await self._closes_within(pause):
-                if in_doubt:
-                    raise StoreUnavailableError(
-                        doing, self._database_url, waited, engines.reason(cause), outcome_unknown=True
-                    ) from cause
-                raise StoreClosedError(self._database_url) from cause
+                raise (away if in_doubt else StoreClosedError(name)) from cause
 
     async def _closes_within(self, seconds: float) -> bool:
         try:
@@ -234,5 +223,5 @@ class Retrying:
 
     def _note_success(self) -> None:
         if self._away_since is not None:
-            away, self._away_since = time.monotonic() - self._away_since, None
-            logger.warning("%s is back after %.1f s", self._database_url, away)
+            logger.warning("%s is back after %.1f s", self._database_url, time.monotonic() - self._away_since)
+            self._away_since = None

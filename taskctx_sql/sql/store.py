@@ -37,7 +37,7 @@ from taskctx_sql.model import (
     StoredUpdate,
 )
 from taskctx_sql.sql import delete, history, load, watch
-from taskctx_sql.sql.backends import NEVER, NoReplica, Replica, Share, open_backend, open_replica
+from taskctx_sql.sql.backends import NEVER, Replica, Share, open_backend, open_replica
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.reports import Reports
 from taskctx_sql.sql.retry import ROWS_A_SECOND, Retrying
@@ -60,17 +60,11 @@ class SqlStore:
 
     features: Final[frozenset[Feature]] = frozenset(Feature)
 
-    def __init__(self, share: Share, *, replica: Replica | NoReplica | None = None, strict: bool = False) -> None:
-        """Use an open back end; `SqlStore.open` opens one.
-
-        Args:
-            share: A share in the back end, closed with the store.
-            replica: The read replica, closed with the store.
-            strict: Refuse values that would come back as their text.
-        """
+    def __init__(self, share: Share, *, replica: Replica | None = None, strict: bool = False) -> None:
+        """Use an open back end, and a replica, which are closed with the store; `SqlStore.open` opens them."""
         self._share = share
         self._backend = share.backend
-        self._replica = replica or NoReplica()
+        self._replica = replica
         self._strict = strict
         self.database_url: str = self._backend.database_url
         self._retrying = Retrying(self.database_url, self._backend.retry_seconds)
@@ -125,25 +119,25 @@ class SqlStore:
     ) -> Loaded:
         """See `Store.load`."""
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
-        rls_user = self._begin("load", key.user_id)
         plan = partial(load.load, self.engine_name, key, selection)
-        if selection.is_past:
-            return await self._read("load", plan, rls_user)
-        return await self._replica.load(key, plan, rls_user, lambda: self._read("load", plan, rls_user))
+        if self._replica is None or selection.is_past:
+            return await self._read("load", plan, key.user_id)
+        rls_user = self._begin("load", key.user_id)
+        return await self._replica.load(key, plan, rls_user, lambda: self._read("load", plan, key.user_id))
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`."""
         rls_user = self._begin("save", delta.key.user_id)
         request = await SaveRequest.of(delta, strict=self._strict, rls_user=rls_user)
         # Even if the caller never learns that it was written.
-        self._replica.note(delta.key, request.base.revision + request.step)
+        self._note(delta.key, request.base.revision + request.step)
         extra = request.count_rows() / ROWS_A_SECOND
         try:
             saved = await self._retrying.run("save", lambda: self._backend.save(request), extra=extra)
         except StaleContextError as error:
-            self._replica.note(delta.key, error.found)
+            self._note(delta.key, error.found)
             raise
-        self._replica.note(delta.key, saved.revision)
+        self._note(delta.key, saved.revision)
         if delta.updates:
             self._subscriptions.deliver([request.context_id])
             self._backend.notify(request.context_id)
@@ -181,23 +175,21 @@ class SqlStore:
         check_number("before", before, 1, optional=True)
         check_number("limit", limit, 0)
         plan = partial(history.list_revisions, self.engine_name, key, before, limit)
-        return await self._read("list revisions", plan, self._begin("list revisions", key.user_id))
+        return await self._read("list revisions", plan, key.user_id)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """See `Store.difference`."""
         check_number("old", old, 1)
         check_number("new", new, 1)
-        plan = partial(history.compare, self.engine_name, key, old, new)
-        return await self._read("compare", plan, self._begin("compare", key.user_id))
+        return await self._read("compare", partial(history.compare, self.engine_name, key, old, new), key.user_id)
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         """See `Store.fork`."""
         new, at = ContextKey(key.user_id, chat_id), time.time()
         check_number("revision", revision, 1, optional=True)
         run = Run(str(uuid.uuid4()), 1, at)
-        self._replica.note(new, 1)
-        plan = partial(history.fork, self.engine_name, key, new, revision, run, at)
-        await self._write("fork", plan, key.user_id)
+        self._note(new, 1)
+        await self._write("fork", partial(history.fork, self.engine_name, key, new, revision, run, at), key.user_id)
         return new
 
     def watch(
@@ -205,10 +197,7 @@ class SqlStore:
     ) -> AsyncGenerator[StoredUpdate, None]:
         """See `Store.watch`."""
         check_watch(after, poll_interval)
-
-        def read(plan: Callable[[], Plan[watch.NewUpdates]]) -> Awaitable[watch.NewUpdates]:
-            return self._read("watch", plan, self._begin("watch", key.user_id))
-
+        read = partial(self._read, "watch", user_id=key.user_id)
         return watch.follow(read, self.engine_name, key, after, poll_interval, self._subscriptions)
 
     @property
@@ -222,8 +211,7 @@ class SqlStore:
         """See `Store.contexts`. They are ordered by their creation."""
         check_number("limit", limit, 0)
         user = ContextKey(user_id, "").user_id
-        plan = partial(load.list_contexts, user, after, limit)
-        return await self._read("list", plan, self._begin("list", user))
+        return await self._read("list", partial(load.list_contexts, user, after, limit), user)
 
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
@@ -237,7 +225,7 @@ class SqlStore:
 
     def note_gone(self, key: ContextKey) -> None:
         """Read a context that is about to be deleted from the primary only, from now on."""
-        self._replica.note(key, NEVER)
+        self._note(key, NEVER)
 
     async def query(
         self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None = None, may_lag: bool = True
@@ -260,7 +248,7 @@ class SqlStore:
         def primary() -> Awaitable[Sequence[AnyRow]]:
             return self._retrying.run("query", lambda: self._backend.query(select, rls_user), extra=None)
 
-        return await (self._replica.query(select, rls_user, primary) if may_lag else primary())
+        return await (self._replica.query(select, rls_user, primary) if self._replica and may_lag else primary())
 
     async def read(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
         """Execute a plan that only reads what was committed; repeat it while the database is away.
@@ -274,7 +262,7 @@ class SqlStore:
             RowLevelSecurityError: This account sees one user at a time, and none is given.
         """
         # Without a time limit, for reports.
-        return await self._read(doing, plan, self._begin(doing, user_id), extra=None)
+        return await self._read(doing, plan, user_id, extra=None)
 
     async def write(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
         """Execute a plan in one transaction; repeat it while the database is away, so twice must do no harm.
@@ -299,7 +287,8 @@ class SqlStore:
         # The last is closed first, and one that fails keeps no other open.
         async with AsyncExitStack() as parts:
             for part in (self._share, self._replica, self._retrying, self._subscriptions):
-                parts.push_async_callback(part.close)
+                if part is not None:
+                    parts.push_async_callback(part.close)
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and self._backend.owns_engine:
@@ -323,14 +312,21 @@ class SqlStore:
             raise StoreClosedError(self.database_url)
         self._check_home()
 
+    def _note(self, key: ContextKey, revision: int) -> None:
+        if self._replica is not None:
+            self._replica.note(key, revision)
+
     async def _read(
-        self, doing: str, plan: Callable[[], Plan[T]], rls_user: str | None, *, extra: float | None = 0.0
+        self, doing: str, plan: Callable[[], Plan[T]], user_id: str | None, *, extra: float | None = 0.0
     ) -> T:
+        rls_user = self._begin(doing, user_id)
         return await self._retrying.run(doing, lambda: self._backend.read(plan(), rls_user), extra=extra)
 
     async def _read_part(self, key: ContextKey, plan: Callable[[], Plan[T]]) -> T:
+        if self._replica is None:
+            return await self._read("read", plan, key.user_id)
         rls_user = self._begin("read", key.user_id)
-        return await self._replica.part(key, plan, rls_user, lambda: self._read("read", plan, rls_user))
+        return await self._replica.part(key, plan, rls_user, lambda: self._read("read", plan, key.user_id))
 
     async def _write(
         self, doing: str, plan: Callable[[], Plan[T]], user_id: str | None, *, extra: float | None = 0.0

@@ -31,13 +31,6 @@ class Backend:
     `PostgresBackend` do the same faster. A back end belongs to one event loop.
 
     A write that is under way is finished when its caller is cancelled; a read ends at once.
-
-    Args:
-        engine: Where the connections come from.
-        schema: On Postgres, the schema that the tables are in.
-        retry_seconds: How long the store repeats work while the database is away or locked.
-        transaction_pooling: Whether a connection lasts no longer than a transaction.
-        owns_engine: Whether the engine is disposed at the end.
     """
 
     def __init__(
@@ -49,7 +42,6 @@ class Backend:
         transaction_pooling: bool = False,
         owns_engine: bool = True,
     ) -> None:
-        """Take the engine; nothing is opened yet."""
         self.database_url: str = engines.mask(str(engine.url))
         self.retry_seconds = retry_seconds
         # Whether this account sees one user's rows at a time. Set by `check`.
@@ -81,16 +73,7 @@ class Backend:
         return self.write(save(self.engine_name, request), request.rls_user)
 
     def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
-        """Execute a plan that only reads.
-
-        Args:
-            plan: What to read.
-            rls_user: The user for row-level security; None if it does not hold for this account.
-
-        Raises:
-            Exception: What the driver raised.
-            TaskContextError: What the plan raises.
-        """
+        """Execute a plan that only reads. Raises what the driver or the plan raises."""
         return self.query(partial(execute, plan), rls_user)
 
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
@@ -110,11 +93,7 @@ class Backend:
             self._notifier.notify(context_id)
 
     async def check(self) -> bool:
-        """Check that the schema is the one needed; return False for a SQLite file that is empty.
-
-        Raises:
-            SchemaError: It is another one, or there is none.
-        """
+        """Check that the schema is the one needed; return False for a SQLite file that is empty."""
         engines.prepare_file(self.engine.url)
         return await self.query(self._check, None)
 

@@ -27,18 +27,8 @@ async def open_backend(
 ) -> Share:
     """Return a share in the back end of a database whose schema was checked; a new SQLite file is set up.
 
-    Args:
-        database: Its address, or an engine of the caller's, which is never shared.
-        schema: As of `open_store`.
-        retry_seconds: As of `open_store`.
-        transaction_pooling: As of `open_store`.
-        others: The other options of a store. Stores with different ones do not share.
-
-    Raises:
-        InvalidDatabaseUrlError: The URL is not one of SQLite or Postgres.
-        MissingDriverError: The driver is not installed.
-        SchemaError: The schema is missing, older, newer or foreign, or the file is no database.
-        StoreError: The database could not be reached, or refused.
+    Stores whose ``others`` (their other options) differ do not share, nor do those on an engine of the caller's. Raises
+    as `SqlStore.open` does.
     """
     if isinstance(database, str):
         url = engines.parse_url(database)

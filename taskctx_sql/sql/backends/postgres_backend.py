@@ -24,7 +24,6 @@ class PostgresBackend(Backend):
     """See `Backend`."""
 
     def __init__(self, engine: AsyncEngine, schema: str | None, retry_seconds: float) -> None:
-        """Take the engine; nothing is opened yet."""
         super().__init__(engine, schema, retry_seconds)
         self.writer: PostgresWriter = PostgresWriter(engine, self.database_url)
         self.reader: PostgresReader = PostgresReader(engine)

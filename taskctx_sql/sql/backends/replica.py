@@ -45,38 +45,10 @@ class _NotAnsweredError(Exception):
     """The replica is away, or behind what is known."""
 
 
-class NoReplica:
-    """What a store without a replica has: everything is read from the primary."""
-
-    def note(self, key: ContextKey, revision: int) -> None:
-        """See `Replica.note`."""
-
-    def load(
-        self, key: ContextKey, plan: Callable[[], Plan[T]], rls_user: str | None, primary: Call[T]
-    ) -> Awaitable[T]:
-        """See `Replica.load`."""
-        return primary()
-
-    # They differ only where there is a replica.
-    part = load
-
-    def query(self, work: Work[T], rls_user: str | None, primary: Call[T]) -> Awaitable[T]:
-        """See `Replica.query`."""
-        return primary()
-
-    async def close(self) -> None:
-        """There is nothing to release."""
-
-
 class Replica:
-    """Reads from a replica what may be read there. It belongs to one event loop.
-
-    Args:
-        backend: The replica.
-    """
+    """Reads from a replica what may be read there. It belongs to one event loop."""
 
     def __init__(self, backend: Backend) -> None:
-        """Take the back end; nothing is opened yet."""
         self._backend = backend
         self._checked = False
         self._failing = False
@@ -93,14 +65,7 @@ class Replica:
     async def load(
         self, key: ContextKey, plan: Callable[[], Plan[Loaded]], rls_user: str | None, primary: Call[Loaded]
     ) -> Loaded:
-        """Return a context, from the primary if the replica is behind what is known of it.
-
-        Args:
-            key: Whose.
-            plan: Returns a new plan that loads it.
-            rls_user: The user for row-level security, if it holds.
-            primary: Asks the primary.
-        """
+        """Return a context, from the primary if the replica is behind what is known of it."""
 
         async def work() -> Loaded:
             known = self._known[_slot(key)]
@@ -171,12 +136,7 @@ class Replica:
 def open_replica(
     database: str | AsyncEngine, read_url: str, schema: str | None, retry_seconds: float, transaction_pooling: bool
 ) -> Replica:
-    """Return the replica of a database; nothing is connected yet.
-
-    Raises:
-        InvalidDatabaseUrlError: One of them is not a Postgres.
-        MissingDriverError: The driver is not installed.
-    """
+    """Return the replica of a database; nothing is connected yet."""
     url = engines.parse_url(read_url)
     primary = engines.parse_url(database) if isinstance(database, str) else database.url
     if "sqlite" in (primary.get_backend_name(), url.get_backend_name()):

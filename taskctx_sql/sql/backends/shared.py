@@ -24,16 +24,9 @@ _open: Final[dict[Hashable, tuple[Backend, set[Share]]]] = {}
 
 
 class Share:
-    """One store's share in a back end. The last one to be released closes it.
-
-    Args:
-        backend: The back end.
-        shares: All shares in it, to which this one is added.
-        key: By what `Share.of` finds it, if others may share it.
-    """
+    """One store's share in a back end. The last one to be released closes it."""
 
     def __init__(self, backend: Backend, shares: set[Share] | None = None, key: Hashable = None) -> None:
-        """Take a share."""
         self.backend = backend
         self._shares = set() if shares is None else shares
         self._shares.add(self)
@@ -45,11 +38,6 @@ class Share:
         """Return a share in the back end at an address, in this process and loop, with these options.
 
         A database in memory is not shared. Nothing is awaited here, so stores that open at the same time share, too.
-
-        Args:
-            url: The address.
-            options: What the stores must have in common.
-            create: Creates the back end if there is none yet.
         """
         key = _key(url, options)
         while True:

@@ -20,7 +20,6 @@ class SqliteBackend(Backend):
     """See `Backend`."""
 
     def __init__(self, engine: AsyncEngine, schema: str | None, retry_seconds: float) -> None:
-        """Take the engine; nothing is opened yet."""
         super().__init__(engine, schema, retry_seconds)
         path = str(engine.url.database)
         self.writer: SqliteWriter = SqliteWriter(path, self.database_url, retry_seconds)

@@ -74,9 +74,8 @@ def _given(name: str, columns: dict[str, str], first: int) -> str:
 def statement(*, trackers: bool, waiting: bool) -> str:
     """Return the statement. Its parts see the tables as they were at its beginning, and read each other's results.
 
-    Args:
-        trackers: Whether it writes model uses and files, too.
-        waiting: Whether it waits for contexts that others have locked, rather than leave them out.
+    With ``trackers`` it writes model uses and files, too; with ``waiting`` it waits for contexts that others have
+    locked, rather than leave them out.
     """
     first = len(_SAVES) + 1
     writes = _write_updates(first) + (_write_trackers(first + len(_UPDATES)) if trackers else "")

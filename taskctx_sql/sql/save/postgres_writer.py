@@ -41,15 +41,9 @@ _Save = WaitingSave[Saved | None]
 
 
 class PostgresWriter:
-    """Writes groups of saves. It belongs to one event loop, and holds a connection from the first save on.
-
-    Args:
-        engine: Where the connection comes from; its driver is asyncpg.
-        database_url: What errors call the database.
-    """
+    """Writes groups of saves. It belongs to one event loop, and keeps a connection from the first save on."""
 
     def __init__(self, engine: AsyncEngine, database_url: str) -> None:
-        """Take the engine; nothing is opened yet."""
         self._engine = engine
         self._database_url = database_url
         self._loop = asyncio.get_running_loop()
@@ -120,12 +114,7 @@ async def _write_group(
 ) -> dict[str, ContextHead]:
     """Send the one statement, and return the rows of the contexts that it saved, by their ids.
 
-    Under row-level security each user has a statement, and all of them share a transaction.
-
-    Args:
-        requests: Saves of different contexts, sorted by user.
-        connection: A connection without a transaction.
-        waiting: Wait for contexts that others have locked, rather than leave them out.
+    Under row-level security each user has a statement, and all share a transaction; the requests are sorted by user.
     """
     try:
         first = requests[0].rls_user

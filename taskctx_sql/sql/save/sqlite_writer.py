@@ -32,16 +32,9 @@ _SOON: Final = 0.05
 
 
 class SqliteWriter:
-    """The thread that saves. It belongs to one event loop, and starts with the first save.
-
-    Args:
-        path: The database file.
-        database_url: What errors call it.
-        lock_seconds: How long to wait for a lock.
-    """
+    """The thread that saves. It belongs to one event loop, and starts with the first save."""
 
     def __init__(self, path: str, database_url: str, lock_seconds: float) -> None:
-        """Take the file; nothing is opened yet."""
         self._path = path
         self._database_url = database_url
         self._lock_seconds = lock_seconds
@@ -145,8 +138,7 @@ class SqliteWriter:
 
     def _save_alone(self, connection: sqlite3.Connection, save: _Save) -> Saved | BaseException:
         try:
-            self._begin(connection, [save])
-            return self._commit(connection, [save])[0]
+            return self._save(connection, [save])[0]
         except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
