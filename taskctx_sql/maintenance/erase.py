@@ -42,8 +42,8 @@ async def erase(store: ContextStore, user_id: str, chat_id: str | None = None, *
             chats.append(key.chat_id)
         removed.add(counts)
     else:
-        from taskctx_sql.sql.as_database import as_database
         from taskctx_sql.sql.maintenance import Pruner
+        from taskctx_sql.sql.store import as_database
 
         pruner = Pruner(as_database(store), removed, batch, None, key.user_id)
         async for context in pruner.contexts_of(key, all_chats=chat_id is None):

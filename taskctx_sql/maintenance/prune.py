@@ -65,8 +65,8 @@ async def prune(
     if isinstance(store, JsonStore):
         await store.run_in_thread("prune", partial(prune_folder, store.folder, retention, at, pruned))
     else:
-        from taskctx_sql.sql.as_database import as_database
         from taskctx_sql.sql.maintenance import Pruner
+        from taskctx_sql.sql.store import as_database
 
         await Pruner(as_database(store), pruned, batch, progress, user_id).prune(retention, at)
     pruned.seconds = time.monotonic() - started

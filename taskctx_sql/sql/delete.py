@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.model import ContextKey
 from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.plan import Plan, Statement, Step, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, text
 from taskctx_sql.sql.retry import allow
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -22,7 +22,7 @@ def delete(key: ContextKey) -> Plan[bool]:
     if rows:
         allow(sum(rows[0][1:]))
     for table in (updates, files, models, runs, revisions, contexts):
-        yield Step(_delete(table), parameters)
+        yield Step(deletion(table), parameters)
     return bool(rows and rows[0][0] > 0)
 
 
@@ -30,8 +30,3 @@ def delete(key: ContextKey) -> Plan[bool]:
 def _lock_context() -> Statement:
     sizes = (contexts.c.next_seq, contexts.c.next_model, contexts.c.next_position)
     return sa.select(contexts.c.revision, *sizes).where(contexts.c.context_id == text("context")).with_for_update()
-
-
-@cache
-def _delete(table: sa.Table) -> Statement:
-    return sa.delete(table).where(table.c.context_id == text("context"))

@@ -11,7 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from taskctx_sql.sql.plan import Plan, Statement, Step, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
 # The tables that hold a context's rows, beside its own.
@@ -33,7 +33,7 @@ def hide(context_id: str) -> Plan[None]:
 def replace(context_id: str, at: float) -> Plan[None]:
     """Return the plan that deletes an incomplete context, whose lock is held, but keeps its row for a new one."""
     for table in PARTS:
-        yield Step(_delete(table), {"context": context_id})
+        yield Step(deletion(table), {"context": context_id})
     yield Step(_reset(), {"context": context_id, "removed_at": at, "at": at})
 
 
@@ -43,7 +43,7 @@ def clear(context_id: str) -> Plan[bool]:
         return False
     # Its own row goes last: under row-level security, rows without it belong to nobody, and could not be deleted.
     for table in (*PARTS, contexts):
-        yield Step(_delete(table), {"context": context_id})
+        yield Step(deletion(table), {"context": context_id})
     return True
 
 
@@ -54,26 +54,13 @@ def _lock() -> Statement:
 
 
 @cache
-def _delete(table: sa.Table) -> Statement:
-    return sa.delete(table).where(table.c.context_id == text("context"))
-
-
-@cache
 def _reset() -> Statement:
-    nothing = sa.literal_column("'{}'", sa.Text)
-    first = sa.literal_column("1", sa.BigInteger)
-    return (
-        sa.update(contexts)
-        .where(contexts.c.context_id == text("context"))
-        .values(
-            revision=sa.literal_column("0", sa.BigInteger),
-            next_seq=first,
-            next_model=first,
-            next_position=first,
-            metadata=nothing,
-            metadata_toggles=nothing,
-            pruned_until=sa.null(),
-            created_at=sa.bindparam("removed_at", type_=sa.Double),
-            updated_at=sa.bindparam("at", type_=sa.Double),
-        )
+    statement = sa.update(contexts).where(contexts.c.context_id == text("context"))
+    return statement.values(
+        **dict.fromkeys(("next_seq", "next_model", "next_position"), sa.literal_column("1", sa.BigInteger)),
+        **dict.fromkeys(("metadata", "metadata_toggles"), sa.literal_column("'{}'", sa.Text)),
+        revision=sa.literal_column("0", sa.BigInteger),
+        pruned_until=sa.null(),
+        created_at=sa.bindparam("removed_at", type_=sa.Double),
+        updated_at=sa.bindparam("at", type_=sa.Double),
     )

@@ -151,6 +151,12 @@ def insertion(table: sa.Table, *without: str) -> sa.Insert:
     return sa.insert(table).values(parameters(table, *without))
 
 
+@cache
+def deletion(table: sa.Table) -> sa.Delete:
+    """Return the DELETE of a context's rows."""
+    return sa.delete(table).where(table.c.context_id == text("context"))
+
+
 def parameters(table: sa.Table, *without: str) -> dict[str, sa.BindParameter[Any]]:
     """Return a parameter for each column."""
     kept = [column for column in table.c if column.name not in without]

@@ -117,17 +117,14 @@ class PostgresConnection:
         self._alarm = Alarm()
 
     async def use(self, work: Callable[[asyncpg.Connection], Awaitable[T]], until: float | None, *, writes: bool) -> T:
-        """Do work on the driver's connection, on a new one if there is none or it is closed.
+        """Do work, which leaves no transaction open, on the driver's connection; on a new one if there is none.
 
-        Args:
-            work: What to do; it must leave no transaction open.
-            until: When to give up, by `time.monotonic`, on a server that does not answer.
-            writes: Whether the outcome of the work is unknown then.
+        A server that does not answer is given up ``until`` then, by `time.monotonic`. After any error of the driver the
+        connection, whose state is unknown, is closed.
 
         Raises:
-            InDoubtError: The work was given up, and its outcome is unknown.
+            InDoubtError: Work that ``writes`` was given up, and its outcome is unknown.
             ConnectionError: The connection was lost.
-            Exception: What the driver raises. The connection, whose state is unknown, is closed.
         """
         limit = asyncio.timeout(None)
         try:
@@ -149,7 +146,7 @@ class PostgresConnection:
         try:
             return await work(await self._get())
         except TaskContextError:
-            # Ours, and not the connection's fault.
+            # Not the connection's fault.
             raise
         except BaseException as error:
             lost = self._driver is not None and self._driver.is_closed()

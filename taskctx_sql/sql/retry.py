@@ -57,11 +57,7 @@ def lock_seconds_left(until: float | None, most: float) -> float:
 
 @asynccontextmanager
 async def in_turn(turn: asyncio.Lock | asyncio.Semaphore | None) -> AsyncIterator[None]:
-    """Hold a lock in the block, waiting for it as long as the current call may take; None is no lock.
-
-    Raises:
-        TimeoutError: It was not free in time.
-    """
+    """Hold a lock in the block, or raise TimeoutError if the current call may not wait so long; None is no lock."""
     if turn is None:
         yield
         return
@@ -80,9 +76,9 @@ async def in_turn(turn: asyncio.Lock | asyncio.Semaphore | None) -> AsyncIterato
 
 
 @contextmanager
-def within(seconds: float | None) -> Iterator[None]:
-    """Let calls in the block give up after so many seconds and `GRACE`; None: never."""
-    token = _deadline.set(None if seconds is None else time.monotonic() + seconds + GRACE)
+def within(seconds: float) -> Iterator[None]:
+    """Let calls in the block give up after so many seconds and `GRACE`."""
+    token = _deadline.set(time.monotonic() + seconds + GRACE)
     try:
         yield
     finally:
@@ -144,12 +140,9 @@ class Retrying:
             await self._idle.wait()
 
     async def run(self, doing: str, work: Callable[[], Awaitable[T]], *, extra: float | None = 0.0) -> T:
-        """Return the result of the work. Errors of this library are raised at once.
+        """Return the result of the work. Errors of this library are raised at once, and call it ``doing``.
 
-        Args:
-            doing: What errors call it.
-            work: One attempt.
-            extra: How many seconds more an attempt may take; None: there is no limit.
+        Attempts may take ``extra`` seconds more; None: there is no limit.
 
         Raises:
             StoreClosedError: `close` was called before the work was done.

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from taskctx_sql.concurrency import running_loop, shielded
 from taskctx_sql.errors import (
     ContextNotFoundError,
+    InvalidDatabaseUrlError,
     RowLevelSecurityError,
     StaleContextError,
     StoreClosedError,
@@ -45,7 +46,7 @@ from taskctx_sql.sql.row_codec import AnyRow
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.schema import row_security
 from taskctx_sql.sql.watch import Subscriptions
-from taskctx_sql.stores import Feature, check_watch
+from taskctx_sql.stores import ContextStore, Feature, check_watch
 
 T = TypeVar("T")
 
@@ -251,24 +252,16 @@ class SqlStore:
         return await (self._replica.query(select, rls_user, primary) if self._replica and may_lag else primary())
 
     async def read(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
-        """Execute a plan that only reads what was committed; repeat it while the database is away.
-
-        Args:
-            doing: What errors call it.
-            plan: Returns a new plan for each attempt.
-            user_id: Whose rows; None: of several users.
+        """Execute a plan, a new one for each attempt, that only reads; errors call it ``doing``.
 
         Raises:
-            RowLevelSecurityError: This account sees one user at a time, and none is given.
+            RowLevelSecurityError: This account sees one user at a time, and no ``user_id`` is given.
         """
         # Without a time limit, for reports.
         return await self._read(doing, plan, user_id, extra=None)
 
     async def write(self, doing: str, plan: Callable[[], Plan[T]], *, user_id: str | None = None) -> T:
-        """Execute a plan in one transaction; repeat it while the database is away, so twice must do no harm.
-
-        Takes and raises what `read` does.
-        """
+        """Execute a plan in one transaction, as `read` does; attempts are repeated, so twice must do no harm."""
         return await self._write(doing, plan, user_id, extra=None)
 
     async def close(self) -> None:
@@ -339,3 +332,10 @@ class SqlStore:
         # The process first: in a forked child no loop counts as running.
         if process != os.getpid() or loop is not running_loop(f"use {self.database_url}"):
             raise WrongEventLoopError(self.database_url)
+
+
+def as_database(store: ContextStore) -> SqlStore:
+    """Return a store as an `SqlStore`, or raise InvalidDatabaseUrlError if it is not one."""
+    if not isinstance(store, SqlStore):
+        raise InvalidDatabaseUrlError(store.database_url, "it is not a database")
+    return store

@@ -68,7 +68,7 @@ async def copy(
                 store, json_folder(target), user_id=user_id, chat_id=chat_id, verify=verify, progress=progress
             )
         async with open_store(target) as other:
-            from taskctx_sql.sql.as_database import as_database
+            from taskctx_sql.sql.store import as_database
             from taskctx_sql.sql.transfer import copy_database
 
             result = await copy_database(

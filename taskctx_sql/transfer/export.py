@@ -44,7 +44,7 @@ async def export(
         StoreError: The database failed; files that were written are whole.
         OSError: The folder cannot be created.
     """
-    from taskctx_sql.sql.as_database import as_database
+    from taskctx_sql.sql.store import as_database
     from taskctx_sql.sql.transfer import compare_context, read_contexts, write_context
 
     database = as_database(store)

@@ -49,7 +49,7 @@ async def import_folder(
         InvalidIdError: The user_id is not a valid one.
         StoreError: The database failed; what was imported before is there.
     """
-    from taskctx_sql.sql.as_database import as_database
+    from taskctx_sql.sql.store import as_database
     from taskctx_sql.sql.transfer import import_files
 
     database = as_database(store)

@@ -73,7 +73,7 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference
         tracked.append({path: entry for _, path, entry in row_codec.read_files(key, rows)})
         for column, both in mappings.items():
             mapping = yield from as_of.mapping_at(context_id, revision, column)
-            both.append(row_codec.read_mapping(key, column, mapping))
+            both.append(row_codec.read_json(key, column, mapping))
     if not (yield from as_of.is_still_there(engine, context_id, created_at)):
         raise ContextNotFoundError(key)
     yield from as_of.check_not_pruned(key, min(old, new), newest)

@@ -80,8 +80,8 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded]:
         earlier=earlier,
         models=row_codec.read_models(key, model_rows or ()),
         files=row_codec.read_files(key, file_rows or ()),
-        metadata=row_codec.read_mapping(key, "metadata", metadata),
-        toggles=row_codec.read_mapping(key, "metadata_toggles", toggles),
+        metadata=row_codec.read_json(key, "metadata", metadata),
+        toggles=row_codec.read_json(key, "metadata_toggles", toggles),
     )
 
 

@@ -19,7 +19,6 @@ from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, Schem
 from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding, Level
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.as_database import as_database
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
 from taskctx_sql.sql.schema import (
     HEAD,
@@ -35,6 +34,7 @@ from taskctx_sql.sql.schema import (
     tables,
     updates,
 )
+from taskctx_sql.sql.store import as_database
 from taskctx_sql.stores import ContextStore
 
 # In earlier versions, two connections that commit and checkpoint at once can corrupt a file in WAL mode.

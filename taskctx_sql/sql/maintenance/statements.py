@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.model import ContextKey
 from taskctx_sql.sql import incomplete, row_codec
-from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, number, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
 # The tables of a context's rows, and the key column that their batches are measured by.
@@ -117,7 +117,7 @@ def erase_some(context_id: str, limit: int) -> Plan[tuple[Counts, bool]]:
         left -= len(keys)
         if left <= 0:
             return counts, False
-    yield Step(_delete_context(), {"context": context_id})
+    yield Step(deletion(contexts), {"context": context_id})
     counts[contexts.name] = 1
     return counts, True
 
@@ -225,11 +225,6 @@ def _select_first(table: sa.Table, key: str) -> Statement:
 def _delete_until(table: sa.Table, key: str) -> Statement:
     last = sa.bindparam("last", type_=table.c[key].type)
     return sa.delete(table).where(table.c.context_id == text("context"), table.c[key] <= last).returning(table.c[key])
-
-
-@cache
-def _delete_context() -> Statement:
-    return sa.delete(contexts).where(contexts.c.context_id == text("context"))
 
 
 @cache

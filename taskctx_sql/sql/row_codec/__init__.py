@@ -10,21 +10,12 @@ from taskctx_sql.sql.row_codec.decode import (
     FILE_COLUMNS,
     MODEL_COLUMNS,
     read_files,
-    read_mapping,
+    read_json,
     read_models,
     read_updates,
     update_of_row,
 )
-from taskctx_sql.sql.row_codec.encode import (
-    FileRow,
-    ModelRow,
-    UpdateRow,
-    file_row,
-    mapping_text,
-    merged_text,
-    model_row,
-    update_row,
-)
+from taskctx_sql.sql.row_codec.encode import UpdateRow, file_row, mapping_text, merged_text, model_row, update_row
 from taskctx_sql.sql.row_codec.identity import context_id, path_id
 
 AnyRow = Row[*tuple[Any, ...]]

@@ -20,10 +20,7 @@ def is_column_text(value: Any) -> bool:
 
 
 def column_text(value: Any) -> Any:
-    """Return a text that every engine takes and that reads like the value, with NUL and lone surrogates escaped.
-
-    None stays None.
-    """
+    """Return a text for every engine that reads like the value, NUL and lone surrogates escaped; None stays None."""
     if value is None:
         return None
     text = value if type(value) is str else codec.text_of(value)

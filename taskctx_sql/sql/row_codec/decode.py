@@ -1,4 +1,4 @@
-"""From rows to a context's records."""
+"""From rows to a context's records. What cannot be read back raises `CorruptRecordError`, which names it."""
 
 from __future__ import annotations
 
@@ -36,11 +36,8 @@ class History(NamedTuple):
 def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
     """Return the updates of rows (seq, timestamp, update_type, text, exact), where `BETWEEN` joins data and metadata.
 
-    Their data and metadata are decoded on first access; a row whose text is damaged raises `CorruptRecordError` then,
-    and the others can be read.
-
-    Raises:
-        CorruptRecordError: The exact timestamp or type of a row cannot be read back; it names the seq.
+    Their data and metadata are decoded on first access; a row whose text is damaged raises then, and the others can be
+    read.
     """
     edits: dict[int, Any] = {}
     if not rows:
@@ -65,11 +62,7 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
 def update_of_row(
     key: ContextKey, seq: int, timestamp: Any, update_type: Any, data: str, metadata: str, exact: str | None
 ) -> ContextUpdate:
-    """Return the update of one row, read at once.
-
-    Raises:
-        CorruptRecordError: It cannot be read back; it names the seq.
-    """
+    """Return the update of one row, read at once."""
     try:
         if exact is not None:
             timestamp, update_type = codec.decode(exact)
@@ -93,11 +86,7 @@ def _corrupt(key: ContextKey, what: str, error: Exception) -> CorruptRecordError
 
 
 def read_files(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int, Any, Any]]:
-    """Return (position, path, entry) of rows of `FILE_COLUMNS`.
-
-    Raises:
-        CorruptRecordError: A row cannot be read back; it names the path.
-    """
+    """Return (position, path, entry) of rows of `FILE_COLUMNS`."""
     entries = []
     for position, shown, exact, *fields in rows:
         path, entry = shown, dict(zip(FILE_FIELDS, fields, strict=True))
@@ -111,33 +100,23 @@ def read_files(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int
 
 
 def read_models(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return (seq, entry) of rows of `MODEL_COLUMNS`.
-
-    Raises:
-        CorruptRecordError: A row cannot be read back; it names the seq.
-    """
+    """Return (seq, entry) of rows of `MODEL_COLUMNS`."""
     entries = []
     for seq, exact, *fields in rows:
-        entry = model_entry(dict(zip((*_MODEL_FIELDS, *_MEASURES), fields, strict=True)))
-        if exact is not None:
-            try:
-                entry = codec.decode(exact)
-            except _DECODING_ERRORS as error:
-                raise _corrupt(key, f"model use seq {seq}", error) from error
+        if exact is None:
+            entry = model_entry(dict(zip((*_MODEL_FIELDS, *_MEASURES), fields, strict=True)))
+        else:
+            entry = read_json(key, f"model use seq {seq}", exact)
         entries.append((seq, entry))
     return entries
 
 
-def read_mapping(key: ContextKey, name: str, text: str) -> Any:
-    """Return the metadata or the toggles.
-
-    Raises:
-        CorruptRecordError: The text cannot be read back.
-    """
+def read_json(key: ContextKey, what: str, text: str) -> Any:
+    """Return a value of a context, such as the metadata; errors call it ``what``."""
     try:
         return codec.decode(text)
     except _DECODING_ERRORS as error:
-        raise _corrupt(key, name, error) from error
+        raise _corrupt(key, what, error) from error
 
 
 def model_entry(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,15 +15,11 @@ from taskctx_sql.sql.row_codec.column_values import (
     is_column_float,
     is_column_text,
 )
-from taskctx_sql.sql.row_codec.decode import FILE_FIELDS, model_entry, read_mapping
+from taskctx_sql.sql.row_codec.decode import FILE_FIELDS, model_entry, read_json
 from taskctx_sql.sql.row_codec.identity import path_id
 
 # (timestamp, update_type, data, metadata, exact)
 UpdateRow = tuple[float | None, str, str, str, str | None]
-# (path_id, path, operation, source, timestamp, state, exact)
-FileRow = tuple[Any, ...]
-# (model_id, ..., duration, exact)
-ModelRow = tuple[Any, ...]
 
 
 def update_row(update: ContextUpdate, number: int, strict: bool) -> UpdateRow:
@@ -57,8 +53,8 @@ def _where(number: int, kind: Any) -> str:
     return f"new update {number} ({codec.shown(kind)})"
 
 
-def file_row(change: FileChange, strict: bool) -> FileRow:
-    """Return the columns of a tracked file. Raises as `update_row` does."""
+def file_row(change: FileChange, strict: bool) -> tuple[Any, ...]:
+    """Return (path_id, path, operation, source, timestamp, state, exact) of a file. Raises as `update_row` does."""
     path, entry = change.path, change.entry
     fields = entry if isinstance(entry, dict) else {}
     is_exact = (
@@ -78,8 +74,8 @@ def file_row(change: FileChange, strict: bool) -> FileRow:
     )
 
 
-def model_row(entry: Any, name: str, strict: bool) -> ModelRow:
-    """Return the columns of a model use, which errors call by the name. Raises as `update_row` does."""
+def model_row(entry: Any, name: str, strict: bool) -> tuple[Any, ...]:
+    """Return (model_id, ..., duration, exact) of a model use, named so in errors. Raises as `update_row` does."""
     fields = entry if isinstance(entry, Mapping) else {}
     row: dict[str, Any] = {
         "model_id": column_text(fields.get("model_id")),
@@ -107,7 +103,7 @@ def mapping_text(change: MappingChange | None, name: str, strict: bool) -> str |
 
 def merged_text(key: ContextKey, name: str, stored: str, change: MappingChange, *, strict: bool) -> str:
     """Return a mapping's text after a change to some of its keys; the others are kept as they are stored."""
-    before = read_mapping(key, name, stored)
+    before = read_json(key, name, stored)
     if not isinstance(before, dict) or not isinstance(change.whole, dict):
         return codec.encode(change.whole, name, strict=strict)
     removed = set(change.removed)

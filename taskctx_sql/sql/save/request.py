@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from copy import copy
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from taskctx_sql.model import Delta, Saved
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.context_row import UNSEEN, Base, ContextHead
-from taskctx_sql.sql.row_codec import FileRow, ModelRow, UpdateRow
+from taskctx_sql.sql.row_codec import UpdateRow
 
 # How many updates are encoded before others have the event loop; about 2 ms.
 SLICE: Final = 200
@@ -35,11 +35,11 @@ class SaveRequest:
         self.step: int = self.makes_revision + delta.is_operation
         self.context_id: str = row_codec.context_id(delta.key)
         self.updates = updates
-        self.models: list[ModelRow] = [
+        self.models: list[tuple[Any, ...]] = [
             row_codec.model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)
         ]
         # The new versions of files, and the position of each in the tracker; None is its end.
-        self.files: list[FileRow] = []
+        self.files: list[tuple[Any, ...]] = []
         self.positions: list[int | None] = []
         # The path_id of each file whose version until now is replaced.
         self.changed_paths: list[str] = []
