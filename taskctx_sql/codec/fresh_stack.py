@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
+
+from taskctx_sql.concurrency import on_own_thread
 
 T = TypeVar("T")
 
@@ -18,18 +19,5 @@ def with_fresh_stack(work: Callable[[], T]) -> T:
     try:
         return work()
     except RecursionError:
-        outcome: list[T] = []
-        failure: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                outcome.append(work())
-            except BaseException as error:  # raised below
-                failure.append(error)
-
-        thread = threading.Thread(target=run, name="taskctx-codec")
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0] from None
-        return outcome[0]
+        future = on_own_thread(work)
+    return future.result()

@@ -12,39 +12,27 @@ T = TypeVar("T")
 
 
 def running_loop(doing: str) -> asyncio.AbstractEventLoop:
-    """Return the running event loop.
-
-    Raises:
-        AsyncioNeededError: There is none, as under trio.
-    """
+    """Return the running event loop, or raise AsyncioNeededError, as under trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise AsyncioNeededError(doing) from None
 
 
-async def shielded(work: Awaitable[T]) -> T:
-    """Await work to its end, even if the caller is cancelled meanwhile; the cancellation takes effect then."""
+async def shielded(work: Awaitable[T], *, cancel: bool = False) -> T:
+    """Await work to its end, even if the caller is cancelled meanwhile; the cancellation takes effect then.
+
+    With ``cancel``, the work is cancelled too, and awaited until it has cleaned up.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        if cancel:
+            task.cancel()
         await wait_until_done(task)
         if not task.cancelled():
             # Retrieved, so that asyncio does not report the failure as never retrieved.
-            task.exception()
-        raise
-
-
-async def await_cleanup(work: Awaitable[T]) -> T:
-    """Await work; if the caller is cancelled, cancel it and wait until it has cleaned up, even if cancelled again."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.cancel()
-        await wait_until_done(task)
-        if not task.cancelled():
             task.exception()
         raise
 

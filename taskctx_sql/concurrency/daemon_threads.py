@@ -17,39 +17,30 @@ from taskctx_sql.errors import ReplacedQueuesError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Call = Callable[[], None]
-
 
 def check_queues() -> None:
-    """Check that work can be passed to threads.
-
-    Raises:
-        ReplacedQueuesError: gevent has replaced the queues, but not the threads that wait for them.
-    """
+    """Raise ReplacedQueuesError if gevent has replaced the queues, but not the threads that wait for them."""
     gevent = sys.modules.get("gevent.monkey")
     if gevent is not None and gevent.is_module_patched("queue") and not gevent.is_module_patched("threading"):
         raise ReplacedQueuesError()
 
 
 async def on_thread(work: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-    """Call a function on a thread, as ``asyncio.to_thread`` does, even after the main thread has ended.
-
-    Raises:
-        ReplacedQueuesError: See `check_queues`.
-    """
+    """Call a function on a thread, as ``asyncio.to_thread`` does, even after the main thread has ended."""
     check_queues()
     call = partial(contextvars.copy_context().run, work, *arguments, **keywords)
     try:
         future = asyncio.get_running_loop().run_in_executor(None, call)
     except RuntimeError:
         # The loop's threads accept no more work; this loop belongs to another thread, or to an atexit handler.
-        future = asyncio.wrap_future(_on_its_own_thread(call))
+        future = asyncio.wrap_future(on_own_thread(call))
     return await future
 
 
-def _on_its_own_thread(call: Callable[[], T]) -> Future[T]:
+def on_own_thread(work: Callable[[], T]) -> Future[T]:
+    """Call a function on a thread of its own, with an empty stack."""
     future: Future[T] = Future()
-    threading.Thread(target=_settle, args=(future, call), name="taskctx-late", daemon=True).start()
+    threading.Thread(target=_settle, args=(future, work), name="taskctx-own", daemon=True).start()
     return future
 
 
@@ -75,11 +66,10 @@ class DaemonThreads(ThreadPoolExecutor):
     # A subclass only because asyncio requires one; nothing of the base class is used.
 
     def __init__(self, max_workers: int, thread_name_prefix: str) -> None:
-        """Start with no threads; they are started as they are needed."""
         super().__init__(max_workers, thread_name_prefix)
         self._most: Final = max_workers
         self._name: Final = thread_name_prefix
-        self._calls: Final[SimpleQueue[_Call]] = SimpleQueue()
+        self._calls: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
         self._turn: Final = threading.Lock()
         self._started = 0
         self._unfinished = 0

@@ -16,17 +16,12 @@ class Promise(Generic[T]):
     __slots__ = ("_future", "_loop", "_resolved")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Create it on an event loop."""
         self._loop = loop
         self._future: asyncio.Future[T] = loop.create_future()
         self._resolved = False
 
     async def wait(self, *, shield: bool = True) -> T:
-        """Wait for the result. A cancellation takes effect when it was delivered, since the work is in progress.
-
-        Args:
-            shield: False to let a cancellation take effect at once.
-        """
+        """Wait for the result. With ``shield``, a cancellation takes effect when the result was delivered."""
         try:
             return await self._future
         except asyncio.CancelledError:

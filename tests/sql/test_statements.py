@@ -47,7 +47,7 @@ ELSEWHERE = {
     "replica.py": "a replica is asked what the primary is asked, and how far it is",
     "row_security.py": "row-level security is refused where there is a Citus",
     "postgres_connection.py:_get": "a setting of the connection that writes for many contexts",
-    "upgrade_lock.py": "there an upgrade takes the lock that is no table's",
+    "migrations.py:take_upgrade_lock": "there an upgrade takes the lock that is no table's",
     "migrations.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import await_cleanup, shielded
+from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import SchemaMissingError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
@@ -84,7 +84,7 @@ class Backend:
         """Return the result of work that only reads, on a connection of SQLAlchemy's. Raises as `read` does."""
         run = self._in_transaction(work, rls_user, write=False)
         # A driver of SQLite that is interrupted leaves its thread with a statement.
-        return await (shielded(run) if self.engine_name == "sqlite" else await_cleanup(run))
+        return await shielded(run, cancel=self.engine_name != "sqlite")
 
     def notify(self, context_id: str) -> None:
         """Let those who watch a context in other processes know soon that it has grown."""

@@ -26,14 +26,7 @@ _LONGEST_NAME: Final = 63
 
 
 def check(connection: sa.Connection, schema: str | None, database_url: str) -> None:
-    """Check that a database's schema is the one that this version of the library needs.
-
-    Raises:
-        SchemaMissingError: There is none.
-        SchemaTooOldError: It is older.
-        SchemaTooNewError: It is newer.
-        ForeignSchemaError: There are tables with the library's names that it did not create.
-    """
+    """Raise a SchemaError if a database's schema is not the one that this version of the library needs."""
     found = found_revision(connection, schema)
     if found == HEAD:
         return
@@ -44,12 +37,7 @@ def check(connection: sa.Connection, schema: str | None, database_url: str) -> N
 
 
 def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: str | None = None) -> None:
-    """Check that this version of the library can upgrade a database.
-
-    Raises:
-        SchemaTooNewError: Its schema is newer.
-        ForeignSchemaError: There are tables with the library's names that it did not create.
-    """
+    """Raise a SchemaError if a database's schema is newer, or has tables that this library did not create."""
     database_url = database_url or engines.mask(str(connection.engine.url))
     found = found_revision(connection, schema)
     if found is not None:
@@ -76,32 +64,30 @@ def has_tables(connection: sa.Connection) -> bool:
     return bool(sa.inspect(connection).get_table_names())
 
 
-def check_name(connection: sa.Connection, schema: str | None) -> None:
-    """Check that the tables can be in a schema of this name.
+def qualified(connection: sa.Connection, schema: str | None, name: str) -> str:
+    """Return the name of one of the library's tables or views as SQL writes it."""
+    return f"{connection.dialect.identifier_preparer.quote(schema)}.{name}" if schema else name
 
-    Raises:
-        InvalidArgumentError: They cannot.
-    """
+
+def exists(connection: sa.Connection, name: str) -> bool:
+    """Whether a Postgres has a table or view of this name, as SQL writes it."""
+    return bool(connection.scalar(sa.select(sa.func.to_regclass(name).is_not(None))))
+
+
+def check_name(connection: sa.Connection, schema: str | None) -> None:
+    """Raise InvalidArgumentError if the tables cannot be in a schema of this name."""
     if schema is None:
         return
     if engines.is_sqlite(connection):
         raise InvalidArgumentError("schema", schema, "None: SQLite has no schemas")
-    is_name = isinstance(schema, str) and schema and "\x00" not in schema
+    name = schema.encode("utf-8", "replace") if isinstance(schema, str) else b""
     # Postgres would cut a longer one, and then not find it.
-    if not is_name or len(schema.encode("utf-8", "surrogatepass")) > _LONGEST_NAME or not _is_text(schema):
+    if not 0 < len(name) <= _LONGEST_NAME or b"\x00" in name or name.decode() != schema:
         raise InvalidArgumentError("schema", schema, f"the name of a schema, of at most {_LONGEST_NAME} bytes")
 
 
-def _is_text(name: str) -> bool:
-    return name.encode("utf-8", "replace").decode() == name
-
-
 def check_encoding(connection: sa.Connection) -> None:
-    """Check that a database can hold every text.
-
-    Raises:
-        UnsupportedEncodingError: It cannot.
-    """
+    """Raise UnsupportedEncodingError if a database cannot hold every text."""
     statement = "PRAGMA encoding" if engines.is_sqlite(connection) else "SHOW server_encoding"
     found = str(connection.exec_driver_sql(statement).scalar())
     if found.upper().replace("-", "") != "UTF8":

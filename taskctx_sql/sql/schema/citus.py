@@ -13,19 +13,17 @@ import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
+from taskctx_sql.sql.schema.checks import exists, qualified
 
 
 def is_installed(connection: sa.Connection) -> bool:
     """Whether the database has the extension."""
-    return not engines.is_sqlite(connection) and _exists(connection, "pg_dist_partition")
+    return not engines.is_sqlite(connection) and exists(connection, "pg_dist_partition")
 
 
 def is_distributed(connection: sa.Connection, schema: str | None = None) -> bool:
     """Whether the tables in a schema, or in the search path, are distributed."""
-    name = tables.contexts.name
-    if schema is not None:
-        name = f"{connection.dialect.identifier_preparer.quote(schema)}.{name}"
-    return is_installed(connection) and _method(connection, name) == "h"
+    return is_installed(connection) and _method(connection, qualified(connection, schema, tables.contexts.name)) == "h"
 
 
 def prepare(connection: sa.Connection) -> None:
@@ -43,19 +41,15 @@ def distribute(connection: sa.Connection) -> None:
         return
     first = tables.contexts.name
     for name in (first, *(table for table in tables.metadata.tables if table != first)):
-        if _exists(connection, name) and _method(connection, name) != "h":
+        if exists(connection, name) and _method(connection, name) != "h":
             colocated = "none" if name == first else first
             call = "SELECT create_distributed_table(to_regclass(:name), 'context_id', colocate_with => :colocated)"
             _scalar(connection, call, name=name, colocated=colocated)
             # Its rows are on the workers now.
             _scalar(connection, "SELECT truncate_local_data_after_distributing_table(to_regclass(:name))", name=name)
     version = tables.VERSION_TABLE
-    if _exists(connection, version) and _method(connection, version) is None:
+    if exists(connection, version) and _method(connection, version) is None:
         _scalar(connection, "SELECT create_reference_table(to_regclass(:name))", name=version)
-
-
-def _exists(connection: sa.Connection, name: str) -> bool:
-    return bool(_scalar(connection, "SELECT to_regclass(:name) IS NOT NULL", name=name))
 
 
 def _method(connection: sa.Connection, name: str) -> str | None:

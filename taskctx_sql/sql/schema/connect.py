@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import await_cleanup, running_loop
+from taskctx_sql.concurrency import running_loop, shielded
 from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, StoreFailedError, TaskContextError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import Retrying
@@ -28,16 +28,10 @@ async def on_connection(
 ) -> T:
     """Return the result of work on a connection; failures of the database become the library's errors.
 
-    A task that is cancelled waits until the connection is released.
-
-    Args:
-        database_url: A URL, an engine or a connection.
-        doing: What the work is called in errors.
-        work: What to do.
-        turn: A lock to hold during the work.
+    ``turn`` is a lock to hold meanwhile. A task that is cancelled waits until the connection is released.
     """
     running_loop(doing)
-    return await await_cleanup(_on_connection(database_url, doing, work, turn))
+    return await shielded(_on_connection(database_url, doing, work, turn), cancel=True)
 
 
 async def _on_connection(
@@ -82,12 +76,8 @@ async def _connected(database_url: Database) -> AsyncIterator[AsyncConnection]:
 @asynccontextmanager
 async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     engines.prepare_file(engine.url)
-
-    async def connect() -> AsyncConnection:
-        return await engine.connect()
-
     # SQLite does not wait for locks when the first connection to a file changes its journal mode.
-    connection = await Retrying(engines.mask(str(engine.url)), CONNECT_SECONDS).run("connect", connect)
+    connection = await Retrying(engines.mask(str(engine.url)), CONNECT_SECONDS).run("connect", engine.connect)
     try:
         await engines.set_isolation(connection)
         yield connection

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,9 +22,6 @@ from taskctx_sql.sql.retry import GRACE
 from taskctx_sql.sql.schema import migrations, row_security
 from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision
 from taskctx_sql.sql.schema.connect import Database, on_connection
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -118,10 +115,7 @@ async def downgrade(database_url: Database, revision: str, *, schema: str | None
 
 
 async def set_up(engine: AsyncEngine, seconds: float) -> None:
-    """Create the schema in an empty SQLite file, trying for so many seconds and a little more.
-
-    Raises the same errors as `upgrade`.
-    """
+    """Create the schema in an empty SQLite file, trying for so many seconds and a little more."""
     await _migrate(engine, "upgrade", "head", None, seconds=seconds + GRACE)
 
 
@@ -135,6 +129,7 @@ async def _migrate(
     seconds: float | None = None,
 ) -> None:
     from alembic import command
+    from alembic.config import Config
 
     # On a connection of the caller's, waiting and retrying are the caller's business.
     ours = not isinstance(database_url, AsyncConnection)
@@ -143,7 +138,9 @@ async def _migrate(
         if ours:
             connection.execution_options(**{migrations.LOCK_SECONDS: LOCK_SECONDS})
         check_name(connection, schema)
-        config = _config()
+        config = Config()
+        # A percent sign in the path would be taken for an interpolation.
+        config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
         config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
         with engines.shorter_busy_timeout(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
             getattr(command, direction)(config, revision)
@@ -179,11 +176,7 @@ def _engine_name(database_url: Database) -> str:
 
 @asynccontextmanager
 async def _alembic_turn(doing: str, started: float, seconds: float, database_url: str) -> AsyncIterator[None]:
-    """Hold the lock on alembic, which other threads take too.
-
-    Raises:
-        StoreUnavailableError: It was not released in time: the server of its holder may not answer.
-    """
+    """Hold the lock on alembic, which other threads take too, and whose server may not answer."""
     # Polled: a task that is cancelled while a thread waits for the lock would never release it.
     while not (lock := _alembic_lock).acquire(blocking=False):
         waited = time.monotonic() - started
@@ -202,12 +195,3 @@ def migrations_folder() -> Path:
     package = Path(__file__).parents[2]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
-
-
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    # A percent sign in the path would be taken for an interpolation.
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    return config

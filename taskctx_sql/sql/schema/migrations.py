@@ -8,11 +8,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.schema import citus, row_security, tables, upgrade_lock
-from taskctx_sql.sql.schema.checks import HEAD, check_encoding, found_revision, refuse_foreign
+from taskctx_sql.sql.schema import citus, row_security, tables
+from taskctx_sql.sql.schema.checks import HEAD, check_encoding, exists, found_revision, qualified, refuse_foreign
 
 # An option of a connection: how long a schema change waits for a lock at a time on Postgres.
 LOCK_SECONDS: Final = "taskctx_lock_seconds"
+# An arbitrary number, the same in every version of the library: an advisory lock for creating a schema.
+UPGRADE_LOCK: Final = 0x7461736B637478
 
 
 def run_migrations(
@@ -24,12 +26,7 @@ def run_migrations(
 ) -> None:
     """Run migrations on a connection, in the transaction that it is in, or in a new one.
 
-    Args:
-        connection: The connection.
-        schema: The Postgres schema, or None.
-        configure: Alembic's ``context.configure``.
-        run: Alembic's ``context.run_migrations``.
-        row_level_security: Whether to switch it on or off; None leaves it as it is.
+    ``configure`` and ``run`` are of alembic's ``context``. ``row_level_security=None`` leaves it as it is.
     """
     if not connection.in_transaction():
         with connection.begin():
@@ -40,7 +37,7 @@ def run_migrations(
         return
     if row_level_security:
         row_security.check_possible(connection)
-    upgrade_lock.take(connection, schema)
+    take_upgrade_lock(connection, schema)
     path_before = None
     if schema is not None:
         quoted = connection.dialect.identifier_preparer.quote(schema)
@@ -76,6 +73,27 @@ def run_migrations(
     if path_before is not None:
         # The transaction may be the caller's, and continue.
         connection.execute(sa.select(sa.func.set_config("search_path", path_before, True)))
+
+
+def take_upgrade_lock(connection: sa.Connection, schema: str | None) -> None:
+    """Keep other schema changes out until the end of the transaction.
+
+    Everybody who may connect to a Postgres can hold an advisory lock. So the version table is locked instead once it
+    exists, in a mode that does not block its readers and needs more than the right to read it.
+    """
+    if engines.is_sqlite(connection):
+        engines.begin_on_sqlite(connection)
+        return
+    name = qualified(connection, schema, tables.VERSION_TABLE)
+    # Citus would lock the table on every machine before `citus.prepare` has set how several machines are changed.
+    lockable = not citus.is_installed(connection)
+    if not (lockable and exists(connection, name)):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+    # Checked again: it may have been created meanwhile, and then the next upgrade locks only the table. An account
+    # that may not write to it has nothing to change, or will be refused.
+    may_write = sa.select(sa.func.has_table_privilege(name, "UPDATE"))
+    if lockable and exists(connection, name) and connection.scalar(may_write):
+        connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from taskctx_sql.errors import InvalidIdError, RowLevelSecurityUnavailableError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables, views
+from taskctx_sql.sql.schema.checks import exists, qualified
 
 if TYPE_CHECKING:
     import asyncpg
@@ -33,15 +34,8 @@ _OWN_ROW: Final = (
 )
 
 
-# The user of a transaction.
-
-
 def check_user(user_id: str) -> str:
-    """Return a user that can be set.
-
-    Raises:
-        InvalidIdError: It is the empty text, which for Postgres is the same as no user.
-    """
+    """Return a user that can be set: not the empty text, which for Postgres is the same as no user."""
     if not user_id:
         raise InvalidIdError("user_id", user_id, "row-level security cannot distinguish it from no user")
     return user_id
@@ -58,9 +52,6 @@ async def set_user_on(connection: asyncpg.Connection, user_id: str) -> None:
     By a parameter: accounts of the same role see each other's statements in ``pg_stat_activity``.
     """
     await connection.execute("SELECT set_config($1, $2, true)", SETTING, user_id)
-
-
-# Whether it is on.
 
 
 def is_on(connection: sa.Connection, schema: str | None) -> bool:
@@ -89,15 +80,8 @@ def unguarded(connection: sa.Connection, schema: str | None) -> list[str]:
     return [name for name in names if _scalar(connection, guarded, schema, name, policy=_POLICY) is False]
 
 
-# Switching it.
-
-
 def check_possible(connection: sa.Connection) -> None:
-    """Check that the database can have it.
-
-    Raises:
-        RowLevelSecurityUnavailableError: It cannot.
-    """
+    """Raise RowLevelSecurityUnavailableError if the database cannot have it."""
     url = engines.mask(str(connection.engine.url))
     if engines.is_sqlite(connection):
         raise RowLevelSecurityUnavailableError(url, "SQLite has no accounts", "give each user a file, or use Postgres")
@@ -105,7 +89,7 @@ def check_possible(connection: sa.Connection) -> None:
     if version < (_OLDEST_POSTGRES,):
         reason = f"the server is PostgreSQL {version[0]}, whose views show everybody's rows"
         raise RowLevelSecurityUnavailableError(url, reason, f"use PostgreSQL {_OLDEST_POSTGRES} or later")
-    if _scalar(connection, "SELECT true FROM pg_extension WHERE extname = 'citus'", None):
+    if connection.scalar(sa.text("SELECT true FROM pg_extension WHERE extname = 'citus'")):
         reason = "Citus does not support policies that read another table"
         raise RowLevelSecurityUnavailableError(url, reason, "use a database without Citus")
 
@@ -113,7 +97,7 @@ def check_possible(connection: sa.Connection) -> None:
 def switch_on(connection: sa.Connection, schema: str | None) -> None:
     """Guard the tables and views that are not guarded yet. No row is rewritten."""
     for name in unguarded(connection, schema):
-        quoted = _qualified(connection, schema, name)
+        quoted = qualified(connection, schema, name)
         if name in views.metadata.tables:
             connection.exec_driver_sql(f"ALTER VIEW {quoted} SET (security_invoker = true)")
             continue
@@ -126,11 +110,12 @@ def switch_on(connection: sa.Connection, schema: str | None) -> None:
 def switch_off(connection: sa.Connection, schema: str | None) -> None:
     """Remove the policies, so that every account sees all rows."""
     for name in (*tables.metadata.tables, *views.metadata.tables):
-        if _scalar(connection, "SELECT to_regclass(:name) IS NOT NULL", schema, name):
-            quoted = _qualified(connection, schema, name)
-            if name in views.metadata.tables:
-                connection.exec_driver_sql(f"ALTER VIEW {quoted} RESET (security_invoker)")
-                continue
+        quoted = qualified(connection, schema, name)
+        if not exists(connection, quoted):
+            continue
+        if name in views.metadata.tables:
+            connection.exec_driver_sql(f"ALTER VIEW {quoted} RESET (security_invoker)")
+        else:
             connection.exec_driver_sql(f"ALTER TABLE {quoted} DISABLE ROW LEVEL SECURITY")
             connection.exec_driver_sql(f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}")
 
@@ -138,10 +123,4 @@ def switch_off(connection: sa.Connection, schema: str | None) -> None:
 def _scalar(
     connection: sa.Connection, statement: str, schema: str | None, table: str = tables.contexts.name, **more: str
 ) -> object:
-    parameters = {"name": _qualified(connection, schema, table)} if ":name" in statement else {}
-    return connection.scalar(sa.text(statement), {**parameters, **more})
-
-
-def _qualified(connection: sa.Connection, schema: str | None, table: str) -> str:
-    preparer = connection.dialect.identifier_preparer
-    return f"{preparer.quote(schema)}.{table}" if schema else table
+    return connection.scalar(sa.text(statement), {"name": qualified(connection, schema, table), **more})

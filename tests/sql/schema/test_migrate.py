@@ -36,7 +36,7 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
 )
 from taskctx_sql.sql import engines, row_codec
-from taskctx_sql.sql.schema import HEAD, REVISIONS, migrate, tables, upgrade_lock
+from taskctx_sql.sql.schema import HEAD, REVISIONS, migrate, migrations, tables
 from taskctx_sql.sql.schema.migrations import is_ours
 from tests.conftest import ENGINES, wide
 from tests.support import accounts
@@ -385,7 +385,7 @@ async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine, f
         await schema.upgrade(url, found)
     async with engine.connect() as connection:
         await connection.begin()
-        await connection.run_sync(upgrade_lock.take, None)
+        await connection.run_sync(migrations.take_upgrade_lock, None)
         waiting = asyncio.create_task(schema.upgrade(url))
         await asyncio.sleep(0.7)
         assert not waiting.done()
@@ -399,7 +399,7 @@ async def test_an_account_that_only_uses_the_tables_blocks_no_upgrade(empty_post
     application = await accounts.create(empty_postgres_url)
     holder = create_async_engine(engines.parse_url(application))
     async with holder.connect() as connection:
-        await connection.execute(sa.text(f"SELECT pg_advisory_lock({upgrade_lock.LOCK})"))
+        await connection.execute(sa.text(f"SELECT pg_advisory_lock({migrations.UPGRADE_LOCK})"))
         await connection.execute(sa.text("SELECT version_num FROM taskctx_alembic_version"))
         await asyncio.wait_for(schema.upgrade(empty_postgres_url), 60)
         assert await schema.current(empty_postgres_url) == HEAD
@@ -553,7 +553,9 @@ async def test_an_upgrade_lock_that_is_never_released_is_an_error(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrate, "UPGRADE_SECONDS", 2.0)
-    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})")
+    keeping, keeper = await _in_transaction(
+        empty_postgres_url, f"SELECT pg_advisory_xact_lock({migrations.UPGRADE_LOCK})"
+    )
     with pytest.raises(StoreUnavailableError, match="pg_locks"):
         await asyncio.wait_for(schema.upgrade(empty_postgres_url), 60)
     await keeper.close()
@@ -563,7 +565,9 @@ async def test_an_upgrade_lock_that_is_never_released_is_an_error(
 
 
 async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_url: str) -> None:
-    keeping, keeper = await _in_transaction(empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})")
+    keeping, keeper = await _in_transaction(
+        empty_postgres_url, f"SELECT pg_advisory_xact_lock({migrations.UPGRADE_LOCK})"
+    )
     change = asyncio.create_task(schema.upgrade(empty_postgres_url))
     await asyncio.sleep(0.5)
     change.cancel()
@@ -611,7 +615,7 @@ async def test_opening_a_new_file_fails_in_time_while_another_schema_change_neve
     async with engine.connect() as connection:
         await connection.exec_driver_sql("SELECT 1")
         keeping, keeper = await _in_transaction(
-            empty_postgres_url, f"SELECT pg_advisory_xact_lock({upgrade_lock.LOCK})"
+            empty_postgres_url, f"SELECT pg_advisory_xact_lock({migrations.UPGRADE_LOCK})"
         )
         # On a connection of the caller's it waits for the lock as long as the caller set: forever.
         change = asyncio.create_task(schema.upgrade(connection))
