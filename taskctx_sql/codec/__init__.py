@@ -1,6 +1,7 @@
 """Values to JSON text, and back."""
 
-from taskctx_sql.codec.foreign_values import is_same
+from taskctx_sql.codec.foreign_values import is_same, shown, text_of
+from taskctx_sql.codec.fresh_stack import with_fresh_stack
 from taskctx_sql.codec.json_text import (
     decode,
     decode_untagged,
@@ -9,8 +10,5 @@ from taskctx_sql.codec.json_text import (
     may_have_tags,
     read_file_text,
     read_file_value,
-    shown,
-    text_of,
     to_file_tree,
-    with_fresh_stack,
 )

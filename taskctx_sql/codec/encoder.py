@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any, Final
 
-from taskctx_sql.codec.distinct_keys import stand_ins
 from taskctx_sql.codec.foreign_values import (
     are_crowded,
     fields_of,
@@ -20,9 +19,8 @@ from taskctx_sql.codec.foreign_values import (
     shown,
     text_of,
 )
-from taskctx_sql.codec.set_order import SetOrder
+from taskctx_sql.codec.members import SetOrder, stand_ins
 from taskctx_sql.codec.tags import FROM_TAG, LIST_TAGS, TAGS, TO_TAG, escape, from_tag
-from taskctx_sql.codec.value_path import ValuePath, path_text
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 
 # Below the lowest limit of a reader: Python 3.11 reads 993 levels, SQLite's JSON functions 1,000.
@@ -65,6 +63,23 @@ def _is_ours(tag: str, content: Any, levels: int = 8) -> bool:
     # With string keys only, it is written just for an object that would be mistaken for a tag.
     ((key, item),) = value.items() if len(value) == 1 else [("", None)]
     return key in TAGS and levels > 0 and _is_ours(key, item, levels - 1)
+
+
+# The position of a value within another one: the path of its container, and the step from there. Formatted only when
+# it is needed.
+ValuePath = tuple[Any, str]
+_MAX_PATH: Final = 300
+
+
+def _path_text(path: ValuePath) -> str:
+    """Return a path as text, such as ``data['files'][0]``, cut if it is long."""
+    steps = []
+    rest: Any = path
+    while rest is not None:
+        rest, step = rest
+        steps.append(step)
+    text = "".join(reversed(steps))
+    return text if len(text) <= _MAX_PATH else f"{text[:_MAX_PATH]}..."
 
 
 _warned: set[type] = set()
@@ -258,10 +273,10 @@ class Encoder:
 
     def _as_text(self, value: Any, path: ValuePath, reason: str, text: str | None = None) -> Any:
         if self._strict:
-            raise UnstorableValueError(path_text(path), value, reason)
+            raise UnstorableValueError(_path_text(path), value, reason)
         kind = type(value)
         if self._warn and kind not in _warned:
-            message = f"{path_text(path)} is a {kind.__name__} ({reason}): stored as its text"
+            message = f"{_path_text(path)} is a {kind.__name__} ({reason}): stored as its text"
             warnings.warn(message, LossyValueWarning, stacklevel=2)
             # Not before: if warnings are errors, the next save must be refused, too.
             _warned.add(kind)
@@ -292,14 +307,12 @@ def _items(flat: list[Any]) -> dict[str, Any]:
 
 def _is_clean(text: str) -> bool:
     """Whether UTF-8 and both engines accept it unchanged."""
-    if "\x00" in text:
-        return False
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             return False
-    return True
+    return "\x00" not in text
 
 
 def _comes_back(value: Any, tag: str, text: str) -> bool:

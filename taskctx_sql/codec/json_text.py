@@ -18,26 +18,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 import orjson
 
 from taskctx_sql.codec.encoder import MAX_INTEGER_BITS, Encoder, from_file_tag
-from taskctx_sql.codec.foreign_values import shown, text_of
 from taskctx_sql.codec.fresh_stack import with_fresh_stack
 from taskctx_sql.codec.tags import TAGS, from_tag
 
 T = TypeVar("T")
-
-__all__ = [
-    "decode",
-    "decode_untagged",
-    "encode",
-    "encode_plain",
-    "may_have_tags",
-    "read_file_text",
-    "read_file_value",
-    "shown",
-    "text_of",
-    "to_file_tree",
-    "with_fresh_stack",
-]
-
 
 _write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -53,19 +37,10 @@ _LEAVE: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLA
 
 
 def encode(value: Any, name: str = "the value", *, strict: bool = False, warn: bool = True) -> str:
-    """Return the JSON text of ``value`` for a database.
+    """Return the JSON text of any value for a database: valid for every reader, without NUL and lone surrogates.
 
-    Args:
-        value: Anything.
-        name: What errors and warnings call the value.
-        strict: Raise for a value that would be read back as its text.
-        warn: Warn about such a value, once for each type.
-
-    Returns:
-        Valid JSON for every reader, without NUL and lone surrogates.
-
-    Raises:
-        UnstorableValueError: In strict mode; it gives the position within ``name``.
+    Of a value that would be read back as its text, it warns, once for each type, or raises UnstorableValueError if
+    ``strict``, with the position within ``name``.
     """
     text = encode_plain(value)
     if text is None:
@@ -87,11 +62,7 @@ def encode_plain(value: Any) -> str | None:
 
 
 def decode(text: str | bytes) -> Any:
-    """Return the value of a text from `encode`, which may be UTF-8 bytes.
-
-    Raises:
-        ValueError: The text is not JSON, or a tag has a content that does not fit it.
-    """
+    """Return the value of a text from `encode`, which may be UTF-8 bytes, or raise ValueError."""
     if isinstance(text, str):
         text = text.encode()
     if may_have_tags(text):
@@ -108,30 +79,21 @@ decode_untagged: Callable[[bytes], Any] = orjson.loads
 
 
 def to_file_tree(value: Any, name: str = "the value", *, strict: bool = False) -> Any:
-    """Return ``value`` as a tree that ``json.dump`` writes as the original would, and that `read_file_text` reads back.
-
-    Raises:
-        UnstorableValueError: In strict mode; it gives the position within ``name``.
-    """
+    """Return a value as a tree that ``json.dump`` writes as the original would, and `read_file_text` reads back."""
     return Encoder(strict=strict, warn=True, for_file=True).tree(value, name)
 
 
 def read_file_text(text: str) -> Any:
-    """Return the value that ``json.dump`` wrote from `to_file_tree`. Objects that only look like tags stay as they are.
+    """Return the value that ``json.dump`` wrote from `to_file_tree`, or raise ValueError.
 
-    Raises:
-        ValueError: The text is not JSON.
+    Objects that only look like tags stay as they are.
     """
     read = _tagged_file if '"__' in text else _plain_file
     return _with_any_integer(read, lambda decoder: decoder.decode(text))
 
 
 def read_file_value(text: str, at: int) -> tuple[Any, int]:
-    """Return the value that begins at an index of a file's text, as `read_file_text` would, and the index of its end.
-
-    Raises:
-        ValueError: No whole value begins there.
-    """
+    """Return the value that begins at an index of a file's text, as `read_file_text` would, and where it ends."""
     value, end = _with_any_integer(_plain_file, lambda decoder: decoder.raw_decode(text, at))
     if text.find('"__', at, end) >= 0:
         value, end = _with_any_integer(_tagged_file, lambda decoder: decoder.raw_decode(text, at))
@@ -156,8 +118,7 @@ class _Decoders(NamedTuple):
 def _integer(text: str) -> int:
     """Return the integer of a text, read in parts that are within every program's limit.
 
-    Raises:
-        ValueError: It has more than `MAX_DIGITS` digits, and would take far more time than its size suggests.
+    More than `MAX_DIGITS` digits, which would take far more time than their size suggests, are a ValueError.
     """
     digits = text.removeprefix("-")
     if len(digits) > MAX_DIGITS:
