@@ -1,12 +1,14 @@
 """SQLite and Postgres: URLs, connections, SQL, and what errors mean."""
 
 from taskctx_sql.sql.engines.addresses import is_file, is_plain_file, is_pooled, mask, parse_url
-from taskctx_sql.sql.engines.caller_engines import check_pool, check_transactions
 from taskctx_sql.sql.engines.connections import (
     begin_on_sqlite,
+    check_pool,
+    check_transactions,
     create_engine,
     set_isolation,
     transaction,
+    turns,
     with_read_committed,
 )
 from taskctx_sql.sql.engines.dispose import dispose, track_threads
@@ -43,4 +45,3 @@ from taskctx_sql.sql.engines.sqlite import (
     shorter_busy_timeout,
 )
 from taskctx_sql.sql.engines.sqlite_files import file_identity, is_missing, prepare_file
-from taskctx_sql.sql.engines.turns import turns

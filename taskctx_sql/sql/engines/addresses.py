@@ -99,11 +99,7 @@ _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,40}")
 
 
 def parse_url(database_url: str) -> sa.URL:
-    """Return a URL as people write it, with the driver that the library uses.
-
-    Raises:
-        InvalidDatabaseUrlError: It is not a URL of SQLite or Postgres, or has a part or parameter that cannot be used.
-    """
+    """Return a URL as people write it, with the driver that the library uses, or raise InvalidDatabaseUrlError."""
     if not isinstance(database_url, str):
         raise InvalidDatabaseUrlError("***", f"it is a {type(database_url).__name__}")
     if not _is_text(database_url):
@@ -115,11 +111,13 @@ def parse_url(database_url: str) -> sa.URL:
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
         raise InvalidDatabaseUrlError(hidden(database_url), f"{url.drivername} is not supported")
-    check = _check_sqlite if driver.startswith("sqlite") else _check_postgres
-    check(url, database_url)
     url = url.set(drivername=driver)
+    if driver.startswith("sqlite"):
+        _check_sqlite(url, database_url)
+        return url
+    _check_postgres(url, database_url)
     for name, driver_name in _DRIVER_NAMES.items():
-        if driver.startswith("postgresql") and name in url.query:
+        if name in url.query:
             url = url.difference_update_query([name]).update_query_dict({driver_name: url.query[name]})
     return url
 
@@ -150,7 +148,11 @@ def driver_settings(url: sa.URL) -> tuple[sa.URL, dict[str, Any]]:
 
 def is_pooled(url: sa.URL) -> bool:
     """Whether a URL has ``?transaction_pooling=true``: there is a pooler in transaction mode."""
-    return TRANSACTION_POOLING in url.query and bool(asbool(str(url.query[TRANSACTION_POOLING])))
+    return _is_true(url, TRANSACTION_POOLING)
+
+
+def _is_true(url: sa.URL, parameter: str) -> bool:
+    return parameter in url.query and bool(asbool(str(url.query[parameter])))
 
 
 def is_memory(url: sa.URL) -> bool:
@@ -173,14 +175,11 @@ def is_plain_file(url: sa.URL) -> bool:
 def file_of_uri(url: sa.URL) -> Path | None:
     """Return the file that SQLite would create for a URL with a ``file:`` URI in it; None if it would create none."""
     database = url.database or ""
-    is_uri = url.get_backend_name() == "sqlite" and database.startswith("file:") and "uri" in url.query
-    if not is_uri or not asbool(str(url.query["uri"])) or is_memory(url):
-        return None
-    if url.query.get("mode", "rwc") != "rwc" or "vfs" in url.query:
+    is_uri = url.get_backend_name() == "sqlite" and database.startswith("file:") and _is_true(url, "uri")
+    if not is_uri or is_memory(url) or url.query.get("mode", "rwc") != "rwc" or "vfs" in url.query:
         return None
     # As SQLite reads one: an empty host or localhost, and then the path.
-    path = re.sub(r"^//(localhost)?(?=/)", "", database.removeprefix("file:"))
-    path = unquote(path.partition("#")[0])
+    path = unquote(re.sub(r"^//(localhost)?(?=/)", "", database.removeprefix("file:")).partition("#")[0])
     return Path(path) if path and "\x00" not in path else None
 
 
@@ -210,8 +209,7 @@ def _check_sqlite(url: sa.URL, database_url: str) -> None:
         raise InvalidDatabaseUrlError(hidden(database_url), "no file has a NUL character in its name")
     known = dict(_SQLITE_PARAMETERS)
     _check_values(url, known, database_url, refuse_others=False)
-    is_uri = "uri" in url.query and asbool(str(url.query["uri"]))
-    if is_uri:
+    if _is_true(url, "uri"):
         known |= dict.fromkeys(_SQLITE_URI_PARAMETERS, str)
     elif (url.database or "").startswith("file:"):
         raise InvalidDatabaseUrlError(mask(database_url), "file: needs the parameter uri=true")

@@ -1,16 +1,20 @@
-"""Engines of the library's own, and transactions on any engine."""
+"""Engines of the library's own, checks of a caller's, and transactions on any."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import StaticPool
 
-from taskctx_sql.errors import MissingDriverError
+from taskctx_sql.errors import InvalidDatabaseUrlError, MissingDriverError
+from taskctx_sql.sql.engines.addresses import is_memory, mask
 from taskctx_sql.sql.engines.postgres import create_postgres_engine
 from taskctx_sql.sql.engines.sqlite import create_sqlite_engine, is_sqlite
 
@@ -25,17 +29,10 @@ def create_engine(
     connect_seconds: float | None = None,
     lock_seconds: float | None = None,
 ) -> AsyncEngine:
-    """Return an engine with the settings that the guarantees depend on.
+    """Return an engine with the settings that the guarantees depend on, or raise MissingDriverError.
 
-    Args:
-        url: What to connect to.
-        transaction_pooling: Whether a pooler may give each transaction another connection of the server: then nothing
-            may outlive a transaction, prepared statements least of all. The URL may set it too.
-        connect_seconds: On Postgres, how long connecting may take.
-        lock_seconds: How long a statement may wait for somebody else's lock.
-
-    Raises:
-        MissingDriverError: Its driver is not installed.
+    With ``transaction_pooling``, which the URL may set too, a pooler may give each transaction another connection of
+    the server: then nothing may outlive a transaction, prepared statements least of all.
     """
     try:
         if url.get_backend_name() == "sqlite":
@@ -84,3 +81,57 @@ async def set_isolation(connection: AsyncConnection) -> None:
     # On the connection: an engine's own isolation_level would override the option of an engine derived from it.
     if connection.sync_connection is not None and _READ_COMMITTED in connection.sync_connection.get_execution_options():
         await connection.execution_options(isolation_level="READ COMMITTED")
+
+
+def check_pool(engine: AsyncEngine) -> None:
+    """Raise InvalidDatabaseUrlError if each connection would have a database in memory of its own."""
+    url, pool = str(engine.url), engine.sync_engine.pool
+    is_private = is_sqlite(engine) and is_memory(engine.url) and "cache=shared" not in url
+    if is_private and not isinstance(pool, StaticPool):
+        pooled = f"with a {type(pool).__name__} each connection has a database in memory of its own"
+        raise InvalidDatabaseUrlError(mask(url), f"{pooled}: create the engine with StaticPool")
+
+
+async def check_transactions(connection: AsyncConnection) -> None:
+    """Raise InvalidDatabaseUrlError if the driver commits each statement. Call it in a transaction, as the first."""
+    if is_sqlite(connection) and not await connection.run_sync(_can_roll_back):
+        reason = "its driver is set to autocommit=True, so nothing would be a transaction: leave that setting out"
+        raise InvalidDatabaseUrlError(mask(str(connection.engine.url)), reason)
+
+
+def _can_roll_back(connection: sa.Connection) -> bool:
+    # Since Python 3.12: with autocommit=True the driver's commit() and rollback() do nothing.
+    connection.connection.rollback()
+    driver: Any = connection.connection.driver_connection
+    if driver.in_transaction:
+        return False
+    begin_on_sqlite(connection, "BEGIN")
+    return True
+
+
+class Turns(NamedTuple):
+    """Locks that let one task at a time write to an engine, or read from it; None where that is not needed."""
+
+    write: asyncio.Lock | None
+    read: asyncio.Lock | None
+
+
+# By pool, since an engine derived from another one, with options of its own, has the pool of that one.
+_turns: Final[WeakKeyDictionary[sa.Pool, tuple[asyncio.AbstractEventLoop, Turns]]] = WeakKeyDictionary()
+
+
+def turns(engine: AsyncEngine) -> Turns:
+    """Return the locks of an engine, the same for all stores on it in one event loop.
+
+    One writer at a time is faster than several that compete for a SQLite file. Where all share one connection, they
+    share its transaction too, so reads take turns as well.
+    """
+    pool, loop = engine.sync_engine.pool, asyncio.get_running_loop()
+    known = _turns.get(pool)
+    if known is not None and known[0] is loop:
+        return known[1]
+    shared = isinstance(pool, StaticPool)
+    write = asyncio.Lock() if shared or is_sqlite(engine) else None
+    new = Turns(write, write if shared or (write is not None and is_memory(engine.url)) else None)
+    _turns[pool] = (loop, new)
+    return new

@@ -77,12 +77,11 @@ async def dispose(engine: AsyncEngine) -> None:
     A server that does not answer delays this only briefly. A connection that is in use is closed when it is released.
     """
     address = mask(str(engine.url))
-    is_disposed = False
-    while not is_disposed:
+    while True:
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await engine.dispose()
-            is_disposed = True
+            break
         except TimeoutError:
             # The connection that got no answer is closed now; dispose() goes on with the next one.
             logger.warning("%s did not answer when a connection was closed", address)

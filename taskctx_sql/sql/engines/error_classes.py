@@ -58,11 +58,12 @@ class ErrorClass(Enum):
 
 def sqlstate(error: BaseException) -> str | None:
     """Return the SQLSTATE of an error of Postgres, or None."""
-    for at in (error, getattr(error, "orig", None), error.__cause__):
-        state = getattr(at, "sqlstate", None)
-        if isinstance(state, str):
-            return state
-    return None
+    states = (getattr(cause, "sqlstate", None) for cause in _causes(error))
+    return next((state for state in states if isinstance(state, str)), None)
+
+
+def _causes(error: BaseException) -> tuple[BaseException | None, ...]:
+    return error, getattr(error, "orig", None), error.__cause__
 
 
 def _driver_error(error: BaseException) -> BaseException:
@@ -113,12 +114,8 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 def _is_out_of_step(error: BaseException) -> bool:
     """Whether asyncpg lost track of what the server sent; its error is none of the driver's usual ones."""
-    causes = (error, getattr(error, "orig", None), error.__cause__)
-    return any(
-        kind.__name__ == "InternalClientError" and kind.__module__.startswith("asyncpg")
-        for cause in causes
-        for kind in type(cause).__mro__
-    )
+    kinds = (kind for cause in _causes(error) for kind in type(cause).__mro__)
+    return any(kind.__name__ == "InternalClientError" and kind.__module__.startswith("asyncpg") for kind in kinds)
 
 
 def is_out_of_files(error: BaseException) -> bool:

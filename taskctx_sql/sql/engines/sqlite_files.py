@@ -41,10 +41,8 @@ def is_missing(url: sa.URL) -> bool:
 def prepare_file(url: sa.URL) -> None:
     """Create the SQLite file of a URL if it does not exist, readable and writable by its owner only.
 
-    Raises:
-        StoreFailedError: It can be neither created nor read. Checked here, because a failure to open a file in
-            aiosqlite leaves a thread behind.
-        OSError: The process, or the machine, can open no more files now.
+    Raises StoreFailedError if it can be neither created nor read: a failure to open it in aiosqlite leaves a thread
+    behind. Raises OSError if no more files can be opened now.
     """
     path = Path(str(url.database)) if is_file(url) else file_of_uri(url)
     if path is None:
