@@ -19,11 +19,7 @@ MAX_NUMBER: Final = 2**63 - 1
 
 
 def check_text(text: str, place: str) -> str:
-    """Return the text of a value.
-
-    Raises:
-        LimitExceededError: It is longer than any store accepts.
-    """
+    """Return the text of a value, or raise LimitExceededError if it is longer than any store accepts."""
     if len(text) > MAX_VALUE_CHARACTERS:
         remedy = "keep the content in a file, and its path here"
         raise LimitExceededError(f"characters of JSON of {place}", len(text), MAX_VALUE_CHARACTERS, remedy)
@@ -31,11 +27,7 @@ def check_text(text: str, place: str) -> str:
 
 
 def check_save(rows: int, tracked_files: int) -> None:
-    """Check that a store accepts a save of this size.
-
-    Raises:
-        LimitExceededError: There are too many rows, or too many tracked files.
-    """
+    """Raise LimitExceededError if a save has too many rows or tracked files."""
     if rows > MAX_SAVE_ROWS:
         remedy = "take entries out of memory, and save them in parts"
         raise LimitExceededError("new rows in one save", rows, MAX_SAVE_ROWS, remedy)
@@ -45,11 +37,7 @@ def check_save(rows: int, tracked_files: int) -> None:
 
 
 def check_number(argument: str, value: Any, least: int, *, optional: bool = False) -> None:
-    """Check that an argument is a whole number within the range of a store.
-
-    Raises:
-        InvalidArgumentError: It is not.
-    """
+    """Raise InvalidArgumentError if an argument is not a whole number within the range of a store."""
     if value is None and optional:
         return
     if type(value) is not int or not least <= value <= MAX_NUMBER:
@@ -58,22 +46,14 @@ def check_number(argument: str, value: Any, least: int, *, optional: bool = Fals
 
 
 def check_real(argument: str, value: Any, allowed: str) -> None:
-    """Check that an argument is an int or a float that can be compared.
-
-    Raises:
-        InvalidArgumentError: It is not; ``allowed`` describes the valid values.
-    """
+    """Raise InvalidArgumentError if an argument is not an int or a float that can be compared."""
     # A NaN is not equal to itself.
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise InvalidArgumentError(argument, value, allowed)
 
 
 def check_seconds(argument: str, value: Any) -> None:
-    """Check that an argument is a duration in seconds.
-
-    Raises:
-        InvalidArgumentError: It is not.
-    """
+    """Raise InvalidArgumentError if an argument is not a duration in seconds."""
     allowed = "a number of seconds, 0 or more"
     check_real(argument, value, allowed)
     # Larger than any float.
@@ -82,11 +62,7 @@ def check_seconds(argument: str, value: Any) -> None:
 
 
 def check_hashable(argument: str, value: Any) -> None:
-    """Check that an argument is hashable.
-
-    Raises:
-        InvalidArgumentError: It is not.
-    """
+    """Raise InvalidArgumentError if an argument is not hashable."""
     try:
         hash(value)
     except TypeError:

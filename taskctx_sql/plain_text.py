@@ -9,12 +9,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def plain(text: str, keep: str = "") -> str:
-    """Return a text with control characters, direction marks and the like escaped.
-
-    Args:
-        text: The text.
-        keep: Characters that are not escaped.
-    """
+    """Return a text with control characters, direction marks and the like escaped, except those in ``keep``."""
     if text.isprintable():
         return text
     return "".join(
