@@ -13,7 +13,7 @@ from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import file_name, parse
 from taskctx_sql.locations import file_address, is_json_address, json_folder, missing_file, shown_path
 from taskctx_sql.maintenance.self_checks import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
-from taskctx_sql.model import ContextKey, Diagnosis, Finding, Loaded
+from taskctx_sql.model import ContextKey, Diagnosis, Finding, Level, Loaded
 from taskctx_sql.opening import open_store
 
 __all__ = [
@@ -82,22 +82,19 @@ def check_context_health(context: MemoryContext) -> Diagnosis:
 
 def monitor_context_performance(context: MemoryContext) -> Performance:
     """Measure a context in memory. The cost grows with the history, since the text of the whole dictionary is built."""
-    size = len(str(context.to_dict()))
-    findings = []
+    size, count = len(str(context.to_dict())), len(context.context_history)
+    warnings = []
     if size > LARGE_CONTEXT:
-        findings.append(Finding("size", "warning", f"{size} characters are many: consider optimize_context()"))
-    if len(context.context_history) > LONG_HISTORY:
-        count = len(context.context_history)
-        findings.append(
-            Finding("size", "warning", f"{count} updates are many: consider optimize_context() or history_limit")
-        )
+        warnings.append(f"{size} characters are many: consider optimize_context()")
+    if count > LONG_HISTORY:
+        warnings.append(f"{count} updates are many: consider optimize_context() or history_limit")
     return Performance(
         context_size=size,
-        history_count=len(context.context_history),
+        history_count=count,
         resource_count=len(context.resources),
         file_count=len(context.file_tracker),
         model_count=len(context.model_tracker),
-        findings=tuple(findings),
+        findings=tuple(Finding("size", "warning", warning) for warning in warnings),
     )
 
 
@@ -113,33 +110,35 @@ def diagnose_history_loading_issue(
     """
     url = database_url or settings.database_url() or file_address("json", settings.task_dir())
     try:
-        key = ContextKey(user_id, chat_id)
-        if is_json_address(url):
-            return Diagnosis(tuple(_check_file(json_folder(url), key)))
-        if (missing := missing_file(url)) is not None:
-            reason = f"there is no file {shown_path(missing)}: the first save creates it"
-            return Diagnosis((Finding("history", "error", reason),))
-        loaded = blocking(_load(url, key))
+        level, message = _check_history(url, ContextKey(user_id, chat_id))
     except (TaskContextError, OSError) as error:
-        return Diagnosis((Finding("history", "error", str(error)),))
+        level, message = "error", str(error)
+    return Diagnosis((Finding("history", level, message),))
+
+
+def _check_history(url: str, key: ContextKey) -> tuple[Level, str]:
+    if is_json_address(url):
+        return _check_file(json_folder(url), key)
+    if (missing := missing_file(url)) is not None:
+        return "error", f"there is no file {shown_path(missing)}: the first save creates it"
+    loaded = blocking(_load(url, key))
     if loaded.revision == 0:
-        return Diagnosis((Finding("history", "error", f"there is no context {key}"),))
-    return Diagnosis((Finding("history", "ok", f"{len(loaded.history)} updates load, at revision {loaded.revision}"),))
+        return "error", f"there is no context {key}"
+    return "ok", f"{len(loaded.history)} updates load, at revision {loaded.revision}"
 
 
-def _check_file(folder: Path, key: ContextKey) -> list[Finding]:
+def _check_file(folder: Path, key: ContextKey) -> tuple[Level, str]:
     path = folder / file_name(key)
     if not folder.is_dir():
-        return [Finding("history", "error", f"the folder {folder} does not exist: the first save creates it")]
+        return "error", f"the folder {folder} does not exist: the first save creates it"
     if not path.exists():
-        return [Finding("history", "error", f"there is no {path}: nothing was saved for this chat_id")]
+        return "error", f"there is no {path}: nothing was saved for this chat_id"
     try:
-        count = len(parse(path.read_text(encoding="utf-8")))
+        return "ok", f"{path} holds {len(parse(path.read_text(encoding='utf-8')))} updates"
     except PermissionError:
-        return [Finding("history", "error", f"{path} is not readable: give its owner the permission")]
+        return "error", f"{path} is not readable: give its owner the permission"
     except (ValueError, RecursionError) as error:
-        return [Finding("history", "error", f"{path} is not a history ({error}): the next load sets it aside, whole")]
-    return [Finding("history", "ok", f"{path} holds {count} updates")]
+        return "error", f"{path} is not a history ({error}): the next load sets it aside, whole"
 
 
 async def _load(database_url: str, key: ContextKey) -> Loaded:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from taskctx_sql.concurrency import blocking, running_loop
@@ -92,18 +91,14 @@ class UnopenedStore:
             await self._exits.enter_async_context(prune_periodically(store, self._retention, interval=self._interval))
         return store
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self._exits.aclose()
 
     def __enter__(self) -> Store:
         return blocking(self.__aenter__())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        blocking(self.__aexit__(kind, error, traceback))
+    def __exit__(self, *exc_info: object) -> None:
+        blocking(self.__aexit__())
 
     if not TYPE_CHECKING:  # A type checker reports the missing method itself.
 

@@ -26,12 +26,6 @@ def escape(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _unescape(text: str) -> str:
-    value = json.loads(f'"{text}"')
-    assert isinstance(value, str)
-    return value
-
-
 def _time_text(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
         raise ValueError("a time of day in a zone whose offset depends on the date")
@@ -81,40 +75,35 @@ FROM_TAG: Final[dict[str, Callable[[Any], Any]]] = {
     "__items__": dict,
     "__int__": lambda text: int(text, 16),
     "__float__": float,
-    "__str__": _unescape,
+    "__str__": lambda text: str(json.loads(f'"{text}"')),
 }
 
 TAGS: Final = frozenset(FROM_TAG)
 # Their content is a list; that of the others is a string.
 LIST_TAGS: Final = frozenset({"__tuple__", "__set__", "__frozenset__", "__items__"})
 # Their members or keys are hashed.
-_HASHED_TAGS: Final = frozenset({"__set__", "__frozenset__", "__items__"})
+_HASHED_TAGS: Final = LIST_TAGS - {"__tuple__"}
 
 
-def _hashed(tag: str, content: list[Any]) -> Iterable[Any]:
-    if tag != "__items__":
-        return content
-    return [pair[0] for pair in content if isinstance(pair, list | tuple) and pair]
+def _hashed(tag: str, content: Iterable[Any]) -> Iterable[Any]:
+    is_items = tag == "__items__"
+    return [pair[0] for pair in content if isinstance(pair, list | tuple) and pair] if is_items else content
 
 
 def from_tag(obj: dict[str, Any]) -> Any:
-    """Return the value of a tagged object; any other object is returned as it is.
+    """Return the value of a tagged object, or raise ValueError; any other object is returned as it is.
 
     So is one whose members or keys are crowded: see `are_crowded`.
-
-    Raises:
-        ValueError: The content does not fit the tag.
     """
-    if len(obj) == 1:
-        ((tag, content),) = obj.items()
-        if tag in TAGS:
-            expected = list if tag in LIST_TAGS else str
-            if not isinstance(content, expected):
-                raise ValueError(f"{tag} with a {type(content).__name__}")
-            try:
-                if tag in _HASHED_TAGS and isinstance(content, list) and are_crowded(_hashed(tag, content)):
-                    return obj
-                return FROM_TAG[tag](content)
-            except (ArithmeticError, TypeError) as error:
-                raise ValueError(f"{tag}: {error}") from error
-    return obj
+    if len(obj) != 1:
+        return obj
+    ((tag, content),) = obj.items()
+    if tag not in TAGS:
+        return obj
+    if not isinstance(content, list if tag in LIST_TAGS else str):
+        raise ValueError(f"{tag} with a {type(content).__name__}")
+    try:
+        is_crowded = tag in _HASHED_TAGS and are_crowded(_hashed(tag, content))
+        return obj if is_crowded else FROM_TAG[tag](content)
+    except (ArithmeticError, TypeError) as error:
+        raise ValueError(f"{tag}: {error}") from error

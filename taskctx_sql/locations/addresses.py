@@ -12,22 +12,17 @@ from urllib.parse import quote, unquote
 from taskctx_sql.errors import InvalidDatabaseUrlError
 
 _SCHEME: Final = re.compile(r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|asyncpg))?|json):/")
-
 # What ends the path of an address, or is an escape in it.
 _SPECIAL: Final = re.compile(r"[%?]")
-
 # How Python represents bytes of a name that are not UTF-8.
 _BYTES: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
-
 # Not a plausible file name: a malformed address with a secret in it.
 _SECRET_IN_PATH: Final = re.compile(r"(?i)(pass|pwd|key|secret|token)\w*\s*=|:[^/]+@")
-
 # The beginning of an address, even one that was used as a path and lost a slash, or part of one for libpq.
 _ANY_ADDRESS: Final = re.compile(
     r"\s*['\"]?(?:[A-Za-z]\w*=)?(?:[A-Za-z][A-Za-z0-9+.-]+:/|(?:jdbc:)?(?:postgres|mysql|sqlite|json)\w*:)|[^/\s:@]+:[^/@]+@|.*\bpassword\s*=",
     re.IGNORECASE,
 )
-
 # An address within other text, and what one of a server looks like that has no secret, or had one that is masked.
 _IN_TEXT: Final = re.compile(r"([A-Za-z][\w+.-]*):(/\S*)")
 _WITHOUT_SECRET: Final = re.compile(
@@ -67,11 +62,7 @@ def is_address(path: Path | str) -> bool:
 
 
 def plain_folder(path: Path | str) -> Path:
-    """Return the folder that a path names.
-
-    Raises:
-        InvalidDatabaseUrlError: It is no path, but an address, or something else that names no folder.
-    """
+    """Return the folder of a path, or raise InvalidDatabaseUrlError if it is an address or cannot be a folder's."""
     name: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
         raise InvalidDatabaseUrlError("***", f"a path belongs here, and no {type(name).__name__}")
@@ -98,10 +89,9 @@ def is_json_address(address: str) -> bool:
 
 
 def json_folder(address: str) -> Path:
-    """Return the folder that a JSON address names, ``json:///folder`` as SQLite's addresses name a file.
+    """Return the folder of a JSON address, ``json:///folder`` as SQLite's addresses have a file.
 
-    Raises:
-        InvalidDatabaseUrlError: It names a host, or no folder, or looks like the rest of an address with a password.
+    One with a host, without a folder, or like the rest of an address with a password is an InvalidDatabaseUrlError.
     """
     scheme, _, path = address.partition(":///")
     folder = unquote(path.partition("?")[0])

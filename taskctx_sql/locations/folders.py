@@ -41,13 +41,9 @@ class UnknownMoveError(OSError):
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file, replacing what has the new name.
+    """Rename a file, replacing what has the new name. After any error but UnknownMoveError it has its old name.
 
     A network file system may rename it and lose the response; then the files are compared.
-
-    Raises:
-        UnknownMoveError: It failed, and it is unknown whether the file was renamed.
-        OSError: It failed, and the file has its old name.
     """
     moved = identity(source.lstat())
     try:
@@ -85,22 +81,14 @@ _KINDS: Final = {
 
 
 def check_file(path: Path, status: os.stat_result) -> None:
-    """Check that a path is a regular file: reading a FIFO or a device may never end.
-
-    Raises:
-        OSError: It is not; the message says what it is.
-    """
+    """Raise OSError, with what it is, if a path is no regular file: reading a FIFO or a device may never end."""
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise OSError(errno.EINVAL, f"it is {kind}, and not a file: move it away", str(path))
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and missing parents, accessible to their owner only. An existing folder stays as it is.
-
-    Raises:
-        OSError: It cannot be created.
-    """
+    """Create a folder and missing parents, accessible to their owner only. An existing folder stays as it is."""
     if folder.is_dir():
         return
     if folder.parent != folder:
@@ -112,14 +100,11 @@ def make_folder(folder: Path) -> None:
 class Patience:
     """How long to wait for a lock: a number of seconds, or until `give_up` is called.
 
-    Args:
-        seconds: The number of seconds.
-        on_thread: For how many of them a thread may be blocked; after that, each lock that is still held raises
-            `StillHeldError`. None: all of them.
+    ``on_thread`` is for how many of them a thread may be blocked, None for all of them; after that, each lock that is
+    still held raises `StillHeldError`.
     """
 
     def __init__(self, seconds: float = LOCK_SECONDS, *, on_thread: float | None = None) -> None:
-        """Start waiting now."""
         self._seconds = seconds
         self._began = time.monotonic()
         self._on_thread = on_thread
@@ -138,12 +123,7 @@ class Patience:
         self._given_up.set()
 
     def pause(self, seconds: float, address: str, reason: str) -> None:
-        """Wait a moment before the next attempt.
-
-        Raises:
-            StoreUnavailableError: The time is over, or `give_up` was called.
-            StillHeldError: The thread may not be blocked any longer.
-        """
+        """Wait a moment before the next attempt, or raise StoreUnavailableError or StillHeldError."""
         waited = time.monotonic() - self._began
         if waited >= self._seconds or self._given_up.is_set():
             raise StoreUnavailableError("lock the folder", address, waited, reason)
@@ -156,12 +136,7 @@ class Patience:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, patience: Patience | None = None) -> Iterator[None]:
-    """Lock a folder against writers in other processes, where the platform and the file system support it.
-
-    Raises:
-        StoreUnavailableError: Another process held it for longer than ``patience`` allows.
-        OSError: There is no such folder.
-    """
+    """Lock a folder against writers in other processes, where the platform and the file system support it."""
     if sys.platform == "win32":
         yield
         return
@@ -210,11 +185,7 @@ def _lock(descriptor: int, folder: Path, patience: Patience) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform and the file system support it.
-
-    Raises:
-        OSError: The disk failed.
-    """
+    """Make the names in a folder durable, where the platform and the file system support it."""
     if sys.platform == "win32":
         return
     descriptor = _open(folder, "synced")

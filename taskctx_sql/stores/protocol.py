@@ -225,11 +225,7 @@ class Store(RevisionStore, WatchableStore, Protocol):
 
 
 def check_watch(after: int, poll_interval: float) -> None:
-    """See that what `Store.watch` was given makes sense.
-
-    Raises:
-        InvalidArgumentError: It does not.
-    """
+    """Raise InvalidArgumentError if what `Store.watch` was given makes no sense."""
     check_number("after", after, 0)
     if not isinstance(poll_interval, int | float) or not poll_interval > 0:
         raise InvalidArgumentError("poll_interval", poll_interval, "a number of seconds above 0")

@@ -102,17 +102,16 @@ def parse_url(database_url: str) -> sa.URL:
     """Return a URL as people write it, with the driver that the library uses, or raise InvalidDatabaseUrlError."""
     if not isinstance(database_url, str):
         raise InvalidDatabaseUrlError("***", f"it is a {type(database_url).__name__}")
-    if not _is_text(database_url):
-        raise InvalidDatabaseUrlError(hidden(database_url), "it has bytes that are not UTF-8")
     url = _make_url(database_url)
     if url is None:
         # Without its error, which may show a part of the URL.
-        raise InvalidDatabaseUrlError(hidden(database_url), "it is not a URL")
-    driver = _DRIVERS.get(url.drivername)
-    if driver is None:
+        is_text = database_url.encode("utf-8", "replace").decode() == database_url
+        reason = "it is not a URL" if is_text else "it has bytes that are not UTF-8"
+        raise InvalidDatabaseUrlError(hidden(database_url), reason)
+    if url.drivername not in _DRIVERS:
         raise InvalidDatabaseUrlError(hidden(database_url), f"{url.drivername} is not supported")
-    url = url.set(drivername=driver)
-    if driver.startswith("sqlite"):
+    url = url.set(drivername=_DRIVERS[url.drivername])
+    if url.get_backend_name() == "sqlite":
         _check_sqlite(url, database_url)
         return url
     _check_postgres(url, database_url)
@@ -183,18 +182,10 @@ def file_of_uri(url: sa.URL) -> Path | None:
     return Path(path) if path and "\x00" not in path else None
 
 
-def _is_text(database_url: str) -> bool:
-    try:
-        database_url.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _make_url(database_url: str) -> sa.URL | None:
-    if not _is_text(database_url):
-        return None
     try:
+        # A lone surrogate, which stands for a byte that is not UTF-8, is a ValueError too.
+        database_url.encode()
         return sa.make_url(database_url)
     except (ArgumentError, ValueError):
         return None

@@ -116,5 +116,4 @@ def include_name(name: str | None, kind: str, parents: Mapping[str, str | None])
     Returns:
         False for tables whose names begin with ``taskctx_``, in every schema; True for everything else.
     """
-    del parents
     return kind != "table" or name is None or not name.startswith(tables.PREFIX)
