@@ -7,11 +7,10 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -21,9 +20,6 @@ from taskctx_sql.sql.load import as_of
 from taskctx_sql.sql.plan import compiled
 from taskctx_sql.sql.watch.notifier import CHANNEL, decode_payload
 from taskctx_sql.sql.watch.subscriptions import Listener, Subscriptions
-
-if TYPE_CHECKING:
-    import asyncpg
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -48,9 +44,8 @@ async def _listen_on_postgres(engine: AsyncEngine, subscriptions: Subscriptions)
     logged = False
     while True:
         try:
-            async with _connection_outside_the_pool(engine) as connection:
-                await _deliver(connection, subscriptions)
-                logged = False
+            await _deliver(engine, subscriptions)
+            logged = False
         except Exception as error:
             if not logged:
                 database_url = engines.mask(str(engine.url))
@@ -59,25 +54,19 @@ async def _listen_on_postgres(engine: AsyncEngine, subscriptions: Subscriptions)
         await asyncio.sleep(RECONNECT_PAUSE)
 
 
-async def _deliver(connection: asyncpg.Connection, subscriptions: Subscriptions) -> None:
-    """Deliver notifications until the connection is lost."""
+async def _deliver(engine: AsyncEngine, subscriptions: Subscriptions) -> None:
+    """Deliver notifications until the connection, which is detached from the pool, is lost."""
     lost = asyncio.Event()
-    connection.add_termination_listener(lambda _: lost.set())
-    await connection.add_listener(CHANNEL, lambda *received: subscriptions.deliver(decode_payload(received[-1])))
-    # Earlier notifications were missed.
-    subscriptions.deliver()
-    await lost.wait()
-
-
-@asynccontextmanager
-async def _connection_outside_the_pool(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection opened as the engine opens its own, without occupying its pool."""
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
         raw.detach()
         try:
-            yield driver
+            driver.add_termination_listener(lambda _: lost.set())
+            await driver.add_listener(CHANNEL, lambda *received: subscriptions.deliver(decode_payload(received[-1])))
+            # Earlier notifications were missed.
+            subscriptions.deliver()
+            await lost.wait()
         finally:
             # Without a message to the server, which may not answer.
             driver.terminate()
