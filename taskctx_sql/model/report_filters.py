@@ -33,11 +33,7 @@ class Filters(TypedDict, total=False):
 
 
 def seconds(moment: Moment, *, end: bool = False) -> float:
-    """Return a moment in seconds since the epoch; for a day its beginning, or with ``end`` its end.
-
-    Raises:
-        InvalidArgumentError: It is not a time.
-    """
+    """Return a moment in seconds since the epoch; for a day its beginning, or with ``end`` its end."""
     if isinstance(moment, datetime):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(moment, date):

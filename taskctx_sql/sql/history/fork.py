@@ -21,11 +21,6 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     """Return the plan of a fork from a revision, or from the newest one, for one transaction.
 
     A retry recognizes by the run that the fork was committed.
-
-    Raises:
-        ContextNotFoundError: The context to start from does not exist.
-        RevisionNotFoundError: The revision does not exist, or was pruned.
-        ContextExistsError: The new context exists already.
     """
     source, context_id = row_codec.context_id(key), row_codec.context_id(new)
     newest, created_at = yield from as_of.current(key, "revision", "created_at")

@@ -20,11 +20,7 @@ from taskctx_sql.sql.schema import files, models, revisions, updates
 
 
 def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int) -> Plan[list[Revision]]:
-    """Return the plan that lists revisions, the newest first.
-
-    Raises:
-        ContextNotFoundError: The context does not exist.
-    """
+    """Return the plan that lists revisions, the newest first."""
     context_id = row_codec.context_id(key)
     newest, created_at = yield from as_of.current(key, "revision", "created_at")
     high = newest + 1 if before is None else min(before, newest + 1)
@@ -47,13 +43,7 @@ def list_revisions(engine: str, key: ContextKey, before: int | None, limit: int)
 
 
 def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference]:
-    """Return the plan that compares two revisions; of the history it reads only what differs.
-
-    Raises:
-        ContextNotFoundError: The context does not exist.
-        RevisionNotFoundError: One of the revisions does not exist, or was pruned.
-        CorruptRecordError: A row cannot be decoded.
-    """
+    """Return the plan that compares two revisions; of the history it reads only what differs."""
     context_id = row_codec.context_id(key)
     newest, created_at = yield from as_of.current(key, "revision", "created_at")
     for revision in (old, new):

@@ -33,11 +33,7 @@ def in_revision(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def current(key: ContextKey, *columns: str) -> Plan[Sequence[Any]]:
-    """Return the plan that reads columns of a context's row.
-
-    Raises:
-        ContextNotFoundError: The context does not exist.
-    """
+    """Return the plan that reads columns of a context's row, or raises ContextNotFoundError."""
     rows = yield Step(select_current(*columns), {"context": row_codec.context_id(key)}, reads=True)
     if not rows:
         raise ContextNotFoundError(key)
@@ -45,11 +41,7 @@ def current(key: ContextKey, *columns: str) -> Plan[Sequence[Any]]:
 
 
 def counters(key: ContextKey, revision: int, newest: int) -> Plan[Counters]:
-    """Return the plan that reads the counters after a revision.
-
-    Raises:
-        RevisionNotFoundError: The revision does not exist, or was pruned.
-    """
+    """Return the plan that reads the counters after a revision, or raises RevisionNotFoundError."""
     yield from check_not_pruned(key, revision, newest)
     which = {"context": row_codec.context_id(key), "revision": revision}
     rows = yield Step(_select_counters(), which, reads=True)

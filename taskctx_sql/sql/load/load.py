@@ -36,11 +36,6 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded]:
 
     Its first statements read the revision, and the others what belongs to that revision. So they agree whatever is
     saved meanwhile, and the transaction need not provide a snapshot.
-
-    Raises:
-        ContextNotFoundError: An earlier state is wanted, and the context does not exist.
-        RevisionNotFoundError: The context has no such state, or it was pruned.
-        CorruptRecordError: A row cannot be decoded.
     """
     context_id = row_codec.context_id(key)
     select = as_of.select_current("created_at", *_State._fields)

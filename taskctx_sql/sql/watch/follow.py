@@ -47,11 +47,7 @@ Read = Callable[[Callable[[], Plan[NewUpdates]]], Awaitable[NewUpdates]]
 async def follow(
     read: Read, engine: str, key: ContextKey, after: int, poll_interval: float, subscriptions: Subscriptions
 ) -> AsyncGenerator[StoredUpdate, None]:
-    """Yield the updates after a seq, then each new one once it is committed.
-
-    Raises:
-        ContextNotFoundError: The context does not exist, or was replaced by another one.
-    """
+    """Yield the updates after a seq, then each new one once it is committed."""
     new = await read(partial(read_new, engine, key, after, None))
     async with subscriptions.subscribe(row_codec.context_id(key)) as notified:
         pause = FIRST_PAUSE
