@@ -34,6 +34,12 @@ def remove(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> Statement:
     return sa.update(table).where(*live, *conditions).values(removed_in=number("now"))
 
 
+@cache
+def remove_given(engine: str, table: sa.Table, column: str) -> Statement:
+    """Return the UPDATE that removes the rows whose value in a column is in the list "given"."""
+    return remove(table, engines.is_in_list(engine, table.c[column], "given"))
+
+
 def restored_since(context_id: str, revision: int) -> Plan[bool]:
     """Return the plan that reads whether anything was restored after a revision."""
     return bool((yield from read_value(_count_restores_since(), {"context": context_id, "then": revision})))

@@ -46,11 +46,7 @@ def restore(
 ) -> Plan[Restored]:
     """Return the plan of a restore or an undo, for the transaction of a save that holds the context's lock.
 
-    ``revision`` is the one that it creates.
-
-    Raises:
-        RevisionNotFoundError: The revision to restore does not exist, or was pruned.
-        NothingToUndoError: There is nothing to undo.
+    ``revision`` is the one that it creates. The plan raises RevisionNotFoundError or NothingToUndoError.
     """
     if delta.operation == "restore":
         assert delta.source_revision is not None

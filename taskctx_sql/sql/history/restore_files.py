@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.history.copies import insert_copies, remove
+from taskctx_sql.sql.history.copies import insert_copies, remove, remove_given
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.schema import files
 
@@ -27,9 +27,9 @@ def files_without(engine: str, known: dict[str, Any]) -> Plan[None]:
     current = {path: version for path, _, removed_in, version in rows if removed_in is None}
     changed = [path for path in {**added, **removed} if current.get(path) == added.get(path)]
     if changed:
-        paths = {**known, "paths": engines.list_value(engine, changed)}
-        yield Step(_remove_given(engine), paths)
-        yield Step(_copy_removed(engine), paths)
+        given = {**known, "given": engines.list_value(engine, changed)}
+        yield Step(remove_given(engine, files, "path_id"), given)
+        yield Step(_copy_removed(engine), given)
 
 
 def _version() -> sa.ColumnElement[int]:
@@ -62,10 +62,5 @@ def _select_versions() -> Statement:
 
 
 @cache
-def _remove_given(engine: str) -> Statement:
-    return remove(files, engines.is_in_list(engine, files.c.path_id, "paths"))
-
-
-@cache
 def _copy_removed(engine: str) -> Statement:
-    return _copy(files.c.removed_in == number("then"), engines.is_in_list(engine, files.c.path_id, "paths"))
+    return _copy(files.c.removed_in == number("then"), engines.is_in_list(engine, files.c.path_id, "given"))

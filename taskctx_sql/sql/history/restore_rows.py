@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.history.copies import insert_copies, remove, root
+from taskctx_sql.sql.history.copies import insert_copies, remove, remove_given, root
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 
 Flag = sa.ColumnElement[Any]
@@ -38,16 +38,15 @@ def restore_rows(
 ) -> Plan[tuple[int, int, int]]:
     """Return the plan that writes the wanted entries again and removes the others.
 
-    With ``by_time`` the copies are in the order of their times, and are their own roots.
-
-    Returns:
-        The next seq, the number of entries that came back, and the number of those removed.
+    It returns the next seq, the number of entries that came back, and the number of those removed. With ``by_time``
+    the copies are in the order of their times, and are their own roots.
     """
     differing = (yield Step(_select_differing(wanted, table), known, reads=True)) or ()
     missing = [int(first) for first, seq in differing if seq is None]
     others = [int(seq) for _, seq in differing if seq is not None]
     if others:
-        yield Step(_remove_given(engine, table), {**known, "seqs": engines.list_value(engine, others)})
+        given = {**known, "given": engines.list_value(engine, others)}
+        yield Step(remove_given(engine, table, "seq"), given)
     if not missing:
         return next_seq, 0, len(others)
     # What follows the first missing entry gets a new seq as well, which keeps the order.
@@ -117,8 +116,3 @@ def _copy_from(wanted: Wanted, table: sa.Table, *, by_time: bool) -> Statement:
 @cache
 def _remove_from(table: sa.Table) -> Statement:
     return remove(table, *_from_first(table))
-
-
-@cache
-def _remove_given(engine: str, table: sa.Table) -> Statement:
-    return remove(table, engines.is_in_list(engine, table.c.seq, "seqs"))

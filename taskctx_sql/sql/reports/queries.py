@@ -78,8 +78,7 @@ class Reports:
 
     async def runs(self, *, after: TaskRun | None = None, **filters: Unpack[Filters]) -> list[TaskRun]:
         """Return the runs that began in the period, the newest first."""
-        order = order_by(views.runs, "-started_at", "context_id", "run_id")
-        return await self._of_view(TaskRun, views.runs, order, after, filters, "started_at")
+        return await self._of_view(TaskRun, views.runs, after, filters, "-started_at", "context_id", "run_id")
 
     async def models(self, *, after: ModelUsage | None = None, **filters: Unpack[Filters]) -> list[ModelUsage]:
         """Return the usage of each model on each day that the period touches, the newest day first."""
@@ -94,8 +93,7 @@ class Reports:
 
     async def files(self, *, after: FileActivity | None = None, **filters: Unpack[Filters]) -> list[FileActivity]:
         """Return the files whose last operation was in the period, the newest first."""
-        order = order_by(views.files, "-timestamp", "context_id", "path_id")
-        return await self._of_view(FileActivity, views.files, order, after, filters, "timestamp")
+        return await self._of_view(FileActivity, views.files, after, filters, "-timestamp", "context_id", "path_id")
 
     async def activity(self, *, after: Activity | None = None, **filters: Unpack[Filters]) -> list[Activity]:
         """Return the number of updates by type and day, for each day that the period touches, the newest day first."""
@@ -106,8 +104,8 @@ class Reports:
 
     async def errors(self, *, after: ErrorReport | None = None, **filters: Unpack[Filters]) -> list[ErrorReport]:
         """Return the errors of the period, the newest first."""
-        order = order_by(views.errors, "-timestamp", "context_id", "run_id", "-seq")
-        return await self._of_view(ErrorReport, views.errors, order, after, filters, "timestamp")
+        order = ("-timestamp", "context_id", "run_id", "-seq")
+        return await self._of_view(ErrorReport, views.errors, after, filters, *order)
 
     async def largest(self, *, after: ContextSize | None = None, **filters: Unpack[Filters]) -> list[ContextSize]:
         """Return the contexts that were worked on in the period, the largest first."""
@@ -122,8 +120,7 @@ class Reports:
 
         ``chat_id`` has no effect.
         """
-        order = order_by(views.users, "-bytes", "user_id")
-        return await self._of_view(UserSize, views.users, order, after, filters, "updated_at")
+        return await self._of_view(UserSize, views.users, after, filters, "-bytes", "user_id", time="updated_at")
 
     async def search(
         self,
@@ -212,12 +209,13 @@ class Reports:
         return await self._query(page(statement, order, after, filters), user_id=user_of(filters))
 
     async def _of_view(
-        self, kind: type[T], view: sa.Table, order: list[Order], after: T | None, filters: Filters, time: str
+        self, kind: type[T], view: sa.Table, after: T | None, filters: Filters, *order: str, time: str = ""
     ) -> list[T]:
-        """Return a page of a view's rows whose time, in that column, is in the period."""
+        """Return a page of a view's rows whose time, by default the first column of the order, is in the period."""
+        time = time or order[0].lstrip("-")
         conditions = (*of_owner(view, filters), *in_period(view, filters, time, time))
         statement = sa.select(*columns_of(kind, view)).where(*conditions)
-        return typed(kind, await self._page(statement, order, after, filters))
+        return typed(kind, await self._page(statement, order_by(view, *order), after, filters))
 
     async def _sizes(self, by: str, after: ContextSize | None, filters: Filters) -> list[ContextSize]:
         view = views.sizes

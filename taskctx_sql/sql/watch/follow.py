@@ -66,8 +66,7 @@ async def follow(
 def read_new(engine: str, key: ContextKey, after: int, known: WatchPosition | None) -> Plan[NewUpdates]:
     """Return the plan that reads a page of the updates after a seq, including those removed meanwhile.
 
-    Raises:
-        ContextNotFoundError: The context does not exist, or is not the one of ``known``.
+    It raises ContextNotFoundError if the context does not exist, or is not the one of ``known``.
     """
     position = WatchPosition(*(yield from as_of.current(key, *WatchPosition._fields)))
     if known is not None and (position.created_at != known.created_at or position.next_seq < known.next_seq):
