@@ -145,12 +145,8 @@ class MemoryContext:
     def track_file_operation(self, file_path: str, operation: str, source: str = "task") -> None:
         """Record the last operation on a file, and append an update about it."""
         check_hashable("file_path", file_path)
-        self._memory.files[file_path] = {
-            "operation": operation,
-            "source": source,
-            "timestamp": self._now(),
-            "state": "active",
-        }
+        entry = {"operation": operation, "source": source, "timestamp": self._now(), "state": "active"}
+        self._memory.files[file_path] = entry
         self.add_context_update("file_operation", {"path": file_path, "operation": operation}, {"source": source})
 
     def track_model_usage(
@@ -175,18 +171,8 @@ class MemoryContext:
             cost: The cost, in the currency of your choice.
             duration: The duration in seconds.
         """
-        entry: dict[str, Any] = {
-            "model_id": model_id,
-            "provider_id": provider_id,
-            "mode": mode,
-            "timestamp": self._now(),
-        }
-        measured = {
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "cost": cost,
-            "duration": duration,
-        }
+        entry = {"model_id": model_id, "provider_id": provider_id, "mode": mode, "timestamp": self._now()}
+        measured = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cost": cost, "duration": duration}
         entry.update((name, value) for name, value in measured.items() if value is not None)
         if not self._memory.models or not is_same(self._memory.models[-1], entry):
             self._memory.models.append(ObservableDict(entry))
@@ -215,7 +201,7 @@ class MemoryContext:
         if dry_run:
             return planned
         if planned:
-            self._memory.drop([dropped.update for dropped in planned.dropped], planned.kept, "optimize")
+            self._memory.keep(planned.kept, "optimize")
         return bool(planned)
 
     def get_active_metadata(self) -> dict[str, Any]:

@@ -15,25 +15,11 @@ from taskctx_sql.model import ContextUpdate, Operation
 class Memory:
     """The content of a context in memory. The lists and the dict know what of them was saved.
 
-    Attributes:
-        user_id: The user.
-        chat_id: The chat.
-        metadata: The task's metadata.
-        toggles: Which keys of the metadata are hidden.
-        history: The updates, oldest first.
-        files: The last operation on each file, by path.
-        models: The model uses, oldest first.
-        dropped: The updates that an optimize or truncate removed since the last save, by identity.
-        dropped_by: Which of the two was last.
-        given: The metadata and the toggles that the context was created with.
+    ``given`` are the metadata and the toggles that the context was created with, ``dropped`` the updates that an
+    optimize or truncate removed since the last save, by identity, and ``dropped_by`` tells which of the two was last.
     """
 
-    __slots__ = (
-        *("chat_id", "dropped", "dropped_by", "files", "given", "history", "metadata", "models", "toggles", "user_id"),
-    )
-
     def __init__(self, user_id: Any, chat_id: Any, metadata: dict[str, Any], toggles: dict[str, Any]) -> None:
-        """Start with an empty history."""
         self.user_id = user_id
         self.chat_id = chat_id
         # Programs may assign anything.
@@ -64,19 +50,16 @@ class Memory:
         """Return the history, with entries that only have an update's fields replaced by updates."""
         return [own_update(index, update) for index, update in enumerate(self.history)]
 
-    def drop(self, dropped: Iterable[ContextUpdate], kept: Iterable[ContextUpdate], operation: Operation) -> None:
-        """Remove updates from the history; the store records by which operation."""
-        self.dropped |= {id(update): update for update in dropped}
+    def keep(self, kept: list[ContextUpdate], operation: Operation) -> None:
+        """Remove the other updates from the history; the store records by which operation."""
+        staying = set(map(id, kept))
+        self.dropped |= {id(update): update for update in self.history if id(update) not in staying}
         self.dropped_by = operation
-        self.history = self.history.replaced_by(list(kept))
+        self.history = self.history.replaced_by(kept)
 
 
 def own_update(index: int, entry: Any) -> ContextUpdate:
-    """Return an entry of a history as an update; any object with the four fields is accepted.
-
-    Raises:
-        InvalidContextError: It does not have them.
-    """
+    """Return an entry of a history as an update; any object with the four fields is accepted."""
     if isinstance(entry, ContextUpdate):
         return entry
     try:
@@ -88,11 +71,7 @@ def own_update(index: int, entry: Any) -> ContextUpdate:
 
 
 def checked_mapping(field: str, value: Any) -> dict[str, Any]:
-    """Return a copy of a mapping that a context is created from, as a dict; an empty one for None.
-
-    Raises:
-        InvalidContextError: It is not a mapping.
-    """
+    """Return a copy of a mapping as a dict; an empty one for None."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -101,11 +80,7 @@ def checked_mapping(field: str, value: Any) -> dict[str, Any]:
 
 
 def checked_list(field: str, value: Any) -> Iterable[Any]:
-    """Return an iterable that becomes a list of a context.
-
-    Raises:
-        InvalidContextError: It cannot.
-    """
+    """Return an iterable that can become a list of a context."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidContextError(field, value, "a list")
     return value

@@ -51,22 +51,16 @@ class ObservableDict(dict[K, V]):
         super().__delitem__(key)
         self.notify(key)
 
-    def observe_nested(self) -> None:
-        """Replace the dicts and lists in it by ones that report changes to it, `MAX_OBSERVED_DEPTH` deep."""
+    def observe_nested(self, parent: _Parent | None = None, depth: int = MAX_OBSERVED_DEPTH) -> None:
+        """Replace the dicts and lists in it by ones that report changes to it, or to ``parent``."""
         for key, value in self.items():
             if type(value) in _OBSERVED_TYPES:
                 # Replacing a value does not disturb the loop.
-                super().__setitem__(key, _observable(value, _Parent(self, key), MAX_OBSERVED_DEPTH))
+                super().__setitem__(key, _observable(value, parent or _Parent(self, key), depth))
 
     def reports_to(self, parent: _Parent) -> bool:
         """Whether it reports changes to ``parent`` already."""
-        return any(isinstance(known, _Parent) and known.is_same(parent) for known in self._listeners)
-
-    def observe_items(self, parent: _Parent, depth: int) -> None:
-        """Replace the dicts and lists in it by ones that report changes to ``parent``."""
-        for key, value in self.items():
-            if type(value) in _OBSERVED_TYPES:
-                super().__setitem__(key, _observable(value, parent, depth))
+        return parent in self._listeners
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]  # dict has two overloads of it, for other types
         self.update(other)
@@ -121,8 +115,8 @@ class _Parent:
     def __call__(self, _: Any) -> None:
         self.entry.notify(self.key)
 
-    def is_same(self, other: _Parent) -> bool:
-        return self.entry is other.entry and self.key is other.key
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Parent) and self.entry is other.entry and self.key is other.key
 
 
 def _observable(value: Any, parent: _Parent, depth: int) -> Any:
@@ -133,7 +127,7 @@ def _observable(value: Any, parent: _Parent, depth: int) -> Any:
     if not depth or type(value) not in _OBSERVED_TYPES:
         return value
     if isinstance(value, _OBSERVABLE) and value.reports_to(parent):
-        value.observe_items(parent, depth - 1)
+        value.observe_nested(parent, depth - 1)
         return value
     if isinstance(value, list):
         return ObservableList((_observable(item, parent, depth - 1) for item in value), parent)
@@ -161,9 +155,9 @@ class ObservableList(list[T]):
 
     def reports_to(self, parent: _Parent) -> bool:
         """Whether it reports changes to ``parent`` already."""
-        return isinstance(self._listener, _Parent) and self._listener.is_same(parent)
+        return self._listener == parent
 
-    def observe_items(self, parent: _Parent, depth: int) -> None:
+    def observe_nested(self, parent: _Parent, depth: int) -> None:
         """Replace the dicts and lists in it by ones that report changes to ``parent``."""
         for index, item in enumerate(self):
             if type(item) in _OBSERVED_TYPES:
@@ -203,12 +197,7 @@ def as_list(items: list[Any]) -> tuple[Any, ...]:
 
 
 def plain_entry(value: Any, copies: dict[int, Any] | None = None) -> Any:
-    """Return a tracker's entry as ordinary dicts and lists.
-
-    Args:
-        value: The entry.
-        copies: The copies of its parts so far, by identity: an entry may contain itself.
-    """
+    """Return a tracker's entry as ordinary dicts and lists, which are in ``copies``: an entry may contain itself."""
     if not isinstance(value, _OBSERVABLE):
         return value
     copies = {} if copies is None else copies

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from taskctx_sql.context.observable import ObservableDict, plain_entry
+from taskctx_sql.context.observable import ObservableDict, observable_entry, plain_entry
 
 
 @dataclass(slots=True, eq=False)
@@ -39,16 +39,13 @@ class TrackedDict(ObservableDict[Any, Any]):
         # The keys that were added at the end since the last difference was handed out.
         self._added_again: set[Any] = set()
         for position, key, entry in saved:
-            entry = self._wrap(key, entry)
-            if isinstance(entry, ObservableDict):
-                entry.observe_nested()
-            dict.__setitem__(self, key, entry)
+            dict.__setitem__(self, key, observable_entry(position, self._wrap(key, entry)))
             self._positions[key] = position
 
     def replaced_by(self, items: Any) -> TrackedDict:
         """Return a new dict of ``items`` that takes over this one's state; this one is not tracked any more."""
         new = TrackedDict()
-        for name in ("_changes", "_handed_out", "_positions", "_added_again"):
+        for name in self.__slots__:
             setattr(new, name, getattr(self, name))
         new._changes |= dict.fromkeys(self)
         new._positions |= dict.fromkeys(key for key in self if key in self._positions)
@@ -115,5 +112,4 @@ class TrackedDict(ObservableDict[Any, Any]):
     def _wrap(self, key: Any, entry: Any) -> Any:
         if not isinstance(entry, dict):
             return entry
-        observable: ObservableDict[Any, Any] = ObservableDict(entry, lambda _: self._note(key))
-        return observable
+        return ObservableDict[Any, Any](entry, lambda _: self._note(key))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, SupportsIndex, TypeVar
+from functools import wraps
+from typing import Any, Generic, TypeVar
 
 from taskctx_sql.context.observable import as_list
 from taskctx_sql.model import watch_all
@@ -63,13 +64,10 @@ class TrackedList(list[T]):
         *,
         prepare: Callable[[int, Any], T] | None = None,
     ) -> None:
-        """Start with ``items``.
+        """Start with ``items``, of which the first ones are saved already, under ``seqs``.
 
-        Args:
-            items: The items; the first of them are saved already, under ``seqs``.
-            seqs: The seqs of the saved items.
-            edits: Where the saved items note their edits already, if they do.
-            prepare: Called with the index and the item when an item is handed out; returns what replaces it.
+        ``edits`` is where the saved ones note their edits already, if they do. ``prepare`` is called with the index and
+        the item when an item is handed out, and returns what replaces it.
         """
         super().__init__(items)
         self._seqs = array("q", seqs)
@@ -79,7 +77,6 @@ class TrackedList(list[T]):
         self._prepare = prepare
         self._edited: dict[int, T] = {} if edits is None else edits
         self._edited_before: dict[int, T] = {}
-        # The seqs of rows that an edited item replaces, by the item's identity.
         self._stand_ins: Mapping[int, int] = {}
         if edits is None:
             watch_all(self[: len(self._seqs)], self._edited)
@@ -87,22 +84,11 @@ class TrackedList(list[T]):
     def replaced_by(self, items: Iterable[T], stand_ins: Mapping[int, int] | None = None) -> TrackedList[T]:
         """Return a new list of ``items`` that takes over this one's state; this one is not tracked any more.
 
-        Args:
-            items: The items of the new list.
-            stand_ins: The seqs of saved rows that an edited item replaces, by the item's identity.
+        ``stand_ins`` are the seqs of saved rows that an edited item replaces, by the item's identity.
         """
-        self._keep_rows()
+        self.keep_rows()
         new: TrackedList[T] = TrackedList(items)
-        for name in (
-            "_seqs",
-            "_saved",
-            "_pending",
-            "_handed_out",
-            "_prepare",
-            "_edited",
-            "_edited_before",
-            "_stand_ins",
-        ):
+        for name in self.__slots__:
             setattr(new, name, getattr(self, name))
         if stand_ins is not None:
             new._stand_ins = stand_ins
@@ -207,7 +193,7 @@ class TrackedList(list[T]):
                 appended[index] = item
                 super().__setitem__(first + index, item)
 
-    def _keep_rows(self) -> None:
+    def keep_rows(self) -> None:
         """Give the snapshots rows of their own, before the list is reordered."""
         for snapshot in (self._saved, self._pending):
             if snapshot is not None and snapshot.rows is None:
@@ -217,41 +203,19 @@ class TrackedList(list[T]):
         # A copy is a plain list: only this one knows what was saved.
         return as_list(self)
 
-    # Appending (append, extend, +=) is left to list; what reorders or removes items keeps the rows first.
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._keep_rows()
-        super().__setitem__(key, value)
+def _keeping_rows(name: str) -> Callable[..., Any]:
+    """Return a method of list that keeps the rows first."""
+    own = getattr(list, name)
 
-    def __delitem__(self, key: SupportsIndex | slice) -> None:
-        self._keep_rows()
-        super().__delitem__(key)
+    @wraps(own)
+    def method(self: TrackedList[Any], *args: Any, **kwargs: Any) -> Any:
+        self.keep_rows()
+        return own(self, *args, **kwargs)
 
-    def __imul__(self, value: SupportsIndex) -> Self:
-        self._keep_rows()
-        super().__imul__(value)
-        return self
+    return method
 
-    def insert(self, index: SupportsIndex, item: T, /) -> None:
-        self._keep_rows()
-        super().insert(index, item)
 
-    def pop(self, index: SupportsIndex = -1, /) -> T:
-        self._keep_rows()
-        return super().pop(index)
-
-    def remove(self, value: T, /) -> None:
-        self._keep_rows()
-        super().remove(value)
-
-    def clear(self) -> None:
-        self._keep_rows()
-        super().clear()
-
-    def sort(self, *, key: Any = None, reverse: bool = False) -> None:
-        self._keep_rows()
-        super().sort(key=key, reverse=reverse)
-
-    def reverse(self) -> None:
-        self._keep_rows()
-        super().reverse()
+# What reorders or removes items; appending (append, extend, +=) is left to list.
+for _name in ("__setitem__", "__delitem__", "__imul__", "insert", "pop", "remove", "clear", "sort", "reverse"):
+    setattr(TrackedList, _name, _keeping_rows(_name))

@@ -20,29 +20,15 @@ class Unsaved:
     """How memory differs from the store.
 
     Attributes:
-        base: What the store needs with the next delta.
         saving: The state of the changes: being saved, or in doubt.
         revision: The store's revision that memory last saw; 0 if none.
         is_past: Whether memory shows an earlier revision, which cannot be saved.
         history_complete: Whether memory has the whole history.
         loaded_from: The first seq in memory, or None if updates after the first one are missing, too.
+        base: What the store needs with the next delta.
     """
 
-    __slots__ = (
-        *(
-            "_hidden_models",
-            "_hidden_updates",
-            "_ids_of_base",
-            "_key_of_base",
-            "_memory",
-            "_metadata_text",
-            "_toggles_text",
-        ),
-        *("base", "history_complete", "is_past", "loaded_from", "revision", "saving"),
-    )
-
     def __init__(self, memory: Memory) -> None:
-        """Start with everything unsaved."""
         self._memory = memory
         self.saving: Saving = Saving()
         self.revision: int = 0
@@ -60,11 +46,7 @@ class Unsaved:
 
     @property
     def key(self) -> ContextKey:
-        """The identity of the context.
-
-        Raises:
-            InvalidIdError: An id cannot name a context.
-        """
+        """The identity of the context."""
         return ContextKey(self._memory.user_id, self._memory.chat_id)
 
     @property
@@ -95,12 +77,7 @@ class Unsaved:
         return min((*self._hidden_updates, *removed), default=None)
 
     def hand_out(self, run: Run, at: float, *, if_unchanged: bool) -> Handout:
-        """Hand out what is unsaved. `confirm`, `forgo` or `abandon` must follow, with the returned handout.
-
-        Raises:
-            SaveOrderError: The last handout is not settled.
-            InvalidContextError: An entry of the history is not an update.
-        """
+        """Hand out what is unsaved. `confirm`, `forgo` or `abandon` must follow, with the returned handout."""
         memory = self._memory
         self.saving.check_free()
         key = self._follow_key()
@@ -130,9 +107,9 @@ class Unsaved:
             again_updates=list(history.again.values()),
             again_models=list(models.again.values()),
         )
-        handout = Handout(delta, (metadata_text, toggles_text), memory.dropped)
+        handout = self.saving.hand_out(Handout(delta, (metadata_text, toggles_text), memory.dropped))
         memory.dropped = {}
-        return self.saving.hand_out(handout)
+        return handout
 
     def hand_out_operation(self, run: Run, at: float, operation: Operation, revision: int | None) -> Handout:
         """Hand out an operation that the store executes, without content of memory."""
@@ -177,11 +154,7 @@ class Unsaved:
         self.saving.settle(handout, written=False)
 
     def discard(self, loaded: Loaded) -> None:
-        """Take what a store has, and discard what is unsaved.
-
-        If the store does not have the context, metadata and toggles become what it was created with; if the store does
-        not keep them, they stay.
-        """
+        """Take what a store has, and discard what is unsaved; see `StoredContext.discard`."""
         memory = self._memory
         self.saving.check_free()
         memory.forget()

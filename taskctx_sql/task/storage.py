@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Final
 
 from taskctx_sql.concurrency import running_loop
 from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.locations import anchored, is_json_address
 from taskctx_sql.opening import open_store
 from taskctx_sql.stores import ContextStore, Feature, RevisionStore
+
+# What needs a store with revisions: for errors.
+SHOW_STATES: Final = ("show earlier states", Feature.REVISIONS.value)
 
 
 class Storage:
@@ -22,7 +26,6 @@ class Storage:
     """
 
     def __init__(self, store: ContextStore | None = None, url: str | None = None) -> None:
-        """Open nothing yet."""
         self.store: ContextStore | None = store
         url = url if store is None else None
         # A later change of the working directory makes no difference. The URL may also be an engine.
@@ -58,11 +61,7 @@ class Storage:
 
     @asynccontextmanager
     async def required(self, doing: str, feature: str) -> AsyncIterator[ContextStore]:
-        """Yield the store.
-
-        Raises:
-            UnsupportedByStoreError: Nothing is kept anywhere.
-        """
+        """Yield the store; without one, what is to be done is unsupported."""
         async with self.used() as store:
             if store is None:
                 raise UnsupportedByStoreError(doing, "a context without a store", feature)
@@ -70,15 +69,11 @@ class Storage:
 
     @asynccontextmanager
     async def with_revisions(self) -> AsyncIterator[RevisionStore]:
-        """Yield the store, if it keeps revisions.
-
-        Raises:
-            UnsupportedByStoreError: It does not, or nothing is kept anywhere.
-        """
-        doing, feature = "show earlier states", Feature.REVISIONS
-        async with self.required(doing, feature.value) as store:
-            if feature not in store.features or not isinstance(store, RevisionStore):
-                raise UnsupportedByStoreError(doing, store.database_url, feature.value)
+        """Yield the store, which must keep revisions."""
+        doing, feature = SHOW_STATES
+        async with self.required(doing, feature) as store:
+            if Feature.REVISIONS not in store.features or not isinstance(store, RevisionStore):
+                raise UnsupportedByStoreError(doing, store.database_url, feature)
             yield store
 
     @asynccontextmanager

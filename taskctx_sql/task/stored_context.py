@@ -6,22 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from taskctx_sql.context import MemoryContext, updates_until
-from taskctx_sql.errors import PastContextError, TaskContextError, UnsupportedByStoreError
+from taskctx_sql.errors import PastContextError, TaskContextError
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextUpdate, Operation, Revision, Selection
-from taskctx_sql.stores import Feature
 from taskctx_sql.task.persistence import Persistence
-from taskctx_sql.task.storage import Storage
-
-# What a context without a store cannot do, for errors.
-_SHOW_STATES = ("show earlier states", Feature.REVISIONS.value)
+from taskctx_sql.task.storage import SHOW_STATES, Storage
 
 
 class StoredContext(MemoryContext):
     """What a task did, in memory and in a store; `TaskContext` adds where it is kept, entering and leaving."""
 
     def _bind(self, storage: Storage, history_limit: int | None) -> None:
-        """Start with nothing loaded or saved."""
         self._storage = storage
         self._persistence = Persistence(self._unsaved, history_limit)
         # How often it was entered and not left yet.
@@ -74,13 +69,11 @@ class StoredContext(MemoryContext):
             error, self._load_error = self._load_error, None
             raise error
         selection = Selection(self._persistence.history_limit, revision, at, max_chars, types, keep_types)
-        async with self._storage.used() as store:
+        storage = self._storage
+        async with storage.required(*SHOW_STATES) if selection.is_past else storage.used() as store:
             if store is not None:
-                async with self._storage.in_turn():
+                async with storage.in_turn():
                     await self._persistence.load(store, selection)
-            elif selection.is_past:
-                doing, feature = _SHOW_STATES
-                raise UnsupportedByStoreError(doing, "a context without a store", feature)
 
     async def save(self, *, if_unchanged: bool = False) -> int:
         """Write what is unsaved, and return the new revision.
@@ -127,17 +120,14 @@ class StoredContext(MemoryContext):
 
         Unsaved removals by `optimize_context` are saved first, so that each of the two is a revision.
         """
-        if self._memory.dropped and len(updates_until(self._memory.own_history(), timestamp)) < len(
-            self._memory.history
-        ):
-            await self.save()
         kept = updates_until(self._memory.own_history(), timestamp)
-        if len(kept) < len(self._memory.history):
-            staying = set(map(id, kept))
-            self._memory.drop(
-                (update for update in self._memory.history if id(update) not in staying), kept, "truncate"
-            )
+        if len(kept) == len(self._memory.history):
+            return
+        if self._memory.dropped:
             await self.save()
+            kept = updates_until(self._memory.own_history(), timestamp)
+        self._memory.keep(kept, "truncate")
+        await self.save()
 
     async def earlier_updates(self) -> AsyncIterator[ContextUpdate]:
         """Yield the stored updates that `load` left out, newest first. They are read page by page.

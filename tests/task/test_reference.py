@@ -54,7 +54,7 @@ async def test_scenario_1_document_processing(environment: str, kind: str, tmp_p
     assert list(context.resources) == ["pdf_file"]
     if kind == "json":
         # The scenario's own folder, /var/lib/aiecs/tasks, is not for tests to write to.
-        context._place.store = JsonStore(tmp_path / "tasks")
+        context._storage.store = JsonStore(tmp_path / "tasks")
     await context.save()
     await check(environment, context)
 
