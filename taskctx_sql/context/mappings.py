@@ -48,13 +48,7 @@ def with_changes(stored: Any, here: Any, saved_text: str, *, removes: bool) -> t
 
 
 def taken_back(before: str, after: str, now: str) -> str:
-    """Return a mapping's text with a change undone, except for keys that were changed again since.
-
-    Args:
-        before: The text before the change.
-        after: The text after the change.
-        now: The text now.
-    """
+    """Return a mapping's text with a change undone, except for keys that were changed again since."""
     if now == after:
         return before
     change, _ = mapping_change(codec.decode(before), after)
@@ -68,6 +62,5 @@ def taken_back(before: str, after: str, now: str) -> str:
         return codec.encode(kept[key], warn=False) == codec.encode(then[key], warn=False)
 
     kept |= {key: value for key, value in change.changed.items() if is_as_then(key)}
-    return codec.encode(
-        {key: kept[key] for key in kept if key not in change.removed or not is_as_then(key)}, warn=False
-    )
+    kept = {key: value for key, value in kept.items() if key not in change.removed or not is_as_then(key)}
+    return codec.encode(kept, warn=False)

@@ -26,17 +26,11 @@ def seqs_now(
     """Return the present seqs of rows with changes in memory, by their former seq, where the two differ.
 
     Restores, undos and edits by other writers rewrite rows to keep the order. A rewritten row is recognized by its time
-    and type, if as many of these appeared as disappeared; a row that was removed here must be equal in all parts. A row
-    that is not recognized gets a seq that no row has.
+    and type, the first of its ``parts_of``, if as many of these appeared as disappeared; a row that was removed here
+    must be equal in all parts. A row that is not recognized gets a seq that no row has.
 
-    Args:
-        here: The list in memory.
-        stored: The list in the store.
-        hidden: See `merged`.
-        parts_of: Returns the time and the type of an item, and the rest.
-        is_past: See `merged`. An edited row is not an earlier version of itself.
-        is_another: Whether the context was created anew, so that all seqs mean other rows.
-        was_set_back: Whether the database was reset to an earlier state, so that some seqs may mean other rows.
+    If the context ``is_another``, created anew, all seqs mean other rows; if the database ``was_set_back`` to an
+    earlier state, some may. The others are those of `merged`: in the past, an edited row has no earlier version.
     """
     if not (hidden or here.has_changes):
         return {}
@@ -76,14 +70,7 @@ def _is_same(one: list[Any], other: list[Any]) -> bool:
 def with_changed_rows(
     stored: TrackedList[Any], here: TrackedList[Any], hidden: Mapping[int, Any], seqs_now: Mapping[int, int]
 ) -> TrackedList[Any]:
-    """Return the stored list with the rows that have changes in memory, which the selection left out.
-
-    Args:
-        stored: The selected rows.
-        here: The list in memory.
-        hidden: See `merged`.
-        seqs_now: See `merged`.
-    """
+    """Return the stored list with the rows that have changes in memory, which the selection left out."""
     if not (hidden or here.has_changes):
         return stored
     unsaved = here.difference()
@@ -97,8 +84,7 @@ def with_changed_rows(
             rows[seq] = copy.copy(item)
     if len(rows) == len(stored):
         return stored
-    seqs = sorted(rows)
-    return stored.with_rows([rows[seq] for seq in seqs], seqs)
+    return stored.with_rows(dict(sorted(rows.items())))
 
 
 def parts_of_update(update: ContextUpdate) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -62,7 +62,7 @@ class OptimizePlan:
         for dropped in self.dropped:
             text = " ".join(_text(dropped.update.data).split())
             shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-            kind = _type_text(dropped.update.update_type)
+            kind = _text(dropped.update.update_type, format)
             lines.append(f"  {dropped.place:>6}  {dropped.reason:9}  {dropped.size:>8,}  {kind}: {shown}")
         return "\n".join(lines)
 
@@ -72,9 +72,6 @@ def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
 
     From the newest update to the oldest, each is kept that has no newer duplicate (equal type and data) and still fits
     into ``max_size`` characters of ``str(data)`` in all. One that is too large is skipped; older ones may still fit.
-
-    Raises:
-        InvalidArgumentError: The size is not a number.
     """
     check_real("max_size", max_size, "a number of characters")
     seen: set[str] = set()
@@ -83,32 +80,24 @@ def plan(history: Sequence[ContextUpdate], max_size: int) -> OptimizePlan:
     size = 0
     for place in range(len(history) - 1, -1, -1):
         update = history[place]
-        key = f"{_type_text(update.update_type)}:{_data_key(update.data)}"
+        # As in the original: str() may return another text for an enum than format().
+        key = f"{_text(update.update_type, format)}:{_data_key(update.data)}"
         data_size = len(_text(update.data))
         if key in seen:
             dropped.append(Dropped(place, update, data_size, "duplicate"))
-            continue
-        seen.add(key)
-        if size + data_size <= max_size:
+        elif size + data_size <= max_size:
             kept.append(update)
             size += data_size
         else:
             dropped.append(Dropped(place, update, data_size, "over size"))
+        seen.add(key)
     return OptimizePlan(max_size, size, kept[::-1], dropped[::-1])
 
 
 def updates_until(history: Iterable[ContextUpdate], timestamp: float) -> list[ContextUpdate]:
-    """Return the updates up to ``timestamp`` (seconds since the epoch, UTC), and those without a valid time.
-
-    Raises:
-        InvalidArgumentError: It is not a time.
-    """
+    """Return the updates up to ``timestamp`` (seconds since the epoch, UTC), and those without a valid time."""
     check_real("timestamp", timestamp, "a time in seconds since the epoch")
-    return [update for update in history if not _is_after(update.timestamp, timestamp)]
-
-
-def _is_after(created: Any, timestamp: float) -> bool:
-    return isinstance(created, int | float) and created > timestamp
+    return [one for one in history if not isinstance(one.timestamp, int | float) or not one.timestamp > timestamp]
 
 
 def _data_key(data: Any) -> str:
@@ -119,17 +108,9 @@ def _data_key(data: Any) -> str:
         return f"!{codec.encode(data, warn=False)}"
 
 
-def _type_text(update_type: Any) -> str:
+def _text(value: Any, to_text: Callable[[Any], str] = str) -> str:
     try:
-        # As in the original: str() may return another text for an enum.
-        return f"{update_type}"
-    except Exception:
-        return codec.encode(update_type, warn=False)
-
-
-def _text(data: Any) -> str:
-    try:
-        return str(data)
+        return to_text(value)
     except Exception:
         # A value without a text counts with its stored form.
-        return codec.encode(data, warn=False)
+        return codec.encode(value, warn=False)

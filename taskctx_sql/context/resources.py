@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-Settle = Callable[[Awaitable[Any]], Coroutine[Any, Any, None]]
 
 
 def _log(name: str, error: Exception) -> None:
@@ -34,20 +32,19 @@ class Resources:
         self.named[name] = resource
         self._acquired.append((name, resource))
 
-    async def close_all(self, settle: Settle) -> None:
+    async def close_all(self, wait: Callable[[Awaitable[Any]], Any] | None = None) -> None:
         """Close every resource once, newest first, and forget it.
 
         Resources that were added to ``named`` directly count as newest; those that were removed from it are not closed.
         A failure is reported and stops no other. An interruption, such as a cancellation, is raised when all are
-        closed.
-
-        Args:
-            settle: Awaits what a ``close()`` returned, if it is awaitable.
+        closed. If a ``close()`` returns an awaitable, it is awaited, or passed to ``wait``.
         """
         interruption: BaseException | None = None
         for name, resource in self._in_closing_order():
             try:
-                await _close(resource, settle)
+                result = _close(resource)
+                if inspect.isawaitable(result):
+                    await result if wait is None else wait(result)
             except Exception as error:
                 self._report(name, error)
             except BaseException as error:
@@ -56,44 +53,28 @@ class Resources:
             raise interruption
 
     def close_all_here(self, wait: Callable[[Awaitable[Any]], Any]) -> None:
-        """Do what `close_all` does on the calling thread, which created the resources.
-
-        Args:
-            wait: Waits for the awaitable that a ``close()`` returned.
-        """
-
-        async def settle(result: Awaitable[Any]) -> None:
-            wait(result)
-
+        """Do what `close_all` does on the calling thread, which created the resources."""
         # It never suspends, so a single send completes it.
         with contextlib.suppress(StopIteration):
-            self.close_all(settle).send(None)
+            self.close_all(wait).send(None)
 
     def _in_closing_order(self) -> list[tuple[str, Any]]:
-        mine = [*self.named.values(), *self._replaced]
-        acquired = [(name, resource) for name, resource in self._acquired if _holds(mine, resource)]
-        by_hand = [
-            (name, resource) for name, resource in self.named.items() if not _holds([r for _, r in acquired], resource)
-        ]
+        mine = set(map(id, [*self.named.values(), *self._replaced]))
+        acquired = [(name, resource) for name, resource in self._acquired if id(resource) in mine]
+        known = {id(resource) for _, resource in acquired}
+        by_hand = [(name, resource) for name, resource in self.named.items() if id(resource) not in known]
         self.named.clear()
         self._acquired, self._replaced = [], []
-        order: list[tuple[str, Any]] = []
+        order: dict[int, tuple[str, Any]] = {}
         for name, resource in reversed(acquired + by_hand):
-            if not _holds([r for _, r in order], resource):
-                order.append((name, resource))
-        return order
+            order.setdefault(id(resource), (name, resource))
+        return list(order.values())
 
 
-def _holds(resources: list[Any], resource: Any) -> bool:
-    return any(held is resource for held in resources)
-
-
-async def _close(resource: Any, settle: Settle) -> None:
+def _close(resource: Any) -> Any:
     """Call ``aclose()``, or else ``close()``, if the resource has one."""
     for method_name in ("aclose", "close"):
         method = getattr(resource, method_name, None)
         if callable(method):
-            result = method()
-            if inspect.isawaitable(result):
-                await settle(result)
-            return
+            return method()
+    return None

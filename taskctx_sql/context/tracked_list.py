@@ -95,10 +95,10 @@ class TrackedList(list[T]):
         self._saved, self._pending, self._handed_out, self._seqs = _Snapshot(0, []), None, None, array("q")
         return new
 
-    def with_rows(self, items: list[T], seqs: Sequence[int]) -> TrackedList[T]:
-        """Return a new list whose saved rows are these."""
-        new = TrackedList(items, seqs, self._edited, prepare=self._prepare)
-        watch_all(items, self._edited)
+    def with_rows(self, rows: dict[int, T]) -> TrackedList[T]:
+        """Return a new list whose saved rows are these, by seq."""
+        new = TrackedList(rows.values(), rows, self._edited, prepare=self._prepare)
+        watch_all(new, self._edited)
         return new
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -86,13 +86,11 @@ class TaskContext(StoredContext):
             self._load_error = error
             logger.error("the context starts with an empty history: %s", error)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Copies and pickles are contexts of their own, without a store, since two contexts cannot both track the same
-        # rows. The contents follow when the copy exists, since they may contain the context.
-        return (_blank, (type(self),), self.__getstate__())
-
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy of the context gets: everything but the store, the resources and the clock."""
+        """Return what a copy or a pickle gets: everything but the store, the resources and the clock.
+
+        Two contexts cannot both track the same rows.
+        """
         memory = self._memory
         return {
             "user_id": self.user_id,
@@ -127,7 +125,6 @@ class TaskContext(StoredContext):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         ended_at = self._now()
-
         try:
             self._resources.close_all_here(blocking)
         finally:
@@ -142,12 +139,8 @@ class TaskContext(StoredContext):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         ended_at = self._now()
-
-        async def settle(result: Awaitable[Any]) -> None:
-            await result
-
         try:
-            await self._resources.close_all(settle)
+            await self._resources.close_all()
         finally:
             # Completed even if it is cancelled repeatedly: saving may take several attempts, and closing follows.
             await shielded(self._leave(ended_at, error))
@@ -218,13 +211,8 @@ def build_context(data: Mapping[str, Any]) -> dict[str, Any]:
 def _outcome(error: BaseException | None) -> tuple[RunOutcome, str | None]:
     if error is None:
         return "completed", None
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:
-        text = type(error).__name__
+    text = type(error).__name__
+    # A program's error may have no text.
+    with contextlib.suppress(Exception):
+        text = f"{text}: {error}"
     return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed", text
-
-
-def _blank(kind: type[TaskContext]) -> TaskContext:
-    """Create a context for `TaskContext.__setstate__` to fill."""
-    return kind.__new__(kind)

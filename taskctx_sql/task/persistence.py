@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import uuid
 from dataclasses import replace
@@ -37,15 +38,9 @@ _ATTEMPTS: Final = 50
 
 
 class Persistence:
-    """Writes unsaved changes to a store, and loads what the store has. The caller makes one call at a time.
-
-    Args:
-        unsaved: The unsaved part of the context.
-        history_limit: How many of the newest updates are loaded; None for all.
-    """
+    """Writes unsaved changes to a store, and loads what the store has. The caller makes one call at a time."""
 
     def __init__(self, unsaved: Unsaved, history_limit: int | None) -> None:
-        """Start without a run."""
         self._unsaved = unsaved
         self.history_limit = history_limit
         self._run: Run | None = None
@@ -71,11 +66,7 @@ class Persistence:
     # Calls.
 
     async def load(self, store: ContextStore, selection: Selection | None = None) -> None:
-        """Load what the store has, and keep what is unsaved on top of it.
-
-        Raises:
-            UnsavedChangesError: An earlier state was requested, and there are unsaved changes.
-        """
+        """Load what the store has, and keep what is unsaved on top of it."""
         selection = selection or Selection(self.history_limit)
         if selection.is_past:
             await self._refuse_unsaved(store, "show an earlier state")
@@ -92,15 +83,13 @@ class Persistence:
 
         If another writer removed or rewrote rows that are changed here, they are loaded again before the next attempt.
         """
-        attempts = 1
-        while True:
+        for attempt in itertools.count(1):
             try:
                 await self._save(store, if_unchanged=if_unchanged)
                 break
             except StaleContextError as error:
-                if not error.rewritten or attempts == _ATTEMPTS:
+                if not error.rewritten or attempt == _ATTEMPTS:
                     raise
-            attempts += 1
             await self.load(store)
 
     async def _save(self, store: ContextStore, *, if_unchanged: bool) -> None:
@@ -121,16 +110,10 @@ class Persistence:
     async def discard(self, store: ContextStore) -> None:
         """Discard what is unsaved, except a save in doubt that was written."""
         await self._abandon_doubt(store)
-        loaded = await self._read(store, Selection(self.history_limit))
-        self._unsaved.discard(loaded)
+        self._unsaved.discard(await self._read(store, Selection(self.history_limit)))
 
     async def operate(self, store: ContextStore, operation: Operation, revision: int | None) -> None:
-        """Let the store restore or undo, and load the result.
-
-        Raises:
-            UnsavedChangesError: There are unsaved changes.
-            ContextNotFoundError: The store does not have the context.
-        """
+        """Let the store restore or undo, and load the result."""
         unsaved = self._unsaved
         if self._is_under_way(operation, revision):
             # The same operation again, which did not return the last time: it is executed once.
@@ -147,11 +130,7 @@ class Persistence:
         await self.load(store)
 
     async def fork(self, store: RevisionStore, chat_id: str, revision: int | None) -> None:
-        """Let the store create a context from the loaded state, or from a revision.
-
-        Raises:
-            UnsavedChangesError: There are unsaved changes.
-        """
+        """Let the store create a context from the loaded state, or from a revision."""
         await self._refuse_unsaved(store, "be forked")
         shown = self._unsaved.revision if self._unsaved.is_past else None
         await store.fork(self._unsaved.key, chat_id, revision=shown if revision is None else revision)
@@ -232,7 +211,7 @@ class Persistence:
         delta = handout.delta
         if delta.base is None:
             # The store may not have the context, so nothing is created there: later saves belong to another run.
-            self._run = None if self._run is None else replace(self._run, run_id=str(uuid.uuid4()), saves=0)
+            self._renew_identity()
         else:
             # A save with the same identity that creates a revision without changes: whichever of the two comes
             # second, even much later, writes nothing.
@@ -259,9 +238,7 @@ class Persistence:
         self._count(handout.delta.run)
 
     def _next_save(self) -> Run:
-        if self._run is None:
-            self.begin_run(_now())
-            assert self._run is not None
+        self._run = self._run or _new_run(_now())
         return self._run.next_save()
 
     def _renew_identity(self) -> None:

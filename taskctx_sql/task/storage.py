@@ -18,12 +18,7 @@ SHOW_STATES: Final = ("show earlier states", Feature.REVISIONS.value)
 
 
 class Storage:
-    """Where a context is kept.
-
-    Args:
-        store: An open store, whose owner closes it.
-        url: A URL, opened on entering or for a single call.
-    """
+    """Where a context is kept: in an open store, whose owner closes it, or at a URL, opened when needed."""
 
     def __init__(self, store: ContextStore | None = None, url: str | None = None) -> None:
         self.store: ContextStore | None = store
