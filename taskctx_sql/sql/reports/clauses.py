@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -18,14 +18,6 @@ from taskctx_sql.sql.row_codec import AnyRow
 T = TypeVar("T")
 
 DEFAULT_LIMIT: Final = 100
-
-
-class Order(NamedTuple):
-    """A column that rows are ordered by. NULL comes last in both directions."""
-
-    column: sa.ColumnElement[Any]
-    name: str
-    descending: bool = False
 
 
 def user_of(filters: Filters) -> str | None:
@@ -76,29 +68,29 @@ def _day_of(moment: float) -> date:
         return date.max if moment > 0 else date.min
 
 
-def order_by(view: sa.FromClause, *names: str) -> list[Order]:
-    """Return an order by columns; a minus stands for descending."""
-    return [Order(view.c[name.lstrip("-")], name.lstrip("-"), name.startswith("-")) for name in names]
+def page(
+    statement: sa.Select[Any], view: sa.FromClause, after: Any, filters: Filters, order: Sequence[str]
+) -> sa.Select[Any]:
+    """Return the statement for one page of rows, those that follow the row ``after``.
 
-
-def page(statement: sa.Select[Any], order: Sequence[Order], after: Any, filters: Filters) -> sa.Select[Any]:
-    """Return the statement for one page of rows, those that follow the row ``after``."""
+    They are ordered by columns of the view; a minus stands for descending. NULL comes last in both directions.
+    """
     if after is not None:
-        if not all(hasattr(after, by.name) for by in order):
+        if not all(hasattr(after, name.lstrip("-")) for name in order):
             raise InvalidArgumentError("after", after, "the last row of the previous page")
-        statement = statement.where(_comes_after(order, after))
-    columns = [(by.column.desc() if by.descending else by.column.asc()).nulls_last() for by in order]
+        statement = statement.where(_comes_after(view, order, after))
+    columns = [(sa.desc if name.startswith("-") else sa.asc)(view.c[name.lstrip("-")]).nulls_last() for name in order]
     return statement.order_by(*columns).limit(filters.get("limit", DEFAULT_LIMIT))
 
 
-def _comes_after(order: Sequence[Order], row: Any) -> sa.ColumnElement[bool]:
+def _comes_after(view: sa.FromClause, order: Sequence[str], row: Any) -> sa.ColumnElement[bool]:
     """Return the condition for the rows that follow a row."""
-    column, name, descending = order[0]
-    value = getattr(row, name)
-    rest = _comes_after(order[1:], row) if len(order) > 1 else sa.false()
+    name = order[0].lstrip("-")
+    column, value = view.c[name], getattr(row, name)
+    rest = _comes_after(view, order[1:], row) if len(order) > 1 else sa.false()
     if value is None:
         return sa.and_(column.is_(None), rest)
-    beyond = column < value if descending else column > value
+    beyond = column < value if order[0].startswith("-") else column > value
     return sa.or_(beyond, column.is_(None), sa.and_(column == value, rest))
 
 

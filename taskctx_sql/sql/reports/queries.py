@@ -29,7 +29,7 @@ from taskctx_sql.model.report_rows import (
     UserSize,
 )
 from taskctx_sql.sql import engines, incomplete, row_codec
-from taskctx_sql.sql.reports.clauses import Order, columns_of, in_period, of_owner, order_by, page, typed, user_of
+from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner, page, typed, user_of
 from taskctx_sql.sql.row_codec import AnyRow
 from taskctx_sql.sql.schema import contexts, files, runs, updates, views
 
@@ -86,8 +86,8 @@ class Reports:
         keys = (view.c.day, view.c.model_id, view.c.provider_id, view.c.mode)
         counts = map(_whole_sum, (view.c.calls, view.c.input_tokens, view.c.output_tokens))
         statement = _by_day(view, keys, (*counts, sa.func.sum(view.c.cost), sa.func.sum(view.c.duration)), filters)
-        order = order_by(view, "-day", "model_id", "provider_id", "mode")
-        rows = typed(ModelUsage, await self._page(statement, order, after, filters))
+        order = ("-day", "model_id", "provider_id", "mode")
+        rows = typed(ModelUsage, await self._page(statement, view, after, filters, *order))
         # The engines add up floats in different orders.
         return [replace(use, cost=round(use.cost, 9), duration=round(use.duration, 9)) for use in rows]
 
@@ -100,7 +100,7 @@ class Reports:
         view = views.activity
         sums = map(_whole_sum, (view.c.updates, view.c.removed, view.c.bytes))
         statement = _by_day(view, (view.c.day, view.c.update_type), tuple(sums), filters)
-        return typed(Activity, await self._page(statement, order_by(view, "-day", "update_type"), after, filters))
+        return typed(Activity, await self._page(statement, view, after, filters, "-day", "update_type"))
 
     async def errors(self, *, after: ErrorReport | None = None, **filters: Unpack[Filters]) -> list[ErrorReport]:
         """Return the errors of the period, the newest first."""
@@ -159,8 +159,8 @@ class Reports:
         )
         if update_type is not None:
             statement = statement.where(updates.c.update_type == row_codec.column_text(update_type))
-        order = order_by(updates, "-timestamp", "context_id", "-seq")
-        return typed(SearchHit, await self._page(statement, order, after, filters))
+        order = ("-timestamp", "context_id", "-seq")
+        return typed(SearchHit, await self._page(statement, updates, after, filters, *order))
 
     async def timeline(self, key: ContextKey, *, limit: int = 20) -> list[TimelineEntry]:
         """Return the newest updates of a context, removed ones included, the oldest first."""
@@ -204,9 +204,9 @@ class Reports:
         return typed(RunReport, await self._query(statement, user_id=key.user_id))[::-1]
 
     async def _page(
-        self, statement: sa.Select[Any], order: list[Order], after: Any, filters: Filters
+        self, statement: sa.Select[Any], view: sa.FromClause, after: Any, filters: Filters, *order: str
     ) -> Sequence[AnyRow]:
-        return await self._query(page(statement, order, after, filters), user_id=user_of(filters))
+        return await self._query(page(statement, view, after, filters, order), user_id=user_of(filters))
 
     async def _of_view(
         self, kind: type[T], view: sa.Table, after: T | None, filters: Filters, *order: str, time: str = ""
@@ -215,12 +215,12 @@ class Reports:
         time = time or order[0].lstrip("-")
         conditions = (*of_owner(view, filters), *in_period(view, filters, time, time))
         statement = sa.select(*columns_of(kind, view)).where(*conditions)
-        return typed(kind, await self._page(statement, order_by(view, *order), after, filters))
+        return typed(kind, await self._page(statement, view, after, filters, *order))
 
     async def _sizes(self, by: str, after: ContextSize | None, filters: Filters) -> list[ContextSize]:
         view = views.sizes
         statement = sa.select(*columns_of(ContextSize, view)).where(*_worked_on(view, filters))
-        return typed(ContextSize, await self._page(statement, order_by(view, by, "context_id"), after, filters))
+        return typed(ContextSize, await self._page(statement, view, after, filters, by, "context_id"))
 
     async def _newest_contexts(
         self, statement: sa.Select[Any], after: ContextSummary | Task | None, filters: Filters
@@ -232,7 +232,7 @@ class Reports:
             context_id = row_codec.context_id(ContextKey(after.user_id, after.chat_id))
             seen = SimpleNamespace(created_at=after.created_at, context_id=context_id)
         statement = statement.where(*_worked_on(contexts, filters), incomplete.is_there())
-        return await self._page(statement, order_by(contexts, "-created_at", "-context_id"), seen, filters)
+        return await self._page(statement, contexts, seen, filters, "-created_at", "-context_id")
 
     async def _counts(
         self, key: ContextKey, name: sa.ColumnElement[str], *conditions: sa.ColumnElement[bool]
