@@ -10,11 +10,9 @@ import logging
 import time
 from array import array
 from collections.abc import Awaitable, Callable
-from functools import cache
 from typing import Final, TypeVar
 from zlib import crc32
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, SchemaError
@@ -22,8 +20,8 @@ from taskctx_sql.model import ContextKey, Loaded
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends.backend import Backend
 from taskctx_sql.sql.backends.open import backend_on
-from taskctx_sql.sql.plan import Plan, Statement, Step, text
-from taskctx_sql.sql.schema import contexts
+from taskctx_sql.sql.load import as_of
+from taskctx_sql.sql.plan import Plan, read_value
 
 T = TypeVar("T")
 Call = Callable[[], Awaitable[T]]
@@ -153,10 +151,5 @@ def _slot(key: ContextKey) -> int:
 
 def _with_revision(key: ContextKey, plan: Plan[T]) -> Plan[tuple[int, T]]:
     # The revision first: what is read after it on the same connection is no older.
-    rows = yield Step(_revision(), {"context": row_codec.context_id(key)}, reads=True)
-    return (rows[0][0] if rows else 0), (yield from plan)
-
-
-@cache
-def _revision() -> Statement:
-    return sa.select(contexts.c.revision).where(contexts.c.context_id == text("context"))
+    revision = yield from read_value(as_of.select_current("revision"), {"context": row_codec.context_id(key)})
+    return revision or 0, (yield from plan)

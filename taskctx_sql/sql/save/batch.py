@@ -45,7 +45,7 @@ class Batch:
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
-        self._rows: PerWrite[list[Row]] = PerWrite(*([] for _ in PerWrite._fields))
+        self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def add(
         self,
@@ -86,21 +86,16 @@ class Batch:
         if request.changed_paths:
             rows.replaced_files.extend((revision, context_id, path_id) for path_id in request.changed_paths)
         if request.updates:
-            first = next_seq - len(request.updates)
-            rows.updates.extend(
-                [(context_id, seq, *row, revision, run_id) for seq, row in enumerate(request.updates, first)]
-            )
+            new = enumerate(request.updates, next_seq - len(request.updates))
+            rows.updates.extend([(context_id, seq, *row, revision, run_id) for seq, row in new])
         if request.models:
-            first = next_model - len(request.models)
-            rows.models.extend(
-                [(context_id, seq, *row, revision, run_id) for seq, row in enumerate(request.models, first)]
-            )
+            uses = enumerate(request.models, next_model - len(request.models))
+            rows.models.extend([(context_id, seq, *row, revision, run_id) for seq, row in uses])
         if request.files:
             free = iter(range(next_position - request.unplaced_files, next_position))
             for (path_id, *row), position in zip(request.files, request.positions, strict=True):
-                rows.files.append(
-                    (context_id, path_id, revision, next(free) if position is None else position, *row, run_id)
-                )
+                position = next(free) if position is None else position
+                rows.files.append((context_id, path_id, revision, position, *row, run_id))
 
     def add_restore(self, request: SaveRequest, head: ContextHead, restored: Restored) -> None:
         """Add what a restore or an undo, after which the context's row is ``head``, has not written yet."""

@@ -16,7 +16,8 @@ from taskctx_sql.errors import LostContextError, StaleContextError, TaskContextE
 from taskctx_sql.model import MappingChange, Saved
 from taskctx_sql.sql import engines, history, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
-from taskctx_sql.sql.plan import Plan, Statement, Step, columns, number, parameters, text
+from taskctx_sql.sql.load import as_of
+from taskctx_sql.sql.plan import Plan, Statement, Step, columns, number, parameters, read_value, text
 from taskctx_sql.sql.save.batch import EMPTY, Batch
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
@@ -68,8 +69,8 @@ def _decide(engine: str, request: SaveRequest, batch: Batch) -> Plan[Saved | Tas
         return LostContextError(delta.key)
     if head.revision != base.revision:
         # Somebody saved in between; it may have been a copy of this very save.
-        saves = yield Step(_select_saves(), {"context": context_id, "run": delta.run.run_id}, reads=True)
-        if saves and saves[0][0] != delta.run.saves - 1:
+        saves = yield from read_value(_select_saves(), {"context": context_id, "run": delta.run.run_id})
+        if saves not in (None, delta.run.saves - 1):
             return (yield from _answer_again(request, head))
         if delta.if_unchanged:
             return StaleContextError(delta.key, base.revision, head.revision)
@@ -142,9 +143,8 @@ def _merged(request: SaveRequest, name: str, change: MappingChange | None) -> Pl
     """Return the plan that applies a change to what is stored: somebody else may have set other keys."""
     if change is None:
         return None
-    rows = yield Step(_select_mapping(name), {"context": request.context_id}, reads=True)
-    stored = rows[0][0] if rows else EMPTY
-    return row_codec.merged_text(request.delta.key, name, stored, change, strict=request.strict)
+    stored = yield from read_value(as_of.select_current(name), {"context": request.context_id})
+    return row_codec.merged_text(request.delta.key, name, stored or EMPTY, change, strict=request.strict)
 
 
 # The statements.
@@ -172,11 +172,6 @@ def _lock_head() -> Statement:
     return statement.on_conflict_do_update(
         index_elements=[contexts.c.context_id], set_={"updated_at": contexts.c.updated_at}
     ).returning(*_HEAD)
-
-
-@cache
-def _select_mapping(name: str) -> Statement:
-    return sa.select(contexts.c[name]).where(contexts.c.context_id == text("context"))
 
 
 @cache

@@ -30,15 +30,13 @@ _FILES: Final = _types(
     "timestamp float8, state text, exact text"
 )
 _REPLACED: Final = _types("context_id text, path_id text")
+_TABLES: Final = (_SAVES, _UPDATES, _MODELS, _FILES, _REPLACED)
 
 
 def parameters(requests: list[SaveRequest], *, trackers: bool) -> list[list[Any]]:
     """Return the parameters of the statement: arrays, where each request and each of its rows is an element."""
-    saves: list[tuple[Any, ...]] = []
-    updates: list[tuple[Any, ...]] = []
-    models: list[tuple[Any, ...]] = []
-    files: list[tuple[Any, ...]] = []
-    replaced: list[tuple[Any, ...]] = []
+    rows: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [])
+    saves, updates, models, files, replaced = rows
     for request in requests:
         delta, context_id, run = request.delta, request.context_id, request.delta.run
         counts = (len(request.updates), len(request.models), request.unplaced_files)
@@ -55,14 +53,10 @@ def parameters(requests: list[SaveRequest], *, trackers: bool) -> list[list[Any]
         for row, position in zip(request.files, request.positions, strict=True):
             files.append((context_id, next(free) if position is None else 0, position, *row))
         replaced += [(context_id, path_id) for path_id in request.changed_paths]
-    arrays = [*_columns(_SAVES, saves), *_columns(_UPDATES, updates)]
-    if trackers:
-        arrays += [*_columns(_MODELS, models), *_columns(_FILES, files), *_columns(_REPLACED, replaced)]
+    arrays: list[list[Any]] = []
+    for columns, table in zip(_TABLES if trackers else _TABLES[:2], rows, strict=False):
+        arrays += map(list, zip(*table, strict=True)) if table else ([] for _ in columns)
     return arrays
-
-
-def _columns(names: dict[str, str], rows: list[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in names]
 
 
 def _given(name: str, columns: dict[str, str], first: int) -> str:
