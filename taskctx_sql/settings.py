@@ -42,8 +42,6 @@ __all__ = [
 _ADDRESS: Final = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://|json:///.")
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
 DEFAULT_TASK_DIR: Final = "./tasks"
 DEFAULT_METADATA: Final[dict[str, Any]] = {}
 DEFAULT_METADATA_TOGGLES: Final[dict[str, bool]] = {}
@@ -149,11 +147,8 @@ def database_url(values: Mapping[str, str] = os.environ) -> str | None:
     """Return ``TASKCTX_DATABASE_URL``, or None."""
     found = values.get("TASKCTX_DATABASE_URL") or None
     if found is not None and not _ADDRESS.match(found):
-        raise InvalidSettingError(
-            "TASKCTX_DATABASE_URL",
-            hidden(found),
-            "sqlite:///tasks.db, postgresql://user@host/database or json:///folder",
-        )
+        allowed = "sqlite:///tasks.db, postgresql://user@host/database or json:///folder"
+        raise InvalidSettingError("TASKCTX_DATABASE_URL", hidden(found), allowed)
     return found
 
 

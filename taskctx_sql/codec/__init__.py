@@ -1,7 +1,6 @@
 """Values to JSON text, and back."""
 
 from taskctx_sql.codec.foreign_values import is_same, shown, text_of
-from taskctx_sql.codec.fresh_stack import with_fresh_stack
 from taskctx_sql.codec.json_text import (
     decode,
     decode_untagged,
@@ -12,3 +11,4 @@ from taskctx_sql.codec.json_text import (
     read_file_value,
     to_file_tree,
 )
+from taskctx_sql.concurrency import with_fresh_stack

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from taskctx_sql.codec.encoder import MAX_INTEGER_BITS, Encoder, from_file_tag
-from taskctx_sql.codec.fresh_stack import with_fresh_stack
 from taskctx_sql.codec.tags import TAGS, from_tag
+from taskctx_sql.concurrency import with_fresh_stack
 
 T = TypeVar("T")
 
@@ -100,19 +100,14 @@ def read_file_value(text: str, at: int) -> tuple[Any, int]:
     return value, end
 
 
-def _with_any_integer(decoders: _Decoders, read: Callable[[json.JSONDecoder], T]) -> T:
-    """Read a file's text; a second attempt reads integers beyond the program's limit of digits."""
+def _with_any_integer(decoders: tuple[json.JSONDecoder, json.JSONDecoder], read: Callable[[json.JSONDecoder], T]) -> T:
+    """Read a file's text; the second decoder reads integers beyond the program's limit of digits."""
     try:
-        return with_fresh_stack(lambda: read(decoders.usual))
+        return with_fresh_stack(lambda: read(decoders[0]))
     except json.JSONDecodeError:
         raise
     except ValueError:
-        return with_fresh_stack(lambda: read(decoders.any_digits))
-
-
-class _Decoders(NamedTuple):
-    usual: json.JSONDecoder
-    any_digits: json.JSONDecoder
+        return with_fresh_stack(lambda: read(decoders[1]))
 
 
 def _integer(text: str) -> int:
@@ -130,9 +125,10 @@ def _integer(text: str) -> int:
     return -number if text.startswith("-") else number
 
 
-_plain_file: Final = _Decoders(json.JSONDecoder(), json.JSONDecoder(parse_int=_integer))
-_tagged_file: Final = _Decoders(
-    json.JSONDecoder(object_hook=from_file_tag), json.JSONDecoder(object_hook=from_file_tag, parse_int=_integer)
+_plain_file: Final = (json.JSONDecoder(), json.JSONDecoder(parse_int=_integer))
+_tagged_file: Final = (
+    json.JSONDecoder(object_hook=from_file_tag),
+    json.JSONDecoder(object_hook=from_file_tag, parse_int=_integer),
 )
 
 

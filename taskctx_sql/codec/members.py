@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from taskctx_sql.codec.foreign_values import is_same, text_of
-from taskctx_sql.codec.fresh_stack import with_fresh_stack
 from taskctx_sql.codec.tags import from_tag
+from taskctx_sql.concurrency import with_fresh_stack
 
 
 def stand_ins(members: Sequence[Any], trees: Sequence[Any]) -> dict[int, str]:

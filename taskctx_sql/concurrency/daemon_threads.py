@@ -33,12 +33,24 @@ async def on_thread(work: Callable[P, T], /, *arguments: P.args, **keywords: P.k
         future = asyncio.get_running_loop().run_in_executor(None, call)
     except RuntimeError:
         # The loop's threads accept no more work; this loop belongs to another thread, or to an atexit handler.
-        future = asyncio.wrap_future(on_own_thread(call))
+        future = asyncio.wrap_future(_on_own_thread(call))
     return await future
 
 
-def on_own_thread(work: Callable[[], T]) -> Future[T]:
-    """Call a function on a thread of its own, with an empty stack."""
+def with_fresh_stack(work: Callable[[], T]) -> T:
+    """Call a function, and on a RecursionError call it again on a thread of its own, which starts with an empty stack.
+
+    Python counts the nesting of a value and the caller's frames against one limit. Without this, a value written from
+    a short stack could not be read from a deep one.
+    """
+    try:
+        return work()
+    except RecursionError:
+        future = _on_own_thread(work)
+    return future.result()
+
+
+def _on_own_thread(work: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
     threading.Thread(target=_settle, args=(future, work), name="taskctx-own", daemon=True).start()
     return future

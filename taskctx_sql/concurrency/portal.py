@@ -38,15 +38,17 @@ def blocking(work: Awaitable[Any] | AsyncIterator[Any]) -> Any:
         RuntimeError: It was called on that event loop, which would wait for itself; or while the interpreter shuts
             down; or gevent or eventlet has replaced the threads.
     """
-    refusal = _refusal()
-    if refusal is not None:
+    _check(work)
+    return _iterate(work) if isinstance(work, AsyncIterator) else _run(_await(work))
+
+
+def _check(work: object) -> None:
+    """Raise RuntimeError if work cannot be waited for here."""
+    if (refusal := _refusal()) is not None:
         if isinstance(work, Coroutine):
             # It never started; this avoids a warning about that.
             work.close()
         raise RuntimeError(refusal)
-    if isinstance(work, AsyncIterator):
-        return _iterate(work)
-    return _run(_await(work))
 
 
 def _refusal() -> str | None:
@@ -74,11 +76,8 @@ def _refusal() -> str | None:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    refusal = _refusal()
-    if refusal is not None:
-        # The next row may be requested at another time or on another thread than the first.
-        work.close()
-        raise RuntimeError(refusal)
+    # The next row may be requested at another time or on another thread than the first.
+    _check(work)
     future = asyncio.run_coroutine_threadsafe(work, _running_loop())
     try:
         return future.result()

@@ -6,14 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from taskctx_sql.errors import (
-    ForeignSchemaError,
-    InvalidArgumentError,
-    SchemaMissingError,
-    SchemaTooNewError,
-    SchemaTooOldError,
-    UnsupportedEncodingError,
-)
+from taskctx_sql import errors
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
 
@@ -32,8 +25,8 @@ def check(connection: sa.Connection, schema: str | None, database_url: str) -> N
         return
     refuse_foreign(connection, schema, database_url)
     if found is None:
-        raise SchemaMissingError(database_url)
-    raise SchemaTooOldError(database_url, found, HEAD)
+        raise errors.SchemaMissingError(database_url)
+    raise errors.SchemaTooOldError(database_url, found, HEAD)
 
 
 def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: str | None = None) -> None:
@@ -42,12 +35,12 @@ def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: 
     found = found_revision(connection, schema)
     if found is not None:
         if found not in REVISIONS:
-            raise SchemaTooNewError(database_url, found, HEAD)
+            raise errors.SchemaTooNewError(database_url, found, HEAD)
         return
     names = sa.inspect(connection).get_table_names(schema=schema)
     foreign = sorted(name for name in names if name in tables.metadata.tables)
     if foreign:
-        raise ForeignSchemaError(database_url, foreign)
+        raise errors.ForeignSchemaError(database_url, foreign)
 
 
 def found_revision(connection: sa.Connection, schema: str | None) -> str | None:
@@ -79,11 +72,11 @@ def check_name(connection: sa.Connection, schema: str | None) -> None:
     if schema is None:
         return
     if engines.is_sqlite(connection):
-        raise InvalidArgumentError("schema", schema, "None: SQLite has no schemas")
+        raise errors.InvalidArgumentError("schema", schema, "None: SQLite has no schemas")
     name = schema.encode("utf-8", "replace") if isinstance(schema, str) else b""
     # Postgres would cut a longer one, and then not find it.
     if not 0 < len(name) <= _LONGEST_NAME or b"\x00" in name or name.decode() != schema:
-        raise InvalidArgumentError("schema", schema, f"the name of a schema, of at most {_LONGEST_NAME} bytes")
+        raise errors.InvalidArgumentError("schema", schema, f"the name of a schema, of at most {_LONGEST_NAME} bytes")
 
 
 def check_encoding(connection: sa.Connection) -> None:
@@ -91,4 +84,4 @@ def check_encoding(connection: sa.Connection) -> None:
     statement = "PRAGMA encoding" if engines.is_sqlite(connection) else "SHOW server_encoding"
     found = str(connection.exec_driver_sql(statement).scalar())
     if found.upper().replace("-", "") != "UTF8":
-        raise UnsupportedEncodingError(engines.mask(str(connection.engine.url)), found)
+        raise errors.UnsupportedEncodingError(engines.mask(str(connection.engine.url)), found)
