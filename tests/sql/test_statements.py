@@ -44,7 +44,6 @@ ELSEWHERE = {
     "decide.py:_select_head": "SQLite has the lock already",
     "sql.py:is_in_list": "SQLite reads a list of parameters as a table",
     "postgres_statement.py": "the statement for many contexts is for tables that are not distributed",
-    "replica.py": "a replica is asked what the primary is asked, and how far it is",
     "row_security.py": "row-level security is refused where there is a Citus",
     "postgres_connection.py:_get": "a setting of the connection that writes for many contexts",
     "migrations.py:take_upgrade_lock": "there an upgrade takes the lock that is no table's",
