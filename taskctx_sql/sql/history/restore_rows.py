@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.history.copies import insert_copies, remove, remove_given, root
+from taskctx_sql.sql.load import in_revision
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 
 Flag = sa.ColumnElement[Any]
@@ -19,8 +20,7 @@ Wanted = Callable[[sa.Table, Callable[[Flag], Flag]], Flag]
 
 def was_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:
     """Return the condition for the entries that the revision had."""
-    remained = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("then"))
-    return any_row(sa.and_(table.c.added_in <= number("then"), remained))
+    return any_row(sa.and_(*in_revision(table, "then")[1:]))
 
 
 def would_be_there(table: sa.Table, any_row: Callable[[Flag], Flag]) -> Flag:

@@ -78,6 +78,7 @@ def compare(engine: str, key: ContextKey, old: int, new: int) -> Plan[Difference
 
 
 def _rows_only_in_one(engine: str, table: sa.Table, which: dict[str, Any]) -> Plan[Sequence[Any]]:
+    """Return the plan that reads the entries that are in "revision" and not in "other", whichever copy of them is."""
     seqs = [row[0] for row in (yield Step(_select_only_in_one(table), which, reads=True)) or ()]
     if not seqs:
         return []
@@ -135,13 +136,8 @@ def _count_added() -> Statement:
 
 @cache
 def _select_only_in_one(table: sa.Table) -> Statement:
-    """The seqs of the entries that are in "revision" and not in "other", whichever copy of them is.
-
-    In one pass: a planner that knows too little of the table would execute a join by comparing each row with each.
-    """
-    _, *then = in_revision(table)
-    remains = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("other"))
-    in_one, in_other = sa.and_(*then), sa.and_(table.c.added_in <= number("other"), remains)
+    # In one pass: a planner that knows too little of the table would execute a join by comparing each row with each.
+    in_one, in_other = (sa.and_(*in_revision(table, revision)[1:]) for revision in ("revision", "other"))
     seq = sa.func.max(sa.case((in_one, table.c.seq)))
     statement = sa.select(seq).where(table.c.context_id == text("context")).group_by(root(table))
     return statement.having(seq.is_not(None), sa.func.max(sa.case((in_other, 1), else_=0)) == 0)

@@ -26,10 +26,10 @@ class Counters(NamedTuple):
     next_position: int
 
 
-def in_revision(table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions for the rows that the context "context" has in "revision"."""
-    remains = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number("revision"))
-    return table.c.context_id == text("context"), table.c.added_in <= number("revision"), remains
+def in_revision(table: sa.Table, revision: str = "revision") -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for the rows of the context "context" in the revision that a parameter gives."""
+    remains = sa.or_(table.c.removed_in.is_(None), table.c.removed_in > number(revision))
+    return table.c.context_id == text("context"), table.c.added_in <= number(revision), remains
 
 
 def current(key: ContextKey, *columns: str) -> Plan[Sequence[Any]]:
