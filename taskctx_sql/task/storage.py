@@ -13,7 +13,7 @@ from taskctx_sql.locations import anchored, is_json_address
 from taskctx_sql.opening import open_store
 from taskctx_sql.stores import ContextStore, Feature, RevisionStore
 
-# What needs a store with revisions: for errors.
+# For errors: what needs a store with revisions, and what such a store keeps.
 SHOW_STATES: Final = ("show earlier states", Feature.REVISIONS.value)
 
 
