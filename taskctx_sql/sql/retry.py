@@ -170,7 +170,10 @@ class Retrying:
         while True:
             try:
                 result = await work()
-                self._note_success()
+                if self._away_since is not None:
+                    away_for = time.monotonic() - self._away_since
+                    logger.warning("%s is back after %.1f s", self._database_url, away_for)
+                    self._away_since = None
                 return result
             except TaskContextError:
                 raise
@@ -213,8 +216,3 @@ class Retrying:
         except TimeoutError:
             return False
         return True
-
-    def _note_success(self) -> None:
-        if self._away_since is not None:
-            logger.warning("%s is back after %.1f s", self._database_url, time.monotonic() - self._away_since)
-            self._away_since = None
