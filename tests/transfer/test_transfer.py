@@ -27,7 +27,7 @@ from taskctx_sql.json_files import batches, chat_id, file_name
 from taskctx_sql.maintenance import prune
 from taskctx_sql.model import ChatImport, Imported, Retention, Transferred
 from taskctx_sql.sql.schema import tables
-from taskctx_sql.sql.transfer import import_files, read, rows, verify, write
+from taskctx_sql.sql.transfer import import_files, read, verify, write
 from taskctx_sql.transfer import copy, copy_files, export, import_folder
 from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE
 from tests.support.contract import loaded, stored
@@ -772,7 +772,7 @@ async def test_a_writer_in_the_target_is_never_overwritten(
     extend = write.extend
 
     def overtaken(seen: Any, source: Any, changes: Any) -> Any:
-        stale = rows.ContextRow((*seen.row[:5], seen.revision - 1, *seen.row[6:]))
+        stale = seen._replace(revision=seen.revision - 1)
         return extend(stale, source, changes)
 
     monkeypatch.setattr(write, "extend", overtaken)

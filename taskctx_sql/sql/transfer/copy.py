@@ -135,7 +135,7 @@ class _Copier(NamedTuple):
         changes = []
         for table in _TABLES_OF_REVISIONS:
             lost: list[Row] = []
-            if table.has_removals and context.pruned_until > there.revision:
+            if table.has_removals and context.incomplete_until > there.revision:
                 keys = partial(read.keys_at, table, context.context_id, there.revision)
                 kept = await self.source.read("read", partial(keys, live=False))
                 live = await self.target.read("read", partial(keys, live=True))

@@ -28,14 +28,7 @@ NOT_KEPT = {
 
 
 class WrittenFile(NamedTuple):
-    """The result of writing a context's file.
-
-    Attributes:
-        context: The context as it was written.
-        outcome: What was done.
-        updates: How many updates the file has.
-        left_behind: How many things it cannot hold, by kind.
-    """
+    """A file's context as it was written, the outcome, its number of updates, and what it cannot hold, by kind."""
 
     context: ContextRow
     outcome: TransferOutcome
@@ -48,19 +41,8 @@ async def write_context(
 ) -> WrittenFile:
     """Write a context's history file, or that of a later revision if it is pruned meanwhile.
 
-    Args:
-        store: The database.
-        context: The context's row.
-        path: The file.
-        counted: Wraps the batches of updates to count them.
-        replace: Replace a file that has something else.
-
-    Raises:
-        ContextNotFoundError: The context was deleted meanwhile; nothing was written.
-        RevisionNotFoundError: The context was pruned again and again; nothing was written.
-        CorruptRecordError: A row cannot be read back; nothing was written.
-        OSError: The file cannot be written.
-        StoreError: The database failed.
+    ``counted`` wraps the batches of updates to count them. If the context was deleted meanwhile, is pruned again and
+    again, or has a row that cannot be read back, nothing is written.
     """
     for attempt in range(1, ATTEMPTS + 1):
         left: dict[str, int] = {}
@@ -80,10 +62,9 @@ async def write_context(
 async def compare_context(
     store: SqlStore, context: ContextRow, path: Path, counted: Callable[[Batches], Batches]
 ) -> tuple[int, str | None]:
-    """Compare a file with the context as it was written. What was deleted or pruned since is not a difference.
+    """Compare a file with the context as it was written; see `first_difference`.
 
-    Returns:
-        How many updates are the same from the beginning, and what is wrong with the next one, or None.
+    What was deleted or pruned since is not a difference.
     """
     same, difference = await first_difference(path, counted(_history(store, context, {}, checked=False)))
     if difference is not None and await changed_in_source(store, context) is not None:
@@ -107,14 +88,13 @@ async def _history(
     changed = await changed_in_source(store, context) if checked else None
     if isinstance(changed, str):
         raise ContextNotFoundError(context.key)
-    if changed is not None and changed.pruned_until > context.revision:
-        raise RevisionNotFoundError(context.key, context.revision, changed.revision, changed.pruned_until)
+    if changed is not None and changed.incomplete_until > context.revision:
+        raise RevisionNotFoundError(context.key, context.revision, changed.revision, changed.incomplete_until)
 
 
 async def _count_left_behind(store: SqlStore, context: ContextRow, left_behind: dict[str, int]) -> None:
     """Count what a history file cannot hold, besides removed updates."""
-    row = context.as_dict()
-    has_metadata = (row["metadata"], row["metadata_toggles"]) != ("{}", "{}")
+    has_metadata = (context.metadata, context.metadata_toggles) != ("{}", "{}")
     statement = sa.select(sa.func.count()).where(runs.c.context_id == context.context_id)
     ((run_count,),) = await store.query(statement, may_lag=False)
     for name, count in (("metadata", int(has_metadata)), ("runs", run_count)):

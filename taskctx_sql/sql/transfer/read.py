@@ -51,30 +51,23 @@ async def read_pages(
 ) -> AsyncGenerator[list[Row]]:
     """Yield the rows of a context as of its revision, a page at a time, in the order of their keys.
 
-    Args:
-        store: The database.
-        table: Which rows.
-        context: Whose, and as of which revision.
-        first: The first seq, for numbered tables.
-        since: For the others: only rows of later revisions.
+    Numbered ones are read from seq ``first`` on, and the others only from the revisions after ``since``.
     """
     size = PAGE
     if table.is_numbered:
         end = context.next_seq if table is UPDATES else context.next_model
         while first < end:
             high = min(first + size, end)
-            page = await store.read(
-                "read", partial(numbered_page, table, context.context_id, first, high, context.revision)
-            )
+            plan = partial(numbered_page, table, context.context_id, first, high, context.revision)
+            page = await store.read("read", plan)
             first, size = high, _next_size(page, size)
             if page:
                 yield page
         return
     after: Row | None = None
     while True:
-        page = await store.read(
-            "read", partial(keyed_page, table, context.context_id, after, size, since, context.revision)
-        )
+        plan = partial(keyed_page, table, context.context_id, after, size, since, context.revision)
+        page = await store.read("read", plan)
         if page:
             yield page
         if len(page) < size:
@@ -88,9 +81,8 @@ async def read_removals(
     """Yield the keys of rows that were there in revision ``since`` or later and removed after it, and in which one."""
     after: Row = (0,) if table.is_numbered else ("", 0)
     while table.has_removals:
-        page = await store.read(
-            "read", partial(removals_page, table, context.context_id, since, context.revision, after, PAGE)
-        )
+        plan = partial(removals_page, table, context.context_id, since, context.revision, after, PAGE)
+        page = await store.read("read", plan)
         if page:
             yield page
         if len(page) < PAGE:
@@ -116,7 +108,7 @@ def contexts_page(after: str, limit: int, user_id: str | None, chat_id: str | No
     user = {} if user_id is None else {"user": ContextKey(user_id, "").user_id}
     statement = _select_contexts(of_user=user_id is not None)
     rows = yield Step(statement, {"after": after, "how_many": limit, **user}, reads=True)
-    return [ContextRow(tuple(row)) for row in rows or ()]
+    return [ContextRow(*row) for row in rows or ()]
 
 
 def context_row(key: ContextKey) -> Plan[ContextRow | None]:
@@ -127,7 +119,7 @@ def context_row(key: ContextKey) -> Plan[ContextRow | None]:
 def row_of_id(context_id: str, *, lock: bool = False) -> Plan[ContextRow | None]:
     """Read the row of a context_id, and lock it if asked to; None if there is none."""
     rows = yield Step(_select_context(lock=lock), {"context": context_id}, reads=True)
-    return ContextRow(tuple(rows[0])) if rows else None
+    return ContextRow(*rows[0]) if rows else None
 
 
 def numbered_page(table: ContextTable, context_id: str, low: int, high: int, as_of: int) -> Plan[list[Row]]:
@@ -140,11 +132,9 @@ def keyed_page(
     table: ContextTable, context_id: str, after: Row | None, limit: int, since: int, as_of: int
 ) -> Plan[list[Row]]:
     """Read rows in the order of their keys, those of the revisions after ``since``."""
-    bounds: dict[str, Any] = {"context": context_id, "how_many": limit}
+    bounds = {"context": context_id, "how_many": limit} | ({} if after is None else _after_parameters(table, after))
     if table is not RUNS:
         bounds |= {"as_of": as_of, "since": since}
-    if after is not None:
-        bounds |= _after_parameters(table, after)
     return _rows((yield Step(_select_keyed(table, continued=after is not None), bounds, reads=True)))
 
 
@@ -166,7 +156,7 @@ def last_seq(table: ContextTable, context_id: str) -> Plan[int]:
 
 def revision_identity(context_id: str, revision: int) -> Plan[Row | None]:
     """Read which save created a revision; None if that is not on record."""
-    rows = yield Step(_select_identity(), {"context": context_id, "revision": revision}, reads=True)
+    rows = yield Step(_SELECT_IDENTITY, {"context": context_id, "revision": revision}, reads=True)
     return tuple(rows[0]) if rows else None
 
 
@@ -180,8 +170,8 @@ def removals_page(
 
 def keys_at(table: ContextTable, context_id: str, revision: int, *, live: bool) -> Plan[set[Row]]:
     """Read the keys of rows that were added by a revision; with ``live``, only of those that were never removed."""
-    rows = yield Step(_select_keys_at(table, live=live), {"context": context_id, "as_of": revision}, reads=True)
-    return {tuple(row) for row in rows or ()}
+    bounds = {"context": context_id, "as_of": revision}
+    return set(_rows((yield Step(_select_keys_at(table, live=live), bounds, reads=True))))
 
 
 def keys_between(table: ContextTable, context_id: str, low: Row, high: Row) -> Plan[set[Row]]:
@@ -201,12 +191,15 @@ def _after_parameters(table: ContextTable, after: Row) -> dict[str, Any]:
 # Statements.
 
 
+_SELECT_IDENTITY: Final = sa.select(revisions.c.run_id, revisions.c.save_number, revisions.c.saved_at).where(
+    revisions.c.context_id == text("context"), revisions.c.revision == number("revision")
+)
+
+
 def _columns_as_of(table: ContextTable) -> Iterator[sa.ColumnElement[Any]]:
     for column in table.table.c:
-        if column.name == "removed_in":
-            yield sa.case((column <= number("as_of"), column)).label("removed_in")
-        else:
-            yield column
+        is_removed = column.name == "removed_in"
+        yield sa.case((column <= number("as_of"), column)).label("removed_in") if is_removed else column
 
 
 def _after(table: ContextTable) -> sa.ColumnElement[bool]:
@@ -265,12 +258,6 @@ def _select_between(table: ContextTable) -> Statement:
 def _select_last(table: ContextTable) -> Statement:
     seq = table.table.c.seq
     return sa.select(seq).where(table.table.c.context_id == text("context")).order_by(seq.desc()).limit(1)
-
-
-@cache
-def _select_identity() -> Statement:
-    save = (revisions.c.run_id, revisions.c.save_number, revisions.c.saved_at)
-    return sa.select(*save).where(revisions.c.context_id == text("context"), revisions.c.revision == number("revision"))
 
 
 @cache

@@ -2,86 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from taskctx_sql.model import ContextKey
-from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.schema import files, models, revisions, runs, updates
 
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ContextRow:
-    """A context's row, as it was at one moment."""
+class ContextRow(NamedTuple):
+    """A context's row, as it was at one moment: its columns in their order."""
 
-    row: Row
-
-    @property
-    def context_id(self) -> str:
-        """The context_id."""
-        return str(self._value("context_id"))
+    context_id: str
+    user_id: str
+    chat_id: str
+    metadata: str
+    metadata_toggles: str
+    # 0 while it is being copied for the first time.
+    revision: int
+    next_seq: int
+    next_model: int
+    next_position: int
+    created_at: float
+    updated_at: float
+    pruned_until: int | None
 
     @property
     def key(self) -> ContextKey:
         """The user and the chat."""
-        return ContextKey(self._value("user_id"), self._value("chat_id"))
+        return ContextKey(self.user_id, self.chat_id)
 
     @property
-    def revision(self) -> int:
-        """The revision; 0 while it is being copied for the first time."""
-        return int(self._value("revision"))
-
-    @property
-    def next_seq(self) -> int:
-        """The seq of the next update."""
-        return int(self._value("next_seq"))
-
-    @property
-    def next_model(self) -> int:
-        """The seq of the next model use."""
-        return int(self._value("next_model"))
-
-    @property
-    def created_at(self) -> float:
-        """When it was created."""
-        return float(self._value("created_at"))
-
-    @property
-    def updated_at(self) -> float:
-        """When it was saved last."""
-        return float(self._value("updated_at"))
-
-    @property
-    def pruned_until(self) -> int:
+    def incomplete_until(self) -> int:
         """The revision before which its states are incomplete; 0 if all are complete."""
-        return int(self._value("pruned_until") or 0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all columns by name."""
-        return dict(zip(column_names(contexts), self.row, strict=True))
+        return self.pruned_until or 0
 
     def is_same(self, other: ContextRow) -> bool:
         """Whether both are the same in all but what was pruned, which each database decides for itself."""
-        return self._without("pruned_until") == other._without("pruned_until")
+        return self._replace(pruned_until=None) == other._replace(pruned_until=None)
 
     def is_same_or_later(self, other: ContextRow) -> bool:
         """Whether it is the same, or differs only because a run ended here since."""
-        ignored = ("pruned_until", "updated_at")
-        return self.updated_at >= other.updated_at and self._without(*ignored) == other._without(*ignored)
+        return self.updated_at >= other.updated_at and self.is_same(other._replace(updated_at=self.updated_at))
 
     def can_continue(self, source: ContextRow) -> bool:
         """Whether a copy that broke off has nothing that the source does not have."""
         return self.revision > 0 or (self.created_at == source.created_at and not source.pruned_until)
-
-    def _without(self, *names: str) -> Row:
-        return tuple(value for name, value in self.as_dict().items() if name not in names)
-
-    def _value(self, name: str) -> Any:
-        return self.row[column_names(contexts).index(name)]
 
 
 class ContextTable(NamedTuple):
@@ -102,11 +71,11 @@ class ContextTable(NamedTuple):
 
     def key_of(self, row: Row) -> Row:
         """Return a row's key."""
-        return tuple(row[index] for index in _key_indexes(self))
+        return tuple(row[index] for index in _indexes(self.table, self.key))
 
     def value(self, row: Row, name: str) -> Any:
         """Return a column of a row."""
-        return row[column_names(self.table).index(name)]
+        return row[_indexes(self.table, (name,))[0]]
 
     def key_columns(self) -> list[sa.Column[Any]]:
         """Return the columns of the key."""
@@ -122,11 +91,5 @@ TABLES: Final = (UPDATES, MODELS, FILES, REVISIONS, RUNS)
 
 
 @cache
-def column_names(table: sa.Table) -> tuple[str, ...]:
-    """Return the names of a table's columns, in their order."""
-    return tuple(table.c.keys())
-
-
-@cache
-def _key_indexes(table: ContextTable) -> tuple[int, ...]:
-    return tuple(column_names(table.table).index(name) for name in table.key)
+def _indexes(table: sa.Table, names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(table.c.keys().index(name) for name in names)

@@ -60,29 +60,21 @@ async def verify_context(
 
 
 async def changed_in_source(source: SqlStore, context: ContextRow) -> str | ContextRow | None:
-    """Return why what was read of a context may be incomplete.
-
-    Returns:
-        `GONE`, the context's row as it is now if it was pruned since, or None if all of it was read.
-    """
+    """Return `GONE`, or the context's row as it is now if it was pruned since, or None if all of it could be read."""
     now = await source.read("copy", partial(read.context_row, context.key))
     if now is None or now.created_at != context.created_at or now.revision < context.revision:
         return GONE
-    return now if now.pruned_until > context.pruned_until else None
+    return now if now.incomplete_until > context.incomplete_until else None
 
 
 @dataclass(slots=True)
 class _Differences:
-    """How the target differs from the source.
-
-    Attributes:
-        certain: What is missing or not the same.
-        only_in_source: Rows that the target may have pruned, each with the revision in which it was removed.
-        only_in_target: Rows that the source may have pruned.
-    """
+    """How the target differs from the source."""
 
     certain: list[str] = field(default_factory=list)
+    # Rows that the target may have pruned, each with the revision in which it was removed.
     only_in_source: list[tuple[int, str]] = field(default_factory=list)
+    # Rows that the source may have pruned.
     only_in_target: list[str] = field(default_factory=list)
 
     def compare(self, table: ContextTable, page: list[Row], other: list[Row], *, saved_since: bool) -> int:

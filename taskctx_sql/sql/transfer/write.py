@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -27,17 +27,12 @@ def begin(engine: str, source: ContextRow) -> Plan[None]:
     there = yield from read.row_of_id(source.context_id, lock=True)
     if there is not None and not there.can_continue(source):
         yield from incomplete.clear(source.context_id)
-    empty = source.as_dict() | {"revision": 0, "next_seq": 1, "next_model": 1, "next_position": 1}
-    empty |= {"metadata": "{}", "metadata_toggles": "{}"}
-    yield Step(_insert_context(engine), dict(zip(columns(contexts), empty.values(), strict=True)))
+    empty = source._replace(revision=0, next_seq=1, next_model=1, next_position=1, metadata="{}", metadata_toggles="{}")
+    yield Step(_insert_context(engine), dict(zip(columns(contexts), empty, strict=True)))
 
 
 def write_rows(table: ContextTable, seen: ContextRow, page: Sequence[Row]) -> Plan[int | None]:
-    """Add rows to a context, if nobody has saved to it since it was read.
-
-    Returns:
-        How many were new; None if somebody else saved meanwhile, and nothing was written.
-    """
+    """Add rows to a context, and return how many were new; None if somebody saved to it since it was read."""
     if (yield from _has_changed(seen)):
         return None
     known = yield from read.keys_between(table, seen.context_id, table.key_of(page[0]), table.key_of(page[-1]))
@@ -68,44 +63,36 @@ def finish(seen: ContextRow, source: ContextRow) -> Plan[bool]:
     """Make the context visible as it is in the source; return False if somebody else saved meanwhile."""
     if (yield from _has_changed(seen)):
         return (yield from _is_done(seen, source))
-    values = source.as_dict()
     # Rows that only the source has pruned are still complete in the target, if it had seen them.
-    pruned = max(seen.pruned_until, source.pruned_until if source.pruned_until > seen.revision else 0)
-    values["pruned_until"] = pruned or None
+    pruned = max(seen.incomplete_until, source.incomplete_until if source.incomplete_until > seen.revision else 0)
+    values = source._replace(pruned_until=pruned or None)._asdict()
     new = {f"now_{name}": value for name, value in values.items() if name not in _FIXED}
     yield Step(_update_context(), new | {"context": seen.context_id})
     return True
 
 
 class TableChanges(NamedTuple):
-    """What a table of a context has in the source and not in the target.
-
-    Attributes:
-        table: Which table.
-        lost: The keys of rows that were removed and pruned, so that nobody knows in which revision.
-        removed: The keys of rows that were removed, and in which revision.
-        rows: The new rows.
-    """
+    """What a table of a context has in the source and not in the target."""
 
     table: ContextTable
+    # The keys of rows that were removed and pruned, so that nobody knows in which revision.
     lost: Sequence[Row]
+    # The keys of rows that were removed, and in which revision.
     removed: Sequence[Row]
-    rows: Sequence[Row]
+    new: Sequence[Row]
 
 
 def extend(seen: ContextRow, source: ContextRow, changes: Sequence[TableChanges]) -> Plan[dict[str, int] | None]:
     """Bring a context up to date in one transaction, so that nobody who saves to it sees half of that.
 
-    Returns:
-        How many rows were new, by table; None if somebody else saved meanwhile.
+    The result is how many rows were new, by table; None if somebody else saved meanwhile.
     """
     if (yield from _has_changed(seen)):
         return {} if (yield from _is_done(seen, source)) else None
     added = {}
     for table, lost, removed, new in changes:
         # Removals first: a path has one version at a time.
-        gone = [*((*key, source.pruned_until) for key in lost), *removed]
-        if gone:
+        if gone := [*((*key, source.pruned_until) for key in lost), *removed]:
             yield from write_removals(table, seen, gone)
         count = 0
         for start in range(0, len(new), _ROWS_AT_ONCE):
@@ -156,9 +143,6 @@ def _update_removed(table: ContextTable) -> Statement:
 
 @cache
 def _update_context() -> Statement:
-    values: dict[str, Any] = {
-        column.name: sa.bindparam(f"now_{column.name}", type_=column.type)
-        for column in contexts.c
-        if column.name not in _FIXED
-    }
+    new = [column for column in contexts.c if column.name not in _FIXED]
+    values = {column: sa.bindparam(f"now_{column.name}", type_=column.type) for column in new}
     return sa.update(contexts).where(contexts.c.context_id == text("context")).values(values)
