@@ -25,28 +25,16 @@ _MARK: Final = b"\xef\xbb\xbf"
 
 
 async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple[TransferOutcome, int]:
-    """Write a history file, unless that would lose anything.
+    """Write a history file, and return what was done and how many updates there are.
 
-    An existing file is left alone if it is the same, and replaced if the new one continues it.
-
-    Args:
-        path: The file.
-        batches: The updates.
-        replace: Also replace a file that differs.
-
-    Returns:
-        What was done, and how many updates there are.
-
-    Raises:
-        StoreUnavailableError: Another process held the folder's lock for too long.
-        OSError: The file cannot be written.
+    An existing file is left alone if it is the same, and replaced if the new one continues it or ``replace`` is given.
     """
     count = 0
     with files.NewFile(path) as new:
         async for batch in batches:
             await on_thread(_write, new, batch, count == 0)
             count += len(batch)
-        await on_thread(_close, new, count)
+        await on_thread(new.finish, "\n]" if count else "[]")
         outcome: TransferOutcome = await run_in_thread(
             "export", lambda patience: _put(new, replace, patience), lock_patience(LOCK_SECONDS)
         )
@@ -57,11 +45,6 @@ def _write(new: files.NewFile, batch: Sequence[ContextUpdate], first: bool) -> N
     texts = [history_format.entry_text(update, f"update {index}", strict=False) for index, update in enumerate(batch)]
     if texts:
         new.write(("[\n" if first else ",\n") + ",\n".join(texts))
-
-
-def _close(new: files.NewFile, count: int) -> None:
-    new.write("\n]" if count else "[]")
-    new.finish()
 
 
 def _put(new: files.NewFile, replace: bool, patience: Patience) -> TransferOutcome:
@@ -77,7 +60,6 @@ def _put(new: files.NewFile, replace: bool, patience: Patience) -> TransferOutco
 
 
 def _compare(new: files.NewFile) -> TransferOutcome:
-    """Compare the new file with the one that is there."""
     try:
         there = files.open_file(new.path)
     except FileNotFoundError:
@@ -109,26 +91,16 @@ def _same(there: BinaryIO, here: BinaryIO, size: int) -> bool:
 
 
 async def read_history(path: Path) -> Batches:
-    """Yield a file's updates in batches, read on a thread. Damaged parts are left out.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    parts = recovery.read_entries(path)
-
-    def next_batch() -> list[ContextUpdate]:
-        updates = (part.update for part in parts if isinstance(part, recovery.Entry))
-        return list(islice(updates, _BATCH))
-
-    while batch := await on_thread(next_batch):
+    """Yield a file's updates in batches, read on a thread. Damaged parts are left out."""
+    updates = (part.update for part in recovery.read_entries(path) if isinstance(part, recovery.Entry))
+    while batch := await on_thread(lambda: list(islice(updates, _BATCH))):
         yield batch
 
 
 async def first_difference(path: Path, batches: Batches) -> tuple[int, str | None]:
     """Compare a file with the updates that it should hold, entry by entry, each value with its type.
 
-    Returns:
-        How many are the same from the beginning, and what is wrong with the next one, or None.
+    The result is how many are the same from the beginning, and what is wrong with the next one, or None.
     """
     same = 0
     waiting: list[bytes] = []

@@ -19,13 +19,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 class ChatFile:
-    """A chat's history file. For a save, the caller holds the folder's lock.
-
-    Args:
-        path: The file, which may be missing.
-        state: What this process knows of it.
-        database_url: The store's, for errors.
-    """
+    """A chat's history file, which may be missing. For a save, the caller holds the folder's lock."""
 
     def __init__(self, path: Path, state: FileState, database_url: str) -> None:
         self._path = path
@@ -35,11 +29,8 @@ class ChatFile:
     def read(self, *, skip_known: bool = False) -> tuple[list[ContextUpdate], bool, str]:
         """Return the file's updates, whether it exists, and its text, and bring the state up to date.
 
-        With ``skip_known`` a file that nobody else changed is not parsed, and no updates are returned.
-
-        Raises:
-            UnreadableFileError: It is not a history, and was set aside.
-            OSError: It cannot be read.
+        With ``skip_known`` a file that nobody else changed is not parsed, and no updates are returned. A file that is
+        not a history is set aside.
         """
         try:
             with files.open_file(self._path) as file:
@@ -59,16 +50,7 @@ class ChatFile:
         return updates, True, text
 
     def save(self, delta: Delta, *, strict: bool) -> Saved:
-        """Write a delta; one that was written before is not written again.
-
-        Raises:
-            LostContextError: The file was deleted since the context was loaded.
-            StaleContextError: The delta requires an unchanged file, and it has changed.
-            UnstorableValueError: In strict mode: a value would come back as its text.
-            UnreadableFileError: The file is not a history, and was set aside.
-            StoreFailedError: It is not known whether the new file replaced the old one.
-            OSError: The old file is there.
-        """
+        """Write a delta; one that was written before is not written again. After an `OSError` the old file is there."""
         state = self._state
         base: FileBase | None = delta.base
         if (saved := state.result_of(delta.run)) is not None:
@@ -108,11 +90,7 @@ class ChatFile:
         return saved
 
     def sync_folder(self) -> None:
-        """Make the file's name durable.
-
-        Raises:
-            StoreFailedError: The disk failed.
-        """
+        """Make the file's name durable."""
         try:
             files.sync_folder(files.resolve(self._path).parent)
         except OSError as error:

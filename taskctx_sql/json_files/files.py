@@ -24,11 +24,7 @@ def resolve(path: Path) -> Path:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file for reading. Nothing else is opened, because reading a FIFO or a device may never end.
-
-    Raises:
-        OSError: It cannot be opened, or is not a regular file; the message says what it is.
-    """
+    """Open a regular file for reading. Nothing else is opened, because reading a FIFO or a device may never end."""
     check_file(path, path.stat())
     # If a FIFO was put there meanwhile, this does not wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in _OPEN_FLAGS))
@@ -64,18 +60,10 @@ def is_folder(path: Path) -> bool:
 def replace_file(path: Path, text: str) -> tuple[int, int, int]:
     """Replace a file's text atomically: a reader, or a crash, sees the old file or the new one.
 
-    The name is durable after `sync_folder`.
-
-    Returns:
-        The new file's `identity`.
-
-    Raises:
-        UnknownMoveError: It cannot be found out whether the old file or the new one is there.
-        OSError: The old file is there.
+    The name is durable after `sync_folder`. After an `OSError` the old file is there, except after `UnknownMoveError`.
     """
     with NewFile(path) as new:
-        new.write(text)
-        new.finish()
+        new.finish(text)
         signature = identity(new.temporary.stat())
         new.replace()
         return signature
@@ -89,7 +77,6 @@ class NewFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the path of the file to replace."""
         self.path: Path = resolve(path)
         self.temporary: Path = self.path.with_name(f".taskctx-{secrets.token_hex(8)}.tmp")
 
@@ -113,8 +100,9 @@ class NewFile:
         """Append text."""
         self._file.write(text)
 
-    def finish(self) -> None:
-        """Flush everything to the disk."""
+    def finish(self, text: str) -> None:
+        """Append text, and flush everything to the disk."""
+        self._file.write(text)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

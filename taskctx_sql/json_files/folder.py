@@ -21,11 +21,7 @@ class HistoryFile(NamedTuple):
 
 
 def histories(folder: Path) -> list[HistoryFile]:
-    """Return the history files of a folder, without what is not a regular file, or a link to one.
-
-    Raises:
-        OSError: The folder cannot be read; one that is missing counts as empty.
-    """
+    """Return the regular history files of a folder, and links to such; a folder that is missing counts as empty."""
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -40,9 +36,6 @@ def chat_files(folder: Path, chat_id: str | None = None) -> tuple[dict[str, list
     """Return each chat's files, also those that were set aside, and the names of files that are not histories.
 
     A chat's files are in the order in which they were written; the chats are in the order of their last changes.
-
-    Raises:
-        MissingHistoriesError: There is no such folder, or no history file in it.
     """
     if not folder.is_dir():
         raise MissingHistoriesError(str(folder), "there is no such folder")

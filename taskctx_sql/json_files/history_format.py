@@ -11,20 +11,12 @@ from taskctx_sql.model import ContextUpdate
 
 
 def decode_text(content: bytes) -> str:
-    """Return a file's text. Editors may add a byte order mark or write UTF-16, and JSON readers accept both.
-
-    Raises:
-        ValueError: It is not text.
-    """
+    """Return a file's text. Editors may add a byte order mark or write UTF-16, and JSON readers accept both."""
     return content.decode(json.detect_encoding(content))
 
 
 def parse(text: str) -> list[ContextUpdate]:
-    """Return the updates of a file; ``metadata`` may be missing.
-
-    Raises:
-        ValueError: It is not a history; the message names the entry.
-    """
+    """Return the updates of a file, or raise a `ValueError` that names the entry."""
     entries = codec.read_file_text(text)
     if not isinstance(entries, list):
         raise ValueError(f"it holds a {type(entries).__name__}, not a list of updates")
@@ -32,11 +24,7 @@ def parse(text: str) -> list[ContextUpdate]:
 
 
 def update_of(entry: Any, place: str) -> ContextUpdate:
-    """Return an entry of a file as an update; ``metadata`` may be missing.
-
-    Raises:
-        ValueError: It is not an update; the message calls it ``place``.
-    """
+    """Return an entry of a file as an update; ``metadata`` may be missing. Errors call it ``place``."""
     if not isinstance(entry, dict):
         raise ValueError(f"{place} is a {type(entry).__name__}")
     missing = [name for name in ("timestamp", "update_type", "data") if name not in entry]
@@ -67,11 +55,7 @@ def trackers(updates: Iterable[ContextUpdate]) -> tuple[dict[str, dict[str, Any]
 
 
 def entry_text(update: ContextUpdate, place: str, *, strict: bool) -> str:
-    """Return an update as the file has it, indented, without the comma.
-
-    Raises:
-        UnstorableValueError: In strict mode; the message says where within ``place``.
-    """
+    """Return an update as the file has it, indented, without the comma. Errors call it ``place``."""
     tree = update.to_dict()
     # Most values are plain JSON, and checking that costs a tenth of converting them.
     if codec.encode_plain(list(tree.values())) is None:

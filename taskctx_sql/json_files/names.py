@@ -25,17 +25,11 @@ _ESCAPED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 
 
 def file_name(key: ContextKey) -> str:
-    """Return the name of a context's file: the original's, with unsafe characters as ``%`` and two digits.
-
-    Raises:
-        InvalidIdError: The name would be longer than a file system takes.
-    """
+    """Return the name of a context's file: the original's, with unsafe characters as ``%`` and two digits."""
     name = f"{PREFIX}{_escaped(key.chat_id)}{SUFFIX}"
-    size = len(name.encode())
-    if size > MAX_NAME_BYTES:
-        raise InvalidIdError(
-            "chat_id", key.chat_id, f"its file name has {size} bytes, and a file system takes {MAX_NAME_BYTES}"
-        )
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        reason = f"its file name has {size} bytes, and a file system takes {MAX_NAME_BYTES}"
+        raise InvalidIdError("chat_id", key.chat_id, reason)
     return name
 
 

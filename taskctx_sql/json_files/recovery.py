@@ -1,8 +1,6 @@
 """Reading a history file entry by entry, in little memory, and past damage.
 
-A file that the original cut short has whole entries and a rest. A file that was damaged otherwise (a bad disk, an edit
-by hand) may have whole entries after the damage: in the original's layout each entry begins on its own line, where
-reading continues.
+In the original's layout each entry begins on its own line, where reading continues after a damaged part.
 """
 
 from __future__ import annotations
@@ -45,11 +43,7 @@ class Entry(NamedTuple):
 def read_entries(path: Path, *, chunk: int = CHUNK) -> Iterator[Entry | Damage]:
     """Yield a history file's entries and its damaged parts in order, reading it chunk by chunk.
 
-    The file is not changed. Memory holds at most an entry and a chunk, unless the file is damaged and not in the
-    original's layout.
-
-    Raises:
-        OSError: The file cannot be read.
+    Memory holds at most an entry and a chunk, unless the file is damaged and not in the original's layout.
     """
     with files.open_file(path) as file:
         yield from _EntryReader(file, chunk).read()

@@ -11,12 +11,7 @@ from taskctx_sql.model import ContextKey, Pruned, Retention
 
 
 def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned, patience: Patience) -> None:
-    """Remove what a retention does not keep, but not files that were set aside. See `maintenance.prune`.
-
-    Raises:
-        StoreUnavailableError: Somebody else held the folder for too long; the files before are gone.
-        OSError: A file cannot be removed; those before it are gone.
-    """
+    """Remove what a retention does not keep, but not files that were set aside. See `maintenance.prune`."""
     # Never start again from the beginning: that would count files twice.
     patience.stay()
     newest_first = sorted(histories(folder), key=lambda history: (-history.changed_at, history.path))
@@ -31,10 +26,8 @@ def prune_folder(folder: Path, retention: Retention, at: float, pruned: Pruned, 
             pruned.in_use += 1
             continue
         pruned.add({"files": 1, "bytes": size})
-        if too_old:
-            pruned.by_age += 1
-        else:
-            pruned.by_count += 1
+        pruned.by_age += too_old
+        pruned.by_count += not too_old
     if pruned.rows and not pruned.dry_run:
         files.sync_folder(folder)
 
@@ -54,12 +47,7 @@ def _size(path: Path, saved_at: float) -> int | None:
 
 
 def erase_files(folder: Path, key: ContextKey, patience: Patience) -> dict[str, int]:
-    """Remove a chat's file, and its files that were set aside. Return how many files, and their bytes.
-
-    Raises:
-        StoreUnavailableError: Somebody else held the folder for too long.
-        OSError: A file cannot be removed.
-    """
+    """Remove a chat's file, and its files that were set aside. Return how many files, and their bytes."""
     name = names.file_name(key)
     counts = {"files": 0, "bytes": 0}
     if not folder.is_dir():

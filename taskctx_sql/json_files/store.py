@@ -171,12 +171,7 @@ class JsonStore:
             await shielded(asyncio.wait(list(map(asyncio.wrap_future, pending))))
 
     async def run_in_thread(self, doing: str, work: Callable[[Patience], T], *, reads: bool = False) -> T:
-        """Run work on a thread, with the store's patience for the folder's lock; see `threads.run_in_thread`.
-
-        Raises:
-            StoreClosedError: The store was closed before the work began.
-            StoreFailedError: The file system failed.
-        """
+        """Run work on a thread, with the store's patience for the folder's lock; see `threads.run_in_thread`."""
         if self._closed:
             raise StoreClosedError(self.database_url)
         patience, ended = lock_patience(self._retry_seconds), Future[None]()
@@ -226,14 +221,10 @@ class JsonStore:
 
     def _contexts_now(self, user_id: str, after: ContextSummary | None, limit: int) -> list[ContextSummary]:
         with self._errors_of("list", None):
-            summaries = [
-                ContextSummary(user_id, history.chat_id, None, None, history.changed_at)
-                for history in histories(self.folder)
-            ]
-            summaries.sort(key=_newest_first)
+            found = [ContextSummary(user_id, chat, None, None, changed) for _, chat, changed in histories(self.folder)]
             if after is not None:
-                summaries = [summary for summary in summaries if _newest_first(summary) > _newest_first(after)]
-            return summaries[:limit]
+                found = [summary for summary in found if _newest_first(summary) > _newest_first(after)]
+            return sorted(found, key=_newest_first)[:limit]
 
     def _delete_now(self, key: ContextKey, patience: Patience) -> bool:
         with self._errors_of("delete", key) as path:

@@ -27,14 +27,8 @@ def lock_patience(seconds: float) -> Patience:
 async def run_in_thread(doing: str, work: Callable[[Patience], T], patience: Patience, *, reads: bool = False) -> T:
     """Run work on a thread. It waits for a folder's lock while its patience lasts, or until the caller is cancelled.
 
-    Args:
-        doing: What errors call it.
-        work: The work; it is started again while the lock is held by others.
-        patience: How long to wait for the lock.
-        reads: The work only reads: a cancelled caller returns at once. Otherwise it returns when the work has ended.
-
-    Raises:
-        AsyncioNeededError: No asyncio event loop runs.
+    While others hold the lock, the work is started again. A cancelled caller of work that only reads returns at once;
+    otherwise it returns when the work has ended. Errors call it ``doing``.
     """
     running_loop(doing)
     task = asyncio.ensure_future(_until_locked(work, patience))
