@@ -72,12 +72,7 @@ async def copy(
             from taskctx_sql.sql.transfer import copy_database
 
             result = await copy_database(
-                as_database(store),
-                as_database(other),
-                user_id=user_id,
-                chat_id=chat_id,
-                verify=verify,
-                progress=progress,
+                as_database(store), as_database(other), user_id, chat_id, verify=verify, progress=progress
             )
     result.seconds = time.monotonic() - started
     return result

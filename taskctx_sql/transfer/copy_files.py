@@ -53,10 +53,9 @@ async def copy_files(
 
 
 class _CopiedFile(NamedTuple):
-    """A file's outcome, how many updates it has, how many of them are the same in the target, and its problems."""
-
     outcome: TransferOutcome
     updates: int
+    # How many of them are the same in the target.
     verified: int
     problems: list[str]
 

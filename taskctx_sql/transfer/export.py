@@ -45,17 +45,14 @@ async def export(
         OSError: The folder cannot be created.
     """
     from taskctx_sql.sql.store import as_database
-    from taskctx_sql.sql.transfer import compare_context, read_contexts, write_context
+    from taskctx_sql.sql.transfer import compare_context, read, write_context
 
     database = as_database(store)
     started = time.monotonic()
     folder = plain_folder(folder)
     result = Transferred(store.database_url, json_address(folder), verified=0 if verify else None)
-    total = 0
-    async for context in read_contexts(database, user_id, chat_id):
-        total += context.next_seq - 1
-    report = sum_progress(progress, total * (2 if verify else 1))
-    async for context in read_contexts(database, user_id, chat_id):
+    report = sum_progress(progress, await read.count_updates(database, user_id, chat_id) * (2 if verify else 1))
+    async for context in read.read_contexts(database, user_id, chat_id):
         result.contexts += 1
         try:
             into = folder if user_id is not None else folder / json_files.folder_name(context.key.user_id)

@@ -9,7 +9,7 @@ from typing import Final
 from taskctx_sql.errors import InvalidIdError, StaleContextError
 from taskctx_sql.json_files import chat_files
 from taskctx_sql.locations import json_address, plain_folder
-from taskctx_sql.model import ChatImport, ContextKey, Imported, TransferProgress, sum_progress
+from taskctx_sql.model import ContextKey, Imported, TransferProgress, sum_progress
 from taskctx_sql.stores import ContextStore
 
 # How often a file that somebody writes to meanwhile is read again.
@@ -57,10 +57,7 @@ async def import_folder(
     started = time.monotonic()
     folder = plain_folder(folder)
     paths, ignored = chat_files(folder, chat_id)
-    chats = [
-        import_files.ChatFiles(of_chat, ChatImport(chat, [path.name for path in of_chat]))
-        for chat, of_chat in paths.items()
-    ]
+    chats = [import_files.ChatFiles(chat, of_chat) for chat, of_chat in paths.items()]
     imported = Imported(json_address(folder), store.database_url, [files.chat for files in chats], ignored)
     report = sum_progress(progress, sum(files.size for files in chats) * (2 if verify else 1))
     for files in chats:

@@ -17,23 +17,10 @@ from sqlalchemy.schema import CreateIndex
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, SchemaError, StoreFailedError
 from taskctx_sql.locations import shown_path
-from taskctx_sql.model import Finding, Level
+from taskctx_sql.model import Finding
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
-from taskctx_sql.sql.schema import (
-    HEAD,
-    check,
-    citus,
-    contexts,
-    files,
-    models,
-    on_connection,
-    revisions,
-    row_security,
-    runs,
-    tables,
-    updates,
-)
+from taskctx_sql.sql.schema import HEAD, check, citus, contexts, on_connection, row_security, tables
 from taskctx_sql.sql.store import as_database
 from taskctx_sql.stores import ContextStore
 
@@ -52,10 +39,6 @@ async def examine(database: str | AsyncEngine | ContextStore, schema_name: str |
 
     An engine or a store is checked with its own settings. A SQLite file at a URL is opened read-only, with the
     settings that the library would use.
-
-    Raises:
-        InvalidDatabaseUrlError: It is not the URL of a database, an engine or a store of a database.
-        StoreError: It could not be read at all.
     """
     if not isinstance(database, str | AsyncEngine):
         if not hasattr(database, "database_url"):
@@ -114,13 +97,10 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
         return
     yield Finding("schema", "ok", f"it is at {HEAD}")
     if citus.is_installed(connection):
+        remedy = "run `taskctx upgrade`, which distributes them"
+        message = "this is a Citus cluster, and the tables are only on the coordinator"
         distributed = citus.is_distributed(connection, name)
-        message = (
-            "the tables are distributed"
-            if distributed
-            else "this is a Citus cluster, and the tables are only on the coordinator"
-        )
-        yield _ok_or_warning("machines", distributed, message, "run `taskctx upgrade`, which distributes them")
+        yield _ok_or_warning("machines", distributed, "the tables are distributed" if distributed else message, remedy)
     if row_security.is_active(connection, name):
         message = "row-level security is on, and this account sees one user at a time: nothing else can be checked"
         yield Finding("row-level security", "error", message, "connect as the owner of the tables")
@@ -192,14 +172,9 @@ def _row_level_security(connection: sa.Connection, name: str | None) -> Iterator
     if not row_security.is_on(connection, name):
         return
     unguarded = row_security.unguarded(connection, name)
-    yield _ok_or_warning(
-        "row-level security",
-        not unguarded,
-        f"row-level security is on, but not for {', '.join(unguarded)}"
-        if unguarded
-        else "row-level security is on, and this account sees all rows",
-        "run `taskctx upgrade --row-level-security`",
-    )
+    what = f"but not for {', '.join(unguarded)}" if unguarded else "and this account sees all rows"
+    remedy = "run `taskctx upgrade --row-level-security`"
+    yield _ok_or_warning("row-level security", not unguarded, f"row-level security is on, {what}", remedy)
 
 
 def _indexes(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
@@ -229,7 +204,7 @@ def _indexes(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
 
 def _orphans(connection: sa.Connection) -> Iterator[Finding]:
     orphans = 0
-    for table in (updates, models, files, runs, revisions):
+    for table in (tables.updates, tables.models, tables.files, tables.runs, tables.revisions):
         # Each id once, because a history has many rows.
         ids = sa.select(table.c.context_id).distinct().subquery()
         both = ids.outerjoin(contexts, contexts.c.context_id == ids.c.context_id)
@@ -251,7 +226,8 @@ def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
         message = f"{count:,} contexts were not completely copied or removed, and cannot be read"
         remedy = "run the same `taskctx copy`, `prune` or `erase` again"
         yield Finding("unfinished", "warning", message, remedy)
-    beyond = sa.exists().where(updates.c.context_id == contexts.c.context_id, updates.c.seq >= contexts.c.next_seq)
+    c = tables.updates.c
+    beyond = sa.exists().where(c.context_id == contexts.c.context_id, c.seq >= contexts.c.next_seq)
     wrong = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0, beyond)) or 0
     if wrong:
         message = f"{wrong:,} contexts have updates beyond their next number: saves to them fail"
@@ -263,9 +239,8 @@ def _largest(connection: sa.Connection) -> Iterator[Finding]:
     total = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0)) or 0
     yield Finding("contexts", "ok", f"there are {total:,}")
     for user, chat, count in connection.execute(statement.order_by(contexts.c.next_seq.desc()).limit(LARGEST)):
-        level: Level = "note"
         remedy = "load it with history_limit, or run `taskctx prune --removed`" if count > LARGE_CONTEXT else ""
-        yield Finding("largest", level, f"context ({user!r}, {chat!r}) has {count:,} updates", remedy)
+        yield Finding("largest", "note", f"context ({user!r}, {chat!r}) has {count:,} updates", remedy)
 
 
 def _pragma(connection: sa.Connection, name: str) -> Any:

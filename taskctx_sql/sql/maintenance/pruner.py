@@ -21,20 +21,11 @@ PAGE: Final = 500
 
 
 class Pruner:
-    """Removes contexts and rows, batch by batch, and counts them.
-
-    Args:
-        store: The database.
-        pruned: The result that counts are added to.
-        batch: How many rows one transaction removes.
-        progress: Called with the number of contexts done.
-        user_id: Whose contexts; None for all users.
-    """
+    """Removes contexts and rows, so many in a transaction, and adds their counts to ``pruned``."""
 
     def __init__(
         self, store: SqlStore, pruned: Pruned, batch: int, progress: PruneProgress | None, user_id: str | None = None
     ) -> None:
-        """Take the arguments; nothing is removed yet."""
         self._store = store
         self._pruned = pruned
         self._batch = batch

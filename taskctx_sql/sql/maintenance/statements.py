@@ -31,8 +31,8 @@ class Candidate(NamedTuple):
 
 def users_page(after: str | None, limit: int) -> Plan[list[str]]:
     """Read users in the order of their ids."""
-    known = {} if after is None else {"after": after}
-    rows = yield Step(_select_users(goes_on=after is not None), {**known, "how_many": limit}, reads=True)
+    bounds = {"how_many": limit} if after is None else {"how_many": limit, "after": after}
+    rows = yield Step(_select_users(goes_on=after is not None), bounds, reads=True)
     return [row[0] for row in rows or ()]
 
 
@@ -72,14 +72,9 @@ def is_unchanged(seen: Candidate) -> Plan[bool]:
 
 
 def hide(seen: Candidate, *, guarded: bool) -> Plan[bool | None]:
-    """Hide a context, in one statement, so that nobody reads it any more.
+    """Hide a context, in one statement, so that nobody reads it any more; if it is guarded, unless somebody saved.
 
-    Args:
-        seen: The context, as it was read.
-        guarded: Hide it only if nobody saved since.
-
-    Returns:
-        Whether it is hidden; False if it is not there, None if somebody saved.
+    The result is whether it is hidden; False if it is not there, None if somebody saved.
     """
     rows = yield Step(_select_one(lock=True), {"context": seen.context_id}, reads=True)
     if not rows:
@@ -95,12 +90,7 @@ def hide(seen: Candidate, *, guarded: bool) -> Plan[bool | None]:
 def erase_some(context_id: str, limit: int) -> Plan[tuple[Counts, bool]]:
     """Delete about so many rows of a hidden context, and at the end its own row.
 
-    Args:
-        context_id: Whose rows.
-        limit: How many rows.
-
-    Returns:
-        How many rows were deleted, by table, and whether that was all of them.
+    The result is how many rows were deleted, by table, and whether that was all of them.
     """
     counts: Counts = {}
     rows = yield Step(_select_one(lock=True), {"context": context_id}, reads=True)
@@ -164,17 +154,8 @@ def last_path_id(context_id: str, after: str, limit: int) -> Plan[str | None]:
 # Statements.
 
 
-_CANDIDATE: Final = (
-    contexts.c.context_id,
-    contexts.c.user_id,
-    contexts.c.chat_id,
-    contexts.c.updated_at,
-    contexts.c.revision,
-)
-
-
-def _at() -> sa.BindParameter[float]:
-    return sa.bindparam("at", type_=sa.Double)
+_CANDIDATE: Final = tuple(contexts.c[name] for name in Candidate._fields)
+_AT: Final = sa.bindparam("at", type_=sa.Double)
 
 
 @cache
@@ -185,7 +166,7 @@ def _select_users(*, goes_on: bool) -> Statement:
 
 @cache
 def _select_before(*, of_user: bool) -> Statement:
-    statement = sa.select(*_CANDIDATE).where(contexts.c.updated_at < _at(), contexts.c.context_id > text("after"))
+    statement = sa.select(*_CANDIDATE).where(contexts.c.updated_at < _AT, contexts.c.context_id > text("after"))
     if of_user:
         statement = statement.where(contexts.c.user_id == text("user"))
     return statement.order_by(contexts.c.context_id).limit(number("how_many"))
@@ -229,7 +210,7 @@ def _delete_until(table: sa.Table, key: str) -> Statement:
 
 @cache
 def _select_revisions_around() -> Statement:
-    first_after = sa.func.min(sa.case((revisions.c.saved_at > _at(), revisions.c.revision)))
+    first_after = sa.func.min(sa.case((revisions.c.saved_at > _AT, revisions.c.revision)))
     return sa.select(first_after, sa.func.max(revisions.c.revision)).where(revisions.c.context_id == text("context"))
 
 
@@ -248,8 +229,7 @@ def _removed(name: str) -> tuple[sa.Column[Any], tuple[sa.ColumnElement[bool], .
 
 @cache
 def _count_removed(name: str) -> Statement:
-    _, condition = _removed(name)
-    return sa.select(sa.func.count()).where(*condition)
+    return sa.select(sa.func.count()).where(*_removed(name)[1])
 
 
 @cache

@@ -2,4 +2,3 @@
 
 from taskctx_sql.sql.transfer.copy import copy_database
 from taskctx_sql.sql.transfer.export_files import compare_context, write_context
-from taskctx_sql.sql.transfer.read import read_contexts

@@ -31,18 +31,15 @@ _ELSEWHERE: Final = "it was changed in the target while it was copied: copy it a
 async def copy_database(
     source: SqlStore,
     target: SqlStore,
-    *,
     user_id: str | None,
     chat_id: str | None,
+    *,
     verify: bool,
     progress: TransferProgress | None,
 ) -> Transferred:
     """Copy contexts, and compare them afterwards. See `transfer.copy`."""
     result = Transferred(source.database_url, target.database_url, verified=0 if verify else None)
-    total = 0
-    async for context in read.read_contexts(source, user_id, chat_id):
-        total += context.next_seq - 1
-    report = sum_progress(progress, total * 2 if verify else total)
+    report = sum_progress(progress, await read.count_updates(source, user_id, chat_id) * (2 if verify else 1))
     copier = _Copier(source, target, result, report)
     async for context in read.read_contexts(source, user_id, chat_id):
         result.contexts += 1

@@ -53,17 +53,11 @@ _UPDATE_COLUMNS: Final = ("timestamp", "update_type", "data", "metadata", "exact
 
 
 class ChatFiles:
-    """A chat's files, read one after the other, as often as needed.
+    """A chat's files, the oldest first, and their result. They are read one after the other, as often as needed."""
 
-    Args:
-        paths: The files, the oldest first.
-        chat: The result, to which entries and damage are added.
-    """
-
-    def __init__(self, paths: list[Path], chat: ChatImport) -> None:
-        """Take the files; nothing is read yet."""
+    def __init__(self, chat_id: str, paths: list[Path]) -> None:
         self.paths = paths
-        self.chat = chat
+        self.chat = ChatImport(chat_id, [path.name for path in paths])
         self.size: int = sum(status.st_size for path in paths if (status := json_files.status_of(path)) is not None)
 
     def signatures(self) -> list[tuple[int, int, int] | None]:
@@ -104,26 +98,19 @@ class ChatFiles:
 
 
 async def import_chat(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> None:
-    """Import a chat's entries into a context, and add how many were new to ``chat_files.chat``.
-
-    Raises:
-        StoreError: The store failed; a repeated import does not write again what was written before.
-        OSError: A file cannot be read.
-    """
-    run = Run(str(uuid.uuid4()), 0, time.time())
-    for attempt in range(ATTEMPTS):
+    """Import a chat's entries into a context, and add how many were new to ``chat_files.chat``."""
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            await _import(store, key, chat_files, run, report)
+            await _import(store, key, chat_files, report)
+            return
         except StaleContextError:
             # Somebody else saved, perhaps the very same import: compare with what is there now.
-            if attempt == ATTEMPTS - 1:
+            if attempt == ATTEMPTS:
                 raise
-            run = Run(str(uuid.uuid4()), 0, time.time())
-            continue
-        return
 
 
-async def _import(store: SqlStore, key: ContextKey, chat_files: ChatFiles, run: Run, report: AddProgress) -> None:
+async def _import(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> None:
+    run = Run(str(uuid.uuid4()), 0, time.time())
     context = await store.read("import", partial(read.context_row, key))
     if context is not None and context.revision == 0:
         # An incomplete context does not exist yet; the first save clears it.
@@ -165,14 +152,9 @@ class KnownEntries:
 
     As long as both sides agree from the beginning, they are read side by side. From the first difference on, the rest
     of the context's entries is remembered as digests.
-
-    Args:
-        store: Where the context is.
-        context: The context, or None if there is none.
     """
 
     def __init__(self, store: SqlStore, context: ContextRow | None) -> None:
-        """Take the context; nothing is read yet."""
         self._pages = None if context is None else read.read_pages(store, UPDATES, context)
         self._page: list[tuple[Any, ...]] = []
         self._next_index = 0
@@ -212,7 +194,8 @@ class KnownEntries:
             page = await anext(self._pages, None)
             if page is None:
                 return None
-            self._page, self._next_index = [_columns(row) for row in page], 0
+            self._page = [tuple(UPDATES.value(row, name) for name in _UPDATE_COLUMNS) for row in page]
+            self._next_index = 0
         self._next_index += 1
         return self._page[self._next_index - 1]
 
@@ -222,10 +205,6 @@ class KnownEntries:
             self._rest[_digest(there)] += 1
             there = await self._next()
         self._pages = None
-
-
-def _columns(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(UPDATES.value(row, name) for name in _UPDATE_COLUMNS)
 
 
 def _digest(columns: tuple[Any, ...]) -> bytes:

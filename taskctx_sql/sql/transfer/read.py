@@ -46,6 +46,11 @@ async def read_contexts(
         after = page[-1].context_id
 
 
+async def count_updates(store: SqlStore, user_id: str | None, chat_id: str | None) -> int:
+    """Return how many updates the contexts have that `read_contexts` yields."""
+    return sum([context.next_seq - 1 async for context in read_contexts(store, user_id, chat_id)])
+
+
 async def read_pages(
     store: SqlStore, table: ContextTable, context: ContextRow, *, first: int = 1, since: int = 0
 ) -> AsyncGenerator[list[Row]]:
@@ -156,7 +161,7 @@ def last_seq(table: ContextTable, context_id: str) -> Plan[int]:
 
 def revision_identity(context_id: str, revision: int) -> Plan[Row | None]:
     """Read which save created a revision; None if that is not on record."""
-    rows = yield Step(_SELECT_IDENTITY, {"context": context_id, "revision": revision}, reads=True)
+    rows = yield Step(_select_identity(), {"context": context_id, "revision": revision}, reads=True)
     return tuple(rows[0]) if rows else None
 
 
@@ -189,11 +194,6 @@ def _after_parameters(table: ContextTable, after: Row) -> dict[str, Any]:
 
 
 # Statements.
-
-
-_SELECT_IDENTITY: Final = sa.select(revisions.c.run_id, revisions.c.save_number, revisions.c.saved_at).where(
-    revisions.c.context_id == text("context"), revisions.c.revision == number("revision")
-)
 
 
 def _columns_as_of(table: ContextTable) -> Iterator[sa.ColumnElement[Any]]:
@@ -258,6 +258,12 @@ def _select_between(table: ContextTable) -> Statement:
 def _select_last(table: ContextTable) -> Statement:
     seq = table.table.c.seq
     return sa.select(seq).where(table.table.c.context_id == text("context")).order_by(seq.desc()).limit(1)
+
+
+@cache
+def _select_identity() -> Statement:
+    save = (revisions.c.run_id, revisions.c.save_number, revisions.c.saved_at)
+    return sa.select(*save).where(revisions.c.context_id == text("context"), revisions.c.revision == number("revision"))
 
 
 @cache
