@@ -180,16 +180,15 @@ def _print_changes(changes: Changes) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    console = _console()
     timeline = [(time_text(entry.timestamp), entry.update_type, entry.data) for entry in report["timeline"]]
     runs = []
     for run in report["runs"]:
         seconds = "" if run.duration is None else f"{run.duration:.2f}"
         runs.append((time_text(run.started_at), run.outcome or "not ended", seconds, str(run.saves), str(run.updates)))
     print_parts()
-    console.print(_table("The end of the timeline", ("when (UTC)", "type", "data"), timeline))
+    _console().print(_table("The end of the timeline", ("when (UTC)", "type", "data"), timeline))
     print_parts()
-    console.print(_table("Runs", ("started (UTC)", "outcome", "seconds", "saves", "updates"), runs))
+    _console().print(_table("Runs", ("started (UTC)", "outcome", "seconds", "saves", "updates"), runs))
     print_parts()
     for title, counts in (("Files by last operation", "files_by_operation"), ("Steps by type", "updates_by_type")):
         print_parts(f"{title}: " + ", ".join(f"{count.name} {count.count}" for count in report[counts]))

@@ -165,7 +165,6 @@ def _print(result: Imported | Transferred, as_json: bool) -> None:
 
 
 def _print_imported(result: Imported) -> None:
-    complete = sum(1 for chat in result.chats if chat.ok)
     output.print_parts(
         output.Bold(f"{result.entries:,} entries of {len(result.chats):,} chats"),
         f", {result.added:,} of them new, from {result.source} to {result.target} in {result.seconds:.1f} s",
@@ -184,9 +183,9 @@ def _print_imported(result: Imported) -> None:
         if chat.verified is False:
             output.print_parts(f"differs from the database: {', '.join(chat.files)}: import it again")
     if result.ignored:
-        output.print_parts(
-            f"Not history files: {', '.join(result.ignored[:5])}{' and others' if len(result.ignored) > 5 else ''}"
-        )
+        others = " and others" if len(result.ignored) > 5 else ""
+        output.print_parts(f"Not history files: {', '.join(result.ignored[:5])}{others}")
+    complete = sum(chat.ok for chat in result.chats)
     if complete < len(result.chats):
         output.print_parts(f"{complete:,} chats were imported completely, {len(result.chats) - complete:,} were not.")
 

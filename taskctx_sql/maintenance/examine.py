@@ -35,13 +35,11 @@ async def examine(database_url: str | AsyncEngine | ContextStore, *, schema: str
         StoreClosedError: The store is closed.
         StoreUnavailableError: The database could not be reached.
     """
-    if isinstance(database_url, JsonStore):
-        if database_url.is_closed:
-            raise StoreClosedError(database_url.database_url)
-        findings, url = await _examine_folder(database_url.folder), database_url.database_url
-    elif isinstance(database_url, str) and is_json_address(database_url):
-        folder = json_folder(database_url)
-        findings, url = await _examine_folder(folder), json_address(folder)
+    if isinstance(database_url, JsonStore) and database_url.is_closed:
+        raise StoreClosedError(database_url.database_url)
+    if isinstance(database_url, JsonStore) or (isinstance(database_url, str) and is_json_address(database_url)):
+        folder = json_folder(database_url) if isinstance(database_url, str) else database_url.folder
+        findings, url = await on_thread(lambda: list(_check_folder(folder))), json_address(folder)
     else:
         from taskctx_sql.sql.maintenance import checks
 
@@ -51,10 +49,6 @@ async def examine(database_url: str | AsyncEngine | ContextStore, *, schema: str
     return Examination(url, tuple(findings))
 
 
-async def _examine_folder(folder: Path) -> list[Finding]:
-    return await on_thread(lambda: list(_check_folder(folder)))
-
-
 def _check_folder(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("folder", "error", f"there is no folder {folder}", "check the path; the first save creates it")
@@ -62,9 +56,10 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         yield Finding("folder", "error", f"{folder} is not readable and writable", "give its owner the permission")
         return
-    histories = [path for path in sorted(folder.iterdir()) if json_files.chat_id(path.name) is not None]
+    paths = sorted(folder.iterdir())
+    histories = [path for path in paths if json_files.chat_id(path.name) is not None]
     yield Finding("folder", "ok", f"{folder} has {len(histories):,} histories")
-    for path in sorted(folder.iterdir()):
+    for path in paths:
         if json_files.set_aside_from(path.name) is not None:
             remedy = "import its whole entries into a database with `taskctx import`, and move it away"
             yield Finding("set aside", "warning", f"{path.name} was not readable", remedy)

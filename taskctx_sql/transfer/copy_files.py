@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.json_files import chat_files, first_difference, read_history, recovery, signature_of, write_history
@@ -32,9 +32,9 @@ async def copy_files(
             outcome: TransferOutcome = "unchanged"
             for _ in range(ATTEMPTS):
                 before = signature_of(path)
-                copied = await _copy_file(path, target / path.name, verify)
-                outcome = copied.outcome if outcome == "unchanged" or copied.outcome == "refused" else outcome
-                if not copied.problems or signature_of(path) == before:
+                last, updates, verified, problems = await _copy_file(path, target / path.name, verify)
+                outcome = last if outcome == "unchanged" or last == "refused" else outcome
+                if not problems or signature_of(path) == before:
                     break
                 # Somebody wrote to it meanwhile: differences may only be newer entries, or half-written ones.
         except OSError as error:
@@ -42,25 +42,18 @@ async def copy_files(
             result.refuse(path.name, str(error))
             continue
         result.outcomes[outcome] += 1
-        result.updates += copied.updates
-        result.added += copied.updates if outcome in ("added", "extended") else 0
+        result.updates += updates
+        result.added += updates if outcome in ("added", "extended") else 0
         if result.verified is not None:
-            result.verified += copied.verified
-        for problem in copied.problems:
+            result.verified += verified
+        for problem in problems:
             result.add_problem(path.name, problem)
     result.seconds = time.monotonic() - started
     return result
 
 
-class _CopiedFile(NamedTuple):
-    outcome: TransferOutcome
-    updates: int
-    # How many of them are the same in the target.
-    verified: int
-    problems: list[str]
-
-
-async def _copy_file(path: Path, target: Path, verify: bool) -> _CopiedFile:
+async def _copy_file(path: Path, target: Path, verify: bool) -> tuple[TransferOutcome, int, int, list[str]]:
+    """Return the outcome, how many updates the file has, how many are the same in the target, and the problems."""
     damage = await on_thread(lambda: [part for part in recovery.read_entries(path) if isinstance(part, Damage)])
     problems = [str(part) for part in damage]
     outcome, count = await write_history(target, read_history(path), replace=False)
@@ -70,4 +63,4 @@ async def _copy_file(path: Path, target: Path, verify: bool) -> _CopiedFile:
     elif verify:
         same, difference = await first_difference(target, read_history(path))
         problems += [] if difference is None else [difference]
-    return _CopiedFile(outcome, count, same, problems)
+    return outcome, count, same, problems

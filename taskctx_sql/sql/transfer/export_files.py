@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,11 +20,7 @@ from taskctx_sql.sql.transfer.copy import ATTEMPTS
 from taskctx_sql.sql.transfer.rows import UPDATES, ContextRow
 from taskctx_sql.sql.transfer.verify import changed_in_source
 
-NOT_KEPT = {
-    "metadata": "contexts with metadata or toggles",
-    "removed": "updates that left the working history",
-    "runs": "runs",
-}
+_REMOVED: Final = "updates that left the working history"
 
 
 class WrittenFile(NamedTuple):
@@ -82,8 +78,7 @@ async def _history(
     async for page in read.read_pages(store, UPDATES, context):
         live = [row for row in page if UPDATES.value(row, "removed_in") is None]
         if len(live) < len(page):
-            what = NOT_KEPT["removed"]
-            left_behind[what] = left_behind.get(what, 0) + len(page) - len(live)
+            left_behind[_REMOVED] = left_behind.get(_REMOVED, 0) + len(page) - len(live)
         yield [row_codec.update_of_row(context.key, row[1], *row[2:7]) for row in live]
     changed = await changed_in_source(store, context) if checked else None
     if isinstance(changed, str):
@@ -97,6 +92,5 @@ async def _count_left_behind(store: SqlStore, context: ContextRow, left_behind: 
     has_metadata = (context.metadata, context.metadata_toggles) != ("{}", "{}")
     statement = sa.select(sa.func.count()).where(runs.c.context_id == context.context_id)
     ((run_count,),) = await store.query(statement, may_lag=False)
-    for name, count in (("metadata", int(has_metadata)), ("runs", run_count)):
-        if count:
-            left_behind[NOT_KEPT[name]] = left_behind.get(NOT_KEPT[name], 0) + count
+    counts = {"contexts with metadata or toggles": int(has_metadata), "runs": run_count}
+    left_behind.update({name: count for name, count in counts.items() if count})
