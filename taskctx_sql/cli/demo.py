@@ -19,8 +19,6 @@ from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
 from taskctx_sql.stores import Feature
 
-DEMO_FOLDER: Final = Path("taskctx-demo")
-
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -29,7 +27,7 @@ DEMO_FOLDER: Final = Path("taskctx-demo")
     "--output",
     "target",
     type=click.Path(file_okay=False, path_type=Path),
-    default=DEMO_FOLDER,
+    default=Path("taskctx-demo"),
     show_default=True,
     help="The folder for the index, and for the database without --database-url.",
 )

@@ -129,15 +129,13 @@ def _row(one: Revision) -> tuple[str, ...]:
 
 
 def _what(revision: Revision) -> str:
-    parts = []
-    if revision.operation is not None:
-        about = f" {revision.source_revision}" if revision.source_revision is not None else ""
-        parts.append(f"{revision.operation}{about}")
-    if revision.source_chat_id is not None:
-        parts.append(f"of {revision.source_chat_id}")
-    if revision.changed_metadata:
-        parts.append("metadata")
-    return ", ".join(parts)
+    about = "" if revision.source_revision is None else f" {revision.source_revision}"
+    parts = (
+        None if revision.operation is None else f"{revision.operation}{about}",
+        None if revision.source_chat_id is None else f"of {revision.source_chat_id}",
+        "metadata" if revision.changed_metadata else None,
+    )
+    return ", ".join(part for part in parts if part is not None)
 
 
 def _lines(difference: Difference) -> list[str]:

@@ -153,18 +153,17 @@ COMMANDS: Final = (prune, erase, doctor)
 
 def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:
     verb = "would be removed" if pruned.dry_run else "were removed"
-    output.print_line(
+    lines = [
         f"{pruned.by_age:,} contexts {verb} because of their age, {pruned.by_count:,} because there are too many; "
-        f"{_counts(pruned.rows)}",
-        to_error=to_error,
-    )
+        f"{_counts(pruned.rows)}"
+    ]
     if pruned.in_use:
-        output.print_line(f"{pruned.in_use:,} were kept because somebody saved to them meanwhile.", to_error=to_error)
+        lines.append(f"{pruned.in_use:,} were kept because somebody saved to them meanwhile.")
     if pruned.batches:
-        output.print_line(
-            f"{pruned.batches:,} batches in {pruned.seconds:.1f} s, the longest took {pruned.longest * 1000:.0f} ms.",
-            to_error=to_error,
-        )
+        took = f"in {pruned.seconds:.1f} s, the longest took {pruned.longest * 1000:.0f} ms."
+        lines.append(f"{pruned.batches:,} batches {took}")
+    for line in lines:
+        output.print_line(line, to_error=to_error)
 
 
 def _counts(rows: Mapping[str, int]) -> str:

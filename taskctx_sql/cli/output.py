@@ -123,9 +123,8 @@ def stored_text(value: Any) -> str:
 def print_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows as CSV, in which a spreadsheet takes no text for a formula."""
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    cells = ([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(written, lineterminator="\n").writerows([names, *cells])
     click.echo(written.getvalue(), nl=False)
 
 

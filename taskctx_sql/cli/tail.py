@@ -57,7 +57,7 @@ def tail(
         async with opened_store(database_url, schema) as store:
             newest = [row async for row in _newest(store, key, lines or 1)]
             last = max((row.seq for row in newest), default=0)
-            for row in reversed(newest if lines else ()):
+            for row in reversed(newest if lines else []):
                 _print_update(row, as_json)
             async with aclosing(_follow(store, key, last, interval)) as coming:
                 async for row in coming:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -35,9 +36,7 @@ async def write_history(path: Path, batches: Batches, *, replace: bool) -> tuple
             await on_thread(_write, new, batch, count == 0)
             count += len(batch)
         await on_thread(new.finish, "\n]" if count else "[]")
-        outcome: TransferOutcome = await run_in_thread(
-            "export", lambda patience: _put(new, replace, patience), lock_patience(LOCK_SECONDS)
-        )
+        outcome = await run_in_thread("export", partial(_put, new, replace), lock_patience(LOCK_SECONDS))
     return outcome, count
 
 

@@ -43,12 +43,8 @@ def trackers(updates: Iterable[ContextUpdate]) -> tuple[dict[str, dict[str, Any]
             continue
         if update.update_type == "file_operation" and isinstance(data.get("path"), str) and "operation" in data:
             source = update.metadata.get("source", "task") if isinstance(update.metadata, dict) else "task"
-            files[data["path"]] = {
-                "operation": data["operation"],
-                "source": source,
-                "timestamp": update.timestamp,
-                "state": "active",
-            }
+            entry = {"operation": data["operation"], "source": source, "timestamp": update.timestamp, "state": "active"}
+            files[data["path"]] = entry
         elif update.update_type == "model_usage" and "model_id" in data:
             models.append(dict(data))
     return files, models

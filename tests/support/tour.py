@@ -266,7 +266,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     # One that broke off, and a save in its place.
     key = ContextKey("nobody", "half")
     await store.save(new_delta(key, *range(5)))
-    old = await store.read("erase", lambda: statements.one_context(key), user_id=key.user_id)
+    old = await store.read("erase", lambda: statements.one_context(row_codec.context_id(key)), user_id=key.user_id)
     assert old is not None
     await store.write("erase", lambda: statements.hide(old, guarded=False), user_id=key.user_id)
     await store.save(new_delta(key, "anew"))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Retention
+from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.maintenance.statements import Candidate
 from taskctx_sql.sql.plan import Plan
@@ -88,10 +89,7 @@ class Pruner:
             for low in range(0, end, self._batch * 5):
                 await self._delete_range(table, context_id, low, low + self._batch * 5, revision)
         low_id = ""
-        while True:
-            last = partial(statements.last_path_id, context_id, low_id, self._batch)
-            if (high_id := await self._read("count", last)) is None:
-                return
+        while high_id := await self._read("count", partial(statements.last_path_id, context_id, low_id, self._batch)):
             await self._delete_range("taskctx_files", context_id, low_id, high_id, revision)
             low_id = high_id
 
@@ -128,7 +126,7 @@ class Pruner:
         if all_chats:
             async for context in self._before(float("inf")):
                 yield context
-        elif (found := await self._read("list", partial(statements.one_context, key))) is not None:
+        elif found := await self._read("list", partial(statements.one_context, row_codec.context_id(key))):
             yield found
 
     async def _users(self) -> AsyncIterator[str]:

@@ -7,8 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from taskctx_sql.model import ContextKey
-from taskctx_sql.sql import incomplete, row_codec
+from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, number, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -50,9 +49,9 @@ def contexts_beyond(user_id: str, kept: int, limit: int) -> Plan[list[Candidate]
     return [Candidate(*row) for row in rows or ()]
 
 
-def one_context(key: ContextKey) -> Plan[Candidate | None]:
-    """Read one context."""
-    rows = yield Step(_select_one(lock=False), {"context": row_codec.context_id(key)}, reads=True)
+def one_context(context_id: str, *, lock: bool = False) -> Plan[Candidate | None]:
+    """Read one context, and lock it if asked to."""
+    rows = yield Step(_select_one(lock=lock), {"context": context_id}, reads=True)
     return Candidate(*rows[0]) if rows else None
 
 
@@ -67,8 +66,7 @@ def count(context_id: str) -> Plan[Counts]:
 
 def is_unchanged(seen: Candidate) -> Plan[bool]:
     """Return whether nobody saved to a context since it was read, after waiting for saves in progress."""
-    rows = yield Step(_select_one(lock=True), {"context": seen.context_id}, reads=True)
-    return bool(rows and Candidate(*rows[0]) == seen)
+    return (yield from one_context(seen.context_id, lock=True)) == seen
 
 
 def hide(seen: Candidate, *, guarded: bool) -> Plan[bool | None]:
@@ -76,10 +74,9 @@ def hide(seen: Candidate, *, guarded: bool) -> Plan[bool | None]:
 
     The result is whether it is hidden; False if it is not there, None if somebody saved.
     """
-    rows = yield Step(_select_one(lock=True), {"context": seen.context_id}, reads=True)
-    if not rows:
+    now = yield from one_context(seen.context_id, lock=True)
+    if now is None:
         return False
-    now = Candidate(*rows[0])
     if now.revision:
         if guarded and now != seen:
             return None
@@ -93,8 +90,8 @@ def erase_some(context_id: str, limit: int) -> Plan[tuple[Counts, bool]]:
     The result is how many rows were deleted, by table, and whether that was all of them.
     """
     counts: Counts = {}
-    rows = yield Step(_select_one(lock=True), {"context": context_id}, reads=True)
-    if not rows or Candidate(*rows[0]).revision:
+    now = yield from one_context(context_id, lock=True)
+    if now is None or now.revision:
         # Whoever created it again has cleared what was left.
         return counts, True
     left = limit

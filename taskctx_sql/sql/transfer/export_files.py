@@ -40,19 +40,20 @@ async def write_context(
     ``counted`` wraps the batches of updates to count them. If the context was deleted meanwhile, is pruned again and
     again, or has a row that cannot be read back, nothing is written.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    attempts = ATTEMPTS
+    while True:
         left: dict[str, int] = {}
         try:
             outcome, count = await write_history(path, counted(_history(store, context, left)), replace=replace)
+            break
         except RevisionNotFoundError:
-            now = await store.read("export", partial(read.context_row, context.key))
-            if attempt == ATTEMPTS:
+            attempts -= 1
+            if not attempts:
                 raise
+            now = await store.read("export", partial(read.context_row, context.key))
             context = now or context
-            continue
-        await _count_left_behind(store, context, left)
-        return WrittenFile(context, outcome, count, left)
-    raise AssertionError("the last attempt returns or raises")
+    await _count_left_behind(store, context, left)
+    return WrittenFile(context, outcome, count, left)
 
 
 async def compare_context(

@@ -57,7 +57,7 @@ class ChatFiles:
 
     def __init__(self, chat_id: str, paths: list[Path]) -> None:
         self.paths = paths
-        self.chat = ChatImport(chat_id, [path.name for path in paths])
+        self.chat: ChatImport = ChatImport(chat_id, [path.name for path in paths])
         self.size: int = sum(status.st_size for path in paths if (status := json_files.status_of(path)) is not None)
 
     def signatures(self) -> list[tuple[int, int, int] | None]:
@@ -81,7 +81,6 @@ class ChatFiles:
     def _batch(self, path: Path, parts: Iterator[Entry | Damage]) -> tuple[list[ContextUpdate], int] | None:
         entries: list[ContextUpdate] = []
         size = 0
-        ended = True
         for part in parts:
             size += part.end - part.start
             if isinstance(part, Entry):
@@ -91,10 +90,12 @@ class ChatFiles:
                 if len(self.chat.damage) < MAX_REPORTED:
                     self.chat.damage.append((path.name, part))
             if len(entries) == BATCH or size >= BATCH_BYTES:
-                ended = False
                 break
+        else:
+            if not entries:
+                return None
         self.chat.entries += len(entries)
-        return None if ended and not entries else (entries, size)
+        return entries, size
 
 
 async def import_chat(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> None:
@@ -246,10 +247,7 @@ async def _file_changes(store: SqlStore, key: ContextKey, tracked: dict[str, dic
     changes = []
     for path, entry in tracked.items():
         position, timestamp = there.get(path, (None, None))
-        if timestamp is None or not _is_before(entry["timestamp"], timestamp):
+        at = entry["timestamp"]
+        if timestamp is None or not (isinstance(at, int | float) and at < timestamp):
             changes.append(FileChange(path, entry, position))
     return changes
-
-
-def _is_before(timestamp: Any, other: float) -> bool:
-    return isinstance(timestamp, int | float) and timestamp < other

@@ -46,9 +46,8 @@ async def verify_context(
     problems = differences.certain
     if differences.only_in_source:
         pruned = await target.read("verify", partial(as_of.pruned_until, context.context_id))
-        problems += [
-            text for removed_in, text in differences.only_in_source if pruned < min(removed_in, context.revision + 1)
-        ]
+        last = context.revision + 1
+        problems += [text for removed_in, text in differences.only_in_source if pruned < min(removed_in, last)]
     if problems or differences.only_in_target:
         changed = await changed_in_source(source, context)
         if changed == GONE:

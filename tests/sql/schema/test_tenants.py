@@ -54,7 +54,9 @@ OF_A_KEY: Final[dict[str, Call]] = {
 }
 OF_STATEMENTS: Final[dict[str, Call]] = {
     "query": lambda store, key, user_id: store.query(select_updates(key), user_id=user_id),
-    "read": lambda store, key, user_id: store.read("read", partial(statements.one_context, key), user_id=user_id),
+    "read": lambda store, key, user_id: store.read(
+        "read", partial(statements.one_context, row_codec.context_id(key)), user_id=user_id
+    ),
     "write": lambda store, key, user_id: store.write("write", partial(erase_all, key), user_id=user_id),
 }
 # `reports` has a test of its own below; the others reach no rows.
@@ -76,7 +78,7 @@ def select_updates(key: ContextKey) -> sa.Select[Any]:
 
 
 def erase_all(key: ContextKey) -> Any:
-    old = yield from statements.one_context(key)
+    old = yield from statements.one_context(row_codec.context_id(key))
     if old is None:
         return {}
     yield from statements.hide(old, guarded=False)
