@@ -112,4 +112,4 @@ class TrackedDict(ObservableDict[Any, Any]):
     def _wrap(self, key: Any, entry: Any) -> Any:
         if not isinstance(entry, dict):
             return entry
-        return ObservableDict[Any, Any](entry, lambda _: self._note(key))
+        return ObservableDict(entry, lambda _: self._note(key))
