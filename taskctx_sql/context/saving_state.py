@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from taskctx_sql.errors import SaveOrderError
 from taskctx_sql.model import ContextUpdate, Delta
+
+
+class State(Enum):
+    """Where a context stands between memory and store."""
+
+    CLEAN = "memory equals what the store had when it was last read or written"
+    UNSAVED = "memory has changes that were not sent to a store"
+    SAVING = "changes were sent to a store that has not answered yet"
+    IN_DOUBT = "changes were sent to a store, and it is unknown whether they were written"
+    TO_BE_RELOADED = "a restore or an undo was written, and memory does not show it yet"
 
 
 @dataclass(slots=True, eq=False)
@@ -25,11 +36,21 @@ class Handout:
 
 
 class Saving:
-    """The state machine of a context's changes: nothing is handed out, a handout is being saved, or it is in doubt.
+    """The state machine of a context's changes.
 
-    `hand_out` is followed by `settle`, or by `doubt` if it is unknown whether the handout was written; after that the
-    same handout is sent again. Any other order raises `SaveOrderError` and changes nothing. Changes in memory while a
-    handout is being saved or in doubt belong to the next one.
+    ===============  ==========================  ==========================================================
+    from             by                          to
+    ===============  ==========================  ==========================================================
+    CLEAN, UNSAVED   `hand_out`                  SAVING
+    SAVING           `settle`, saved or refused  CLEAN or UNSAVED, as memory has other changes or not;
+                                                 TO_BE_RELOADED after a restore or an undo that was written
+    SAVING           `doubt`                     IN_DOUBT
+    IN_DOUBT         `send_again`                SAVING, with the same handout
+    TO_BE_RELOADED   `reloaded`                  CLEAN or UNSAVED
+    ===============  ==========================  ==========================================================
+
+    Any other transition raises `SaveOrderError` and changes nothing. Changes in memory while a handout is being saved
+    or in doubt belong to the next one.
 
     Attributes:
         handout: The handout that is being saved or in doubt.
@@ -45,6 +66,14 @@ class Saving:
     def in_doubt(self) -> Handout | None:
         """The handout that is in doubt."""
         return self.handout if self._is_in_doubt else None
+
+    def state(self, *, has_changes: bool) -> State:
+        """Return the state, given whether memory has changes that were not handed out."""
+        if self.handout is not None:
+            return State.IN_DOUBT if self._is_in_doubt else State.SAVING
+        if self.must_reload:
+            return State.TO_BE_RELOADED
+        return State.UNSAVED if has_changes else State.CLEAN
 
     def check_free(self) -> None:
         """Check that nothing is handed out."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from taskctx_sql import ContextUpdate, Feature, Store, TaskContext, limits
+from taskctx_sql.context.saving_state import Saving, State
 from taskctx_sql.errors import (
     InvalidContextError,
     LimitExceededError,
@@ -568,13 +569,20 @@ async def test_an_outcome_of_something_else_is_refused_and_changes_nothing(store
     for wrong in wrong_calls:
         with pytest.raises(SaveOrderError):
             wrong()
-    assert here.saving.handout is handout
-    assert here.saving.in_doubt is None
+    assert here.saving.state(has_changes=True) is State.SAVING
     here.abandon(handout)
     with pytest.raises(SaveOrderError):
         here.abandon(handout)
     await context.save()
     assert await stored(store, context.key) == [1]
+
+
+def test_the_states_are_distinguished() -> None:
+    saving = Saving()
+    assert saving.state(has_changes=False) is State.CLEAN
+    assert saving.state(has_changes=True) is State.UNSAVED
+    saving.must_reload = True
+    assert saving.state(has_changes=True) is State.TO_BE_RELOADED
 
 
 async def test_what_is_unsaved_is_watched_once_however_often_it_is_loaded(store: Store, user: str) -> None:
