@@ -43,6 +43,11 @@ ON_CITUS = ["citus"] if CITUS_URL else []
 collect_ignore = [] if CITUS_URL else ["sql/schema/test_citus.py"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, since many tests wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def wide(*values: Any) -> list[Any]:
     """Parameters that the ordinary run leaves out."""
     return [pytest.param(value, marks=pytest.mark.wide) for value in values]

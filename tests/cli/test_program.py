@@ -205,6 +205,7 @@ def test_an_error_is_one_line_with_the_remedy_and_no_password(arguments: list[st
     assert "Traceback" in taskctx("--traceback", *arguments).stderr
 
 
+@pytest.mark.wide
 def test_an_unavailable_server_is_retried_and_then_reported() -> None:
     done = taskctx("current", "postgresql://me:hidden@127.0.0.1:1/x")
     assert done.returncode == 1

@@ -26,6 +26,7 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.backends import Backend, Share
 from taskctx_sql.sql.backends.open import backend_on
 from taskctx_sql.sql.plan import Plan
+from tests.conftest import wide
 from tests.support.contract import loaded, new_delta, stored
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ MORE = 30.0
 WAYS = ("address", "transaction pooling", "engine of the caller's")
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=[WAYS[0], *wide(*WAYS[1:])])
 async def postgres(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[SqlStore]:
     """A store on Postgres, of each way in turn."""
     way, database = str(request.param), postgres_url
@@ -216,7 +217,7 @@ async def test_a_report_may_take_longer_than_retrying(postgres: SqlStore) -> Non
     await postgres.read("sleep", lambda: _sleep(RETRY + 3))
 
 
-@pytest.mark.parametrize("postgres", WAYS[1:], indirect=True)
+@pytest.mark.parametrize("postgres", wide(*WAYS[1:]), indirect=True)
 async def test_what_has_many_rows_may_take_longer_than_retrying(
     postgres: SqlStore, postgres_url: str, user: str
 ) -> None:
