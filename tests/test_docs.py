@@ -17,6 +17,8 @@ from taskctx_sql.sql import engines
 
 CHECKOUT = Path(__file__).parent.parent
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+# Their blocks run in the ordinary run, those of the other pages in the wide one.
+FIRST_PAGES = ("README.md", "getting-started.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -25,7 +27,8 @@ def blocks(language: str) -> list[Any]:
     found = []
     for page in PAGES:
         codes = [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
-        found += [pytest.param(code, id=f"{page.name}-{number}") for number, code in enumerate(codes, 1)]
+        marks = () if page.name in FIRST_PAGES or language == "sql" else pytest.mark.wide
+        found += [pytest.param(code, id=f"{page.name}-{number}", marks=marks) for number, code in enumerate(codes, 1)]
     return found
 
 

@@ -778,6 +778,7 @@ SLOW: list[Any] = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("value", SLOW, ids=lambda value: str(value)[:24])
 async def test_a_small_value_costs_little_whatever_it_says(store: Store, user: str, value: Any) -> None:
     key = ContextKey(user, "c1")

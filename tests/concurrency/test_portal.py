@@ -153,6 +153,7 @@ threading.Thread(target=lambda: (time.sleep(0.3), asyncio.run(work_there()))).st
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("of", ["sqlite", "postgres", *wide("json")])
 def test_what_is_saved_when_the_main_thread_is_through_is_there(

@@ -163,6 +163,7 @@ async def test_a_locked_sqlite_file_is_waited_for_as_long_as_retrying(tmp_path: 
 CROWD = 60
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("chats", [1, CROWD])
 @pytest.mark.parametrize("owned", [True, False])
 async def test_a_crowd_waits_for_a_locked_sqlite_file_no_longer_than_one(
@@ -181,6 +182,7 @@ async def test_a_crowd_waits_for_a_locked_sqlite_file_no_longer_than_one(
     await engine.dispose()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("owned", [True, False])
 async def test_a_crowd_waits_for_a_host_that_never_answers_no_longer_than_one(owned: bool) -> None:
     async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -188,6 +188,7 @@ async def test_entries_that_went_on_in_both_places_are_all_kept(database: SqlSto
     assert await stored(database, ContextKey(user, "c")) == [0, 1, 2, *range(4, 20), "here", 5, "there"]
 
 
+@pytest.mark.wide
 async def test_an_import_that_broke_off_goes_on(
     database: SqlStore, folder: Path, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -811,6 +812,7 @@ async def test_a_difference_in_any_table_is_found(
         assert result.problem_count >= 1
 
 
+@pytest.mark.wide
 async def test_there_and_back_again_by_files(database: SqlStore, other: SqlStore, user: str, folder: Path) -> None:
     imported = await copy(f"json:///{folder}", url_of(database), user_id=user)
     assert isinstance(imported, Imported)

@@ -524,6 +524,7 @@ async def _in_transaction(url: str, statement: str) -> tuple[AsyncEngine, AsyncC
     return engine, connection
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("how", ["address", "engine"])
 async def test_a_schema_change_behind_a_long_reader_lets_savers_and_readers_through(
     how: str, empty_postgres_url: str, user: str
