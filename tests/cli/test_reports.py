@@ -144,6 +144,7 @@ def test_a_context_is_followed_while_another_process_writes_it(address: str, use
     late.stop(signal.SIGTERM)
 
 
+@pytest.mark.wide
 def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: str) -> None:
     tail = Tail(user, "c1", "--database-url", database_url, "--json")
     with open_store(database_url) as store:

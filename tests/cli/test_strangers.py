@@ -194,6 +194,7 @@ def test_updates_at_the_ends_of_time_and_costs_without_end_have_a_page(tmp_path:
                 parsed(done.stdout)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1:strict"])
 def test_output_of_a_small_character_set_has_replacements(encoding: str, tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/t.db"

@@ -365,6 +365,7 @@ async def test_an_erasing_that_breaks_off_leaves_nothing_to_see_and_room_for_a_n
         assert len(await rows_of(database, tables.updates, user)) == 1
 
 
+@pytest.mark.wide
 async def test_writers_get_their_turn_while_much_is_removed(database: SqlStore, user: str) -> None:
     for number in range(4):
         await saved(database, user, f"old{number}", at=NOW, count=3_000)

@@ -43,6 +43,7 @@ class Statements:
 # Cost.
 
 
+@pytest.mark.wide
 async def test_a_save_sends_the_same_statements_at_100_000_updates_as_at_none(
     store: SqlStore, engine: AsyncEngine, user: str
 ) -> None:
@@ -97,6 +98,7 @@ async def test_a_load_sends_as_many_statements_however_long_the_history_is(
     assert sent.take() == short
 
 
+@pytest.mark.wide
 async def test_removing_many_rows_is_few_statements(store: SqlStore, user: str) -> None:
     context = await loaded(store, user)
     for number in range(70_000):

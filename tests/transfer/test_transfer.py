@@ -556,6 +556,7 @@ async def test_another_context_of_the_same_name_is_refused(
     assert await stored(other, context.key) == ["mine"]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("breaks_at", range(1, 14, 2))
 async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, breaks_at: int

@@ -478,6 +478,7 @@ async def test_a_restore_whose_answer_is_lost_happens_once(store: Store, user: s
 # Retries and forks.
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("call", ["undo", "restore"])
 async def test_an_operation_that_did_not_return_and_is_done_again_happens_once(
     store: Store, user: str, call: str

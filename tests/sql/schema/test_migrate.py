@@ -284,6 +284,7 @@ def alembic(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
+@pytest.mark.wide
 async def test_alembics_own_command_upgrades_too(url: str, engine: AsyncEngine) -> None:
     done = await asyncio.to_thread(alembic, "-x", f"url={url}", "upgrade", "head")
     assert done.returncode == 0, done.stderr
@@ -364,6 +365,7 @@ async def test_a_callers_transaction_keeps_its_search_path(empty_postgres_url: s
     await engine.dispose()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("processes", [3, *wide(6)])
 async def test_upgrades_at_once_are_safe(url: str, processes: int) -> None:
     code = "import asyncio, sys, taskctx_sql; asyncio.run(taskctx_sql.schema.upgrade(sys.argv[1]))"
