@@ -42,12 +42,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.wide
-def test_the_wheel_has_the_migrations_and_the_types(wheel: Path) -> None:
+def test_the_wheel_has_the_migrations_the_functions_and_the_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "taskctx_sql/py.typed" in names
     assert {"taskctx_sql/migrations/env.py", "taskctx_sql/migrations/script.py.mako"} <= names
     versions = {path.name for path in (CHECKOUT / "migrations" / "versions").glob("*.py")}
     assert len(versions) == len(REVISIONS)
+    folder = CHECKOUT / "taskctx_sql" / "sql" / "schema" / "functions"
+    assert {f"taskctx_sql/sql/schema/functions/{path.name}" for path in folder.glob("*.sql")} <= names
+    assert "taskctx_sql/sql/schema/functions/save_v1.sql" in names
     assert {f"taskctx_sql/migrations/versions/{name}" for name in versions} <= names
     assert not [name for name in names if name.startswith(("tests/", "migrations/"))]
 

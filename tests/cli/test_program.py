@@ -167,13 +167,13 @@ def test_a_context_that_is_not_there_is_a_sentence(address: str, user: str) -> N
 def test_a_database_is_set_up_and_its_revision_printed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     done = taskctx("current", url)
-    assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0006)\n")
+    assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0007)\n")
     assert "there is no file" in taskctx("show", "u", "c", "--database-url", url).stderr
     assert list(tmp_path.iterdir()) == []
-    assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0006.\n"
-    assert taskctx("upgrade", url).stdout == "The schema is already at 0006.\n"
-    assert parsed("current", url) == {"current": "0006", "head": "0006", "row_level_security": False}
-    after = {"before": "0006", "after": "0006", "head": "0006", "row_level_security": False}
+    assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0007.\n"
+    assert taskctx("upgrade", url).stdout == "The schema is already at 0007.\n"
+    assert parsed("current", url) == {"current": "0007", "head": "0007", "row_level_security": False}
+    after = {"before": "0007", "after": "0007", "head": "0007", "row_level_security": False}
     assert parsed("upgrade", url) == after
 
 

@@ -11,7 +11,7 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
 
 # The migrations in order, so that opening a database need not read their files; a test compares them.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 HEAD: Final = REVISIONS[-1]
 
 # The bytes of a name on Postgres.

@@ -1,0 +1,121 @@
+"""The functions that save in Postgres: their text as it is shipped, their creation, and whether a database has it.
+
+Each is in a `.sql` file beside this one. The number at the end of a name is the version of the function: a released
+one is never changed, since programs of several versions call it at the same time; a change is a new one beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from taskctx_sql.sql import engines
+from taskctx_sql.sql.schema import tables
+from taskctx_sql.sql.schema.checks import qualified
+
+_CREATE: Final = re.compile(
+    r"CREATE FUNCTION (?P<name>taskctx_\w+_v(?P<version>\d+))\s*\((?P<arguments>[^()]*)\).*?"
+    r"\$function\$(?P<body>.*?)\$function\$;",
+    re.DOTALL,
+)
+
+# The functions name tables without a schema, so their search path is fixed: whatever path a session has set, and
+# whatever tables it has created, a function uses the library's. `pg_temp` is named because it would come first.
+_SETTLE: Final = """\
+DO $settle$
+DECLARE
+    home text := (SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE c.oid = to_regclass('{table}'));
+BEGIN
+    EXECUTE format('ALTER FUNCTION {signature} SET SCHEMA %I', home);
+    EXECUTE format('ALTER FUNCTION %I.{signature} SET search_path = %I, pg_temp', home, home);
+END
+$settle$"""
+
+# What is said of a function that is there: whether its text, its search path and its rights are as they should be.
+_LOOK: Final = sa.text("""
+    SELECT prosrc, prosecdef, has_function_privilege(p.oid, 'EXECUTE') AS may_execute,
+           coalesce(proconfig, '{}') = ARRAY['search_path=' || quote_ident(nspname) || ', pg_temp'] AS is_settled
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.pronamespace = n.oid
+    WHERE c.oid = to_regclass(:table) AND p.oid = to_regprocedure(quote_ident(nspname) || '.' || :signature)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function as it is shipped.
+
+    Attributes:
+        name: Its name, which ends in its version.
+        version: The number at the end of the name.
+        types: The types of its arguments.
+        statement: The statement that creates it.
+        body: Its text, which Postgres keeps word for word.
+    """
+
+    name: str
+    version: int
+    types: tuple[str, ...]
+    statement: str
+    body: str
+
+    @property
+    def signature(self) -> str:
+        """Its name and the types of its arguments, as SQL writes them."""
+        return f"{self.name}({', '.join(self.types)})"
+
+
+@cache
+def shipped() -> tuple[Function, ...]:
+    """Return all functions in the order of their creation: of the files by name, and as they are in each file."""
+    paths = sorted(Path(__file__).parent.glob("*.sql"))
+    return tuple(function for path in paths for function in parse(path.read_text(encoding="utf-8")))
+
+
+def parse(text: str) -> Iterator[Function]:
+    """Yield the functions of a file."""
+    for found in _CREATE.finditer(text):
+        arguments = [argument.split() for argument in found["arguments"].split(",") if argument.strip()]
+        # Each is a name and a type; PL/pgSQL's function refers to it by name.
+        types = tuple(" ".join(words[1:]) for words in arguments)
+        yield Function(found["name"], int(found["version"]), types, found[0].removesuffix(";"), found["body"])
+
+
+def create(execute: Callable[[str], None], version: int) -> None:
+    """Create the functions of a version, and fix their search path to the schema of the tables."""
+    for function in shipped():
+        if function.version == version:
+            execute(function.statement)
+            execute(_SETTLE.format(table=tables.contexts.name, signature=function.signature))
+
+
+def drop(execute: Callable[[str], None], version: int) -> None:
+    """Drop the functions of a version."""
+    for function in reversed(shipped()):
+        if function.version == version:
+            execute(f"DROP FUNCTION IF EXISTS {function.signature}")
+
+
+def faults(connection: sa.Connection, schema: str | None) -> Iterator[tuple[Function, str]]:
+    """Yield what is wrong with the functions of a database, at most one fault of each."""
+    if engines.is_sqlite(connection):
+        return
+    table = qualified(connection, schema, tables.contexts.name)
+    for function in shipped():
+        found = connection.execute(_LOOK, {"table": table, "signature": function.signature}).one_or_none()
+        if found is None:
+            yield function, "missing"
+        elif found.prosrc != function.body:
+            yield function, "changed"
+        elif found.prosecdef:
+            yield function, "security definer"
+        elif not found.is_settled:
+            yield function, "search path"
+        elif not found.may_execute:
+            yield function, "denied"
