@@ -1,4 +1,4 @@
-"""A SQLite file on an engine of ours: saves and loads go to threads with connections of SQLite's own driver."""
+"""A SQLite file on an engine of ours: reads and writes go to threads with connections of SQLite's own driver."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class SqliteBackend(Backend):
     def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
         """See `Backend.read`."""
         return self.reader.read(plan)
+
+    async def write(self, plan: Plan[T], rls_user: str | None) -> T:
+        """See `Backend.write`."""
+        return await self.writer.write(plan)
 
     def abandon(self) -> None:
         """See `Backend.abandon`."""

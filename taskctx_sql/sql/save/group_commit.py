@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Generic, TypeVar
 
 from taskctx_sql.concurrency import Promise
+from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.sql.retry import deadline
 from taskctx_sql.sql.save.request import SaveRequest
 
@@ -28,6 +32,141 @@ class WaitingSave(Promise[T]):
         super().__init__(loop)
         self.request: SaveRequest = request
         self.deadline: float | None = deadline()
+
+
+# Writes saves in one transaction, each of another context, and returns an answer for each, or the error that it gets.
+# The second argument is when the first of them gives up, by `time.monotonic`.
+Write = Callable[[list[SaveRequest], float | None], Awaitable[Sequence[T | BaseException]]]
+
+
+class GroupCommit(Generic[T]):
+    """Saves, in groups. It belongs to one event loop.
+
+    A save is sent at once if a group can be, and alone then: it never waits for others to come. Of one context one save
+    at a time is under way, so they are written in the order of their coming.
+    """
+
+    def __init__(
+        self, write: Write[T], database_url: str, *, max_group: int = MAX_GROUP, max_in_flight: int = 2
+    ) -> None:
+        """Send at most ``max_in_flight`` groups of ``max_group`` saves at a time to ``write``.
+
+        If ``write`` raises, each save of the group gets the error.
+        """
+        self._write = write
+        self._database_url = database_url
+        self._max_group = max_group
+        self._max_in_flight = max_in_flight
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(MAX_WAITING)
+        # The saves that can be sent, one of each context.
+        self._ready: deque[WaitingSave[T]] = deque()
+        # By context, what comes after its save that is ready or in flight.
+        self._later: dict[str, deque[WaitingSave[T]] | None] = {}
+        self._in_flight = 0
+        self._will_send = False
+        self._closed = False
+        self._ended: asyncio.Future[None] | None = None
+
+    async def save(self, request: SaveRequest) -> T:
+        """Return the answer to a save. If the caller is cancelled, that takes effect when the answer is there.
+
+        Raises:
+            StoreClosedError: `close` or `stop` was called before it was accepted.
+            TimeoutError: It gave up before it was sent.
+        """
+        await self._room.acquire()
+        try:
+            if self._closed:
+                raise StoreClosedError(self._database_url)
+            save: WaitingSave[T] = WaitingSave(request, self._loop)
+            self._accept(save)
+            return await save.wait()
+        finally:
+            self._room.release()
+
+    def stop(self) -> None:
+        """Accept nothing more. Callable from any thread."""
+        self._closed = True
+
+    async def close(self) -> None:
+        """Accept nothing more, and finish what was accepted."""
+        self._closed = True
+        while self._later:
+            self._ended = self._ended or self._loop.create_future()
+            await self._ended
+
+    def _accept(self, save: WaitingSave[T]) -> None:
+        context_id = save.request.context_id
+        if context_id in self._later:
+            later = self._later[context_id]
+            if later is None:
+                self._later[context_id] = later = deque()
+            later.append(save)
+            return
+        self._later[context_id] = None
+        self._ready.append(save)
+        if not self._in_flight and not self._will_send:
+            self._send()
+        else:
+            self._send_soon()
+
+    def _send_soon(self) -> None:
+        """Send when the tasks that can run now have run: they may have saves for the same group."""
+        if not self._will_send and self._in_flight < self._max_in_flight:
+            self._will_send = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._will_send = False
+        while self._ready and self._in_flight < self._max_in_flight:
+            group = self._take()
+            if not group:
+                continue
+            self._in_flight += 1
+            until = min((save.deadline for save in group if save.deadline is not None), default=None)
+            answers: asyncio.Future[Sequence[T | BaseException]]
+            try:
+                answers = asyncio.ensure_future(self._write([save.request for save in group], until))
+            except Exception as error:
+                answers = self._loop.create_future()
+                answers.set_exception(error)
+            answers.add_done_callback(partial(self._answer, group))
+
+    def _take(self) -> list[WaitingSave[T]]:
+        """Return the next saves that are still waited for."""
+        group: list[WaitingSave[T]] = []
+        now = time.monotonic()
+        while self._ready and len(group) < self._max_group:
+            save = self._ready.popleft()
+            if save.deadline is None or save.deadline >= now:
+                group.append(save)
+            else:
+                self._resolve(save, TimeoutError("others of this process, who came before, had no answer either"))
+        return group
+
+    def _answer(self, group: list[WaitingSave[T]], written: asyncio.Future[Sequence[T | BaseException]]) -> None:
+        answers: Sequence[T | BaseException]
+        try:
+            answers = written.result()
+        except BaseException as error:
+            answers = [error] * len(group)
+        self._in_flight -= 1
+        for save, answer in zip(group, answers, strict=True):
+            self._resolve(save, answer)
+        if self._ready:
+            # After those that were answered just now: they may have another save.
+            self._send_soon()
+
+    def _resolve(self, save: WaitingSave[T], answer: T | BaseException) -> None:
+        save.resolve(answer)
+        later = self._later[save.request.context_id]
+        if later:
+            self._ready.append(later.popleft())
+            return
+        del self._later[save.request.context_id]
+        if self._ended is not None and not self._later and not self._ended.done():
+            self._ended.set_result(None)
 
 
 def take_group(waiting: deque[WaitingSave[T]]) -> list[WaitingSave[T]]:

@@ -19,7 +19,7 @@ from taskctx_sql.model import Delta, FileChange, Saved
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends import Backend
 from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
-from taskctx_sql.sql.save import group_commit, postgres_writer, sqlite_writer
+from taskctx_sql.sql.save import group_commit, postgres_writer
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
 from tests.support.wire import Network
@@ -238,7 +238,7 @@ async def test_saves_of_one_context_are_written_in_the_order_of_their_coming(sto
 async def test_no_more_saves_wait_than_there_is_room_for(
     database_url: str, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sqlite_writer, postgres_writer):
+    for module in (group_commit, postgres_writer):
         monkeypatch.setattr(module, "MAX_WAITING", 5)
     most = now = 0
     wait = group_commit.WaitingSave.wait

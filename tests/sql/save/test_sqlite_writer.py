@@ -21,7 +21,7 @@ from taskctx_sql.errors import (
     StoreUnavailableError,
 )
 from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
-from taskctx_sql.sql.save import SaveRequest, request, sqlite_writer
+from taskctx_sql.sql.save import SaveRequest, group_commit, request
 from tests.support.contract import expect_reload, loaded, new_delta, new_run, stored
 
 KEY = ContextKey("u", "c")
@@ -228,7 +228,7 @@ async def test_a_cancelled_waiter_cancels_neither_the_others_nor_its_own_write(s
 
 
 async def test_more_saves_than_may_wait_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_writer, "MAX_WAITING", 3)
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 3)
     async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
         await asyncio.gather(*(store.save(new_delta(KEY, number)) for number in range(60)))
         assert sorted(await stored(store, KEY)) == list(range(60))
