@@ -7,13 +7,20 @@ contexts do not share a statement.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Final
 
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.schema import tables
+from taskctx_sql.sql.schema import functions, tables
 from taskctx_sql.sql.schema.checks import exists, qualified
+
+# "h" is distributed by hash; a reference table is "n".
+_IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = oid AND partmethod = 'h'"
+_LOOK: Final = sa.text(
+    f"SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(:name) AND EXISTS ({_IS_DISTRIBUTED}))"
+)
 
 
 def is_installed(connection: sa.Connection) -> bool:
@@ -23,7 +30,9 @@ def is_installed(connection: sa.Connection) -> bool:
 
 def is_distributed(connection: sa.Connection, schema: str | None = None) -> bool:
     """Whether the tables in a schema, or in the search path, are distributed."""
-    return is_installed(connection) and _method(connection, qualified(connection, schema, tables.contexts.name)) == "h"
+    return is_installed(connection) and bool(
+        connection.scalar(_LOOK, {"name": qualified(connection, schema, tables.contexts.name)})
+    )
 
 
 def prepare(connection: sa.Connection) -> None:
@@ -33,31 +42,40 @@ def prepare(connection: sa.Connection) -> None:
 
 
 def distribute(connection: sa.Connection) -> None:
-    """Distribute the library's tables in the search path by context, with the rows in them.
+    """Distribute the library's tables in the search path by context, with the rows in them, and its functions."""
+    if is_installed(connection):
+        for statement in statements():
+            connection.exec_driver_sql(statement)
 
-    The version table is copied to every machine, so that a store can be opened on any.
+
+def statements() -> Iterator[str]:
+    """Yield what distributes the tables and functions that are there and not distributed yet.
+
+    The version table is copied to every machine, so that a store can be opened on any. A call of a function that saves
+    goes to the machine that has the context.
     """
-    if not is_installed(connection):
-        return
     first = tables.contexts.name
     for name in (first, *(table for table in tables.metadata.tables if table != first)):
-        if exists(connection, name) and _method(connection, name) != "h":
-            colocated = "none" if name == first else first
-            call = "SELECT create_distributed_table(to_regclass(:name), 'context_id', colocate_with => :colocated)"
-            _scalar(connection, call, name=name, colocated=colocated)
-            # Its rows are on the workers now.
-            _scalar(connection, "SELECT truncate_local_data_after_distributing_table(to_regclass(:name))", name=name)
-    version = tables.VERSION_TABLE
-    if exists(connection, version) and _method(connection, version) is None:
-        _scalar(connection, "SELECT create_reference_table(to_regclass(:name))", name=version)
-
-
-def _method(connection: sa.Connection, name: str) -> str | None:
-    """Return how a table is distributed: "h" by hash, "n" as a reference table, None not at all."""
-    statement = "SELECT CAST(partmethod AS text) FROM pg_dist_partition WHERE logicalrelid = to_regclass(:name)"
-    method: str | None = _scalar(connection, statement, name=name)
-    return method
-
-
-def _scalar(connection: sa.Connection, statement: str, **parameters: Any) -> Any:
-    return connection.scalar(sa.text(statement), parameters)
+        colocated = "none" if name == first else first
+        yield (
+            f"SELECT create_distributed_table(oid, 'context_id', colocate_with => '{colocated}') FROM pg_class"
+            f" WHERE oid = to_regclass('{name}') AND NOT EXISTS ({_IS_DISTRIBUTED})"
+        )
+        # Its rows are on the workers now.
+        yield (
+            f"SELECT truncate_local_data_after_distributing_table(oid) FROM pg_class"
+            f" WHERE oid = to_regclass('{name}') AND pg_relation_size(oid) > 0 AND EXISTS ({_IS_DISTRIBUTED})"
+        )
+    yield (
+        f"SELECT create_reference_table(oid) FROM pg_class WHERE oid = to_regclass('{tables.VERSION_TABLE}')"
+        " AND NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = oid)"
+    )
+    for function in functions.shipped():
+        is_called = function.name in functions.ENTRY_POINTS
+        where = f", '$1', colocate_with => '{first}'" if is_called else ""
+        missing = " AND distribution_argument_index IS NOT NULL" if is_called else ""
+        yield (
+            f"SELECT create_distributed_function(oid::regprocedure{where}) FROM pg_proc"
+            f" WHERE oid = to_regprocedure('{function.signature}') AND NOT EXISTS (SELECT FROM pg_dist_object d"
+            f" WHERE d.classid = 'pg_proc'::regclass AND d.objid = pg_proc.oid{missing})"
+        )

@@ -12,7 +12,7 @@ import pytest
 from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.schema import REVISIONS, tables, views
+from taskctx_sql.sql.schema import REVISIONS, functions, tables, views
 from tests.conftest import CITUS_URL
 from tests.support.citus import ask, install, new_database, nodes
 from tests.support.contract import expect_reload, loaded, new_delta, stored
@@ -181,3 +181,29 @@ async def test_a_context_is_on_one_machine(citus_url: str, user: str) -> None:
         found = await ask(citus_url, f"SELECT nodename, nodeport FROM citus_shards WHERE shardid = {shard}", ident)
         machines |= {tuple(row) for row in found}
     assert len(machines) == 1
+
+
+# Functions.
+
+
+async def test_a_call_of_a_function_goes_to_the_machine_that_has_the_context(
+    empty_citus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = """
+        CREATE FUNCTION taskctx_where_v1(called boolean) RETURNS text LANGUAGE plpgsql AS $function$
+        BEGIN RETURN current_setting('port'); END $function$;
+        CREATE FUNCTION taskctx_probe_v1(context_id text, request text) RETURNS text LANGUAGE plpgsql AS $function$
+        BEGIN RETURN taskctx_where_v1(true); END $function$;
+    """
+    monkeypatch.setattr(functions, "shipped", lambda: tuple(functions.parse(probe)))
+    monkeypatch.setattr(functions, "ENTRY_POINTS", ("taskctx_probe_v1",))
+    for name in (None, 'My "tasks"'):
+        for _ in range(2):
+            await schema.upgrade(empty_citus_url, schema=name)
+        home = '"My ""tasks"""' if name else "public"
+        for number in range(8):
+            ident = row_codec.context_id(ContextKey("u", str(number)))
+            shard = f"get_shard_id_for_distribution_column('{home}.taskctx_contexts', $1::text)"
+            place = f"SELECT nodeport::text FROM citus_shards WHERE shardid = {shard}"
+            called = f"SELECT {home}.taskctx_probe_v1($1, '')"
+            assert await ask(empty_citus_url, called, ident) == await ask(empty_citus_url, place, ident)

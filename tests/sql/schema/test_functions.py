@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -35,6 +36,9 @@ async def found(connection: asyncpg.Connection, column: str, schema: str | None)
 
 def test_the_functions_are_read_from_the_files() -> None:
     functions_by_signature = {function.signature: function for function in functions.shipped()}
+    texts = [path.read_text() for path in Path(functions.__file__).parent.glob("*.sql")]
+    assert {function.name for function in functions.shipped()} >= set(functions.ENTRY_POINTS)
+    assert len(functions_by_signature) == sum(text.count("CREATE FUNCTION") for text in texts)
     save = functions_by_signature["taskctx_save_v1(text, text, boolean)"]
     assert (save.name, save.version) == ("taskctx_save_v1", 1)
     assert save.statement.startswith("CREATE FUNCTION taskctx_save_v1(")
@@ -43,8 +47,9 @@ def test_the_functions_are_read_from_the_files() -> None:
 
 def test_several_functions_in_one_file_are_kept_apart() -> None:
     text = (
-        "-- The first.\nCREATE FUNCTION taskctx_a_v2(given text, numbers bigint[]) RETURNS text LANGUAGE plpgsql\n"
-        "AS $function$ BEGIN RETURN 'a;'; END $function$;\n"
+        "-- The first.\nCREATE FUNCTION taskctx_a_v2(\n  given text, INOUT numbers bigint[],\n"
+        "  OUT keys text[], OUT b text)\n"
+        "LANGUAGE plpgsql AS $function$ BEGIN RETURN 'a;'; END $function$;\n"
         "CREATE FUNCTION taskctx_b_v10() RETURNS double precision LANGUAGE sql AS $function$ SELECT 1.0 $function$;\n"
     )
     one, other = functions.parse(text)

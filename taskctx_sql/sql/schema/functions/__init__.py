@@ -25,6 +25,11 @@ _CREATE: Final = re.compile(
     re.DOTALL,
 )
 
+_MODES: Final = ("IN", "INOUT")
+
+# The functions that programs call; the others are called by these.
+ENTRY_POINTS: Final = ("taskctx_save_v1",)
+
 # The functions name tables without a schema, so their search path is fixed: whatever path a session has set, and
 # whatever tables it has created, a function uses the library's. `pg_temp` is named because it would come first.
 _SETTLE: Final = """\
@@ -54,7 +59,7 @@ class Function:
     Attributes:
         name: Its name, which ends in its version.
         version: The number at the end of the name.
-        types: The types of its arguments.
+        types: The types of its arguments, without those that are only for the result.
         statement: The statement that creates it.
         body: Its text, which Postgres keeps word for word.
     """
@@ -82,8 +87,8 @@ def parse(text: str) -> Iterator[Function]:
     """Yield the functions of a file."""
     for found in _CREATE.finditer(text):
         arguments = [argument.split() for argument in found["arguments"].split(",") if argument.strip()]
-        # Each is a name and a type; PL/pgSQL's function refers to it by name.
-        types = tuple(" ".join(words[1:]) for words in arguments)
+        # Each is a mode, or none, a name and a type. Those for the result only are not part of the signature.
+        types = tuple(" ".join(words[1 + (words[0] in _MODES) :]) for words in arguments if words[0] != "OUT")
         yield Function(found["name"], int(found["version"]), types, found[0].removesuffix(";"), found["body"])
 
 
