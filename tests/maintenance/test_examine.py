@@ -17,8 +17,9 @@ from taskctx_sql.maintenance import examine
 from taskctx_sql.model import Examination, Finding
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.maintenance import checks
-from taskctx_sql.sql.schema import tables
+from taskctx_sql.sql.schema import functions, tables
 from tests.json_files.test_fixtures import FOLDER
+from tests.support import accounts
 from tests.support.command import taskctx
 
 
@@ -141,6 +142,55 @@ async def test_a_missing_index_orphans_and_what_was_not_finished_are_found(
         await engine.dispose()
         again = await examine(url)
         assert [finding.level for check in ("indexes", "orphans") for finding in found(again, check)] == ["ok", "ok"]
+
+
+SAVE = "taskctx_save_v1(text, text, boolean)"
+
+
+@pytest.mark.parametrize("name", [None, 'My "tasks"'])
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("DROP FUNCTION {save}", "is missing"),
+        ("UPDATE pg_proc SET prosrc = 'BEGIN RETURN 1; END' WHERE oid = '{save}'::regprocedure", "is not the one"),
+        ("ALTER FUNCTION {save} SECURITY DEFINER", "SECURITY DEFINER"),
+        ("ALTER FUNCTION {save} RESET search_path", "search_path"),
+        ("ALTER FUNCTION {save} SET search_path = public, {home}", "search_path"),
+        ("ALTER FUNCTION {save} SET search_path = {home}", "search_path"),
+    ],
+)
+async def test_a_function_that_was_dropped_or_changed_is_found_and_an_upgrade_creates_it_anew(
+    empty_postgres_url: str, name: str | None, broken: str, message: str
+) -> None:
+    url, home = empty_postgres_url, '"My ""tasks"""' if name else "public"
+    await schema.upgrade(url, schema=name)
+    (finding,) = found(await examine(url, schema=name), "functions")
+    assert (finding.level, finding.remedy) == ("ok", "")
+    await accounts.run(url, [broken.format(save=f"{home}.{SAVE}", home=home)])
+    (finding,) = found(await examine(url, schema=name), "functions")
+    assert finding.level == "error"
+    assert SAVE in finding.message
+    assert message in finding.message
+    assert "run `taskctx upgrade URL`" in finding.remedy
+    await schema.upgrade(url, schema=name)
+    (finding,) = found(await examine(url, schema=name), "functions")
+    assert finding.level == "ok"
+
+
+async def test_a_function_that_the_account_may_not_execute_is_found(empty_postgres_url: str) -> None:
+    url = empty_postgres_url
+    await schema.upgrade(url)
+    async with accounts.application(url) as application:
+        assert [finding.level for finding in found(await examine(application), "functions")] == ["ok"]
+        signatures = [function.signature for function in functions.shipped()]
+        for signature in signatures:
+            await accounts.run(url, [f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC"])
+        denied = found(await examine(application), "functions")
+        assert [finding.level for finding in denied] == ["error"] * len(signatures)
+        assert all("may not be executed by this account" in finding.message for finding in denied)
+        # The remedies are statements that do what they say.
+        await accounts.run(url, [finding.remedy.split("`")[1] for finding in denied])
+        assert [finding.level for finding in found(await examine(application), "functions")] == ["ok"]
 
 
 async def test_an_open_store_is_examined_like_its_url(filled: str) -> None:

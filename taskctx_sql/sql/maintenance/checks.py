@@ -20,7 +20,8 @@ from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
-from taskctx_sql.sql.schema import HEAD, check, citus, contexts, on_connection, row_security, tables
+from taskctx_sql.sql.schema import HEAD, check, citus, contexts, functions, on_connection, row_security, tables
+from taskctx_sql.sql.schema.checks import qualified
 from taskctx_sql.sql.store import as_database
 from taskctx_sql.stores import ContextStore
 
@@ -101,6 +102,7 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
         message = "this is a Citus cluster, and the tables are only on the coordinator"
         distributed = citus.is_distributed(connection, name)
         yield _ok_or_warning("machines", distributed, "the tables are distributed" if distributed else message, remedy)
+    yield from _functions(connection, name)
     if row_security.is_active(connection, name):
         message = "row-level security is on, and this account sees one user at a time: nothing else can be checked"
         yield Finding("row-level security", "error", message, "connect as the owner of the tables")
@@ -166,6 +168,21 @@ def _settings_of_postgres(connection: sa.Connection) -> Iterator[Finding]:
         f"the server's clock differs by {difference:+.1f} s",
         "times of several machines cannot be compared: synchronize both clocks",
     )
+
+
+def _functions(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
+    if engines.is_sqlite(connection):
+        return
+    faults = list(functions.faults(connection, name))
+    account = connection.dialect.identifier_preparer.quote(str(connection.scalar(sa.text("SELECT current_user"))))
+    for function, fault in faults:
+        called = qualified(connection, name, function.signature)
+        remedy = "run `taskctx upgrade URL` as the owner of the tables, which creates it anew"
+        if fault is functions.Fault.DENIED:
+            remedy = f"as the owner of the tables, run `GRANT EXECUTE ON FUNCTION {called} TO {account}`"
+        yield Finding("functions", "error", f"the function {called} {fault.value}", remedy)
+    if not faults:
+        yield Finding("functions", "ok", "all functions are there, as this version ships them")
 
 
 def _row_level_security(connection: sa.Connection, name: str | None) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.schema import citus, row_security, tables
+from taskctx_sql.sql.schema import citus, functions, row_security, tables
 from taskctx_sql.sql.schema.checks import HEAD, check_encoding, exists, found_revision, qualified, refuse_foreign
 
 # An option of a connection: how long a schema change waits for a lock at a time on Postgres.
@@ -64,6 +64,8 @@ def run_migrations(
     if found_revision(connection, schema) is None:
         # Downgraded to "base": alembic leaves its table behind, empty.
         sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+    if found_revision(connection, schema) == HEAD:
+        functions.repair(connection, schema)
     citus.distribute(connection)
     if row_level_security or (was_on and row_level_security is None):
         # Tables that the migrations created are guarded like the others.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -50,6 +51,16 @@ _LOOK: Final = sa.text("""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.pronamespace = n.oid
     WHERE c.oid = to_regclass(:table) AND p.oid = to_regprocedure(quote_ident(nspname) || '.' || :signature)
 """)
+
+
+class Fault(Enum):
+    """What is wrong with a function in a database."""
+
+    MISSING = "is missing"
+    CHANGED = "is not the one that this version of the library ships"
+    SECURITY_DEFINER = "runs with the rights of its owner (SECURITY DEFINER)"
+    SEARCH_PATH = "does not have its search_path fixed to the schema of the tables"
+    DENIED = "may not be executed by this account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,20 @@ def create(execute: Callable[[str], None], version: int) -> None:
     for function in shipped():
         if function.version == version:
             execute(function.statement)
-            execute(_SETTLE.format(table=tables.contexts.name, signature=function.signature))
+            execute(_settle(function))
+
+
+def repair(connection: sa.Connection, schema: str | None) -> None:
+    """Create anew the functions that are missing or were changed. What is granted on them stays."""
+    for function, fault in list(faults(connection, schema)):
+        if fault is not Fault.DENIED:
+            statement = function.statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+            for each in (statement, _settle(function)):
+                connection.exec_driver_sql(each, execution_options={"no_parameters": True})
+
+
+def _settle(function: Function) -> str:
+    return _SETTLE.format(table=tables.contexts.name, signature=function.signature)
 
 
 def drop(execute: Callable[[str], None], version: int) -> None:
@@ -107,20 +131,20 @@ def drop(execute: Callable[[str], None], version: int) -> None:
             execute(f"DROP FUNCTION IF EXISTS {function.signature}")
 
 
-def faults(connection: sa.Connection, schema: str | None) -> Iterator[tuple[Function, str]]:
-    """Yield what is wrong with the functions of a database, at most one fault of each."""
+def faults(connection: sa.Connection, schema: str | None) -> Iterator[tuple[Function, Fault]]:
+    """Yield what is wrong with the functions of a database at the newest revision, at most one fault of each."""
     if engines.is_sqlite(connection):
         return
     table = qualified(connection, schema, tables.contexts.name)
     for function in shipped():
         found = connection.execute(_LOOK, {"table": table, "signature": function.signature}).one_or_none()
         if found is None:
-            yield function, "missing"
+            yield function, Fault.MISSING
         elif found.prosrc != function.body:
-            yield function, "changed"
+            yield function, Fault.CHANGED
         elif found.prosecdef:
-            yield function, "security definer"
+            yield function, Fault.SECURITY_DEFINER
         elif not found.is_settled:
-            yield function, "search path"
+            yield function, Fault.SEARCH_PATH
         elif not found.may_execute:
-            yield function, "denied"
+            yield function, Fault.DENIED
