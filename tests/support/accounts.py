@@ -24,12 +24,21 @@ PAGE = Path(__file__).parents[2] / "docs" / "guarantees.md"
 async def create(owner_url: str, schema: str = "public") -> str:
     """Make an account that has what the page grants, and return the database's URL for it."""
     name = f"application_{uuid.uuid4().hex[:8]}"
-    recipe = re.search(r"```pgsql\n-- grants\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert recipe is not None
-    grants = recipe[1].replace("application", name).replace("public", f'"{schema}"').split(";")
-    login = f"CREATE ROLE {name} LOGIN PASSWORD 'x'"
-    await run(owner_url, [f'SET search_path TO "{schema}"', login, *(grant for grant in grants if grant.strip())])
+    await run(owner_url, [f"CREATE ROLE {name} LOGIN PASSWORD 'x'", *_recipe("grants", name, schema)])
     return sa.make_url(owner_url).set(username=name, password="x").render_as_string(hide_password=False)
+
+
+async def grant_functions(owner_url: str, url: str, schema: str = "public") -> None:
+    """Let an account execute the functions, where not everybody may."""
+    await run(owner_url, _recipe("functions", str(sa.make_url(url).username), schema))
+
+
+def _recipe(title: str, name: str, schema: str) -> list[str]:
+    """Return the statements of a part of the page, for an account and a schema."""
+    found = re.search(rf"```pgsql\n-- {title}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    grants = found[1].replace("application", name).replace("public", f'"{schema}"').split(";")
+    return [f'SET search_path TO "{schema}"', *(grant for grant in grants if grant.strip())]
 
 
 async def drop(owner_url: str, url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sqlite3
 from enum import Enum
 from typing import Final
@@ -29,6 +30,8 @@ _LOCKED_STATE: Final = "55P03"
 _LOST_STATEMENT_STATES: Final = ("26000", "42P05", "08P01")
 # A missing privilege, or row-level security.
 _DENIED_STATE: Final = "42501"
+# A function of the library's in a message, whatever its language.
+_FUNCTION: Final = re.compile(r"\btaskctx_\w+_v\d+\b")
 
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # The files of one connection: the database, its log, the log's index, and the folder.
@@ -148,6 +151,11 @@ def reason(error: BaseException) -> str:
             "check what is granted to the account, and after row-level security was switched on, open the store again; "
             "if one context alone is refused, somebody else has its context_id: look for the row as the owner"
         )
+        if function := _FUNCTION.search(message):
+            remedy = (
+                f"as the owner of the tables, run `GRANT EXECUTE ON FUNCTION {function[0]} TO` the account; "
+                "`taskctx doctor` finds all functions that it may not execute"
+            )
     return f"{message}: {remedy}" if remedy else message
 
 

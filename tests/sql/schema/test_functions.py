@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from taskctx_sql import schema
+from taskctx_sql import ContextKey, open_store, schema
 from taskctx_sql.errors import StoreFailedError
+from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import REVISIONS, functions
+from tests.support import accounts
+from tests.support.accounts import PAGE
+from tests.support.contract import new_delta, stored
 
 SCHEMAS = [None, 'My "tasks"']
 
@@ -126,3 +132,31 @@ async def test_a_table_in_front_of_ours_is_not_the_one_that_a_function_uses(
     # Without the fixed path it would be.
     await connection.execute(f"ALTER FUNCTION {home}.taskctx_probe_v1 RESET search_path")
     assert await connection.fetchval(f"SELECT {home}.taskctx_probe_v1('x')") == "pg_temp"
+
+
+def test_the_recipe_of_grants_names_all_functions() -> None:
+    (recipe,) = re.findall(r"-- functions\nGRANT EXECUTE ON FUNCTION ([\w\s,]*) TO application;", PAGE.read_text())
+    assert sorted(re.findall(r"\w+", recipe)) == sorted(function.name for function in functions.shipped())
+
+
+@pytest.mark.parametrize("name", ["public", 'of "choice"'])
+async def test_where_not_everybody_may_execute_functions_a_grant_is_needed(empty_postgres_url: str, name: str) -> None:
+    url = empty_postgres_url
+    await accounts.run(url, ["ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC"])
+    await schema.upgrade(url, schema=None if name == "public" else name)
+    home = name.replace('"', '""')
+    async with accounts.application(url, home) as application:
+        call = f"""SELECT "{home}".taskctx_save_v1('x', '{{}}', true)"""
+        with pytest.raises(DBAPIError) as caught:
+            await accounts.run(application, [call])
+        said = engines.reason(caught.value)
+        assert "taskctx_save_v1" in said
+        assert "run `GRANT EXECUTE ON FUNCTION taskctx_save_v1 TO` the account" in said
+        await accounts.grant_functions(url, application, home)
+        with pytest.raises(DBAPIError) as caught:
+            await accounts.run(application, [call])
+        # It is executed, and refuses the request.
+        assert not engines.is_denied(caught.value)
+        async with open_store(application, schema=None if name == "public" else name) as store:
+            await store.save(new_delta(ContextKey("u", "c"), 1))
+            assert await stored(store, ContextKey("u", "c")) == [1]
