@@ -58,10 +58,12 @@ async def application(owner_url: str, schema: str = "public") -> AsyncIterator[s
 async def run(url: str, statements: Iterable[str]) -> None:
     """Run statements as the account of an address."""
     engine = create_async_engine(engines.parse_url(url), isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        for statement in statements:
-            await connection.exec_driver_sql(statement)
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+    finally:
+        await engine.dispose()
 
 
 # What tenants do, and what the owner sees of it.
