@@ -14,7 +14,8 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,9 +26,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import ContextKey, SqlStore, Store, open_store, schema
 from taskctx_sql.sql import engines
-from tests.support import accounts, citus, pgbouncer
+from tests.support import accounts, citus, connections, pgbouncer
+from tests.support.connections import Connection
 
 T = TypeVar("T")
+Opener = Callable[..., AbstractAsyncContextManager[Store]]
 
 settings.register_profile(
     "tests",
@@ -54,12 +57,17 @@ def wide(*values: Any) -> list[Any]:
 
 
 ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
-# The plain ones are databases through an engine of the caller's, which cannot take the short ways.
-DATABASES = (
-    *("sqlite", "postgres"),
-    *wide("sqlite plain", "postgres plain", "row-level security", "pgbouncer", *ON_CITUS),
-)
+# Kinds of connections other than an address of the library's.
+ELSEWHERE = ("sqlite engine", *(kind for kind in connections.ON_POSTGRES if kind != connections.PLAIN))
+DATABASES = ("sqlite", "postgres", *wide(*ELSEWHERE, *ON_CITUS))
 STORES = ("json", *DATABASES)
+# The fixtures of those that are reached in another way than the plain one.
+URLS = {
+    "schema": "schema_url",
+    "pgbouncer": "pgbouncer_url",
+    "row-level security": "tenant_url",
+    "citus": "citus_url",
+}
 
 # The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
 EXPECTED_THREADS = ("MainThread", "taskctx-blocking", "asyncio_")
@@ -143,6 +151,13 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     """A database of this test run."""
     with _new_database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def schema_url(postgres_url: str) -> str:
+    """The database of this test run, where the tables are in a schema of choice, too."""
+    _run(schema.upgrade(postgres_url, schema=connections.SCHEMA))
+    return postgres_url
 
 
 @pytest.fixture(scope="session")
@@ -241,43 +256,37 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def address(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The address of a store of that kind, with nothing of this test in it."""
-    return address_of(kind, tmp_path, request)
+    if kind == "json":
+        return f"json:///{tmp_path}/tasks"
+    return connection_of(kind, tmp_path, request).address
+
+
+@pytest.fixture
+def reopened(kind: str, address: str, tmp_path: Path, request: pytest.FixtureRequest) -> Opener:
+    """Opens a store of that kind, with the options of `open_store`; the same as the others of this test."""
+    return partial(open_store, address) if kind == "json" else connection_of(kind, tmp_path, request).store
 
 
 @pytest.fixture(params=ENGINES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of each database in turn, at the newest schema."""
-    return address_of(str(request.param), tmp_path, request)
+    return connection_of(str(request.param), tmp_path, request).address
 
 
-def address_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
-    """The address of one kind of store."""
-    if kind == "json":
-        return f"json:///{folder}/tasks"
-    if kind.startswith("sqlite"):
-        path = folder / "tasks.db"
-        if not path.exists():
-            shutil.copy(request.getfixturevalue("sqlite_file"), path)
-        return f"sqlite:///{path}"
-    if kind == "pgbouncer":
-        return f"{request.getfixturevalue('pgbouncer_url')}?transaction_pooling=true"
-    if kind == "citus":
-        return str(request.getfixturevalue("citus_url"))
-    if kind == "row-level security":
-        return str(request.getfixturevalue("tenant_url"))
-    return str(request.getfixturevalue("postgres_url"))
+def connection_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> Connection:
+    """The connection of one kind, to a database of this test run or to a file in the folder."""
+    if kind not in connections.ON_SQLITE:
+        return Connection(kind, str(request.getfixturevalue(URLS.get(kind, "postgres_url"))))
+    path = folder / "tasks.db"
+    if not path.exists():
+        shutil.copy(request.getfixturevalue("sqlite_file"), path)
+    return Connection(kind, f"sqlite:///{path}")
 
 
 @pytest.fixture
-async def store(kind: str, address: str) -> AsyncIterator[Store]:
+async def store(reopened: Opener) -> AsyncIterator[Store]:
     """An open store of each kind in turn."""
-    if kind.endswith("plain"):
-        engine = create_async_engine(engines.parse_url(address))
-        async with open_store(engine) as opened:
-            yield opened
-        await engine.dispose()
-        return
-    async with open_store(address) as opened:
+    async with reopened() as opened:
         yield opened
 
 
@@ -349,16 +358,8 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     assert {path.name for path in set(Path(__file__).parent.parent.iterdir()) - before} <= tools
 
 
-Opener = Callable[..., object]
-
-
-# Beside the contract itself, the ways around our own engine are tried where they differ: in what values become.
-ELSEWHERE = {
-    "sqlite plain": {"test_contract", "test_saving", "test_time_travel", "test_values"},
-    "postgres plain": {"test_contract", "test_saving", "test_time_travel", "test_values", "test_watching"},
-    "pgbouncer": {"test_contract", "test_saving", "test_watching"},
-    "row-level security": {"test_contract", "test_time_travel"},
-}
+# Elsewhere than over a plain address, only what shows the contract of stores is tried.
+CONTRACT = {"test_contract", "test_saving", "test_saving_state", "test_time_travel", "test_values", "test_watching"}
 # There saves share no statement.
 NOT_ON_CITUS = {"test_group_commit"}
 
@@ -381,5 +382,6 @@ def _says_the_same(item: pytest.Item) -> bool:
     call = getattr(item, "callspec", None)
     if call is None:
         return False
-    modules = ELSEWHERE.get(call.params.get("kind", ""), {item.path.stem})
-    return item.path.stem not in modules or ("citus" in call.params.values() and item.path.stem in NOT_ON_CITUS)
+    if call.params.get("kind") in ELSEWHERE and item.path.stem not in CONTRACT:
+        return True
+    return "citus" in call.params.values() and item.path.stem in NOT_ON_CITUS

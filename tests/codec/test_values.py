@@ -32,6 +32,7 @@ from taskctx_sql.codec import encoder
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import tables
+from tests.conftest import Opener
 from tests.support.contract import new_delta, stored
 from tests.support.values import HOSTILE, VALUES, nested, picture
 
@@ -406,9 +407,9 @@ async def test_a_value_whose_own_methods_fail_costs_no_neighbour(store: Store, u
 
 
 @pytest.mark.parametrize("value", [Opaque(), cycle(), {"a": [0, Mute()]}, nested(5000)], ids=lambda v: type(v).__name__)
-async def test_strict_mode_names_the_update_and_the_place(address: str, user: str, value: Any) -> None:
+async def test_strict_mode_names_the_update_and_the_place(reopened: Opener, user: str, value: Any) -> None:
     key = ContextKey(user, "c1")
-    async with open_store(address, strict=True) as store:
+    async with reopened(strict=True) as store:
         with pytest.raises(UnstorableValueError) as caught:
             await store.save(new_delta(key, "fine", {"list": [1, value]}))
         assert await stored(store, key) == []
@@ -417,8 +418,10 @@ async def test_strict_mode_names_the_update_and_the_place(address: str, user: st
 
 
 @pytest.mark.parametrize("value", [NoTime(1, 1, 1), Nanoseconds(2026, 1, 2), [Fraction(1)], {"a": Rounded(0.1)}])
-async def test_strict_mode_refuses_what_is_more_than_the_type_it_is_one_of(address: str, user: str, value: Any) -> None:
-    async with open_store(address, strict=True) as store:
+async def test_strict_mode_refuses_what_is_more_than_the_type_it_is_one_of(
+    reopened: Opener, user: str, value: Any
+) -> None:
+    async with reopened(strict=True) as store:
         with pytest.raises(UnstorableValueError):
             await store.save(new_delta(ContextKey(user, "c1"), value))
 
@@ -607,10 +610,10 @@ class Kind(enum.StrEnum):
     ],
 )
 async def test_an_entry_is_known_again_whatever_its_time_and_type_are(
-    address: str, user: str, timestamp: Any, kind_of_update: Any, change: str
+    address: str, reopened: Opener, user: str, timestamp: Any, kind_of_update: Any, change: str
 ) -> None:
     data = {"user_id": user, "chat_id": "c1"}
-    async with open_store(address) as store, open_store(address) as of_another:
+    async with reopened() as store, reopened() as of_another:
         context, other = TaskContext(data, store=store), TaskContext(data, store=of_another)
         context.context_history.append(ContextUpdate(timestamp, kind_of_update, "first", {}))
         await context.save()
@@ -683,13 +686,13 @@ class Meters(float):
     ],
 )
 async def test_what_is_equal_to_no_text_and_no_number_is_stored_as_its_text_with_a_warning(
-    store: Store, address: str, user: str, value: Any, text: Any
+    store: Store, reopened: Opener, user: str, value: Any, text: Any
 ) -> None:
     key = ContextKey(user, "c1")
     with pytest.warns(LossyValueWarning, match="more than"):
         await store.save(new_delta(key, value))
     assert await stored(store, key) == [text]
-    async with open_store(address, strict=True) as strict:
+    async with reopened(strict=True) as strict:
         with pytest.raises(UnstorableValueError):
             await strict.save(new_delta(ContextKey(user, "c2"), value))
 
@@ -720,8 +723,10 @@ async def test_keys_and_members_that_would_become_one_stay_apart(
 
 
 @pytest.mark.parametrize("value", [value for value, _ in BECOME_ONE], ids=lambda value: type(value).__name__)
-async def test_strict_mode_refuses_keys_and_members_that_would_become_one(address: str, user: str, value: Any) -> None:
-    async with open_store(address, strict=True) as store:
+async def test_strict_mode_refuses_keys_and_members_that_would_become_one(
+    reopened: Opener, user: str, value: Any
+) -> None:
+    async with reopened(strict=True) as store:
         with pytest.raises(UnstorableValueError):
             await store.save(new_delta(ContextKey(user, "c1"), value))
 
@@ -824,9 +829,9 @@ async def test_a_count_of_tokens_is_a_number_in_sql_whatever_made_it(
     assert tuple(row) == (expected, 0.25)
 
 
-async def test_strict_mode_takes_all_that_comes_back(address: str, user: str) -> None:
+async def test_strict_mode_takes_all_that_comes_back(reopened: Opener, user: str) -> None:
     key = ContextKey(user, "c1")
-    async with open_store(address, strict=True) as store:
+    async with reopened(strict=True) as store:
         await store.save(new_delta(key, *HOSTILE))
         assert len(await stored(store, key)) == len(HOSTILE)
 

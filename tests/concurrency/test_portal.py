@@ -16,7 +16,7 @@ import pytest
 
 from taskctx_sql import ContextKey, blocking, open_store
 from taskctx_sql.concurrency.daemon_threads import DaemonThreads
-from tests.conftest import address_of, wide
+from tests.conftest import connection_of, wide
 from tests.support.contract import stored
 
 
@@ -159,7 +159,7 @@ threading.Thread(target=lambda: (time.sleep(0.3), asyncio.run(work_there()))).st
 def test_what_is_saved_when_the_main_thread_is_through_is_there(
     late: str, of: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    address = address_of(of, tmp_path, request)
+    address = connection_of(of, tmp_path, request).address
     user = f"late-{uuid.uuid4().hex[:8]}"
     ended = _run(OPENING.replace('"user_id": "u"', f'"user_id": "{user}"') + LATE[late], address)
     assert (ended.returncode, ended.stderr) == (0, "")

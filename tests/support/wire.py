@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from taskctx_sql.sql.watch import notifier
 from tests.support.loopback import Loopback, Streams
+
+# The channel as an argument of a statement, with its length before it.
+CHANNEL = len(notifier.CHANNEL).to_bytes(4, "big") + notifier.CHANNEL.encode()
 
 
 class Network(Loopback):
@@ -19,8 +23,8 @@ class Network(Loopback):
     def __init__(self, server_url: str, seconds: float) -> None:
         super().__init__(server_url)
         self._seconds = seconds
-        # How often somebody said something after having heard the answer to what was said before; not on a connection
-        # that told who watches, which nobody waits for.
+        # How often somebody said something after having heard the answer to what was said before. What tells those who
+        # watch is not counted: nobody waits for it.
         self.round_trips = 0
 
     async def serve(self, client: Streams, server: Streams) -> None:
@@ -35,11 +39,9 @@ class Network(Loopback):
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: asyncio.Event, *, asking: bool
     ) -> None:
-        tells = False
         while data := await reader.read(65536):
-            tells = tells or b"pg_notify" in data
             if asking and heard.is_set():
-                self.round_trips += not tells
+                self.round_trips += CHANNEL not in data and b"pg_notify" not in data
                 heard.clear()
             await asyncio.sleep(self._seconds)
             writer.write(data)

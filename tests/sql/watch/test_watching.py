@@ -29,7 +29,8 @@ from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.watch import Notifier, Subscriptions
 from taskctx_sql.sql.watch.notifier import MAX_IDS, decode_payload, encode_payload
 from tests.chaos.server import Server, new_database
-from tests.conftest import DATABASES, wide
+from tests.conftest import DATABASES, Opener, wide
+from tests.support.connections import KINDS
 from tests.support.contract import loaded, new_delta, stored
 
 PATIENCE = 60
@@ -40,8 +41,8 @@ WRITER = """
 import asyncio, sys
 from taskctx_sql import TaskContext, open_store
 
-async def main(url, user, name, saves):
-    async with open_store(url) as store:
+async def main(url, schema, user, name, saves):
+    async with open_store(url, schema=schema or None) as store:
         context = TaskContext({"user_id": user, "chat_id": "c1"}, store=store)
         await context.load()
         for number in range(int(saves)):
@@ -168,11 +169,13 @@ async def test_a_long_history_comes_page_by_page(store: Store, user: str) -> Non
         assert [row.seq for row in await take(updates, 1_203)] == list(range(1, 1_204))
 
 
-async def test_writers_of_other_processes_are_seen_without_a_gap(address: str, store: Store, user: str) -> None:
+async def test_writers_of_other_processes_are_seen_without_a_gap(
+    address: str, kind: str, store: Store, user: str
+) -> None:
     writers, saves = 3, 30
     await saved(store, user, "first")
     async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
-        command = (sys.executable, "-W", "error", "-c", WRITER, address, user)
+        command = (sys.executable, "-W", "error", "-c", WRITER, address, KINDS[kind].schema or "", user)
         started = [await asyncio.create_subprocess_exec(*command, str(number), str(saves)) for number in range(writers)]
         rows = await take(updates, 1 + writers * saves)
         for process in started:
@@ -233,11 +236,11 @@ async def test_a_notification_between_a_poll_and_the_next_wait_counts(
         assert (await coming).update.data == "late"
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres", *wide("sqlite plain", "postgres plain")])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", *wide("sqlite engine", "postgres engine", "schema")])
 async def test_a_notification_of_another_program_is_enough(
-    store: Store, address: str, kind: str, user: str, only_notifications: float
+    store: Store, reopened: Opener, kind: str, user: str, only_notifications: float
 ) -> None:
-    async with open_store(address) as other:
+    async with reopened() as other:
         context = await saved(other, user, "old")
         async with aclosing(store.watch(ContextKey(user, "c1"), poll_interval=only_notifications)) as updates:
             await take(updates, 1)
@@ -382,9 +385,9 @@ async def test_an_id_that_cannot_be_is_named_at_the_call(sql_store: SqlStore) ->
         sql_store.watch(ContextKey("u", "c" * 300))
 
 
-async def test_leaving_a_watch_leaves_nothing(store: Store, address: str, user: str) -> None:
+async def test_leaving_a_watch_leaves_nothing(store: Store, reopened: Opener, user: str) -> None:
     # The last notification may still be on its way.
-    async with open_store(address) as other:
+    async with reopened() as other:
         await saved(other, user, "old")
     before = asyncio.all_tasks()
     for _ in range(3):
@@ -397,8 +400,8 @@ async def test_leaving_a_watch_leaves_nothing(store: Store, address: str, user: 
     assert listening_threads() == []
 
 
-async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, address: str, user: str) -> None:
-    async with open_store(address) as other:
+async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, reopened: Opener, user: str) -> None:
+    async with reopened() as other:
         await saved(other, user, *range(5))
     before = asyncio.all_tasks()
 
@@ -415,8 +418,8 @@ async def test_a_cancellation_at_any_moment_leaves_nothing(store: Store, address
     assert await stored(store, ContextKey(user, "c1")) == list(range(5))
 
 
-async def test_closing_the_store_ends_its_watches(address: str, user: str) -> None:
-    async with open_store(address) as store:
+async def test_closing_the_store_ends_its_watches(reopened: Opener, user: str) -> None:
+    async with reopened() as store:
         await saved(store, user, "old")
         updates = store.watch(ContextKey(user, "c1"), after=1, poll_interval=600)
         coming = await waits(updates)

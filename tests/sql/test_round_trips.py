@@ -1,0 +1,32 @@
+"""How often a call waits for an answer of Postgres, over each kind of connection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.round_trips import count
+from tests.conftest import wide
+from tests.support.connections import ON_POSTGRES
+
+# docs/speed.md has the same figures.
+EXPECTED = {
+    "postgres": (1, 1, 5, 5, 26, 22),
+    "postgres engine": (7, 10, 7, 7, 28, 24),
+    "psycopg engine": (7, 10, 7, 7, 28, 24),
+    "schema": (7, 10, 7, 7, 28, 24),
+    "pgbouncer": (12, 18, 12, 12, 52, 44),
+    "row-level security": (4, 4, 8, 8, 30, 26),
+}
+
+
+@pytest.mark.parametrize("over", wide(*ON_POSTGRES))
+async def test_each_call_waits_as_often_as_it_must(over: str, postgres_server: str) -> None:
+    assert tuple((await count(over, postgres_server)).values()) == EXPECTED[over]
+
+
+def test_the_docs_have_these_figures() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
+    for kind, counts in EXPECTED.items():
+        assert f"| {kind} | {' | '.join(map(str, counts))} |" in page
