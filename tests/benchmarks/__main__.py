@@ -1,7 +1,8 @@
 """``python -m tests.benchmarks``: how fast it is, beside the limit from the same run.
 
 The limit is the raw driver (stdlib sqlite3 with WAL and FULL, asyncpg with a pool of ten) writing the same rows,
-encoded with ``json``, one transaction a save. Sides take turns, so that a noisy machine is noisy for both.
+encoded with ``json``, one transaction a save. Sides take turns, so that a noisy machine is noisy for both. Over other
+kinds of connections than a plain address, saving is compared with the plain address, too.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from tests.benchmarks import importing, in_memory, machine, memory, peers, servers
+from taskctx_sql import schema
+from tests.benchmarks import connections, importing, in_memory, machine, memory, peers, servers, small_contexts
 from tests.benchmarks.figures import Results
-from tests.benchmarks.limits import PostgresLimit, SqliteLimit
+from tests.benchmarks.limits import PostgresLimit, SqliteHop, SqliteLimit
 from tests.benchmarks.measuring import S, Workload, measure
 from tests.benchmarks.sides import Ours, Side
 from tests.benchmarks.table import table
 from tests.benchmarks.workloads import compare_lengths, workloads
+from tests.support.connections import available
 
 ROUNDS = 5
 
@@ -38,6 +41,7 @@ class Run:
 
     quick: bool
     only: str
+    citus_url: str | None
     results: Results = field(default_factory=Results)
 
     async def all(self, folder: Path, server: str) -> dict[str, str]:
@@ -47,10 +51,26 @@ class Run:
         await self.sqlite(folder)
         async with servers.databases(server, 3) as (ours, limit, peer):
             await self.postgres(ours, limit, peer)
+            await self.small_contexts("sqlite", f"sqlite:///{folder}/ours.db", f"sqlite:///{folder}/copy.db")
+            await self.small_contexts("postgres", ours, peer)
+        await self.connections(server)
         return await servers.settings(server)
 
+    async def small_contexts(self, engine: str, source: str, target: str) -> None:
+        if self.only in f"{engine} small contexts":
+            await schema.upgrade(source)
+            await schema.upgrade(target)
+            await small_contexts.compare(engine, source, target, self.results, quick=self.quick)
+
+    async def connections(self, server: str) -> None:
+        if self.only in "connections":
+            kinds = available(self.citus_url)
+            await connections.compare(
+                kinds, server, self.citus_url, self.results, quick=self.quick, rounds=1 if self.quick else ROUNDS
+            )
+
     async def sqlite(self, folder: Path) -> None:
-        others: list[Side] = [SqliteLimit(folder / "limit.db")]
+        others: list[Side] = [SqliteLimit(folder / "limit.db"), SqliteHop(folder / "hop.db")]
         if self.with_peer:
             others.append(peers.OpenAiAgents(f"sqlite+aiosqlite:///{folder}/peer.db"))
         await self.engine("sqlite", Ours(f"sqlite:///{folder}/ours.db"), others)
@@ -97,6 +117,7 @@ class Run:
 @click.option("--quick", is_flag=True, help="Fewer sizes and repetitions, and no peer: under a minute.")
 @click.option("--only", default="", help="Only workloads with this in their name, as in 'sqlite bulk'.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
+@click.option("--citus-url", envvar="TASKCTX_TEST_CITUS_URL", help="The coordinator of a Citus, to measure there, too.")
 @click.option(
     "--json",
     "json_path",
@@ -105,19 +126,23 @@ class Run:
     show_default=True,
     help="Write all figures there, the worst ones too.",
 )
-def main(quick: bool, only: str, postgres_url: str | None, json_path: Path) -> None:
-    """Measure this library on SQLite and Postgres, each beside the raw driver, and in memory beside a plain list."""
+def main(quick: bool, only: str, postgres_url: str | None, citus_url: str | None, json_path: Path) -> None:
+    """Measure this library on SQLite and Postgres, each beside the raw driver, and in memory beside a plain list.
+
+    Then saving over each other kind of connection to Postgres, beside the plain address; `--only connections` does
+    only this.
+    """
     started = time.perf_counter()
-    run = Run(quick, only)
+    run = Run(quick, only, citus_url)
     with (
         tempfile.TemporaryDirectory(prefix="taskctx-benchmark-") as folder,
         servers.postgres(postgres_url) as server,
     ):
         server_settings = asyncio.run(run.all(Path(folder), server))
     measured_on = machine.describe() | {"postgres": server_settings}
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False, markup=False)
     console.print(table(run.results.comparisons))
-    console.print("ours/s: saves, loaded rows or calls a second, by our median.")
+    console.print("Medians; the times, rates or sizes of both sides, and ours divided by the other's.")
     console.print(f"Measured on {_words(measured_on)}.")
     if not peers.is_installed():
         console.print(peers.HOW_TO_GET_IT)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 OURS = "taskctx_sql"
 LIMIT = "limit"
+HOP = "limit + a hop"
 PEER = "openai-agents"
 
 # What a ratio is of. A stall is compared by its time, but what is asked of it is a number of seconds at worst.

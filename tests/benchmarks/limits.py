@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import asyncpg
 
 from taskctx_sql import schema
 from tests.benchmarks.data import FILE, MODEL
-from tests.benchmarks.figures import LIMIT
+from tests.benchmarks.figures import HOP, LIMIT
 from tests.benchmarks.sides import Chats
 
 CONTEXT_COLUMNS = (
@@ -116,6 +118,28 @@ class SqliteLimit(Limit):
             SELECT.format(id="?", limit="?"), (self.ident(chat), -1 if limit is None else limit)
         )
         return self.decoded(found.fetchall())
+
+
+class SqliteHop(SqliteLimit):
+    """The same, and after each save one hop to another thread and back, so that the loop could have gone on."""
+
+    name = HOP
+
+    async def open(self) -> None:
+        await super().open()
+        self.thread = ThreadPoolExecutor(1)
+        await self.hop()
+
+    async def close(self) -> None:
+        await super().close()
+        self.thread.shutdown()
+
+    async def save(self, chat: int) -> None:
+        await super().save(chat)
+        await self.hop()
+
+    async def hop(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self.thread, int)
 
 
 class PostgresLimit(Limit):

@@ -130,7 +130,7 @@ def main(quick: bool, postgres_url: str | None, citus_url: str | None, output: P
     """Measure each step from a file to several machines; in brackets how fast it is beside the server alone."""
     with servers.postgres(postgres_url) as server:
         results, sizes = asyncio.run(run(server, citus_url, quick))
-    Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(table(results, sizes))
+    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table(results, sizes))
     if output is not None:
         figures: dict[str, Any] = {"figures": [figure.as_json() for figure in results.figures], "bytes": sizes}
         output.write_text(json.dumps(figures, indent=2))

@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import Any, Protocol
 
-from taskctx_sql import SqlStore, TaskContext, schema
+from taskctx_sql import Store, TaskContext, open_store, schema
 from tests.benchmarks.data import FILE, MODEL, updates
 from tests.benchmarks.figures import OURS
 
@@ -62,6 +62,7 @@ class Ours(Chats):
     """This library, through its public names."""
 
     name = OURS
+    store: Store
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class Ours(Chats):
 
     async def open(self) -> None:
         await schema.upgrade(self.url)
-        self.store = await SqlStore.open(self.url)
+        self.store = await open_store(self.url)
 
     async def close(self) -> None:
         await self.store.close()

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from rich.table import Table
+from rich.text import Text
 
 from tests.benchmarks.figures import Comparison, Figure
 
-LEFT = ("engine", "workload", "beside")
-RIGHT = ("median", "p99", "ours", "p99", "ours/s", "ratio", "asked", "met")
+LEFT = ("workload", "beside")
+RIGHT = ("theirs", "ours", "ratio", "asked", "met")
 
 
 def table(comparisons: Sequence[Comparison]) -> Table:
-    shown = Table(box=None, padding=(0, 2, 0, 0))
+    """What was compared on each engine, or over each kind of connection, under its name."""
+    shown = Table(box=None, padding=(0, 1, 0, 0))
     for column in LEFT:
         shown.add_column(column, no_wrap=True)
     for column in RIGHT:
         shown.add_column(column, justify="right", no_wrap=True)
-    for _, of_engine in groupby(comparisons, lambda comparison: comparison.ours.engine):
+    by_engine: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        by_engine.setdefault(comparison.ours.engine, []).append(comparison)
+    for engine, of_engine in by_engine.items():
+        shown.add_row(Text(engine, "bold"))
         for comparison in of_engine:
             shown.add_row(*_cells(comparison))
         shown.add_row()
@@ -27,12 +32,9 @@ def table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def _cells(comparison: Comparison) -> list[str]:
-    ours, other = comparison.ours, comparison.other
     return [
-        *(ours.engine, ours.workload, comparison.beside),
-        *_amounts(other),
-        *_amounts(ours),
-        "" if ours.rate is None or comparison.by == "stall" else f"{ours.rate:,.0f}",
+        *(f"  {comparison.ours.workload}", comparison.beside),
+        *(_amount(comparison, comparison.other), _amount(comparison, comparison.ours)),
         f"{comparison.ratio:,.2f} x {'time' if comparison.by == 'stall' else comparison.by}",
         _asked(comparison),
         {None: "", True: "yes", False: "no"}[comparison.met],
@@ -48,10 +50,12 @@ def _asked(comparison: Comparison) -> str:
     return f"{'>=' if comparison.by == 'rate' else '<='} {asked:g} x"
 
 
-def _amounts(figure: Figure) -> tuple[str, str]:
+def _amount(comparison: Comparison, figure: Figure) -> str:
     if figure.unit == "bytes":
-        return f"{figure.median / 1e6:.1f} MB", ""
-    return _seconds(figure.median), _seconds(figure.p99)
+        return f"{figure.median / 1e6:.1f} MB"
+    if comparison.by == "rate" and figure.rate is not None:
+        return f"{figure.rate:,.0f} /s"
+    return _seconds(figure.median)
 
 
 def _seconds(value: float) -> str:

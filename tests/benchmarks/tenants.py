@@ -85,7 +85,7 @@ def main(quick: bool, postgres_url: str | None) -> None:
     """Measure saving and loading under row-level security, beside the same without it."""
     with servers.postgres(postgres_url) as server:
         results = asyncio.run(run(server, quick))
-    Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(table(results.comparisons))
+    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table(results.comparisons))
 
 
 if __name__ == "__main__":

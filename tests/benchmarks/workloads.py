@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 
-from tests.benchmarks.figures import LIMIT, PEER, Asked, Results
+from tests.benchmarks.figures import HOP, LIMIT, PEER, Asked, Results
 from tests.benchmarks.measuring import Workload, timed
 from tests.benchmarks.sides import Side
 
@@ -87,9 +87,7 @@ def many_contexts(contexts: int, saves: int, at_once: int, asked: Asked) -> Work
     async def measure(side: Side) -> list[float]:
         return [await timed(work(side))]
 
-    return Workload(
-        f"{contexts} contexts x {saves} saves, {at_once} in flight", "rate", measure, contexts * saves, asked
-    )
+    return Workload(f"{contexts} contexts x {saves}, {at_once} in flight", "rate", measure, contexts * saves, asked)
 
 
 def stall_in_save(count: int) -> Workload[Side]:
@@ -138,7 +136,7 @@ def workloads(quick: bool) -> list[list[Workload[Side]]]:
     few, many = (1, 10) if quick else (3, 100)
     ten_thousand, million = History(10_000), History(1_000_000)
     short, long = ([0, 10_000], []) if quick else ([0, 1_000, 10_000, 100_000], [million])
-    step_asked: dict[int, Asked] = {10_000: {LIMIT: {"sqlite": 1.6, "postgres": 1.4}, PEER: {}}}
+    step_asked: dict[int, Asked] = {10_000: {LIMIT: {"postgres": 1.0}, HOP: {"sqlite": 1.25}, PEER: {}}}
     steps = [step_save(history, many, step_asked.get(history.length)) for history in [*map(History, short), *long]]
     newest = [load_newest(history, 100, {LIMIT: {"sqlite": 0.8, "postgres": 0.8}}) for history in long]
     # Fewer saves, for the peer takes seconds for these.
@@ -150,7 +148,7 @@ def workloads(quick: bool) -> list[list[Workload[Side]]]:
         [load(ten_thousand, few, {LIMIT: {"sqlite": 1.0, "postgres": 1.0}, PEER: {}}, touch=True)],
         [load(ten_thousand, few, {LIMIT: {"sqlite": 4.0, "postgres": 2.5}}, touch=False)],
         [load_newest(ten_thousand, 100, {LIMIT: {}, PEER: {}}), *newest],
-        [many_contexts(200, 4 if quick else 20, 50, {LIMIT: {"sqlite": 5.0, "postgres": 2.5}})],
+        [many_contexts(200, 4 if quick else 20, 50, {LIMIT: {"sqlite": 3.5, "postgres": 2.5}})],
         beside_peer,
         [stall_in_save(10_000)],
         [stall_in_load(ten_thousand)],
