@@ -15,7 +15,17 @@ def main() -> None:
     """Run the migrations on the connection that was passed, or on a new one."""
     attributes = context.config.attributes
     if context.is_offline_mode():
-        raise CommandError("these migrations read the database, so --sql is not supported")
+        if "output" not in attributes:
+            raise CommandError("use `taskctx upgrade URL --sql`, which reads what the database has")
+        schema.print_migrations(
+            attributes["connection"],
+            attributes["schema"],
+            context.configure,
+            context.run_migrations,
+            attributes["output"],
+            attributes["row_level_security"],
+        )
+        return
     if "connection" in attributes:
         run(attributes["connection"], attributes.get("schema"), attributes.get("row_level_security"))
         return

@@ -9,6 +9,15 @@ engine or connection of SQLAlchemy's. `tables` are the tables as SQLAlchemy decl
 `include_name` keeps them out of the migrations that alembic generates for an application in the same database.
 """
 
-from taskctx_sql.sql.schema import current, downgrade, head, include_name, row_level_security, tables, upgrade
+from taskctx_sql.sql.schema import (
+    current,
+    downgrade,
+    head,
+    include_name,
+    row_level_security,
+    tables,
+    upgrade,
+    upgrade_sql,
+)
 
-__all__ = ["current", "downgrade", "head", "include_name", "row_level_security", "tables", "upgrade"]
+__all__ = ["current", "downgrade", "head", "include_name", "row_level_security", "tables", "upgrade", "upgrade_sql"]

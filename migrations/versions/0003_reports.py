@@ -5,6 +5,8 @@ Revision: 0003, after 0002
 
 from alembic import op
 
+from taskctx_sql.sql.schema import verbatim
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -240,20 +242,17 @@ VIEWS = {
 
 
 def upgrade() -> None:
-    connection = op.get_bind()
-    engine = Engine(connection.dialect.name)
+    engine = Engine(verbatim.dialect_name())
     for table, time in _TIMES.items():
-        connection.exec_driver_sql(f"CREATE INDEX {table}_day_idx ON {table} (({engine.day(time)}))")
+        verbatim.execute(f"CREATE INDEX {table}_day_idx ON {table} (({engine.day(time)}))")
     # Partial indexes: few updates are errors and few runs fail, and the others cost nothing.
-    connection.exec_driver_sql(
+    verbatim.execute(
         "CREATE INDEX taskctx_updates_error_idx ON taskctx_updates (\"timestamp\") WHERE update_type = 'error'"
     )
     ended = engine.day("coalesce(ended_at, started_at)")
-    connection.exec_driver_sql(
-        f"CREATE INDEX taskctx_runs_failed_idx ON taskctx_runs (({ended})) WHERE outcome = 'failed'"
-    )
+    verbatim.execute(f"CREATE INDEX taskctx_runs_failed_idx ON taskctx_runs (({ended})) WHERE outcome = 'failed'")
     for name, select in VIEWS.items():
-        connection.exec_driver_sql(f"CREATE VIEW taskctx_report_{name} AS {select(engine)}")
+        verbatim.execute(f"CREATE VIEW taskctx_report_{name} AS {select(engine)}")
 
 
 def downgrade() -> None:

@@ -6,6 +6,8 @@ Revision: 0004, after 0003
 import sqlalchemy as sa
 from alembic import op
 
+from taskctx_sql.sql.schema import verbatim
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -45,8 +47,7 @@ _UTC = {
 
 
 def upgrade() -> None:
-    connection = op.get_bind()
-    engine = Engine(connection.dialect.name)
+    engine = Engine(verbatim.dialect_name())
     for table, columns in _COLUMNS.items():
         for name, kind in columns.items():
             op.add_column(table, sa.Column(name, kind, nullable=True))
@@ -58,27 +59,26 @@ def upgrade() -> None:
         WHERE gone.context_id = taskctx_revisions.context_id AND gone.removed_in = taskctx_revisions.revision
         """
     )
-    group = _GROUP[connection.dialect.name]
-    connection.exec_driver_sql(
+    group = _GROUP[verbatim.dialect_name()]
+    verbatim.execute(
         f"CREATE INDEX {_GROUP_INDEX} ON taskctx_updates (context_id, ({group}), seq) WHERE ({group}) IS NOT NULL"
     )
-    _replace_views(connection, engine, before=False)
+    _replace_views(engine, before=False)
 
 
 def downgrade() -> None:
-    connection = op.get_bind()
-    _replace_views(connection, Engine(connection.dialect.name), before=True)
+    _replace_views(Engine(verbatim.dialect_name()), before=True)
     op.execute(f"DROP INDEX {_GROUP_INDEX}")
     for table, columns in _COLUMNS.items():
         for name in columns:
             op.drop_column(table, name)
 
 
-def _replace_views(connection: sa.Connection, engine: "Engine", *, before: bool) -> None:
+def _replace_views(engine: "Engine", *, before: bool) -> None:
     """Create the views of this revision, or those before it."""
     for name, select in (("tasks", tasks), ("models", models)):
-        connection.exec_driver_sql(f"DROP VIEW taskctx_report_{name}")
-        connection.exec_driver_sql(f"CREATE VIEW taskctx_report_{name} AS {select(engine, before=before)}")
+        verbatim.execute(f"DROP VIEW taskctx_report_{name}")
+        verbatim.execute(f"CREATE VIEW taskctx_report_{name} AS {select(engine, before=before)}")
 
 
 class Engine:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from alembic import op
+from taskctx_sql.sql.schema import verbatim
 
 revision = "0006"
 down_revision = "0005"
@@ -41,19 +41,18 @@ def downgrade() -> None:
 
 
 def _replace(name: str, select: str) -> None:
-    connection = op.get_bind()
-    if connection.dialect.name == "postgresql":
+    if verbatim.dialect_name() == "postgresql":
         # Keeps the privileges on the view.
-        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW taskctx_report_{name} AS {select}")
+        verbatim.execute(f"CREATE OR REPLACE VIEW taskctx_report_{name} AS {select}")
         return
-    connection.exec_driver_sql(f"DROP VIEW taskctx_report_{name}")
-    connection.exec_driver_sql(f"CREATE VIEW taskctx_report_{name} AS {select}")
+    verbatim.execute(f"DROP VIEW taskctx_report_{name}")
+    verbatim.execute(f"CREATE VIEW taskctx_report_{name} AS {select}")
 
 
 def _views() -> Iterator[tuple[str, str]]:
     """Yield the views as they were before this revision."""
     created, changed = _revision("0003_reports"), _revision("0004_time_travel")
-    dialect = op.get_bind().dialect.name
+    dialect = verbatim.dialect_name()
     later = {"tasks": changed.tasks, "models": changed.models}
     for name, select in created.VIEWS.items():
         if name in later:

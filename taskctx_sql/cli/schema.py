@@ -21,16 +21,27 @@ from taskctx_sql.cli.options import asynchronous, json_option, schema_option
     default=None,
     help="On Postgres, whether accounts other than the owner see one user at a time.",
 )
+@click.option("--sql", is_flag=True, help="Print the SQL of the upgrade instead, and change nothing.")
 @json_option
 @asynchronous
-async def upgrade(url: str, schema: str | None, revision: str, row_level_security: bool | None, as_json: bool) -> None:
+async def upgrade(
+    url: str, schema: str | None, revision: str, row_level_security: bool | None, sql: bool, as_json: bool
+) -> None:
     """Set up the database at URL, or bring it up to this version. Its data is kept.
 
     \b
     taskctx upgrade sqlite:///tasks.db
     taskctx upgrade postgresql://me@host/db --schema tasks
     taskctx upgrade postgresql://me@host/db --row-level-security
+    taskctx upgrade postgresql://me@host/db --sql | psql -v ON_ERROR_STOP=1 -d db
     """
+    if sql:
+        if revision != "head" or as_json:
+            raise click.UsageError("--sql prints the upgrade to the newest revision, without --revision and --json")
+        statements = await taskctx_sql.schema.upgrade_sql(url, schema=schema, row_level_security=row_level_security)
+        # As it is, for another program.
+        click.echo(statements.rstrip() or f"-- The schema is already at {await taskctx_sql.schema.head()}.")
+        return
     before = await taskctx_sql.schema.current(url, schema=schema)
     await taskctx_sql.schema.upgrade(url, revision, schema=schema, row_level_security=row_level_security)
     after = await taskctx_sql.schema.current(url, schema=schema)

@@ -2,6 +2,7 @@
 
 from taskctx_sql.sql.schema.checks import HEAD, REVISIONS, check, has_tables
 from taskctx_sql.sql.schema.connect import on_connection
-from taskctx_sql.sql.schema.migrate import current, downgrade, head, row_level_security, set_up, upgrade
+from taskctx_sql.sql.schema.migrate import current, downgrade, head, row_level_security, set_up, upgrade, upgrade_sql
 from taskctx_sql.sql.schema.migrations import include_name, run_migrations
+from taskctx_sql.sql.schema.printing import print_migrations
 from taskctx_sql.sql.schema.tables import contexts, files, models, revisions, runs, updates

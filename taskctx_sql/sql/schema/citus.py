@@ -16,6 +16,8 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import functions, tables
 from taskctx_sql.sql.schema.checks import exists, qualified
 
+PREPARE: Final = "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"
+
 # "h" is distributed by hash; a reference table is "n".
 _IS_DISTRIBUTED: Final = "SELECT FROM pg_dist_partition WHERE logicalrelid = oid AND partmethod = 'h'"
 _LOOK: Final = sa.text(
@@ -38,7 +40,7 @@ def is_distributed(connection: sa.Connection, schema: str | None = None) -> bool
 def prepare(connection: sa.Connection) -> None:
     """Let the migrations of a transaction use one connection to each machine, which sees its own changes."""
     if is_installed(connection):
-        connection.exec_driver_sql("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
+        connection.exec_driver_sql(PREPARE)
 
 
 def distribute(connection: sa.Connection) -> None:

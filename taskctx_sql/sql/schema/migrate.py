@@ -9,8 +9,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from io import StringIO
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,6 +23,9 @@ from taskctx_sql.sql.retry import GRACE
 from taskctx_sql.sql.schema import migrations, row_security
 from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision
 from taskctx_sql.sql.schema.connect import Database, on_connection
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -106,6 +110,50 @@ async def upgrade(
     await _migrate(database_url, "upgrade", revision, schema, row_level_security)
 
 
+async def upgrade_sql(
+    database_url: Database, *, schema: str | None = None, row_level_security: bool | None = None
+) -> str:
+    """Return the SQL that `upgrade` would execute to bring a database to the newest revision, and change nothing.
+
+    It is one transaction, for ``psql -v ON_ERROR_STOP=1`` or ``sqlite3 -bail``, and fails if the database has been
+    upgraded meanwhile. For a SQLite file that is missing it creates all tables.
+
+    Args:
+        database_url: A URL, an engine or a connection, of an account that may read the version table.
+        schema: On Postgres, the schema that the tables are in, or are to be in.
+        row_level_security: Whether to switch it on or off, on Postgres; None leaves it as it is.
+
+    Returns:
+        The statements, each ended by a semicolon; an empty text if there is nothing to do.
+
+    Raises:
+        RowLevelSecurityUnavailableError: The database cannot have it.
+        SchemaTooNewError: The database was upgraded by a newer version of the library.
+        ForeignSchemaError: There are tables with the library's names that it did not create.
+        UnsupportedEncodingError: The database's character set cannot hold every text.
+        StoreUnavailableError: Another schema change of this process did not end.
+        StoreFailedError: The database failed, or refused.
+    """
+    from alembic import command
+
+    if isinstance(database_url, str) and engines.is_missing(engines.parse_url(database_url)):
+        # As one with nothing in it.
+        database_url = "sqlite://"
+    output = StringIO()
+
+    def read(connection: sa.Connection) -> None:
+        config = _config(connection, schema, row_level_security)
+        config.attributes["output"] = output
+        found = found_revision(connection, schema)
+        command.upgrade(config, f"{found}:head" if found else "head", sql=True)
+
+    doing = "print the upgrade of the schema"
+    await on_connection(
+        database_url, doing, read, turn=partial(_alembic_turn, doing, time.monotonic(), UPGRADE_SECONDS)
+    )
+    return output.getvalue()
+
+
 async def downgrade(database_url: Database, revision: str, *, schema: str | None = None) -> None:
     """Bring a database's schema back to an older revision; "base" removes the tables and all data in them.
 
@@ -129,7 +177,6 @@ async def _migrate(
     seconds: float | None = None,
 ) -> None:
     from alembic import command
-    from alembic.config import Config
 
     # On a connection of the caller's, waiting and retrying are the caller's business.
     ours = not isinstance(database_url, AsyncConnection)
@@ -138,10 +185,7 @@ async def _migrate(
         if ours:
             connection.execution_options(**{migrations.LOCK_SECONDS: LOCK_SECONDS})
         check_name(connection, schema)
-        config = Config()
-        # A percent sign in the path would be taken for an interpolation.
-        config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-        config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
+        config = _config(connection, schema, row_level_security)
         with engines.shorter_busy_timeout(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
             getattr(command, direction)(config, revision)
 
@@ -165,6 +209,16 @@ async def _migrate(
                 logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.database_url, who)
         # Lets those through that queued behind the lock.
         await asyncio.sleep(LOCK_PAUSE)
+
+
+def _config(connection: sa.Connection, schema: str | None, row_level_security: bool | None) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    # A percent sign in the path would be taken for an interpolation.
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
+    return config
 
 
 def _engine_name(database_url: Database) -> str:

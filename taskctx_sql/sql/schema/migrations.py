@@ -65,7 +65,8 @@ def run_migrations(
         # Downgraded to "base": alembic leaves its table behind, empty.
         sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
     if found_revision(connection, schema) == HEAD:
-        functions.repair(connection, schema)
+        for statement in functions.repairs(connection, schema):
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     citus.distribute(connection)
     if row_level_security or (was_on and row_level_security is None):
         # Tables that the migrations created are guarded like the others.
@@ -87,15 +88,19 @@ def take_upgrade_lock(connection: sa.Connection, schema: str | None) -> None:
         engines.begin_on_sqlite(connection)
         return
     name = qualified(connection, schema, tables.VERSION_TABLE)
-    # Citus would lock the table on every machine before `citus.prepare` has set how several machines are changed.
-    lockable = not citus.is_installed(connection)
-    if not (lockable and exists(connection, name)):
+    if not can_lock_version_table(connection, name):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
     # Checked again: it may have been created meanwhile, and then the next upgrade locks only the table. An account
     # that may not write to it has nothing to change, or will be refused.
     may_write = sa.select(sa.func.has_table_privilege(name, "UPDATE"))
-    if lockable and exists(connection, name) and connection.scalar(may_write):
+    if can_lock_version_table(connection, name) and connection.scalar(may_write):
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+
+
+def can_lock_version_table(connection: sa.Connection, name: str) -> bool:
+    """Whether the version table is there, and can be locked before anything else."""
+    # Citus would lock the table on every machine before `citus.prepare` has set how several machines are changed.
+    return not citus.is_installed(connection) and exists(connection, name)
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:

@@ -6,6 +6,7 @@ later upgrade adds them to its new tables. docs/tenants.md describes what it pre
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -75,9 +76,8 @@ def unguarded(connection: sa.Connection, schema: str | None) -> list[str]:
         " OR relkind = 'v' AND 'security_invoker=true' = ANY (coalesce(reloptions, '{}'))"
         " FROM pg_class c WHERE oid = to_regclass(:name)"
     )
-    names = [*tables.metadata.tables, *views.metadata.tables]
     # None for tables and views that a revision does not have.
-    return [name for name in names if _scalar(connection, guarded, schema, name, policy=_POLICY) is False]
+    return [name for name in names() if _scalar(connection, guarded, schema, name, policy=_POLICY) is False]
 
 
 def check_possible(connection: sa.Connection) -> None:
@@ -97,27 +97,42 @@ def check_possible(connection: sa.Connection) -> None:
 def switch_on(connection: sa.Connection, schema: str | None) -> None:
     """Guard the tables and views that are not guarded yet. No row is rewritten."""
     for name in unguarded(connection, schema):
-        quoted = qualified(connection, schema, name)
-        if name in views.metadata.tables:
-            connection.exec_driver_sql(f"ALTER VIEW {quoted} SET (security_invoker = true)")
-            continue
-        own = _OWN_CONTEXT if name == tables.contexts.name else _OWN_ROW.format(table=name)
-        connection.exec_driver_sql(f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}")
-        connection.exec_driver_sql(f"CREATE POLICY {_POLICY} ON {quoted} USING ({own}) WITH CHECK ({own})")
-        connection.exec_driver_sql(f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY")
+        for statement in guard(name, qualified(connection, schema, name)):
+            connection.exec_driver_sql(statement)
 
 
 def switch_off(connection: sa.Connection, schema: str | None) -> None:
     """Remove the policies, so that every account sees all rows."""
-    for name in (*tables.metadata.tables, *views.metadata.tables):
+    for name in names():
         quoted = qualified(connection, schema, name)
-        if not exists(connection, quoted):
-            continue
-        if name in views.metadata.tables:
-            connection.exec_driver_sql(f"ALTER VIEW {quoted} RESET (security_invoker)")
-        else:
-            connection.exec_driver_sql(f"ALTER TABLE {quoted} DISABLE ROW LEVEL SECURITY")
-            connection.exec_driver_sql(f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}")
+        if exists(connection, quoted):
+            for statement in unguard(name, quoted):
+                connection.exec_driver_sql(statement)
+
+
+def names() -> list[str]:
+    """Return the names of what is guarded: the library's tables and views."""
+    return [*tables.metadata.tables, *views.metadata.tables]
+
+
+def guard(name: str, quoted: str) -> Iterator[str]:
+    """Yield what guards a table or view, whether it is guarded already or not."""
+    if name in views.metadata.tables:
+        yield f"ALTER VIEW {quoted} SET (security_invoker = true)"
+        return
+    own = _OWN_CONTEXT if name == tables.contexts.name else _OWN_ROW.format(table=name)
+    yield f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}"
+    yield f"CREATE POLICY {_POLICY} ON {quoted} USING ({own}) WITH CHECK ({own})"
+    yield f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY"
+
+
+def unguard(name: str, quoted: str) -> Iterator[str]:
+    """Yield what removes the guard of a table or view, whether it is guarded or not."""
+    if name in views.metadata.tables:
+        yield f"ALTER VIEW {quoted} RESET (security_invoker)"
+        return
+    yield f"ALTER TABLE {quoted} DISABLE ROW LEVEL SECURITY"
+    yield f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}"
 
 
 def _scalar(

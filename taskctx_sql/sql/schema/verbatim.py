@@ -14,7 +14,7 @@ def execute(statement: str) -> None:
     """Execute a statement in the migration, or print it for `taskctx upgrade --sql`."""
     context = op.get_context()
     if context.as_sql:
-        context.impl.static_output(f"{statement.strip()};\n")
+        context.impl.static_output(f"{statement.strip()};")
     else:
         # With parameters, even none, psycopg would take each % for one.
         op.get_bind().exec_driver_sql(statement, execution_options={"no_parameters": True})

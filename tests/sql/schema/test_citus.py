@@ -16,6 +16,7 @@ from taskctx_sql.sql.schema import REVISIONS, functions, tables, views
 from tests.conftest import CITUS_URL
 from tests.support.citus import ask, install, new_database, nodes
 from tests.support.contract import expect_reload, loaded, new_delta, stored
+from tests.support.psql import psql
 from tests.support.tour import CROSSING, STOPS, Guide, fill, set_up
 
 pytestmark = pytest.mark.wide
@@ -114,6 +115,23 @@ async def test_a_database_that_becomes_a_citus_later_is_distributed_with_what_is
             assert isinstance(store, SqlStore)
             for context in contexts:
                 await expect_reload(store, context)
+
+
+@pytest.mark.parametrize("start", [None, "0001", REVISIONS[-2]])
+async def test_the_printed_upgrade_distributes_the_same(empty_citus_url: str, user: str, start: str | None) -> None:
+    url = empty_citus_url
+    if start is not None:
+        await schema.upgrade(url, start)
+    await psql(url, await schema.upgrade_sql(url))
+    # What it prints then distributes only what is not distributed yet.
+    await psql(url, await schema.upgrade_sql(url))
+    assert await spread(url) == (NAMES, 1)
+    assert await machines_found(url) == ["ok"]
+    found = await ask(url, "SELECT count(*) FROM pg_dist_object WHERE distribution_argument_index IS NOT NULL")
+    assert found[0][0] == len(functions.ENTRY_POINTS)
+    async with open_store(url) as store:
+        await asyncio.gather(*(store.save(new_delta(ContextKey(user, f"c{number}"), 1)) for number in range(8)))
+        assert len(await store.contexts(user)) == 8
 
 
 async def test_a_given_schema_is_distributed_and_its_store_knows(empty_citus_url: str, user: str) -> None:

@@ -111,13 +111,12 @@ def create(execute: Callable[[str], None], version: int) -> None:
             execute(_settle(function))
 
 
-def repair(connection: sa.Connection, schema: str | None) -> None:
-    """Create anew the functions that are missing or were changed. What is granted on them stays."""
+def repairs(connection: sa.Connection, schema: str | None) -> Iterator[str]:
+    """Yield what creates anew the functions that are missing or were changed. What is granted on them stays."""
     for function, fault in list(faults(connection, schema)):
         if fault is not Fault.DENIED:
-            statement = function.statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
-            for each in (statement, _settle(function)):
-                connection.exec_driver_sql(each, execution_options={"no_parameters": True})
+            yield function.statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+            yield _settle(function)
 
 
 def _settle(function: Function) -> str:
