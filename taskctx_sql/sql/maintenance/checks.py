@@ -21,7 +21,7 @@ from taskctx_sql.model import Finding
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
 from taskctx_sql.sql.schema import HEAD, check, citus, contexts, functions, on_connection, row_security, tables
-from taskctx_sql.sql.schema.checks import qualified
+from taskctx_sql.sql.schema.checks import found_revision, qualified
 from taskctx_sql.sql.store import as_database
 from taskctx_sql.stores import ContextStore
 
@@ -96,7 +96,9 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     except SchemaError as error:
         yield Finding("schema", "error", *str(error).rpartition(": ")[::2])
         return
-    yield Finding("schema", "ok", f"it is at {HEAD}")
+    found = found_revision(connection, name)
+    newer = "" if found == HEAD else f", which is newer than this version's {HEAD}, and can be used"
+    yield Finding("schema", "ok", f"it is at {found}{newer}")
     if citus.is_installed(connection):
         remedy = "run `taskctx upgrade`, which distributes them"
         message = "this is a Citus cluster, and the tables are only on the coordinator"

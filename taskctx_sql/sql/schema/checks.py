@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,19 +15,29 @@ from taskctx_sql.sql.schema import tables
 REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 HEAD: Final = REVISIONS[-1]
 
+# The end of a revision that programs of an older one can use: "0009_from_0007" from those of 0007 on.
+_USABLE_FROM: Final = re.compile(r"_from_(\d+)$")
+
 # The bytes of a name on Postgres.
 _LONGEST_NAME: Final = 63
 
 
 def check(connection: sa.Connection, schema: str | None, database_url: str) -> None:
-    """Raise a SchemaError if a database's schema is not the one that this version of the library needs."""
+    """Raise a SchemaError if this version of the library cannot use a database's schema."""
     found = found_revision(connection, schema)
-    if found == HEAD:
+    if found == HEAD or is_newer_and_usable(found):
         return
     refuse_foreign(connection, schema, database_url)
     if found is None:
         raise errors.SchemaMissingError(database_url)
     raise errors.SchemaTooOldError(database_url, found, HEAD)
+
+
+def is_newer_and_usable(revision: str | None) -> bool:
+    """Whether a revision is of a newer version of the library, and says that this one can use it as well."""
+    oldest = _USABLE_FROM.search(revision or "")
+    # The number at the beginning of a revision says which one it is.
+    return revision not in REVISIONS and oldest is not None and oldest[1] in {known[:4] for known in REVISIONS}
 
 
 def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: str | None = None) -> None:

@@ -21,7 +21,7 @@ from taskctx_sql.errors import InvalidArgumentError, StoreFailedError, StoreUnav
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import GRACE
 from taskctx_sql.sql.schema import migrations, row_security
-from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision
+from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision, is_newer_and_usable
 from taskctx_sql.sql.schema.connect import Database, on_connection
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ async def upgrade(
     """Bring a database's schema to a revision; the data stays.
 
     Any number of processes may call this at once: each waits for the one before. With a connection, everything
-    happens in the caller's transaction, if there is one.
+    happens in the caller's transaction, if there is one. A newer revision that this version can use stays.
 
     Args:
         database_url: A URL, an engine or a connection. A missing SQLite file is created, a missing folder is not.
@@ -101,7 +101,7 @@ async def upgrade(
 
     Raises:
         RowLevelSecurityUnavailableError: The database cannot have it; nothing was changed.
-        SchemaTooNewError: The database was upgraded by a newer version of the library.
+        SchemaTooNewError: The database was upgraded by a newer version of the library, and this one cannot use it.
         ForeignSchemaError: There are tables with the library's names that it did not create.
         UnsupportedEncodingError: The database's character set cannot hold every text.
         StoreUnavailableError: A lock was held by somebody else for too long.
@@ -128,7 +128,7 @@ async def upgrade_sql(
 
     Raises:
         RowLevelSecurityUnavailableError: The database cannot have it.
-        SchemaTooNewError: The database was upgraded by a newer version of the library.
+        SchemaTooNewError: The database was upgraded by a newer version of the library, and this one cannot use it.
         ForeignSchemaError: There are tables with the library's names that it did not create.
         UnsupportedEncodingError: The database's character set cannot hold every text.
         StoreUnavailableError: Another schema change of this process did not end.
@@ -145,6 +145,8 @@ async def upgrade_sql(
         config = _config(connection, schema, row_level_security)
         config.attributes["output"] = output
         found = found_revision(connection, schema)
+        if row_level_security is None and is_newer_and_usable(found):
+            return
         command.upgrade(config, f"{found}:head" if found else "head", sql=True)
 
     doing = "print the upgrade of the schema"
@@ -185,6 +187,8 @@ async def _migrate(
         if ours:
             connection.execution_options(**{migrations.LOCK_SECONDS: LOCK_SECONDS})
         check_name(connection, schema)
+        if direction == "upgrade" and row_level_security is None and _is_newer_and_usable(connection, schema):
+            return
         config = _config(connection, schema, row_level_security)
         with engines.shorter_busy_timeout(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
             getattr(command, direction)(config, revision)
@@ -209,6 +213,15 @@ async def _migrate(
                 logger.warning("could not %s in %s yet, somebody uses it: %s", doing, error.database_url, who)
         # Lets those through that queued behind the lock.
         await asyncio.sleep(LOCK_PAUSE)
+
+
+def _is_newer_and_usable(connection: sa.Connection, schema: str | None) -> bool:
+    """Whether there is nothing to upgrade; leaves the connection in no transaction if it was in none."""
+    was_in_transaction = connection.in_transaction()
+    result = is_newer_and_usable(found_revision(connection, schema))
+    if not was_in_transaction:
+        connection.rollback()
+    return result
 
 
 def _config(connection: sa.Connection, schema: str | None, row_level_security: bool | None) -> Config:

@@ -29,12 +29,14 @@ from taskctx_sql.errors import (
     ForeignSchemaError,
     InvalidDatabaseUrlError,
     NotADatabaseError,
+    RowLevelSecurityUnavailableError,
     SchemaMissingError,
     SchemaTooNewError,
     SchemaTooOldError,
     StoreFailedError,
     StoreUnavailableError,
 )
+from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.schema import HEAD, REVISIONS, migrate, migrations, tables
 from taskctx_sql.sql.schema.migrations import is_ours
@@ -474,6 +476,41 @@ async def test_a_database_that_is_too_new_says_what_to_run(url: str, engine: Asy
         with pytest.raises(SchemaTooNewError, match="pip install --upgrade taskctx_sql") as caught:
             await attempt
         assert caught.value.found == "abcd"
+
+
+async def test_a_newer_database_that_older_programs_can_use_is_opened_and_left_as_it_is(
+    url: str, engine: AsyncEngine, user: str
+) -> None:
+    await schema.upgrade(url)
+    newer = f"9999_from_{HEAD[:4]}"
+    await run(engine, f"UPDATE {tables.VERSION_TABLE} SET version_num = '{newer}'")
+    async with open_store(url) as store:
+        await store.save(new_delta(ContextKey(user, "c"), 1))
+        assert await stored(store, ContextKey(user, "c")) == [1]
+    await schema.upgrade(url)
+    assert await schema.upgrade_sql(url) == ""
+    async with engine.connect() as connection:
+        await schema.upgrade(connection)
+        assert not connection.in_transaction()
+    (finding,) = [finding for finding in (await examine(url)).findings if finding.check == "schema"]
+    assert (finding.level, finding.message.split(",")[0]) == ("ok", f"it is at {newer}")
+    assert await schema.current(url) == newer
+    # It cannot be changed by this version.
+    for attempt in (schema.downgrade(url, "base"), schema.upgrade(url, row_level_security=True)):
+        with pytest.raises((SchemaTooNewError, RowLevelSecurityUnavailableError)):
+            await attempt
+
+
+@pytest.mark.parametrize("newer", ["9999_from_9998", "9999_from_", "9999_from_0007x", "0007_from", "from_0007"])
+async def test_a_newer_database_that_only_newer_programs_can_use_is_refused(tmp_path: Path, newer: str) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    await schema.upgrade(url)
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute(f"UPDATE {tables.VERSION_TABLE} SET version_num = ?", (newer,))
+    connection.close()
+    for attempt in (open_store(url), schema.upgrade(url)):
+        with pytest.raises(SchemaTooNewError, match=newer):
+            await attempt
 
 
 async def test_tables_of_our_names_that_are_not_ours_are_left_alone(url: str, engine: AsyncEngine) -> None:
