@@ -1,7 +1,7 @@
 """Plans: work on the database, described without doing it.
 
 A plan is a generator that yields statements and is sent their rows. So the same plan can be executed by SQLAlchemy's
-asynchronous connection, by SQLite's own driver on a thread, and by asyncpg.
+asynchronous connection, by SQLite's own driver on a thread, and by a driver of Postgres.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from taskctx_sql.sql import engines
-
-if TYPE_CHECKING:
-    import asyncpg
 
 T = TypeVar("T")
 
@@ -89,25 +86,27 @@ def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
             rows = cursor.fetchall() if step.reads else None
 
 
-async def execute_on_asyncpg(plan: Plan[T], connection: asyncpg.Connection, *, copies: bool = True) -> T:
-    """Execute a plan on a connection of asyncpg; under row-level security Postgres refuses COPY."""
+async def execute_on_driver(
+    plan: Plan[T], driver: engines.Driver, schema: str | None = None, *, copies: bool = True
+) -> T:
+    """Execute a plan on a connection of a driver of Postgres; under row-level security Postgres refuses COPY."""
     rows: Sequence[Any] | None = None
     while True:
         try:
             step = plan.send(rows)
         except StopIteration as end:
             return cast(T, end.value)
-        text = compiled("postgresql", step.statement)
+        text = compiled(driver.dialect.driver, step.statement, schema)
         new = step.parameters
         if isinstance(new, Rows):
             if copies and new.into is not None and len(new.values) >= MIN_COPY_ROWS:
                 names = [name.removeprefix(_NEW) for name in new.names]
-                await connection.copy_records_to_table(new.into.name, records=new.values, columns=names)
+                await driver.copy(schema, new.into.name, names, new.values)
             else:
-                await connection.executemany(text.sql, text.rows(new))
+                await driver.execute_many(text.sql, text.rows(new))
             rows = None
         else:
-            rows = await connection.fetch(text.sql, *text.values(new))
+            rows = await driver.fetch(text.sql, text.values(new))
 
 
 def read_value(statement: Statement, parameters: Mapping[str, Any]) -> Plan[Any]:
@@ -137,9 +136,12 @@ class Compiled(NamedTuple):
 
 
 @cache
-def compiled(engine: str, statement: Statement) -> Compiled:
-    """Return a statement as the engine's driver takes it."""
-    compiler = statement.compile(dialect=engines.driver_dialect(engine))
+def compiled(driver: str, statement: Statement, schema: str | None = None) -> Compiled:
+    """Return a statement as a driver takes it, its tables in a schema of choice."""
+    translated: dict[str, Any] = {}
+    if schema is not None:
+        translated = {"schema_translate_map": {None: schema}, "render_schema_translate": True}
+    compiler = statement.compile(dialect=engines.driver_dialect(driver), **translated)
     assert isinstance(compiler, SQLCompiler)
     constants = {name: value for name, value in compiler.params.items() if value is not None}
     return Compiled(str(compiler), tuple(compiler.positiontup or ()), constants)

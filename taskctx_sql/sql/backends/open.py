@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql.concurrency import shielded
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.backends.backend import Backend
+from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
 from taskctx_sql.sql.backends.shared import Share
 from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
 from taskctx_sql.sql.retry import Retrying
@@ -43,9 +44,7 @@ async def open_backend(
         share = Share.of(url, (schema, retry_seconds, pooling, others), create)
     else:
         engines.check_pool(database)
-        share = Share(
-            Backend(database, schema, retry_seconds, transaction_pooling=transaction_pooling, owns_engine=False)
-        )
+        share = Share(backend_on(database, schema, retry_seconds, transaction_pooling, owns_engine=False))
         retrying = Retrying(share.backend.database_url, retry_seconds)
     try:
         if not await retrying.run("open", share.backend.check):
@@ -57,17 +56,21 @@ async def open_backend(
 
 
 def backend_on(
-    engine: AsyncEngine, schema: str | None, retry_seconds: float, transaction_pooling: bool = False
+    engine: AsyncEngine,
+    schema: str | None,
+    retry_seconds: float,
+    transaction_pooling: bool = False,
+    *,
+    owns_engine: bool = True,
 ) -> Backend:
-    """Return the fastest back end on an engine of ours, whose settings are known."""
-    if engines.is_plain_file(engine.url):
+    """Return the back end for an engine; on our own, the settings of a SQLite file are known."""
+    if not engines.is_sqlite(engine):
+        return PostgresBackend(
+            engine, schema, retry_seconds, transaction_pooling=transaction_pooling, owns_engine=owns_engine
+        )
+    if owns_engine and engines.is_plain_file(engine.url):
         return SqliteBackend(engine, schema, retry_seconds)
-    if engines.is_sqlite(engine) or schema is not None or transaction_pooling:
-        return Backend(engine, schema, retry_seconds, transaction_pooling=transaction_pooling)
-    # Here, since the driver need not be installed.
-    from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
-
-    return PostgresBackend(engine, schema, retry_seconds)
+    return Backend(engine, schema, retry_seconds, owns_engine=owns_engine)
 
 
 async def _prepare(url: sa.URL) -> None:

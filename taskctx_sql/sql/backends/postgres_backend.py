@@ -1,4 +1,4 @@
-"""A Postgres on an engine of ours: saves, loads and other writes go to asyncpg, past SQLAlchemy's layers."""
+"""A Postgres, on any engine: saves, loads and other writes go to its driver, past SQLAlchemy's layers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskctx_sql.concurrency import shielded
 from taskctx_sql.model import Saved
 from taskctx_sql.sql.backends.backend import Backend
-from taskctx_sql.sql.load.postgres_reader import PostgresReader
 from taskctx_sql.sql.plan import Plan
-from taskctx_sql.sql.postgres_connection import execute_in_transaction, use_once
+from taskctx_sql.sql.postgres_connection import Place, Work, execute_in_transaction, execute_to_read, use
+from taskctx_sql.sql.retry import deadline, in_turn
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.save.postgres_writer import PostgresWriter
 
@@ -23,21 +23,39 @@ T = TypeVar("T")
 class PostgresBackend(Backend):
     """See `Backend`."""
 
-    def __init__(self, engine: AsyncEngine, schema: str | None, retry_seconds: float) -> None:
-        super().__init__(engine, schema, retry_seconds)
-        self.writer: PostgresWriter = PostgresWriter(engine, self.database_url)
-        self.reader: PostgresReader = PostgresReader(engine)
-        self._parts += (self.reader.close, self.writer.close)
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        schema: str | None,
+        retry_seconds: float,
+        *,
+        transaction_pooling: bool = False,
+        owns_engine: bool = True,
+    ) -> None:
+        super().__init__(
+            engine, schema, retry_seconds, transaction_pooling=transaction_pooling, owns_engine=owns_engine
+        )
+        self._place = Place(engine, schema, transaction_pooling)
+        self._writer: PostgresWriter | None = None
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:
         """See `Backend.save`."""
-        # The writer's one statement would lock contexts on several machines, which a Citus refuses.
-        return super().save(request) if self.is_distributed else self.writer.save(request)
+        if self._writer is None:
+            # Not before `check` has found out whether the tables are distributed.
+            self._writer = PostgresWriter(self._place, self.database_url, distributed=self.is_distributed)
+            self._parts.append(self._writer.close)
+        return self._writer.save(request)
 
-    def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
+    async def read(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Backend.read`."""
-        return self.reader.read(plan, rls_user)
+        async with in_turn(self._turns.read):
+            work = partial(execute_to_read, plan, self.schema, rls_user)
+            return await use(self._place, work, deadline(), writes=False)
 
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Backend.write`."""
-        return await shielded(use_once(self.engine, partial(execute_in_transaction, plan, rls_user)))
+        return await shielded(self._write(partial(execute_in_transaction, plan, self.schema, rls_user)))
+
+    async def _write(self, work: Work[T]) -> T:
+        async with in_turn(self._turns.write):
+            return await use(self._place, work, deadline(), writes=True)

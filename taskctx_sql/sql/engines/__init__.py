@@ -12,6 +12,7 @@ from taskctx_sql.sql.engines.connections import (
     with_read_committed,
 )
 from taskctx_sql.sql.engines.dispose import dispose, track_threads
+from taskctx_sql.sql.engines.drivers import Driver, driver_of
 from taskctx_sql.sql.engines.error_classes import (
     ErrorClass,
     breaks_connection,

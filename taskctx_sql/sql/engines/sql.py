@@ -8,17 +8,21 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.dialects.postgresql import asyncpg, psycopg
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-_SQLITE: Final = sqlite.dialect()
-_ASYNCPG: Final = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+# By driver: dialects whose parameters are in the order of the statement.
+_DIALECTS: Final[dict[str, sa.Dialect]] = {
+    "sqlite": sqlite.dialect(),
+    "asyncpg": asyncpg.dialect(),  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    "psycopg": psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]  # the same
+}
 
 
-def driver_dialect(engine: str) -> sa.Dialect:
-    """Return the dialect that compiles statements for an engine's own driver."""
-    return _SQLITE if engine == "sqlite" else _ASYNCPG
+def driver_dialect(driver: str) -> sa.Dialect:
+    """Return the dialect that compiles statements for a driver: "sqlite", "asyncpg" or "psycopg"."""
+    return _DIALECTS[driver]
 
 
 def as_utf8(engine: str, text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:

@@ -1,179 +1,142 @@
-"""Saves to Postgres: one statement for all saves of a group, which is one network round trip.
+"""Saves to Postgres: a call of a function in the database, which decides and writes all of it.
 
-It writes appends to contexts that nobody else has locked. What it leaves out is saved alone, statement by statement, by
-the plan of `decide`: a copy of a save that was written before, a context that was deleted, a change of metadata, a
-removal, a large save. A context that somebody else is writing to gets a statement of its own that waits.
-
-Written once: the statement raises the counter on the run's row from n - 1 to n, and all its other parts depend on that.
-A copy that comes second finds the counter raised, whichever of them that is. So it needs no transaction around it.
+Saves that arrive together share a call. It does not wait for a context that somebody else has locked: its save, and
+those that may take long, are called alone.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
-from functools import partial
-from itertools import groupby
-from typing import Final
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any, Final
 
-import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine
+import sqlalchemy as sa
 
 from taskctx_sql.concurrency import shielded
-from taskctx_sql.errors import StoreClosedError
+from taskctx_sql.errors import TaskContextError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
-from taskctx_sql.sql.context_row import ContextHead
-from taskctx_sql.sql.postgres_connection import PostgresConnection, execute_in_transaction, transaction, use_once
-from taskctx_sql.sql.retry import InDoubtError
-from taskctx_sql.sql.save import decide
-from taskctx_sql.sql.save.group_commit import MAX_WAITING, WaitingSave, take_group
-from taskctx_sql.sql.save.postgres_statement import parameters, statement
+from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, compiled, execute_on_driver, insertion, text
+from taskctx_sql.sql.postgres_connection import Place, transaction, use
+from taskctx_sql.sql.retry import InDoubtError, allow, deadline
+from taskctx_sql.sql.save.document import answers, document, is_repeated
+from taskctx_sql.sql.save.group_commit import MAX_GROUP, GroupCommit
 from taskctx_sql.sql.save.request import SaveRequest
-from taskctx_sql.sql.schema import row_security
+from taskctx_sql.sql.schema import updates
 
-# More updates than this are written faster by statements for rows alone.
-MAX_UPDATES: Final = 100
+# Updates with more characters than this are sent as rows, after the call, and not in its document.
+MAX_CHARACTERS: Final = 8_000_000
+# On a Citus, where the machines work at the same time on saves that are called alone.
+CALLS_ON_CITUS: Final = 16
+# A restore may write the whole history anew, however long it is.
+ROWS_OF_RESTORE: Final = 1_000_000
 
-# The answer is None for what has to be saved alone.
-_Save = WaitingSave[Saved | None]
+_Answer = Saved | TaskContextError | None
 
 
 class PostgresWriter:
-    """Writes groups of saves. It belongs to one event loop, and keeps a connection from the first save on."""
+    """Writes groups of saves. It belongs to one event loop."""
 
-    def __init__(self, engine: AsyncEngine, database_url: str) -> None:
-        self._engine = engine
-        self._database_url = database_url
-        self._loop = asyncio.get_running_loop()
-        # Planning a save takes longer than the save, and Postgres might plan it anew each time.
-        self._connection = PostgresConnection(engine, plans_once=True)
-        self._waiting: deque[_Save] = deque()
-        self._room = asyncio.Semaphore(MAX_WAITING)
-        self._worker: asyncio.Task[None] | None = None
-        self._closed = False
+    def __init__(self, place: Place, database_url: str, *, distributed: bool) -> None:
+        self._place = place
+        self._groups: GroupCommit[Saved | None] = GroupCommit(
+            self._write_group,
+            database_url,
+            max_group=1 if distributed else MAX_GROUP,
+            max_in_flight=CALLS_ON_CITUS if distributed else 2,
+        )
 
     async def save(self, request: SaveRequest) -> Saved:
         """Save; the result is there when it is on the disk. See `Backend.save`."""
-        saved = await self._save_in_group(request) if _only_appends(request) else None
+        saved = None if _takes_long(request) else await self._groups.save(request)
         if saved is not None:
             return saved
-        return await shielded(use_once(self._engine, partial(_write_alone, request)))
+        return await shielded(use(self._place, partial(self._write_alone, request), deadline(), writes=True))
 
     async def close(self) -> None:
-        """Finish what was accepted, and release everything."""
-        self._closed = True
-        if self._worker is not None:
-            await self._worker
-        await self._connection.close()
+        """Finish what was accepted."""
+        await self._groups.close()
 
-    async def _save_in_group(self, request: SaveRequest) -> Saved | None:
-        async with self._room:
-            if self._closed:
-                raise StoreClosedError(self._database_url)
-            waiting: _Save = WaitingSave(request, self._loop)
-            self._waiting.append(waiting)
-            if self._worker is None:
-                self._worker = self._loop.create_task(self._work(), name="taskctx-writer")
-            return await waiting.wait()
-
-    async def _work(self) -> None:
+    async def _write_group(self, requests: list[SaveRequest], until: float | None) -> Sequence[_Answer]:
+        # In one order everywhere, so that two processes never wait for each other.
+        ordered = sorted(requests, key=lambda request: request.context_id)
         try:
-            while self._waiting:
-                group = take_group(self._waiting)
-                # In one order everywhere, so that two processes never wait for each other.
-                group.sort(key=lambda save: (save.request.rls_user or "", save.request.context_id))
-                try:
-                    await self._write(group)
-                except BaseException as error:
-                    for save in group:
-                        save.resolve(error)
-                    if not isinstance(error, Exception):
-                        raise
-        finally:
-            self._worker = None
+            found = await use(self._place, partial(self._call, ordered, waits=False), until, writes=True)
+        except Exception as error:
+            if len(requests) == 1 or isinstance(error, InDoubtError):
+                raise
+            if engines.classify(error) is engines.ErrorClass.TRANSIENT:
+                raise
+            # Refused as a whole: called alone, each shows whether it is the cause.
+            return [None] * len(requests)
+        answer_of = dict(zip((request.context_id for request in ordered), found, strict=True))
+        return [answer_of[request.context_id] for request in requests]
 
-    async def _write(self, group: list[_Save]) -> None:
-        now = time.monotonic()
-        for save in [save for save in group if save.deadline is not None and save.deadline < now]:
-            group.remove(save)
-            save.resolve(TimeoutError("others of this process, who came before, had no answer either"))
-        if not group:
-            return
-        until = min((save.deadline for save in group if save.deadline is not None), default=None)
-        requests = [save.request for save in group]
-        heads = await self._connection.use(partial(_write_group, requests, waiting=False), until, writes=True)
-        for save in group:
-            head = heads.get(save.request.context_id)
-            save.resolve(None if head is None else save.request.saved(head))
-
-
-async def _write_group(
-    requests: list[SaveRequest], connection: asyncpg.Connection, *, waiting: bool
-) -> dict[str, ContextHead]:
-    """Send the one statement, and return the rows of the contexts that it saved, by their ids.
-
-    Under row-level security each user has a statement, and all share a transaction; the requests are sorted by user.
-    """
-    try:
-        first = requests[0].rls_user
-        if first is None:
-            return await _send(requests, connection, waiting=waiting)
-        heads: dict[str, ContextHead] = {}
-        async with transaction(connection, first):
-            for rls_user, of_user in groupby(requests, lambda request: request.rls_user or first):
-                if rls_user != first:
-                    await row_security.set_user_on(connection, rls_user)
-                heads |= await _send(list(of_user), connection, waiting=waiting)
-        return heads
-    except InDoubtError:
-        raise
-    except Exception as error:
-        if engines.is_in_doubt_at_commit(error):
-            raise InDoubtError from error
-        if engines.breaks_connection(error) or engines.is_lock_timeout(error):
+    async def _call(self, requests: Sequence[SaveRequest], driver: engines.Driver, *, waits: bool) -> list[_Answer]:
+        if not driver.commits_by_itself:
+            async with transaction(driver):
+                return answers(requests, await self._send(requests, driver, waits=waits))
+        try:
+            return answers(requests, await self._send(requests, driver, waits=waits))
+        except Exception as error:
+            if engines.is_in_doubt_at_commit(error):
+                raise InDoubtError from error
             raise
-        if connection.is_in_transaction():
-            await connection.execute("ROLLBACK;")
-        # Refused as a whole: saved alone, each shows whether it is the cause.
-        return {}
+
+    async def _send(
+        self, requests: Sequence[SaveRequest], driver: engines.Driver, *, waits: bool, with_updates: bool = True
+    ) -> str:
+        call = compiled(driver.dialect.driver, _call_of_function(self._place.schema))
+        request = document(requests, with_updates=with_updates)
+        values = {"context": requests[0].context_id, "request": request, "waits": waits}
+        ((answer,),) = await driver.fetch(call.sql, call.values(values))
+        return str(answer)
+
+    async def _write_alone(self, request: SaveRequest, driver: engines.Driver) -> Saved:
+        if request.delta.operation in ("restore", "undo"):
+            allow(ROWS_OF_RESTORE)
+        if _is_large(request):
+            return await self._write_large(request, driver)
+        (answer,) = await self._call([request], driver, waits=True)
+        return _saved(answer)
+
+    async def _write_large(self, request: SaveRequest, driver: engines.Driver) -> Saved:
+        async with transaction(driver):
+            answer = await self._send([request], driver, waits=True, with_updates=False)
+            saved = _saved(*answers([request], answer))
+            if not is_repeated(answer):
+                copies = request.rls_user is None
+                await execute_on_driver(_insert_updates(request, saved), driver, self._place.schema, copies=copies)
+        return saved
 
 
-async def _send(
-    requests: list[SaveRequest], connection: asyncpg.Connection, *, waiting: bool
-) -> dict[str, ContextHead]:
-    trackers = any(request.models or request.changed_paths for request in requests)
-    sql, arrays = statement(trackers=trackers, waiting=waiting), parameters(requests, trackers=trackers)
-    return {context_id: ContextHead(*head) for context_id, *head in await connection.fetch(sql, *arrays)}
+def _takes_long(request: SaveRequest) -> bool:
+    return request.delta.operation in ("restore", "undo") or _is_large(request)
 
 
-async def _write_alone(request: SaveRequest, connection: asyncpg.Connection) -> Saved:
-    if _only_appends(request):
-        # Another process may have had the context locked: here only this save waits for it.
-        heads = await _write_group([request], connection, waiting=True)
-        if heads:
-            return request.saved(heads[request.context_id])
-    return await execute_in_transaction(decide.save("postgresql", request), request.rls_user, connection)
+def _is_large(request: SaveRequest) -> bool:
+    return sum(len(data) + len(metadata) for _, _, data, metadata, _ in request.updates) > MAX_CHARACTERS
 
 
-def _only_appends(request: SaveRequest) -> bool:
-    """Whether the one statement can write a save.
+def _saved(answer: _Answer) -> Saved:
+    # Nobody else can have it locked: the call has waited.
+    assert answer is not None
+    if isinstance(answer, TaskContextError):
+        raise answer
+    return answer
 
-    A file may have a version that somebody wrote after the statement began, which it does not see. Where there is to be
-    a new version, the index of live versions refuses it; where there is to be none, nothing would.
 
-    Under row-level security it cannot write a context's first save: the policies look for the row of the context, which
-    no other part of the same statement sees.
-    """
-    delta = request.delta
-    is_new = request.base.created_at is None
-    return (
-        len(delta.updates) <= MAX_UPDATES
-        and not delta.if_unchanged
-        and not delta.removed_updates
-        and not delta.removed_models
-        and len(request.files) == len(request.changed_paths)
-        and delta.operation is None
-        and (request.rls_user is None if is_new else delta.metadata is None and delta.toggles is None)
-    )
+def _insert_updates(request: SaveRequest, saved: Saved) -> Plan[None]:
+    """Return the plan that writes the updates of a save after its call."""
+    revision = saved.revision - (request.delta.is_operation and request.makes_revision)
+    origin = (revision, request.delta.run.run_id)
+    rows = [(request.context_id, seq, *row, *origin) for seq, row in enumerate(request.updates, saved.first_seq)]
+    later = ("removed_in", "copy_of")
+    yield Step(insertion(updates, *later), Rows(columns(updates, *later), rows, updates))
+
+
+@cache
+def _call_of_function(schema: str | None) -> Statement:
+    functions: Any = sa.func if schema is None else getattr(sa.func, schema)
+    arguments = (text("context"), text("request"), sa.bindparam("waits", type_=sa.Boolean))
+    return sa.select(functions.taskctx_save_v1(*arguments))

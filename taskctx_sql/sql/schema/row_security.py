@@ -7,18 +7,19 @@ later upgrade adds them to its new tables. docs/tenants.md describes what it pre
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskctx_sql.errors import InvalidIdError, RowLevelSecurityUnavailableError
 from taskctx_sql.sql import engines
+from taskctx_sql.sql.plan import Plan, Step, text
 from taskctx_sql.sql.schema import tables, views
 from taskctx_sql.sql.schema.checks import exists, qualified
 
-if TYPE_CHECKING:
-    import asyncpg
+T = TypeVar("T")
 
 SETTING: Final = "taskctx.user_id"
 _POLICY: Final = "taskctx_tenant"
@@ -44,15 +45,17 @@ def check_user(user_id: str) -> str:
 
 async def set_user(connection: AsyncConnection, user_id: str) -> None:
     """Set the user for the rest of the transaction."""
-    await connection.execute(sa.select(sa.func.set_config(SETTING, user_id, True)))
+    await connection.execute(_set_user(), {"user": user_id})
 
 
-async def set_user_on(connection: asyncpg.Connection, user_id: str) -> None:
-    """Set the user on a connection of the driver's own.
+def as_user(plan: Plan[T], rls_user: str | None) -> Plan[T]:
+    """Return a plan that sets the user for its transaction first; None sets none.
 
     By a parameter: accounts of the same role see each other's statements in ``pg_stat_activity``.
     """
-    await connection.execute("SELECT set_config($1, $2, true)", SETTING, user_id)
+    if rls_user is not None:
+        yield Step(_set_user(), {"user": rls_user}, reads=True)
+    return (yield from plan)
 
 
 def is_on(connection: sa.Connection, schema: str | None) -> bool:
@@ -139,3 +142,9 @@ def _scalar(
     connection: sa.Connection, statement: str, schema: str | None, table: str = tables.contexts.name, **more: str
 ) -> object:
     return connection.scalar(sa.text(statement), {"name": qualified(connection, schema, table), **more})
+
+
+@cache
+def _set_user() -> sa.Select[Any]:
+    setting, is_local = sa.literal_column(f"'{SETTING}'", sa.Text), sa.literal_column("true", sa.Boolean)
+    return sa.select(sa.func.set_config(setting, text("user"), is_local))
