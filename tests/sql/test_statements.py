@@ -36,16 +36,25 @@ CREATE FUNCTION create_distributed_table(regclass, text, colocate_with text) RET
 $$ INSERT INTO pg_dist_partition VALUES ($1, 'h', $2 || ' beside ' || $3) $$;
 CREATE FUNCTION create_reference_table(regclass) RETURNS void LANGUAGE sql AS
 $$ INSERT INTO pg_dist_partition VALUES ($1, 'n', NULL) $$;
+CREATE TABLE pg_dist_object (classid oid, objid oid, distribution_argument_index integer);
+CREATE FUNCTION create_distributed_function(regprocedure) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION create_distributed_function(regprocedure, text, colocate_with text) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION truncate_local_data_after_distributing_table(regclass) RETURNS void LANGUAGE sql AS '';
 """
 
 # Functions whose statements a Citus never sees.
 ELSEWHERE = {
-    "decide.py:_select_head": "SQLite has the lock already",
+    # What a save does to a Postgres is in functions of the database, which call each other on one machine.
+    "decide.py": "it saves to SQLite",
+    "batch.py": "it saves to SQLite",
+    "copies.py": "it saves to SQLite",
+    "restore.py": "it saves to SQLite",
+    "restore_rows.py": "it saves to SQLite",
+    "restore_files.py": "it saves to SQLite",
     "sql.py:is_in_list": "SQLite reads a list of parameters as a table",
-    "postgres_statement.py": "the statement for many contexts is for tables that are not distributed",
+    "__init__.py:": "the pattern of a statement in a file",
+    "__init__.py:repair": "it creates anew what an upgrade has created",
     "row_security.py": "row-level security is refused where there is a Citus",
-    "postgres_connection.py:_get": "a setting of the connection that writes for many contexts",
     "migrations.py:take_upgrade_lock": "there an upgrade takes the lock that is no table's",
     "migrations.py:run_migrations": "a schema of choice is made as it is elsewhere, and has no rows",
 }
@@ -213,6 +222,8 @@ def test_each_statement_has_only_forms_that_are_taken(travels: Travels) -> None:
     bad = [
         (stop, form, normal(sql))
         for stop, sql in travels.sent
+        # The bodies of functions are not executed with them.
+        if not sql.startswith("CREATE FUNCTION")
         for form in refused_forms(sql, migrates=stop == "set up")
     ]
     assert bad == []

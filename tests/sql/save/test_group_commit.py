@@ -13,13 +13,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import ContextKey, SqlStore, open_store, schema
+from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import LostContextError, SaveRefusedError, StaleContextError, StoreClosedError, StoreFailedError
 from taskctx_sql.model import Delta, FileChange, Saved
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends import Backend
-from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
-from taskctx_sql.sql.save import group_commit, postgres_writer
+from taskctx_sql.sql.save import group_commit
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
 from tests.support.wire import Network
@@ -238,8 +237,7 @@ async def test_saves_of_one_context_are_written_in_the_order_of_their_coming(sto
 async def test_no_more_saves_wait_than_there_is_room_for(
     database_url: str, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (group_commit, postgres_writer):
-        monkeypatch.setattr(module, "MAX_WAITING", 5)
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 5)
     most = now = 0
     wait = group_commit.WaitingSave.wait
 
@@ -396,23 +394,3 @@ async def test_two_stores_with_the_same_contexts_do_not_block_each_other(
             assert len(await all_rows(one, ContextKey(user, f"{group}-{number}"))) == 4
     # A deadlock would end one of them, which would be tried again.
     assert caplog.messages == []
-
-
-# Postgres alone.
-
-
-async def test_a_save_is_planned_once_and_not_each_time(postgres_url: str, user: str) -> None:
-    await schema.upgrade(postgres_url)
-    async with open_store(postgres_url) as store:
-        assert isinstance(store, SqlStore)
-        assert isinstance(store._backend, PostgresBackend)
-        context = await loaded(store, user)
-        for number in range(12):
-            context.track_file_operation("/a.txt", "write")
-            await context.save()
-            context.add_context_update("message", number)
-            await context.save()
-        held = store._backend.writer._connection._driver
-        assert held is not None
-        plans = await held.fetch("SELECT custom_plans FROM pg_prepared_statements WHERE statement ~ '^.WITH save'")
-        assert [custom for (custom,) in plans] == [0, 0]
