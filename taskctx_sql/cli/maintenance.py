@@ -15,6 +15,7 @@ from taskctx_sql.cli import output
 from taskctx_sql.cli.options import OptionDecorator, asynchronous, json_option, require_file, schema_option
 from taskctx_sql.model import Pruned, Retention
 from taskctx_sql.opening import open_store
+from taskctx_sql.stores import ContextStore
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -74,14 +75,12 @@ async def prune(
     require_file(url)
     retention = Retention(max_age=older_than, max_contexts=keep, removed_age=removed)
     async with open_store(url, schema=schema) as store:
+        total = None
         if not dry_run and not yes:
-            _print_pruned(await maintenance.prune(store, retention, user_id=user, dry_run=True), to_error=True)
+            counted, total = await _prune(store, retention, user, None, dry_run=True)
+            _print_pruned(counted, to_error=True)
             click.confirm("Remove it permanently?", abort=True, err=True)
-        with output.progress() as bars:
-            bar = bars.add_task("Counting" if dry_run else "Removing", total=None)
-            pruned = await maintenance.prune(
-                store, retention, user_id=user, dry_run=dry_run, progress=lambda done: bars.update(bar, completed=done)
-            )
+        pruned, _ = await _prune(store, retention, user, total, dry_run=dry_run)
     if as_json:
         output.print_json(pruned)
     else:
@@ -149,6 +148,18 @@ async def doctor(url: str, schema: str | None, as_json: bool) -> None:
 
 
 COMMANDS: Final = (prune, erase, doctor)
+
+
+async def _prune(
+    store: ContextStore, retention: Retention, user: str | None, total: int | None, *, dry_run: bool
+) -> tuple[Pruned, int]:
+    """Prune with a progress bar, of a total if it is known, and return how many contexts were gone through."""
+    with output.progress() as bars:
+        bar = bars.add_task("Counting contexts" if dry_run else "Removing contexts", total=total or None)
+        pruned = await maintenance.prune(
+            store, retention, user_id=user, dry_run=dry_run, progress=lambda done: bars.update(bar, completed=done)
+        )
+        return pruned, int(bars.tasks[0].completed)
 
 
 def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:

@@ -46,8 +46,8 @@ async def erase(store: ContextStore, user_id: str, chat_id: str | None = None, *
         from taskctx_sql.sql.store import as_database
 
         pruner = Pruner(as_database(store), removed, batch, None, key.user_id)
-        async for context in pruner.contexts_of(key, all_chats=chat_id is None):
-            await pruner.erase(context, guarded=False)
-            chats.append(context.chat_id)
+        async for page in pruner.contexts_of(key, all_chats=chat_id is None):
+            await pruner.remove(page, guarded=False)
+            chats += [context.chat_id for context in page]
     chat = None if chat_id is None else key.chat_id
     return Receipt(store.database_url, key.user_id, chat, tuple(chats), removed.rows, time.time())

@@ -79,6 +79,11 @@ class SqlStore:
         """Whose SQL the database speaks: "sqlite" or "postgresql"."""
         return self._backend.engine_name
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether the tables are spread over the machines of a Citus."""
+        return self._backend.is_distributed
+
     @classmethod
     async def open(
         cls,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +134,30 @@ def test_help_has_an_example(command: str) -> None:
     assert done.returncode == 0
     assert f"  taskctx {command} " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.wide
+def test_a_pruning_on_a_terminal_shows_how_many_contexts_are_done(folder: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    taskctx("import", folder, url, "--user", "u")
+    assert "Counting contexts" in on_a_terminal("prune", url, "--keep", "0", "--dry-run")
+    shown = on_a_terminal("prune", url, "--keep", "0", "--yes")
+    assert "Removing contexts" in shown
+    assert f"{len(READABLE)}/?" in shown
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a command prints on standard error, if that is a terminal."""
+    ours, its = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "taskctx_sql", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=its, env=environment) as process:
+        os.close(its)
+        shown = b""
+        # When nobody has it open any more, reading fails.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 65536):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Retention
-from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.maintenance import statements
+from taskctx_sql.sql import row_codec, small_contexts
+from taskctx_sql.sql.maintenance import several, statements
 from taskctx_sql.sql.maintenance.statements import Candidate
 from taskctx_sql.sql.plan import Plan
+from taskctx_sql.sql.small_contexts import Counts
 from taskctx_sql.sql.store import SqlStore
 
 T = TypeVar("T")
@@ -39,31 +41,83 @@ class Pruner:
     async def prune(self, retention: Retention, at: float) -> None:
         """Remove what a retention does not keep; see `maintenance.prune`."""
         if retention.max_age is not None:
-            async for context in self._before(at - retention.max_age):
-                self._pruned.by_age += await self._remove(context)
+            async for page in self._before(at - retention.max_age):
+                self._pruned.by_age += await self.remove(page)
         if retention.max_contexts is not None:
+            waiting: list[Candidate] = []
             async for user in self._users():
-                async for context in self._beyond(user, retention.max_contexts):
-                    self._pruned.by_count += await self._remove(context)
+                kept = retention.max_contexts
+                while page := await self._read("list", partial(statements.contexts_beyond, user, kept, PAGE)):
+                    waiting += page
+                    if len(page) < PAGE and len(waiting) < PAGE:
+                        # Those of further users share transactions with them.
+                        break
+                    before = self._pruned.in_use
+                    self._pruned.by_count += await self.remove(waiting)
+                    # Contexts counted as removed by age are older than those kept here, so the offset is right.
+                    kept += len(page) if self._pruned.dry_run else self._pruned.in_use - before
+                    waiting = []
+            self._pruned.by_count += await self.remove(waiting)
         if retention.removed_age is not None:
-            async for context in self._before(float("inf")):
-                if context.context_id not in self._counted and context.revision:
-                    await self._delete_removed(context.context_id, at - retention.removed_age)
-                    self._report()
+            async for page in self._before(float("inf")):
+                for context in page:
+                    if context.context_id not in self._counted and context.revision:
+                        await self._delete_removed(context.context_id, at - retention.removed_age)
+                        self._report(1)
 
-    async def _remove(self, context: Candidate) -> int:
-        """Erase a context, or in a dry run count it. Return how many were removed."""
-        if context.context_id in self._counted:
-            return 0
-        self._report()
-        if self._pruned.dry_run:
-            self._counted.add(context.context_id)
-            self._pruned.add(await self._read("count", partial(statements.count, context.context_id)))
-            return 1
-        return await self.erase(context, guarded=True)
+    async def remove(self, page: Sequence[Candidate], *, guarded: bool = True) -> int:
+        """Remove contexts, or in a dry run count them. Return how many; if they are guarded, without those in use.
 
-    async def erase(self, context: Candidate, *, guarded: bool) -> int:
-        """Erase a context; return 0 if it is guarded and somebody saved to it.
+        Small ones share a transaction, which removes each as a whole.
+        """
+        page = [context for context in page if context.context_id not in self._counted]
+        sizes = await self._count_small(page)
+
+        def rows_of(context: Candidate) -> int | None:
+            counts = sizes.get(context.context_id)
+            return None if counts is None else sum(counts.values())
+
+        removed = 0
+        for group in small_contexts.in_groups(page, rows_of, self._batch):
+            is_small = (rows_of(group[0]) or sys.maxsize) <= self._batch
+            if self._pruned.dry_run:
+                for context in group:
+                    await self._count(context, sizes)
+                removed += len(group)
+            elif is_small:
+                removed += await self._remove_together(group, guarded=guarded)
+            else:
+                removed += await self._remove_in_batches(group[0], guarded=guarded)
+            self._report(len(group))
+        return removed
+
+    async def _count_small(self, page: Sequence[Candidate]) -> dict[str, Counts]:
+        """Count the rows of those contexts that may be small, by the context's id."""
+        # A Citus refuses to lock contexts on several machines. Revision 0 says nothing about how many rows there are.
+        may_be_small = [] if self._store.is_distributed else [context for context in page if context.revision]
+        ids = [context.context_id for context in may_be_small if context.numbers <= self._batch]
+        return await self._read("count", partial(small_contexts.count_rows, self._store.engine_name, ids))
+
+    async def _count(self, context: Candidate, sizes: Mapping[str, Counts]) -> None:
+        self._counted.add(context.context_id)
+        counts = sizes.get(context.context_id)
+        if counts is None:
+            counts = await self._read("count", partial(statements.count, context.context_id))
+        self._pruned.add(counts)
+
+    async def _remove_together(self, group: Sequence[Candidate], *, guarded: bool) -> int:
+        for context in group:
+            self._store.note_gone(ContextKey(context.user_id, context.chat_id))
+        done = await self._write(partial(several.remove, self._store.engine_name, group, guarded=guarded))
+        self._pruned.add(done.counts)
+        self._pruned.in_use += len(done.changed)
+        removed = len(done.removed)
+        for context in done.busy:
+            removed += await self._remove_in_batches(context, guarded=guarded)
+        return removed
+
+    async def _remove_in_batches(self, context: Candidate, *, guarded: bool) -> int:
+        """Remove a context; return 0 if it is guarded and somebody saved to it.
 
         It is hidden first, so nobody sees half of it, however many batches it takes and even if this is interrupted.
         """
@@ -114,20 +168,20 @@ class Pruner:
         await asyncio.sleep(took)
         return result
 
-    def _report(self) -> None:
-        self._done += 1
+    def _report(self, contexts: int) -> None:
+        self._done += contexts
         if self._progress is not None:
             self._progress(self._done)
 
     # Reading the candidates.
 
-    async def contexts_of(self, key: ContextKey, *, all_chats: bool) -> AsyncIterator[Candidate]:
-        """Yield one context, or all of its user."""
+    async def contexts_of(self, key: ContextKey, *, all_chats: bool) -> AsyncIterator[Sequence[Candidate]]:
+        """Yield one context, or all of its user, page by page."""
         if all_chats:
-            async for context in self._before(float("inf")):
-                yield context
+            async for page in self._before(float("inf")):
+                yield page
         elif found := await self._read("list", partial(statements.one_context, row_codec.context_id(key))):
-            yield found
+            yield [found]
 
     async def _users(self) -> AsyncIterator[str]:
         if self._user_id is not None:
@@ -139,18 +193,8 @@ class Pruner:
                 yield user
             after = page[-1]
 
-    async def _before(self, at: float) -> AsyncIterator[Candidate]:
+    async def _before(self, at: float) -> AsyncIterator[Sequence[Candidate]]:
         after = ""
         while page := await self._read("list", partial(statements.contexts_before, at, self._user_id, after, PAGE)):
-            for context in page:
-                yield context
+            yield page
             after = page[-1].context_id
-
-    async def _beyond(self, user: str, kept: int) -> AsyncIterator[Candidate]:
-        # Contexts that were counted as removed by age are older than those that are kept here, so the offset is right.
-        while page := await self._read("list", partial(statements.contexts_beyond, user, kept, PAGE)):
-            before = self._pruned.in_use
-            for context in page:
-                yield context
-            # Skip those that were kept.
-            kept += len(page) if self._pruned.dry_run else self._pruned.in_use - before

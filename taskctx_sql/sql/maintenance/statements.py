@@ -10,12 +10,11 @@ import sqlalchemy as sa
 from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, number, text
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.small_contexts import Counts
 
 # The tables of a context's rows, and the key column that their batches are measured by.
 _PARTS: Final = ((updates, "seq"), (models, "seq"), (files, "path_id"), (revisions, "revision"), (runs, "run_id"))
 _NUMBERED: Final = ((updates, "next_seq"), (models, "next_model"))
-
-Counts = dict[str, int]
 
 
 class Candidate(NamedTuple):
@@ -26,6 +25,14 @@ class Candidate(NamedTuple):
     chat_id: str
     updated_at: float
     revision: int
+    next_seq: int
+    next_model: int
+    next_position: int
+
+    @property
+    def numbers(self) -> int:
+        """About how many rows it has, and possibly more; an incomplete context does not tell."""
+        return self.revision + self.next_seq + self.next_model + self.next_position
 
 
 def users_page(after: str | None, limit: int) -> Plan[list[str]]:
@@ -151,7 +158,7 @@ def last_path_id(context_id: str, after: str, limit: int) -> Plan[str | None]:
 # Statements.
 
 
-_CANDIDATE: Final = tuple(contexts.c[name] for name in Candidate._fields)
+CANDIDATE: Final = tuple(contexts.c[name] for name in Candidate._fields)
 _AT: Final = sa.bindparam("at", type_=sa.Double)
 
 
@@ -163,7 +170,7 @@ def _select_users(*, goes_on: bool) -> Statement:
 
 @cache
 def _select_before(*, of_user: bool) -> Statement:
-    statement = sa.select(*_CANDIDATE).where(contexts.c.updated_at < _AT, contexts.c.context_id > text("after"))
+    statement = sa.select(*CANDIDATE).where(contexts.c.updated_at < _AT, contexts.c.context_id > text("after"))
     if of_user:
         statement = statement.where(contexts.c.user_id == text("user"))
     return statement.order_by(contexts.c.context_id).limit(number("how_many"))
@@ -171,7 +178,7 @@ def _select_before(*, of_user: bool) -> Statement:
 
 @cache
 def _select_beyond() -> Statement:
-    statement = sa.select(*_CANDIDATE).where(contexts.c.user_id == text("user"))
+    statement = sa.select(*CANDIDATE).where(contexts.c.user_id == text("user"))
     hidden_last = sa.case((incomplete.is_there(), 0), else_=1)
     newest_first = (hidden_last, contexts.c.updated_at.desc(), contexts.c.context_id)
     return statement.order_by(*newest_first).limit(number("how_many")).offset(number("kept"))
@@ -179,7 +186,7 @@ def _select_beyond() -> Statement:
 
 @cache
 def _select_one(*, lock: bool) -> Statement:
-    statement = sa.select(*_CANDIDATE).where(contexts.c.context_id == text("context"))
+    statement = sa.select(*CANDIDATE).where(contexts.c.context_id == text("context"))
     return statement.with_for_update() if lock else statement
 
 
