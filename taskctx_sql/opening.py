@@ -35,8 +35,9 @@ def open_store(
     ``store = await open_store(...)`` leaves that to you.
 
     Args:
-        database_url: ``sqlite:///tasks.db``, ``postgresql://user@host/database``, ``json:///folder`` (relative) or
-            ``json:////folder`` (absolute), or an SQLAlchemy ``AsyncEngine``, which you dispose yourself.
+        database_url: ``sqlite:///tasks.db``, ``postgresql://user@host/database`` (``postgresql+asyncpg://`` and
+            ``postgresql+psycopg://`` name the driver), ``json:///folder`` (relative) or ``json:////folder``
+            (absolute), or an SQLAlchemy ``AsyncEngine``, which you dispose yourself.
         schema: On Postgres, the schema of the tables.
         strict: Refuse values that would come back as their text, with `UnstorableValueError`.
         retry_seconds: How long to retry while the database is unreachable or the folder is locked; 15 by default.

@@ -65,6 +65,7 @@ STORES = ("json", *DATABASES)
 URLS = {
     "schema": "schema_url",
     "pgbouncer": "pgbouncer_url",
+    "pgbouncer asyncpg": "pgbouncer_url",
     "row-level security": "tenant_url",
     "citus": "citus_url",
 }

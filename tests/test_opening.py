@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_json_address_names_a_folder_as_sqlite_names_a_file() -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "", "tasks.db", "mysql://x/y", "sqlite", "json:", "json://host/folder", "json:///", "postgresql+psycopg://x/y",
+        "", "tasks.db", "mysql://x/y", "sqlite", "json:", "json://host/folder", "json:///", "postgresql+psycopg2://x/y",
         "http://x", "sqlite+pysqlite:///x.db",
     ],
 )  # fmt: skip
@@ -83,14 +83,8 @@ def test_a_store_opens_and_closes_in_a_plain_with(address: str, kind: str) -> No
 
 
 async def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_asyncpg(name: str, *args: Any, **more: Any) -> Any:
-        if name == "asyncpg":
-            raise ModuleNotFoundError("No module named 'asyncpg'")
-        return real(name, *args, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without_asyncpg)
+    for name in ("asyncpg", "psycopg"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDriverError, match=r"pip install 'taskctx_sql\[postgres\]'"):
         await open_store("postgresql://me@localhost/db")
 

@@ -80,7 +80,7 @@ class MissingDriverError(TaskContextError, ImportError):
     """The driver of a database is not installed."""
 
     def __init__(self, database: str, extra: str) -> None:
-        super().__init__(f"no driver for {database} is installed: run `pip install 'taskctx_sql[{extra}]'`")
+        super().__init__(f"the driver for {database} is not installed: run `pip install 'taskctx_sql[{extra}]'`")
         self.database: str = database
         self.extra: str = extra
 

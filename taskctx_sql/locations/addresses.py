@@ -11,7 +11,9 @@ from urllib.parse import quote, unquote
 
 from taskctx_sql.errors import InvalidDatabaseUrlError
 
-_SCHEME: Final = re.compile(r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|asyncpg))?|json):/")
+_SCHEME: Final = re.compile(
+    r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|asyncpg|psycopg|psycopg_async))?|json):/"
+)
 # What ends the path of an address, or is an escape in it.
 _SPECIAL: Final = re.compile(r"[%?]")
 # How Python represents bytes of a name that are not UTF-8.

@@ -14,9 +14,11 @@ from tests.support.connections import ON_POSTGRES
 EXPECTED = {
     "postgres": (1, 1, 5, 5, 26, 22),
     "postgres engine": (7, 10, 7, 7, 28, 24),
+    "psycopg": (7, 10, 7, 7, 28, 24),
     "psycopg engine": (7, 10, 7, 7, 28, 24),
     "schema": (7, 10, 7, 7, 28, 24),
-    "pgbouncer": (12, 18, 12, 12, 52, 44),
+    "pgbouncer": (7, 10, 7, 7, 28, 24),
+    "pgbouncer asyncpg": (12, 18, 12, 12, 52, 44),
     "row-level security": (4, 4, 8, 8, 30, 26),
 }
 

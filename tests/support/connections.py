@@ -52,12 +52,14 @@ class Kind:
 
     Attributes:
         engine: The driver of the caller's engine that the store is given; empty where it opens an address.
+        driver: The driver that its address names; empty where the library chooses.
         schema: The schema of the tables; None for the one that Postgres looks in.
         query: What its address ends with.
         prepare: How a database is made ready for it.
     """
 
     engine: str = ""
+    driver: str = ""
     schema: str | None = None
     query: str = ""
     prepare: Preparing = _upgraded
@@ -69,9 +71,11 @@ KINDS = {
     "sqlite engine": Kind("sqlite+aiosqlite"),
     PLAIN: Kind(),
     "postgres engine": Kind("postgresql+asyncpg"),
+    "psycopg": Kind(driver="postgresql+psycopg"),
     "psycopg engine": Kind("postgresql+psycopg"),
     "schema": Kind(schema=SCHEMA, prepare=_upgraded_elsewhere),
     "pgbouncer": Kind(query="?transaction_pooling=true", prepare=_behind_a_pooler),
+    "pgbouncer asyncpg": Kind(driver="postgresql+asyncpg", query="?transaction_pooling=true", prepare=_behind_a_pooler),
     "row-level security": Kind(prepare=_as_an_application),
     "citus": Kind(),
 }
@@ -81,8 +85,13 @@ ON_POSTGRES = tuple(name for name in KINDS if name not in ON_SQLITE and name != 
 
 def available(citus_url: str | None) -> list[str]:
     """The kinds on Postgres that there is what it takes for, the plain one first."""
-    absent = {"pgbouncer": pgbouncer.BINARY is None}
-    return [kind for kind in ON_POSTGRES if not absent.get(kind)] + ["citus"] * bool(citus_url)
+    absent = () if pgbouncer.BINARY else ("pgbouncer", "pgbouncer asyncpg")
+    return [kind for kind in ON_POSTGRES if kind not in absent] + ["citus"] * bool(citus_url)
+
+
+def with_driver(driver: str, url: str) -> str:
+    """The same URL with a driver, such as ``postgresql+psycopg``."""
+    return sa.make_url(url).set(drivername=driver).render_as_string(hide_password=False)
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,9 @@ class Connection:
     @property
     def address(self) -> str:
         """What a store opens that is given no engine."""
-        return f"{self.url}{KINDS[self.kind].query}"
+        kind = KINDS[self.kind]
+        url = with_driver(kind.driver, self.url) if kind.driver else self.url
+        return f"{url}{kind.query}"
 
     @property
     def schema(self) -> str | None:

@@ -32,7 +32,7 @@ async def open_backend(
     as `SqlStore.open` does.
     """
     if isinstance(database, str):
-        url = engines.parse_url(database)
+        url = engines.parse_url(database, transaction_pooling=transaction_pooling)
         retrying = Retrying(engines.mask(str(url)), retry_seconds)
         await retrying.run("open", partial(_prepare, url))
         pooling = transaction_pooling or engines.is_pooled(url)

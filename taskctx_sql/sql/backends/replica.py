@@ -135,7 +135,7 @@ def open_replica(
     database: str | AsyncEngine, read_url: str, schema: str | None, retry_seconds: float, transaction_pooling: bool
 ) -> Replica:
     """Return the replica of a database; nothing is connected yet."""
-    url = engines.parse_url(read_url)
+    url = engines.parse_url(read_url, transaction_pooling=transaction_pooling)
     primary = engines.parse_url(database) if isinstance(database, str) else database.url
     if "sqlite" in (primary.get_backend_name(), url.get_backend_name()):
         reason = "read_url= is for a replica of a Postgres, beside its primary"

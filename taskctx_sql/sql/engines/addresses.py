@@ -17,18 +17,20 @@ from sqlalchemy.util import asbool
 
 from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.locations import has_secret, hidden
+from taskctx_sql.sql.engines import postgres_urls
 
 _DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
+    # None: the library chooses.
+    "postgresql": None,
+    "postgres": None,
+    "postgresql+asyncpg": postgres_urls.ASYNCPG,
+    "postgresql+psycopg": postgres_urls.PSYCOPG,
+    "postgresql+psycopg_async": postgres_urls.PSYCOPG,
 }
 
-TRANSACTION_POOLING: Final = "transaction_pooling"
-
-# The parameters of the drivers, and how a text becomes the value that they take.
+# The parameters of SQLite's driver, and how a text becomes the value that it takes.
 _SQLITE_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "cached_statements": int,
     "check_same_thread": asbool,
@@ -39,46 +41,15 @@ _SQLITE_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 _SQLITE_URI_PARAMETERS: Final = ("cache", "immutable", "mode", "nolock", "psow", "vfs")
 
-
-def _ports(text: str) -> list[int]:
-    """Return the ports of several hosts, separated by commas."""
-    ports = [int(port) for port in text.split(",")]
-    if not all(0 < port < 65_536 for port in ports):
-        raise ValueError(text)
-    return ports
-
-
-_POSTGRES_NUMBERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "command_timeout": float,
-    "connect_timeout": float,
-    "max_cacheable_statement_size": int,
-    "max_cached_statement_lifetime": int,
-    "prepared_statement_cache_size": int,
-    "statement_cache_size": int,
-    "timeout": float,
-}
-_POSTGRES_TEXTS: Final = (
-    *("application_name", "database", "gsslib", "host", "krbsrvname", "passfile", "password", "port"),
-    *("ssl", "sslmode", "target_session_attrs", "user"),
-)
-_POSTGRES_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(_POSTGRES_TEXTS, str),
-    **_POSTGRES_NUMBERS,
-    "port": _ports,
-    TRANSACTION_POOLING: asbool,
-}
-# libpq's names, and the driver's for the same.
-_DRIVER_NAMES: Final = {"sslmode": "ssl", "connect_timeout": "timeout"}
-
 # Parameters whose values are shown if they match; all other values may be secrets.
 _MODES: Final = "disable|allow|prefer|require|verify-ca|verify-full"
 _SHOWN: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern, re.IGNORECASE)
     for name, pattern in {
-        **dict.fromkeys(_POSTGRES_NUMBERS, r"[\d.]+"),
+        **dict.fromkeys(postgres_urls.NUMBERS, r"[\d.]+"),
         **dict.fromkeys(("cached_statements", "detect_types", "port", "timeout"), r"[\d.]+(,\d+)*"),
         **dict.fromkeys(
-            ("check_same_thread", "immutable", "nolock", "uri", TRANSACTION_POOLING),
+            ("check_same_thread", "immutable", "nolock", "uri", postgres_urls.TRANSACTION_POOLING),
             "true|false|yes|no|on|off|t|f|y|n|0|1",
         ),
         **dict.fromkeys(("ssl", "sslmode"), _MODES),
@@ -98,8 +69,11 @@ _DATABASE: Final = re.compile(r"[\w.+$~ -]+")
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,40}")
 
 
-def parse_url(database_url: str) -> sa.URL:
-    """Return a URL as people write it, with the driver that the library uses, or raise InvalidDatabaseUrlError."""
+def parse_url(database_url: str, *, transaction_pooling: bool = False) -> sa.URL:
+    """Return a URL as people write it, with the driver that the library uses, or raise InvalidDatabaseUrlError.
+
+    ``transaction_pooling``, which the URL may say too, matters for a URL that names no driver.
+    """
     if not isinstance(database_url, str):
         raise InvalidDatabaseUrlError("***", f"it is a {type(database_url).__name__}")
     url = _make_url(database_url)
@@ -110,15 +84,18 @@ def parse_url(database_url: str) -> sa.URL:
         raise InvalidDatabaseUrlError(hidden(database_url), reason)
     if url.drivername not in _DRIVERS:
         raise InvalidDatabaseUrlError(hidden(database_url), f"{url.drivername} is not supported")
-    url = url.set(drivername=_DRIVERS[url.drivername])
+    driver = _DRIVERS[url.drivername]
     if url.get_backend_name() == "sqlite":
         _check_sqlite(url, database_url)
-        return url
+        return url.set(drivername=driver)
     _check_postgres(url, database_url)
-    for name, driver_name in _DRIVER_NAMES.items():
+    if driver is None:
+        driver = postgres_urls.choose(url.query, transaction_pooling=transaction_pooling or is_pooled(url))
+    _check_values(url, postgres_urls.PARAMETERS[driver], database_url)
+    for name, driver_name in postgres_urls.NAMES[driver].items():
         if name in url.query:
             url = url.difference_update_query([name]).update_query_dict({driver_name: url.query[name]})
-    return url
+    return url.set(drivername=driver)
 
 
 def mask(database_url: str) -> str:
@@ -132,22 +109,9 @@ def mask(database_url: str) -> str:
     return url.render_as_string(hide_password=True) + ("?" + "&".join(query) if query else "")
 
 
-def driver_settings(url: sa.URL) -> tuple[sa.URL, dict[str, Any]]:
-    """Return a Postgres URL without the parameters that its driver does not take as texts, and their values."""
-    settings: dict[str, Any] = {}
-    for name, kind in _POSTGRES_NUMBERS.items():
-        # SQLAlchemy reads that one itself.
-        if name in url.query and name != "prepared_statement_cache_size":
-            settings[name] = kind(str(url.query[name]))
-    application = url.query.get("application_name")
-    if application is not None:
-        settings["server_settings"] = {"application_name": str(application)}
-    return url.difference_update_query([*settings, "application_name", TRANSACTION_POOLING]), settings
-
-
 def is_pooled(url: sa.URL) -> bool:
     """Whether a URL has ``?transaction_pooling=true``: there is a pooler in transaction mode."""
-    return _is_true(url, TRANSACTION_POOLING)
+    return _is_true(url, postgres_urls.TRANSACTION_POOLING)
 
 
 def _is_true(url: sa.URL, parameter: str) -> bool:
@@ -219,7 +183,11 @@ def _check_postgres(url: sa.URL, database_url: str) -> None:
     if not _has_valid_host(url) or is_unclear:
         reason = "its parts are ambiguous. In a user, a password and a database's name write @ : / ? # ; = as "
         raise InvalidDatabaseUrlError(hidden(database_url), reason + "%40 %3A %2F %3F %23 %3B %3D")
-    _check_values(url, _POSTGRES_PARAMETERS, database_url)
+    # Read before the driver is known, which decides about the others.
+    pooling = postgres_urls.TRANSACTION_POOLING
+    _check_values(
+        url, {pooling: postgres_urls.PARAMETERS[postgres_urls.ASYNCPG][pooling]}, database_url, refuse_others=False
+    )
 
 
 def _check_values(
@@ -230,7 +198,7 @@ def _check_values(
             if not refuse_others:
                 continue
             which = f"the parameter {name}" if _PARAMETER.fullmatch(name) else "one of its parameters"
-            raise InvalidDatabaseUrlError(mask(database_url), f"{which} cannot be used here: leave it out")
+            raise InvalidDatabaseUrlError(mask(database_url), f"{which} cannot be used here: {_advice(url, name)}")
         if len(values) > 1 and name not in ("host", "port"):
             raise InvalidDatabaseUrlError(mask(database_url), f"the parameter {name} is given twice")
         if name in _CHECKED and not all(_SHOWN[name].fullmatch(value) for value in values):
@@ -240,8 +208,16 @@ def _check_values(
             for value in values:
                 known[name](value)
         except ValueError:
-            kind = {int: "a whole number", float: "a number", _ports: "a port"}.get(known[name], "true or false")
+            kind = {int: "a whole number", float: "a number", postgres_urls.ports: "a port"}.get(
+                known[name], "true or false"
+            )
             raise InvalidDatabaseUrlError(mask(database_url), f"the parameter {name} must be {kind}") from None
+
+
+def _advice(url: sa.URL, name: str) -> str:
+    """Return what to do about a parameter that a URL's driver does not take."""
+    takes = [driver for driver, taken in postgres_urls.PARAMETERS.items() if name in taken]
+    return f"leave it out, or write {takes[0]}://" if takes and url.get_backend_name() != "sqlite" else "leave it out"
 
 
 def _has_valid_host(url: sa.URL) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, MissingDriverError
+from taskctx_sql.sql.engines import postgres_urls
 from taskctx_sql.sql.engines.addresses import is_memory, mask
 from taskctx_sql.sql.engines.postgres import create_postgres_engine
 from taskctx_sql.sql.engines.sqlite import create_sqlite_engine, is_sqlite
@@ -41,7 +42,8 @@ def create_engine(
             url, transaction_pooling=transaction_pooling, connect_seconds=connect_seconds, lock_seconds=lock_seconds
         )
     except (ImportError, NoSuchModuleError) as error:
-        raise MissingDriverError("Postgres", "postgres") from error
+        extra = "psycopg" if url.drivername == postgres_urls.PSYCOPG else "postgres"
+        raise MissingDriverError("Postgres", extra) from error
 
 
 @asynccontextmanager

@@ -33,6 +33,13 @@ _DENIED_STATE: Final = "42501"
 # A function of the library's in a message, whatever its language.
 _FUNCTION: Final = re.compile(r"\btaskctx_\w+_v\d+\b")
 
+# What psycopg says of a server that answered and refused the connection, without the SQLSTATE that the server gave.
+# In other languages it is tried again, in vain.
+_REFUSED_CONNECTION: Final = re.compile(
+    r"FATAL: +(password authentication failed|no pg_hba\.conf entry|.+ authentication failed|"
+    r"(database|role) \".*\" does not exist|permission denied for database)|no password supplied"
+)
+
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # The files of one connection: the database, its log, the log's index, and the folder.
 _FILES_NEEDED: Final = 4
@@ -88,7 +95,7 @@ def classify(error: BaseException) -> ErrorClass:
     if state is not None:
         in_class = state[:2] in _TRANSIENT_CLASSES and state not in _FINAL_STATES
         return ErrorClass.TRANSIENT if in_class or state in _TRANSIENT_STATES else ErrorClass.FINAL
-    if _is_out_of_step(error):
+    if _is_out_of_step(error) or _is_lost_psycopg(error):
         return ErrorClass.TRANSIENT
     code = _sqlite_code(error)
     if code is not None:
@@ -119,6 +126,12 @@ def _is_out_of_step(error: BaseException) -> bool:
     """Whether asyncpg lost track of what the server sent; its error is none of the driver's usual ones."""
     kinds = (kind for cause in _causes(error) for kind in type(cause).__mro__)
     return any(kind.__name__ == "InternalClientError" and kind.__module__.startswith("asyncpg") for kind in kinds)
+
+
+def _is_lost_psycopg(error: BaseException) -> bool:
+    """Whether psycopg could not connect, or lost its connection: it says so by an error without an SQLSTATE."""
+    kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(_driver_error(error)).__mro__]
+    return ("psycopg", "OperationalError") in kinds and not _REFUSED_CONNECTION.search(str(_driver_error(error)))
 
 
 def is_out_of_files(error: BaseException) -> bool:

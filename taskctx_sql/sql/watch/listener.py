@@ -56,20 +56,41 @@ async def _listen_on_postgres(engine: AsyncEngine, subscriptions: Subscriptions)
 
 async def _deliver(engine: AsyncEngine, subscriptions: Subscriptions) -> None:
     """Deliver notifications until the connection, which is detached from the pool, is lost."""
-    lost = asyncio.Event()
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
         raw.detach()
+        deliver = _deliver_by_psycopg if engine.driver == "psycopg" else _deliver_by_asyncpg
         try:
-            driver.add_termination_listener(lambda _: lost.set())
-            await driver.add_listener(CHANNEL, lambda *received: subscriptions.deliver(decode_payload(received[-1])))
-            # Earlier notifications were missed.
-            subscriptions.deliver()
-            await lost.wait()
+            await deliver(driver, subscriptions)
         finally:
-            # Without a message to the server, which may not answer.
-            driver.terminate()
+            # It is closed, so the pool must not roll back on it.
+            await connection.invalidate()
+
+
+async def _deliver_by_asyncpg(driver: Any, subscriptions: Subscriptions) -> None:
+    lost = asyncio.Event()
+    try:
+        driver.add_termination_listener(lambda _: lost.set())
+        await driver.add_listener(CHANNEL, lambda *received: subscriptions.deliver(decode_payload(received[-1])))
+        # Earlier notifications were missed.
+        subscriptions.deliver()
+        await lost.wait()
+    finally:
+        # Without a message to the server, which may not answer.
+        driver.terminate()
+
+
+async def _deliver_by_psycopg(driver: Any, subscriptions: Subscriptions) -> None:
+    try:
+        await driver.set_autocommit(True)
+        await driver.execute(f"LISTEN {CHANNEL}")
+        subscriptions.deliver()
+        async for received in driver.notifies():
+            subscriptions.deliver(decode_payload(received.payload))
+    finally:
+        # It does not wait for the server.
+        await driver.close()
 
 
 async def _listen_on_sqlite(path: str, subscriptions: Subscriptions) -> None:

@@ -30,7 +30,7 @@ from taskctx_sql.sql.watch import Notifier, Subscriptions
 from taskctx_sql.sql.watch.notifier import MAX_IDS, decode_payload, encode_payload
 from tests.chaos.server import Server, new_database
 from tests.conftest import DATABASES, Opener, wide
-from tests.support.connections import KINDS
+from tests.support.connections import KINDS, with_driver
 from tests.support.contract import loaded, new_delta, stored
 
 PATIENCE = 60
@@ -88,6 +88,12 @@ async def cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.fixture(params=["asyncpg", *wide("psycopg")])
+def listening_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
+    """The address of a Postgres for each driver."""
+    return with_driver(f"postgresql+{request.param}", postgres_url)
 
 
 @pytest.fixture(params=DATABASES)
@@ -236,7 +242,10 @@ async def test_a_notification_between_a_poll_and_the_next_wait_counts(
         assert (await coming).update.data == "late"
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres", *wide("sqlite engine", "postgres engine", "schema")])
+@pytest.mark.parametrize(
+    "kind",
+    ["sqlite", "postgres", *wide("sqlite engine", "postgres engine", "psycopg", "psycopg engine", "schema")],
+)
 async def test_a_notification_of_another_program_is_enough(
     store: Store, reopened: Opener, kind: str, user: str, only_notifications: float
 ) -> None:
@@ -302,7 +311,7 @@ async def test_a_file_that_was_replaced_under_a_watch_is_opened_again(tmp_path: 
             await coming
 
 
-async def test_all_watches_of_a_store_share_one_listener(postgres_url: str, user: str) -> None:
+async def test_all_watches_of_a_store_share_one_listener(listening_url: str, postgres_url: str, user: str) -> None:
     connection = await asyncpg.connect(postgres_url)
 
     async def listeners() -> int:
@@ -310,7 +319,7 @@ async def test_all_watches_of_a_store_share_one_listener(postgres_url: str, user
         return int(await connection.fetchval(asked))
 
     before = await listeners()
-    async with open_store(postgres_url) as store:
+    async with open_store(listening_url) as store:
         await saved(store, user, "old")
         watches = [store.watch(ContextKey(user, "c1"), after=1) for _ in range(20)]
         coming = await asyncio.gather(*map(waits, watches))
@@ -331,8 +340,8 @@ async def test_all_watches_of_a_store_share_one_listener(postgres_url: str, user
     await connection.close()
 
 
-async def test_a_watch_occupies_no_connection_of_the_callers_pool(postgres_url: str, user: str) -> None:
-    engine = create_async_engine(engines.parse_url(postgres_url), pool_size=1, max_overflow=0, pool_timeout=1)
+async def test_a_watch_occupies_no_connection_of_the_callers_pool(listening_url: str, user: str) -> None:
+    engine = create_async_engine(engines.parse_url(listening_url), pool_size=1, max_overflow=0, pool_timeout=1)
     async with open_store(engine, retry_seconds=5) as store:
         context = await saved(store, user, "old")
         async with aclosing(store.watch(ContextKey(user, "c1"), after=1)) as updates:
@@ -428,9 +437,11 @@ async def test_closing_the_store_ends_its_watches(reopened: Opener, user: str) -
             await coming
 
 
-async def test_a_watch_goes_on_when_its_connections_are_killed(postgres_url: str, user: str) -> None:
+async def test_a_watch_goes_on_when_its_connections_are_killed(
+    listening_url: str, postgres_url: str, user: str
+) -> None:
     connection = await asyncpg.connect(postgres_url)
-    async with open_store(postgres_url) as store, open_store(postgres_url) as other:
+    async with open_store(listening_url) as store, open_store(listening_url) as other:
         context = await saved(other, user, 0)
         async with aclosing(store.watch(ContextKey(user, "c1"))) as updates:
             await take(updates, 1)
@@ -447,10 +458,12 @@ async def test_a_watch_goes_on_when_its_connections_are_killed(postgres_url: str
     await connection.close()
 
 
-async def test_the_listener_comes_back(postgres_url: str, user: str, only_notifications: float) -> None:
+async def test_the_listener_comes_back(
+    listening_url: str, postgres_url: str, user: str, only_notifications: float, caplog: pytest.LogCaptureFixture
+) -> None:
     connection = await asyncpg.connect(postgres_url)
     listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-    async with open_store(postgres_url) as store, open_store(postgres_url) as other:
+    async with open_store(listening_url) as store, open_store(listening_url) as other:
         context = await saved(other, user, "old")
         async with aclosing(store.watch(ContextKey(user, "c1"), after=1, poll_interval=only_notifications)) as updates:
             coming = await waits(updates)
@@ -466,6 +479,8 @@ async def test_the_listener_comes_back(postgres_url: str, user: str, only_notifi
             await context.save()
             assert (await coming).update.data == "new"
     await connection.close()
+    # The pool does not miss the connection.
+    assert not [record for record in caplog.records if record.name.startswith("sqlalchemy")]
 
 
 async def test_a_watch_outlasts_a_server_that_starts_again_and_not_one_that_stays_away(user: str) -> None:
