@@ -69,4 +69,17 @@ async def new_database(cluster_url: str, *, installed: bool = True) -> AsyncIter
         yield url
     finally:
         for node in machines:
-            await ask(node.url(cluster_url), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            await _drop(node.url(cluster_url), name)
+
+
+async def _drop(url: str, name: str) -> None:
+    """Drop a database of a machine, in which another machine may be about to look for what it left there."""
+    for attempt in range(4):
+        try:
+            await ask(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        except asyncpg.ObjectInUseError:
+            # The server has waited five seconds.
+            if attempt == 3:
+                raise
+        else:
+            return
