@@ -44,13 +44,15 @@ BEGIN
 END
 $settle$"""
 
-# What is said of a function that is there: whether its text, its search path and its rights are as they should be.
+# Of each function that is there: its text, and whether its search path and its rights are as they should be.
 _LOOK: Final = sa.text("""
-    SELECT prosrc, prosecdef, has_function_privilege(p.oid, 'EXECUTE') AS may_execute,
+    SELECT signature, prosrc, prosecdef, has_function_privilege(p.oid, 'EXECUTE') AS may_execute,
            coalesce(proconfig, '{}') = ARRAY['search_path=' || quote_ident(nspname) || ', pg_temp'] AS is_settled
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.pronamespace = n.oid
-    WHERE c.oid = to_regclass(:table) AND p.oid = to_regprocedure(quote_ident(nspname) || '.' || :signature)
-""")
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN unnest(CAST(:signatures AS TEXT[])) signature
+    JOIN pg_proc p ON p.oid = to_regprocedure(quote_ident(nspname) || '.' || signature)
+    WHERE c.oid = to_regclass(:table)
+""").bindparams(sa.bindparam("signatures", type_=sa.ARRAY(sa.Text)))
 
 
 class Fault(Enum):
@@ -134,9 +136,11 @@ def faults(connection: sa.Connection, schema: str | None) -> Iterator[tuple[Func
     """Yield what is wrong with the functions of a database at the newest revision, at most one fault of each."""
     if engines.is_sqlite(connection):
         return
-    table = qualified(connection, schema, tables.contexts.name)
+    signatures = [function.signature for function in shipped()]
+    names = {"table": qualified(connection, schema, tables.contexts.name), "signatures": signatures}
+    rows = {row.signature: row for row in connection.execute(_LOOK, names)}
     for function in shipped():
-        found = connection.execute(_LOOK, {"table": table, "signature": function.signature}).one_or_none()
+        found = rows.get(function.signature)
         if found is None:
             yield function, Fault.MISSING
         elif found.prosrc != function.body:
