@@ -9,15 +9,19 @@ from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import ContextKey, open_store, schema
 from taskctx_sql.errors import StoreFailedError
+from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import REVISIONS, functions
 from tests.support import accounts
 from tests.support.accounts import PAGE
 from tests.support.contract import new_delta, stored
+from tests.support.psql import psql
 
 SCHEMAS = [None, 'My "tasks"']
 
@@ -160,3 +164,26 @@ async def test_where_not_everybody_may_execute_functions_a_grant_is_needed(empty
         async with open_store(application, schema=None if name == "public" else name) as store:
             await store.save(new_delta(ContextKey("u", "c"), 1))
             assert await stored(store, ContextKey("u", "c")) == [1]
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_a_functions_text_reaches_the_server_as_it_is_with_every_driver(
+    empty_postgres_url: str, connection: asyncpg.Connection, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = " BEGIN RETURN format('%I %s %% $1 :name ?', request, '%(x)s'); END "
+    probe = (
+        f"CREATE FUNCTION taskctx_probe_v1(request text) RETURNS text LANGUAGE plpgsql AS $function${body}$function$;"
+    )
+    monkeypatch.setattr(functions, "shipped", lambda: tuple(functions.parse(probe)))
+    engine = create_async_engine(sa.make_url(empty_postgres_url).set(drivername=f"postgresql+{driver}"))
+    await schema.upgrade(engine)
+    assert await found(connection, "prosrc", None) == {"taskctx_probe_v1(text)": body}
+    await connection.execute("DROP FUNCTION taskctx_probe_v1")
+    # It is created anew by another statement.
+    await schema.upgrade(engine)
+    assert await found(connection, "prosrc", None) == {"taskctx_probe_v1(text)": body}
+    assert [finding.level for finding in (await examine(engine)).findings if finding.check == "functions"] == ["ok"]
+    await connection.execute("DROP FUNCTION taskctx_probe_v1")
+    await psql(empty_postgres_url, await schema.upgrade_sql(engine))
+    assert await found(connection, "prosrc", None) == {"taskctx_probe_v1(text)": body}
+    await engine.dispose()
