@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.model import FileChange
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends import Backend, Share
+from taskctx_sql.sql.engines.drivers import AsyncpgDriver
 from taskctx_sql.sql.retry import Retrying
 from tests.support.contract import expect_reload, loaded, never_returned, new_delta, new_run, stored
 
@@ -156,17 +158,27 @@ async def test_a_server_that_is_killed_at_any_time_costs_nothing_and_doubles_not
 
 @pytest.mark.parametrize("failures", [1, 3])
 async def test_a_commit_that_breaks_leaves_the_save_in_doubt_and_it_is_written_once(
-    engine: AsyncEngine, user: str, failures: int
+    engine: AsyncEngine, user: str, failures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await SqlStore.open(engine, retry_seconds=0)
     context = await loaded(store, user)
     left = [failures]
 
-    def break_off(connection: Any) -> None:
+    def break_off(*_: Any) -> None:
         if left[0]:
             left[0] -= 1
             raise OSError("the connection broke")
 
+    # On Postgres a save is one statement, which commits itself; its answer is lost.
+    fetch = AsyncpgDriver.fetch
+
+    async def fetch_and_lose(driver: AsyncpgDriver, sql: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        rows = await fetch(driver, sql, values)
+        if "taskctx_save" in sql:
+            break_off()
+        return rows
+
+    monkeypatch.setattr(AsyncpgDriver, "fetch", fetch_and_lose)
     sa.event.listen(engine.sync_engine, "commit", break_off)
     context.add_context_update("message", "a")
     for _ in range(failures):
@@ -180,9 +192,7 @@ async def test_a_commit_that_breaks_leaves_the_save_in_doubt_and_it_is_written_o
 
 
 @pytest.mark.parametrize("when", ["at COMMIT", "before"])
-async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
-    empty_postgres_url: str, user: str, when: str
-) -> None:
+async def test_an_internal_error_is_tried_again(empty_postgres_url: str, user: str, when: str) -> None:
     """A Citus raises it at COMMIT when one of its machines is away; whether COMMIT happened is unknown."""
     await schema.upgrade(empty_postgres_url)
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
@@ -200,9 +210,6 @@ async def test_an_internal_error_is_tried_again_at_commit_and_only_there(
             f"CREATE {kind} fail AFTER INSERT ON taskctx_updates {deferred} FOR EACH ROW EXECUTE FUNCTION fail()"
         )
     async with open_store(engine) as store:
-        if when == "before":
-            with pytest.raises(StoreFailedError, match="a node is away"):
-                await store.save(new_delta(ContextKey(user, "c"), "a"))
         await store.save(new_delta(ContextKey(user, "c"), "a"))
         assert await stored(store, ContextKey(user, "c")) == ["a"]
     await engine.dispose()

@@ -12,7 +12,7 @@ from taskctx_sql.concurrency import shielded
 from taskctx_sql.model import Saved
 from taskctx_sql.sql.backends.backend import Backend
 from taskctx_sql.sql.plan import Plan
-from taskctx_sql.sql.postgres_connection import Place, Work, execute_in_transaction, execute_to_read, use
+from taskctx_sql.sql.postgres_connection import Connections, Work, execute_in_transaction, execute_to_read
 from taskctx_sql.sql.retry import deadline, in_turn
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.save.postgres_writer import PostgresWriter
@@ -35,14 +35,15 @@ class PostgresBackend(Backend):
         super().__init__(
             engine, schema, retry_seconds, transaction_pooling=transaction_pooling, owns_engine=owns_engine
         )
-        self._place = Place(engine, schema, transaction_pooling)
+        self._connections = Connections(engine, schema, pooled=transaction_pooling, keeps=owns_engine)
+        self._parts.append(self._connections.close)
         self._writer: PostgresWriter | None = None
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:
         """See `Backend.save`."""
         if self._writer is None:
             # Not before `check` has found out whether the tables are distributed.
-            self._writer = PostgresWriter(self._place, self.database_url, distributed=self.is_distributed)
+            self._writer = PostgresWriter(self._connections, self.database_url, distributed=self.is_distributed)
             self._parts.append(self._writer.close)
         return self._writer.save(request)
 
@@ -50,7 +51,7 @@ class PostgresBackend(Backend):
         """See `Backend.read`."""
         async with in_turn(self._turns.read):
             work = partial(execute_to_read, plan, self.schema, rls_user)
-            return await use(self._place, work, deadline(), writes=False)
+            return await self._connections.use(work, deadline(), writes=False)
 
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Backend.write`."""
@@ -58,4 +59,4 @@ class PostgresBackend(Backend):
 
     async def _write(self, work: Work[T]) -> T:
         async with in_turn(self._turns.write):
-            return await use(self._place, work, deadline(), writes=True)
+            return await self._connections.use(work, deadline(), writes=True)

@@ -17,7 +17,7 @@ from taskctx_sql.errors import TaskContextError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, compiled, execute_on_driver, insertion, text
-from taskctx_sql.sql.postgres_connection import Place, transaction, use
+from taskctx_sql.sql.postgres_connection import Connections, transaction
 from taskctx_sql.sql.retry import InDoubtError, allow, deadline
 from taskctx_sql.sql.save.document import answers, document, is_repeated
 from taskctx_sql.sql.save.group_commit import MAX_GROUP, GroupCommit
@@ -37,8 +37,8 @@ _Answer = Saved | TaskContextError | None
 class PostgresWriter:
     """Writes groups of saves. It belongs to one event loop."""
 
-    def __init__(self, place: Place, database_url: str, *, distributed: bool) -> None:
-        self._place = place
+    def __init__(self, connections: Connections, database_url: str, *, distributed: bool) -> None:
+        self._connections = connections
         self._groups: GroupCommit[Saved | None] = GroupCommit(
             self._write_group,
             database_url,
@@ -51,7 +51,7 @@ class PostgresWriter:
         saved = None if _takes_long(request) else await self._groups.save(request)
         if saved is not None:
             return saved
-        return await shielded(use(self._place, partial(self._write_alone, request), deadline(), writes=True))
+        return await shielded(self._connections.use(partial(self._write_alone, request), deadline(), writes=True))
 
     async def close(self) -> None:
         """Finish what was accepted."""
@@ -61,7 +61,7 @@ class PostgresWriter:
         # In one order everywhere, so that two processes never wait for each other.
         ordered = sorted(requests, key=lambda request: request.context_id)
         try:
-            found = await use(self._place, partial(self._call, ordered, waits=False), until, writes=True)
+            found = await self._connections.use(partial(self._call, ordered, waits=False), until, writes=True)
         except Exception as error:
             if len(requests) == 1 or isinstance(error, InDoubtError):
                 raise
@@ -86,7 +86,7 @@ class PostgresWriter:
     async def _send(
         self, requests: Sequence[SaveRequest], driver: engines.Driver, *, waits: bool, with_updates: bool = True
     ) -> str:
-        call = compiled(driver.dialect.driver, _call_of_function(self._place.schema))
+        call = compiled(driver.dialect.driver, _call_of_function(self._connections.schema))
         request = document(requests, with_updates=with_updates)
         values = {"context": requests[0].context_id, "request": request, "waits": waits}
         ((answer,),) = await driver.fetch(call.sql, call.values(values))
@@ -105,8 +105,8 @@ class PostgresWriter:
             answer = await self._send([request], driver, waits=True, with_updates=False)
             saved = _saved(*answers([request], answer))
             if not is_repeated(answer):
-                copies = request.rls_user is None
-                await execute_on_driver(_insert_updates(request, saved), driver, self._place.schema, copies=copies)
+                rows, copies = _insert_updates(request, saved), request.rls_user is None
+                await execute_on_driver(rows, driver, self._connections.schema, copies=copies)
         return saved
 
 
