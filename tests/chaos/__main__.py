@@ -1,6 +1,6 @@
 """``python -m tests.chaos``: run the tests of the harness, and print what each found.
 
-``python -m tests.chaos explore`` is another command: see `tests.chaos.explore`.
+``python -m tests.chaos explore`` and ``rolling`` are commands of their own: see `tests.chaos.explore` and `rolling`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from tests.chaos.explore.command import main as explore
+from tests.chaos.figures import figures, table
+from tests.chaos.rolling import main as rolling
 from tests.chaos.server import Server
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
 from tests.chaos.writer import BREAKS
+from tests.support.connections import OPTIONS, OVER, PLAIN, available, option
 
 CITUS = "TASKCTX_TEST_CITUS_URL"
 
@@ -38,33 +39,23 @@ def chosen(names: Sequence[str]) -> list[Trial]:
     return [trial for trial in TRIALS if not names or trial.name.startswith(tuple(names))]
 
 
-def figures(trial: Trial, result: Result) -> dict[str, Any]:
-    found = result.findings
-    return {
-        "test": trial.name,
-        "cycles": result.cycles,
-        "acknowledged": result.acknowledged,
-        "lost": found.lost,
-        "doubled": found.doubled,
-        "partial": found.partial,
-        "gaps": found.gaps,
-        "longest outage (s)": round(result.longest, 3),
-        "verdict": "bad" if result.complaints else "ok",
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    for column in rows[0]:
-        shown.add_column(column, justify="left" if column in ("test", "verdict") else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-    return shown
+def kinds_of(trial: Trial, over: str | None, citus_url: str | None) -> list[str]:
+    """Return the kinds of connections over which to run a test; "" stands for one that does not ask."""
+    if not over:
+        return [PLAIN if trial.over else ""]
+    wanted = available(citus_url) if over == "all" else [OPTIONS[over]]
+    return [kind for kind in wanted if kind in trial.over]
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "only_list", is_flag=True, help="Name the tests, and end.")
+@click.option(
+    "--connection",
+    "over",
+    type=click.Choice(["all", *map(option, OVER)]),
+    help="Run only tests of Postgres, over this kind of connection or over all of them.",
+)
 @click.option("--cycles", type=click.IntRange(min=1), help="How often the fault happens; without it, what proves it.")
 @click.option("--short", is_flag=True, help="As few cycles as the wide tests run.")
 @click.option("--break", "breaks", type=click.Choice(list(BREAKS)), help="Break the code, to see it caught.")
@@ -74,6 +65,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main(
     names: tuple[str, ...],
     only_list: bool,
+    over: str | None,
     cycles: int | None,
     short: bool,
     breaks: str | None,
@@ -97,6 +89,9 @@ def main(
         trials = [trial for trial in trials if not trial.on_citus]
     if not trials:
         raise click.UsageError("there is nothing to run")
+    turns = [(trial, kind) for trial in trials for kind in kinds_of(trial, over, citus_url)]
+    if not turns:
+        raise click.UsageError("there is nothing to run over this kind of connection")
     console = Console(stderr=True)
     rows, complaints = [], []
     with ExitStack() as stack:
@@ -115,7 +110,7 @@ def main(
                 postgres_url = stack.enter_context(Server()).url
             return postgres_url
 
-        for trial in trials:
+        for trial, kind in turns:
             started = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="taskctx-chaos-") as folder:
                 setup = Setup(
@@ -125,15 +120,18 @@ def main(
                     postgres_url=server,
                     breaks=breaks or "",
                     citus_url=citus_url or "",
+                    over=kind or PLAIN,
                 )
                 try:
                     result = asyncio.run(trial.run(setup))
                 except Exception as error:
                     result = Result(problems=[f"it ended with {type(error).__name__}: {error}"])
-            row = figures(trial, result)
+            row = figures(trial.name, kind, result)
             rows.append(row)
-            complaints += [(trial.name, complaint) for complaint in result.complaints]
-            console.print(f"{trial.name}: {row['verdict']} after {time.monotonic() - started:.0f} s")
+            complaints += [(f"{trial.name} {kind}".rstrip(), complaint) for complaint in result.complaints]
+            console.print(
+                f"{trial.name} {kind}".rstrip() + f": {row['verdict']} after {time.monotonic() - started:.0f} s"
+            )
     Console(width=None if sys.stdout.isatty() else 150).print(table(rows))
     for name, complaint in complaints:
         click.echo(f"{name}: {complaint}", err=True)
@@ -145,4 +143,6 @@ def main(
 if __name__ == "__main__":
     if sys.argv[1:2] == ["explore"]:
         explore(sys.argv[2:], prog_name="python -m tests.chaos explore")
+    if sys.argv[1:2] == ["rolling"]:
+        rolling(sys.argv[2:], prog_name="python -m tests.chaos rolling")
     main()

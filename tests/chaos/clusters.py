@@ -19,6 +19,7 @@ from tests.chaos.outages import some_faults
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.zygote import Zygote
 from tests.support.citus import Node, ask, new_database, nodes
+from tests.support.connections import Connection
 
 # A machine that is back is asked again after a pause of a second at the most, by each writer and by the coordinator.
 LIMIT = 5.0
@@ -94,7 +95,7 @@ async def kill_a_machine(setup: Setup) -> Result:
 
         with Zygote() as zygote:
             while result.cycles < setup.cycles and not result.is_hopeless:
-                await some_faults(setup, fault, zygote, url, result)
+                await some_faults(setup, fault, zygote, Connection("citus", url), result)
     return result
 
 
@@ -119,7 +120,7 @@ async def move_shards(setup: Setup) -> Result:
 
         with Zygote() as zygote:
             while result.cycles < setup.cycles and not result.is_hopeless:
-                await some_faults(setup, fault, zygote, url, result, waits=True)
+                await some_faults(setup, fault, zygote, Connection("citus", url), result, waits=True)
     return result
 
 

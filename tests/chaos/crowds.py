@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from taskctx_sql import open_store
 from tests.chaos.databases import Engine, database
 from tests.chaos.marks import USER, Entries, examine, read_journal
 from tests.chaos.shim import locks_broken
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
+from tests.support.connections import OVER, PLAIN, Connection
 
 PROCESSES: Final = 8
 # Half of the time for which a writer waits for a SQLite file.
@@ -26,14 +26,16 @@ HEAD_START: Final = 0.15
 async def save_from_processes(setup: Setup, *, engine: Engine) -> Result:
     """``setup.cycles`` saves of each process."""
     result = Result(limit=LONGEST_WAIT)
-    async with database(setup, engine, result) as url:
-        async with open_store(url):
+    async with database(setup, engine, result) as connection:
+        async with connection.store():
             # Makes the tables of a new file; that many do this at once is another test.
             pass
         with Zygote(locks_broken(setup.folder, setup.breaks)) as zygote:
             journals = [setup.folder / f"{number}.journal" for number in range(PROCESSES)]
             started = [
-                zygote.start(Job(url, "shared", f"p{number}", str(journal), saves=setup.cycles, breaks=setup.breaks))
+                zygote.start(
+                    Job(connection, "shared", f"p{number}", str(journal), saves=setup.cycles, breaks=setup.breaks)
+                )
                 for number, journal in enumerate(journals)
             ]
             codes = await zygote.wait(*started, patience=LONGEST_WAIT + setup.cycles)
@@ -44,7 +46,7 @@ async def save_from_processes(setup: Setup, *, engine: Engine) -> Result:
             result.take(found)
             entries.saved += found.saved
         setup.tell("checking")
-        async with open_store(url) as store:
+        async with connection.store() as store:
             result.findings = await examine(store, "shared", entries.saved)
     result.cycles = setup.cycles
     return result
@@ -55,23 +57,23 @@ async def first_writers(setup: Setup, *, engine: Engine) -> Result:
     result = Result()
     with Zygote() as zygote:
         while result.cycles < setup.cycles:
-            async with database(setup, engine, result, upgraded=False) as url:
-                await _make_one_context(setup, zygote, url, result)
+            async with database(setup, engine, result, upgraded=False) as connection:
+                await _make_one_context(setup, zygote, connection, result)
             result.cycles += 1
             setup.tell(f"database {result.cycles:,} of {setup.cycles:,}")
     return result
 
 
-async def _make_one_context(setup: Setup, zygote: Zygote, url: str, result: Result) -> None:
+async def _make_one_context(setup: Setup, zygote: Zygote, connection: Connection, result: Result) -> None:
     journal = setup.folder / f"{result.cycles}.journal"
     common = Job(
-        url,
+        connection,
         "first",
         "",
         str(journal),
         saves=1,
         begin_at=time.monotonic() + HEAD_START,
-        upgrade=url.startswith("postgres"),
+        upgrade=connection.kind == PLAIN,
     )
     jobs = [replace(common, writer=f"p{number}") for number in range(PROCESSES)]
     jobs.append(replace(common, writer="crowd", tasks=FIRST_TASKS))
@@ -79,7 +81,7 @@ async def _make_one_context(setup: Setup, zygote: Zygote, url: str, result: Resu
     result.problems += [f"{job.writer} ended with {code}" for job, code in zip(jobs, codes, strict=True) if code]
     entries = read_journal(journal)
     result.take(entries)
-    async with open_store(url) as store:
+    async with connection.store() as store:
         result.findings.add(await examine(store, "first", entries.saved))
         found = await store.contexts(USER)
         if len(found) != 1:
@@ -100,6 +102,7 @@ TRIALS = [
         10_000,
         40,
         partial(save_from_processes, engine="postgres"),
+        over=OVER,
     ),
     Trial(
         "first-writers-sqlite",
@@ -114,5 +117,6 @@ TRIALS = [
         20,
         2,
         partial(first_writers, engine="postgres"),
+        over=(PLAIN,),
     ),
 ]

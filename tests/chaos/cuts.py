@@ -8,17 +8,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import Store, open_store
+from taskctx_sql import Store
 from taskctx_sql.errors import StoreError
 from tests.chaos.marks import Acknowledged, add_step, context_of, examine
 from tests.chaos.proxy import Cut, Proxy
-from tests.chaos.server import ask, new_database
+from tests.chaos.server import ask
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Careless
+from tests.support.connections import OVER, Connection
 from tests.support.contract import never_returned
 
 CALLERS: Final = 6
@@ -37,15 +37,15 @@ _AT_WORK = """SELECT count(*) FROM pg_stat_activity
 _CONNECTED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
-async def cut_at_commit(setup: Setup, *, own_engine: bool) -> Result:
+async def cut_at_commit(setup: Setup) -> Result:
     result = Result()
-    async with new_database(setup.postgres_url()) as url:
+    async with setup.new_connection() as connection:
         while result.cycles < setup.cycles and not result.is_hopeless:
-            await _some_cuts(setup, url, result, own_engine=own_engine)
+            await _some_cuts(setup, connection, result)
     return result
 
 
-async def _some_cuts(setup: Setup, url: str, result: Result, *, own_engine: bool) -> None:
+async def _some_cuts(setup: Setup, connection: Connection, result: Result) -> None:
     target = min(CUTS_A_CONTEXT, setup.cycles - result.cycles)
 
     def choose() -> Cut | None:
@@ -54,8 +54,8 @@ async def _some_cuts(setup: Setup, url: str, result: Result, *, own_engine: bool
         setup.tell(f"cut {result.cycles + proxy.cuts:,} of {setup.cycles:,}")
         return random.choice(list(Cut))
 
-    async with Proxy(url, choose) as proxy:
-        async with _opened(proxy.url, own_engine, setup.breaks == "retry-blindly") as (store, engine):
+    async with Proxy(connection.url, choose) as proxy:
+        async with _opened(connection.through(proxy.url), setup.breaks == "retry-blindly") as (store, engine):
             callers = [
                 _Caller(store, f"chat-{result.cycles}-{number % CHATS}", number, result) for number in range(CALLERS)
             ]
@@ -68,8 +68,8 @@ async def _some_cuts(setup: Setup, url: str, result: Result, *, own_engine: bool
                 result.findings.add(await examine(store, chat, entries))
             if engine is not None and (out := await never_returned(engine)):
                 result.problems.append(f"{out} connections were never returned to the pool")
-            await _expect_none(url, _AT_WORK, "sessions are in a transaction at the end", result)
-        await _expect_none(url, _CONNECTED, "connections are open after the store was closed", result)
+            await _expect_none(connection.owner_url, _AT_WORK, "sessions are in a transaction at the end", result)
+        await _expect_none(connection.owner_url, _CONNECTED, "connections are open after the store was closed", result)
         result.cycles += proxy.cuts
 
 
@@ -112,18 +112,15 @@ class _Caller:
 
 
 @asynccontextmanager
-async def _opened(url: str, own_engine: bool, blindly: bool) -> AsyncIterator[tuple[Store, AsyncEngine | None]]:
-    retry_seconds = 0 if blindly else None
-    if not own_engine:
-        async with open_store(url, retry_seconds=retry_seconds) as store:
-            yield (Careless(store) if blindly else store), None
-        return
-    engine = create_async_engine(urlunsplit(urlsplit(url)._replace(scheme="postgresql+asyncpg")))
+async def _opened(connection: Connection, blindly: bool) -> AsyncIterator[tuple[Store, AsyncEngine | None]]:
+    engine = connection.engine()
+    store = await connection.open(engine, retry_seconds=0 if blindly else None)
     try:
-        async with open_store(engine, retry_seconds=retry_seconds) as store:
-            yield (Careless(store) if blindly else store), engine
+        yield (Careless(store) if blindly else store), engine
     finally:
-        await engine.dispose()
+        await store.close()
+        if engine is not None:
+            await engine.dispose()
 
 
 async def _expect_none(url: str, question: str, what: str, result: Result) -> None:
@@ -136,15 +133,13 @@ async def _expect_none(url: str, question: str, what: str, result: Result) -> No
         await asyncio.sleep(0.05)
 
 
-async def _by_address(setup: Setup) -> Result:
-    return await cut_at_commit(setup, own_engine=False)
-
-
-async def _by_engine(setup: Setup) -> Result:
-    return await cut_at_commit(setup, own_engine=True)
-
-
 TRIALS = [
-    Trial("commit-cut", "a connection to Postgres cut at COMMIT, half of the callers cancelled", 1000, 15, _by_address),
-    Trial("commit-cut-engine", "the same through an engine of the caller's", 1000, 12, _by_engine),
+    Trial(
+        "commit-cut",
+        "a connection to Postgres cut at COMMIT, half of the callers cancelled",
+        1000,
+        15,
+        cut_at_commit,
+        over=OVER,
+    ),
 ]

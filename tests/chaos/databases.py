@@ -9,21 +9,21 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Literal
 
-from tests.chaos.server import new_database
 from tests.chaos.trial import Result, Setup
+from tests.support.connections import Connection
 
 Engine = Literal["sqlite", "postgres"]
 
 
 @asynccontextmanager
-async def database(setup: Setup, engine: Engine, result: Result, *, upgraded: bool = True) -> AsyncIterator[str]:
-    """Yield the URL of a new database; on SQLite it is a file that is not there yet."""
+async def database(setup: Setup, engine: Engine, result: Result, *, upgraded: bool = True) -> AsyncIterator[Connection]:
+    """Yield the connection to a new database; on SQLite it is a file that is not there yet."""
     if engine == "postgres":
-        async with new_database(setup.postgres_url(), upgraded=upgraded) as url:
-            yield url
+        async with setup.new_connection(upgraded=upgraded) as connection:
+            yield connection
         return
     path = setup.folder / f"{uuid.uuid4().hex}.db"
-    yield f"sqlite:///{path}"
+    yield Connection("sqlite", f"sqlite:///{path}")
     result.problems += integrity(path)
     remove_database(path)
 

@@ -16,6 +16,7 @@ from tests.chaos.shim import locks_broken
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
+from tests.support.connections import Connection
 
 # A check costs as much as its context is long, and integrity_check as much as its file is large.
 CYCLES_A_CONTEXT = 10
@@ -31,7 +32,7 @@ async def kill_on_sqlite(setup: Setup, *, writers: int) -> Result:
     with Zygote(locks_broken(setup.folder, setup.breaks)) as zygote:
         while result.cycles < setup.cycles:
             path = setup.folder / f"tasks-{result.cycles}.db"
-            ledger = Ledger(f"sqlite:///{path}", setup.folder)
+            ledger = Ledger(Connection("sqlite", f"sqlite:///{path}"), setup.folder)
             for _ in range(min(CONTEXTS_A_FILE, math.ceil((setup.cycles - result.cycles) / CYCLES_A_CONTEXT))):
                 chat = f"chat-{result.cycles}"
                 for _ in range(min(CYCLES_A_CONTEXT, setup.cycles - result.cycles)):
@@ -52,7 +53,7 @@ async def kill_on_json(setup: Setup) -> Result:
         while result.cycles < setup.cycles:
             chat = f"chat-{result.cycles}"
             folder = setup.folder / chat
-            ledger = Ledger(f"json:///{folder}", setup.folder)
+            ledger = Ledger(Connection("json", f"json:///{folder}"), setup.folder)
             for _ in range(min(CYCLES_A_CONTEXT, setup.cycles - result.cycles)):
                 await _write_and_kill(zygote, setup, ledger, chat, f"c{result.cycles}", 1)
                 result.cycles += 1
@@ -65,7 +66,7 @@ async def kill_on_json(setup: Setup) -> Result:
 
 async def _write_and_kill(zygote: Zygote, setup: Setup, ledger: Ledger, chat: str, name: str, writers: int) -> None:
     journal = ledger.journal(chat)
-    jobs = [Job(ledger.url, chat, f"{name}w{n}", str(journal), breaks=setup.breaks) for n in range(writers)]
+    jobs = [Job(ledger.connection, chat, f"{name}w{n}", str(journal), breaks=setup.breaks) for n in range(writers)]
     processes = [zygote.start(job) for job in jobs]
     await write_a_while(journal)
     zygote.kill(*processes)

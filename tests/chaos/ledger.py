@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from taskctx_sql import TaskContextError, open_store
+from taskctx_sql import TaskContextError
 from tests.chaos.marks import Findings, examine, read_journal
 from tests.chaos.trial import Result
+from tests.support.connections import Connection
 
 
 class Ledger:
     """The contexts of one store, with a journal each; compared as often as wanted, and counted at the end."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
+    def __init__(self, connection: Connection, folder: Path) -> None:
+        self.connection = connection
         self._folder = folder
         self.problems: list[str] = []
         self._found: dict[str, Findings] = {}
@@ -26,7 +27,7 @@ class Ledger:
     async def check(self, chats: Sequence[str] | None = None) -> None:
         """Compare these contexts, or all, with what was acknowledged until now."""
         try:
-            async with open_store(self.url) as store:
+            async with self.connection.store() as store:
                 for chat in self._found if chats is None else chats:
                     entries = read_journal(self.journal(chat))
                     self._found[chat] = await examine(store, chat, entries.saved)

@@ -6,22 +6,24 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import Store, open_store
+from taskctx_sql import Store
 from tests.chaos.databases import database
 from tests.chaos.programs import Programs
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.world import World
+from tests.support.connections import ON_SQLITE, OVER, PLAIN, Connection
 
 STEPS = 30
 
 
-def run_programs(address: str, count: int, *, own_engine: bool = False) -> int:
+def run_programs(connection: Connection, count: int) -> int:
     """Run random programs on a store; return how many saves they made.
 
     Raises:
@@ -31,9 +33,8 @@ def run_programs(address: str, count: int, *, own_engine: bool = False) -> int:
 
     async def open_one() -> Store:
         nonlocal engine
-        if own_engine and engine is None:
-            engine = create_async_engine(address.replace("sqlite:", "sqlite+aiosqlite:"))
-        return await open_store(engine or address)
+        engine = engine or connection.engine()
+        return await connection.open(engine)
 
     with asyncio.Runner() as runner:
         world = World(runner, open_one)
@@ -60,11 +61,10 @@ def run_programs(address: str, count: int, *, own_engine: bool = False) -> int:
 
 async def compare_programs(setup: Setup, *, kind: str) -> Result:
     result = Result(cycles=setup.cycles)
-    async with _address(setup, kind, result) as address:
+    async with _connection(setup, kind, result) as connection:
         try:
             # On a thread of their own: they have an event loop of their own.
-            run = partial(run_programs, address, setup.cycles, own_engine=kind == "sqlite-engine")
-            result.acknowledged = await asyncio.to_thread(run)
+            result.acknowledged = await asyncio.to_thread(run_programs, connection, setup.cycles)
         except Exception as error:
             # Also hypothesis's own, about a failure that does not come every time.
             result.problems.append(
@@ -74,18 +74,22 @@ async def compare_programs(setup: Setup, *, kind: str) -> Result:
 
 
 @asynccontextmanager
-async def _address(setup: Setup, kind: str, result: Result) -> AsyncIterator[str]:
+async def _connection(setup: Setup, kind: str, result: Result) -> AsyncIterator[Connection]:
     if kind == "json":
-        yield f"json:///{setup.folder}/programs"
+        yield Connection(kind, f"json:///{setup.folder}/programs")
         return
-    async with database(setup, "postgres" if kind == "postgres" else "sqlite", result) as url:
-        yield url
+    async with database(setup, "postgres" if kind == PLAIN else "sqlite", result) as connection:
+        yield connection if kind == PLAIN else replace(connection, kind=kind)
 
 
-KINDS = ("json", "sqlite", "sqlite-engine", "postgres")
 TRIALS = [
     Trial(
-        f"model-{kind}", f"random programs against a plain model: {kind}", 500, 25, partial(compare_programs, kind=kind)
+        f"model-{kind.replace(' ', '-')}",
+        f"random programs against a plain model: {kind}",
+        500,
+        25,
+        partial(compare_programs, kind=kind),
+        over=OVER if kind == PLAIN else (),
     )
-    for kind in KINDS
+    for kind in ("json", *ON_SQLITE, PLAIN)
 ]

@@ -12,10 +12,11 @@ import asyncpg
 
 from tests.chaos.ledger import Ledger
 from tests.chaos.marks import read_journal
-from tests.chaos.server import Server, ask, new_database
+from tests.chaos.server import Server, ask
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
+from tests.support.connections import ON_POSTGRES, Connection, new_connection
 
 WRITERS = 6
 CHATS = 3
@@ -35,9 +36,9 @@ async def kill_the_server(setup: Setup) -> Result:
             server.crash()
             return await _start(server)
 
-        async with new_database(server.url) as url:
+        async with new_connection(setup.over, server.url) as connection:
             while result.cycles < setup.cycles and not result.is_hopeless:
-                await some_faults(setup, fault, zygote, url, result)
+                await some_faults(setup, fault, zygote, connection, result)
     return result
 
 
@@ -45,7 +46,7 @@ async def some_faults(
     setup: Setup,
     fault: Callable[[list[str]], Awaitable[float]],
     zygote: Zygote,
-    url: str,
+    connection: Connection,
     result: Result,
     *,
     waits: bool = False,
@@ -56,15 +57,15 @@ async def some_faults(
         setup: How often.
         fault: Makes it happen in the database of these chats, and returns the moment at which it was over.
         zygote: Where writers come from.
-        url: The database.
+        connection: The database.
         result: Where to count.
         waits: Whether the longest time that a save took is an outage, too.
     """
-    ledger = Ledger(url, setup.folder)
+    ledger = Ledger(connection, setup.folder)
     chats = [f"chat-{result.cycles}-{number}" for number in range(CHATS)]
     journals = {chat: ledger.journal(chat) for chat in chats}
     writers = [
-        zygote.start(Job(url, chat, f"c{result.cycles}w{number}", str(journals[chat]), breaks=setup.breaks))
+        zygote.start(Job(connection, chat, f"c{result.cycles}w{number}", str(journals[chat]), breaks=setup.breaks))
         for number, chat in enumerate(chats * (WRITERS // CHATS))
     ]
     outage = await _until_all_go_on(list(journals.values()), 0.0)
@@ -110,4 +111,6 @@ async def _until_all_go_on(journals: list[Path], since: float) -> float:
     return PATIENCE
 
 
-TRIALS = [Trial("postgres-kill", "a Postgres server killed under six writers", 100, 2, kill_the_server)]
+TRIALS = [
+    Trial("postgres-kill", "a Postgres server killed under six writers", 100, 2, kill_the_server, over=ON_POSTGRES)
+]

@@ -14,6 +14,7 @@ from tests.chaos.shim import Step, environment, read_record
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
+from tests.support.connections import Connection
 
 CUTS_A_FILE: Final = 10
 MOST_WRITERS: Final = 3
@@ -30,7 +31,7 @@ async def cut_power(setup: Setup) -> Result:
     with Zygote(variables) as zygote:
         while result.cycles < setup.cycles:
             path = disk / f"tasks-{result.cycles}.db"
-            ledger = Ledger(f"sqlite:///{path}", setup.folder)
+            ledger = Ledger(Connection("sqlite", f"sqlite:///{path}"), setup.folder)
             for _ in range(min(CUTS_A_FILE, setup.cycles - result.cycles)):
                 chat = f"chat-{result.cycles}"
                 await _write_until_the_cut(zygote, setup, ledger, chat, record)
@@ -55,7 +56,7 @@ async def _write_until_the_cut(zygote: Zygote, setup: Setup, ledger: Ledger, cha
     # The journal is on the disk too, so that the record tells what was acknowledged before which write.
     journal = disk / ledger.journal(chat).name
     writers = [
-        zygote.start(Job(ledger.url, chat, f"{chat}w{number}", str(journal)))
+        zygote.start(Job(ledger.connection, chat, f"{chat}w{number}", str(journal)))
         for number in range(random.randint(1, MOST_WRITERS))
     ]
     await write_a_while(journal)

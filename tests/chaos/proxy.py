@@ -14,7 +14,7 @@ from enum import Enum
 
 from tests.support.loopback import Loopback, Streams
 
-_WRITES = re.compile(rb"\b(insert|update|delete|merge)\b", re.IGNORECASE)
+_WRITES = re.compile(rb"\b(insert|update|delete|merge|taskctx_save\w*)\b", re.IGNORECASE)
 _BEGINS = re.compile(rb"^\s*(begin|start)\b", re.IGNORECASE)
 _COMMITS = re.compile(rb"^\s*(commit|end)\b|;\s*(commit|end)\b", re.IGNORECASE)
 _SSL_REQUEST = 80877103

@@ -11,12 +11,13 @@ from contextlib import closing
 from functools import partial
 from typing import Final
 
-from taskctx_sql import ContextKey, Store, open_store
+from taskctx_sql import ContextKey, Store
 from tests.chaos.databases import Engine, database
 from tests.chaos.marks import USER, Acknowledged, add_step, context_of, examine, mark_of, read_journal
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
+from tests.support.connections import OVER, Connection
 
 TASKS: Final = 6
 CHATS: Final = 2
@@ -32,20 +33,20 @@ LOOK_AFTER: Final = 0.05
 
 async def cancel_saves(setup: Setup, *, engine: Engine) -> Result:
     result = Result(limit=LIMIT)
-    async with database(setup, engine, result) as url:
+    async with database(setup, engine, result) as connection:
         with Zygote() as zygote:
             while result.cycles < setup.cycles and not result.is_hopeless:
-                await _some_cancels(setup, url, zygote, result)
+                await _some_cancels(setup, connection, zygote, result)
     return result
 
 
-async def _some_cancels(setup: Setup, url: str, zygote: Zygote, result: Result) -> None:
+async def _some_cancels(setup: Setup, connection: Connection, zygote: Zygote, result: Result) -> None:
     target = min(setup.cycles, result.cycles + CANCELS_A_CONTEXT)
     chats = [f"chat-{result.cycles}-{number}" for number in range(CHATS)]
-    async with open_store(url) as store:
+    async with connection.store() as store:
         journals = [setup.folder / f"{chat}.journal" for chat in chats]
         neighbours = [
-            zygote.start(Job(url, chat, "neighbour", str(journal), pause=0.005))
+            zygote.start(Job(connection, chat, "neighbour", str(journal), pause=0.005))
             for chat, journal in zip(chats, journals, strict=True)
         ]
         cancelled = [
@@ -56,7 +57,7 @@ async def _some_cancels(setup: Setup, url: str, zygote: Zygote, result: Result) 
             *(one.save_until(lambda: result.cycles >= target or result.is_hopeless, setup) for one in cancelled)
         )
         if setup.breaks == "hold-lock":
-            await _hold_lock(url)
+            await _hold_lock(connection.url)
         # The neighbours go on a little, so that a lock left behind would be felt.
         await asyncio.sleep(0.2)
         zygote.kill(*neighbours)
@@ -139,5 +140,6 @@ TRIALS = [
         1000,
         60,
         partial(cancel_saves, engine="postgres"),
+        over=OVER,
     ),
 ]

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from taskctx_sql import ContextKey, open_store
 from taskctx_sql.model import Loaded
-from tests.chaos import models
-from tests.chaos.__main__ import main
+from tests.chaos import models, rolling
+from tests.chaos.__main__ import kinds_of, main
 from tests.chaos.marks import USER, Acknowledged, Findings, add_step, compare, context_of
 from tests.chaos.powercut import what_remains
 from tests.chaos.proxy import HOLD_SECONDS, Cut, Proxy
@@ -26,6 +26,7 @@ from tests.chaos.shim import Step
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
 from tests.conftest import CITUS_URL
+from tests.support.connections import PLAIN
 
 
 @pytest.fixture
@@ -37,26 +38,33 @@ def chaos_folder() -> Iterator[Path]:
 
 
 async def run(
-    request: pytest.FixtureRequest, folder: Path, trial: Trial, *, cycles: int = 0, breaks: str = ""
+    request: pytest.FixtureRequest, folder: Path, trial: Trial, *, cycles: int = 0, breaks: str = "", over: str = PLAIN
 ) -> Result:
     def postgres_url() -> str:
         return str(request.getfixturevalue("postgres_server"))
 
     told: list[str] = []
-    return await trial.run(Setup(cycles or trial.short, folder, told.append, postgres_url, breaks, CITUS_URL))
+    return await trial.run(Setup(cycles or trial.short, folder, told.append, postgres_url, breaks, CITUS_URL, over))
 
 
 def named(name: str) -> Trial:
     return next(trial for trial in TRIALS if trial.name == name)
 
 
-RUN_HERE = [trial for trial in TRIALS if trial not in models.TRIALS and (CITUS_URL or not trial.on_citus)]
+RUN_HERE = [
+    pytest.param(trial, kind, id=f"{trial.name} {kind}".rstrip())
+    for trial in TRIALS
+    if trial not in models.TRIALS and (CITUS_URL or not trial.on_citus)
+    for kind in kinds_of(trial, "all" if trial.over else None, CITUS_URL)
+]
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("trial", RUN_HERE, ids=lambda trial: trial.name)
-async def test_nothing_acknowledged_is_lost(request: pytest.FixtureRequest, chaos_folder: Path, trial: Trial) -> None:
-    result = await run(request, chaos_folder, trial)
+@pytest.mark.parametrize(("trial", "over"), RUN_HERE)
+async def test_nothing_acknowledged_is_lost(
+    request: pytest.FixtureRequest, chaos_folder: Path, trial: Trial, over: str
+) -> None:
+    result = await run(request, chaos_folder, trial, over=over)
     assert result.complaints == []
     assert result.cycles >= trial.short
 
@@ -213,3 +221,16 @@ def test_the_command_prints_a_table_writes_figures_and_fails_if_any_is_bad(tmp_p
     without = runner.invoke(main, ["citus-kill"], env={"TASKCTX_TEST_CITUS_URL": ""})
     assert without.exit_code == 2
     assert "citus-kill: not run, as neither --citus-url nor TASKCTX_TEST_CITUS_URL names a Citus" in without.output
+
+
+@pytest.mark.wide
+def test_a_rolling_upgrade_is_watched(monkeypatch: pytest.MonkeyPatch, postgres_server: str) -> None:
+    monkeypatch.setattr(rolling, "BEFORE", 2)
+    monkeypatch.setattr(rolling, "AFTER", 2)
+    command = ["--old", str(rolling.PROJECT), "--cycles", "1", "--postgres-url", postgres_server]
+    good = CliRunner().invoke(rolling.main, command)
+    assert good.exit_code == 0, good.output
+    monkeypatch.setattr(rolling, "PROGRAM", rolling.PROGRAM.replace("await context.save()", "pass"))
+    bad = CliRunner().invoke(rolling.main, command)
+    assert bad.exit_code == 1
+    assert "was acknowledged" in bad.output

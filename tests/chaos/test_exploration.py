@@ -16,12 +16,15 @@ from tests.chaos.explore.command import main, new_place
 from tests.chaos.explore.exploring import explore
 from tests.chaos.explore.figures import Found
 from tests.chaos.explore.patience import HangError, Pulse, in_time
-from tests.chaos.explore.places import KINDS, Place
+from tests.chaos.explore.places import Place
+from tests.conftest import CITUS_URL
+from tests.support.connections import ON_POSTGRES, ON_SQLITE, Connection, available
 
 # A run on a folder costs a few hundredths of a second, one on Postgres some tenths.
 # A busy machine explores fewer of them.
 SECONDS = 10.0
-RUNS = {"json": 120, "sqlite": 48, "postgres": 16, "sqlite-engine": 20, "postgres-engine": 10}
+RUNS = {"json": 120, "sqlite": 48, "postgres": 16, "sqlite engine": 20}
+RUNS_ELSEWHERE = 10
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +35,16 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_thing_at_any_point_loses_doubles_and_tears_nothing(kind: str, request: pytest.FixtureRequest) -> None:
-    server = str(request.getfixturevalue("postgres_server")) if kind.startswith("postgres") else ""
-    with new_place(kind, server) as place:
+@pytest.mark.parametrize("over", ["json", *ON_SQLITE, *available(CITUS_URL)])
+def test_one_thing_at_any_point_loses_doubles_and_tears_nothing(over: str, request: pytest.FixtureRequest) -> None:
+    server = str(request.getfixturevalue("postgres_server")) if over in ON_POSTGRES else CITUS_URL
+    runs = RUNS.get(over, RUNS_ELSEWHERE)
+    with new_place(over, server) as place:
         found = explore(
             place,
             itertools.count(1),
-            runs=RUNS[kind],
-            a_program=RUNS[kind] // 4,
+            runs=runs,
+            a_program=runs // 4,
             seconds=SECONDS,
         )
     assert found.failures == []
@@ -48,7 +52,7 @@ def test_one_thing_at_any_point_loses_doubles_and_tears_nothing(kind: str, reque
 
 
 def test_a_seed_and_a_number_run_the_same_again(tmp_path: Path) -> None:
-    place = Place("json", f"json:///{tmp_path}/tasks")
+    place = Place(Connection("json", f"json:///{tmp_path}/tasks"))
 
     def run() -> Found:
         return explore(place, iter([4]), number=3)

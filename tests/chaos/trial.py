@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.marks import Entries, Findings
+from tests.support.connections import PLAIN, Connection, new_connection
 
 MOST_COMPLAINTS: Final = 10
 HOPELESS: Final = 100
@@ -24,6 +26,7 @@ class Setup:
         postgres_url: Returns the URL of a Postgres server where databases can be made.
         breaks: What is broken on purpose; one of `writer.BREAKS`, or empty.
         citus_url: The URL of a Citus's coordinator, for the tests that need one.
+        over: The kind of connection to Postgres.
     """
 
     cycles: int
@@ -32,6 +35,12 @@ class Setup:
     postgres_url: Callable[[], str]
     breaks: str = ""
     citus_url: str = ""
+    over: str = PLAIN
+
+    def new_connection(self, *, upgraded: bool = True) -> AbstractAsyncContextManager[Connection]:
+        """A new database, and the connection to it."""
+        server = self.citus_url if self.over == "citus" else self.postgres_url()
+        return new_connection(self.over, server, upgraded=upgraded)
 
 
 @dataclass
@@ -81,6 +90,7 @@ class Trial:
         short: How many the wide tests run.
         run: Runs it.
         on_citus: Whether it needs a Citus, which is not there by itself.
+        over: The kinds of connections over which it can run; none if it does not ask for any.
     """
 
     name: str
@@ -89,3 +99,4 @@ class Trial:
     short: int
     run: Callable[[Setup], Coroutine[Any, Any, Result]]
     on_citus: bool = False
+    over: Sequence[str] = ()

@@ -7,11 +7,13 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from taskctx_sql import Store, open_store, schema
+from taskctx_sql import Store, schema
 from taskctx_sql.errors import StoreError
 from taskctx_sql.model import Delta, Saved
 from tests.chaos.marks import Journal, add_step, context_of
+from tests.support.connections import Connection
 from tests.support.faults import FaultyStore
 
 # What can be broken on purpose, to see that the checker notices.
@@ -30,7 +32,7 @@ PAUSE = 0.02
 class Job:
     """What one writer is to do. It travels to its process as JSON."""
 
-    url: str
+    connection: Connection
     chat: str
     writer: str
     journal: str
@@ -41,6 +43,11 @@ class Job:
     upgrade: bool = False
     breaks: str = ""
 
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Job:
+        """The job that has travelled."""
+        return cls(**{**found, "connection": Connection(**found["connection"])})
+
 
 async def work(job: Job) -> None:
     """Do a job; an error of a save is written down, and the save tried again."""
@@ -48,9 +55,9 @@ async def work(job: Job) -> None:
     await asyncio.sleep(max(0.0, job.begin_at - time.monotonic()))
     try:
         if job.upgrade:
-            await schema.upgrade(job.url)
+            await schema.upgrade(job.connection.address)
         blindly = job.breaks == "retry-blindly"
-        async with open_store(job.url, retry_seconds=0 if job.breaks else None) as opened:
+        async with job.connection.store(retry_seconds=0 if job.breaks else None) as opened:
             store: Store = Careless(opened) if blindly else opened
             names = [job.writer] if job.tasks == 1 else [f"{job.writer}t{task}" for task in range(job.tasks)]
             await asyncio.gather(*(_save_again_and_again(store, job, name, journal) for name in names))

@@ -26,7 +26,10 @@ from tests.chaos.writer import Job, work
 
 PROJECT = Path(__file__).parents[2]
 # Everything that a writer would import at its first save.
-PRELOADED = ("aiosqlite", "asyncpg", "alembic.command", "sqlalchemy.dialects.sqlite.aiosqlite")
+PRELOADED = (
+    *("aiosqlite", "asyncpg", "psycopg", "alembic.command"),
+    *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
+)
 
 
 class Zygote:
@@ -100,7 +103,7 @@ def _serve() -> None:
     for line in iter(sys.stdin.readline, ""):
         command, _, rest = line.strip().partition(" ")
         if command == "start":
-            answer = _fork(Job(**json.loads(rest)))
+            answer = _fork(Job.of(json.loads(rest)))
             running.add(answer)
         elif command == "wait":
             answer = _exit_code(os.waitpid(int(rest), 0)[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -67,6 +67,7 @@ class Kind:
 
 PLAIN = "postgres"
 KINDS = {
+    "json": Kind(),
     "sqlite": Kind(),
     "sqlite engine": Kind("sqlite+aiosqlite"),
     PLAIN: Kind(),
@@ -80,7 +81,16 @@ KINDS = {
     "citus": Kind(),
 }
 ON_SQLITE = ("sqlite", "sqlite engine")
-ON_POSTGRES = tuple(name for name in KINDS if name not in ON_SQLITE and name != "citus")
+ON_POSTGRES = tuple(name for name in KINDS if name not in ("json", *ON_SQLITE, "citus"))
+OVER = (*ON_POSTGRES, "citus")
+
+
+def option(kind: str) -> str:
+    """What a command's option calls a kind."""
+    return kind.replace(" ", "-")
+
+
+OPTIONS = {option(kind): kind for kind in KINDS}
 
 
 def available(citus_url: str | None) -> list[str]:
@@ -101,10 +111,12 @@ class Connection:
     Attributes:
         kind: One of `KINDS`.
         url: Where it is reached; without what else its address has.
+        owner_url: Where the database's owner reaches it directly; empty where nobody asks.
     """
 
     kind: str
     url: str
+    owner_url: str = ""
 
     @property
     def address(self) -> str:
@@ -143,17 +155,22 @@ class Connection:
         url = sa.make_url(self.url).set(host=proxy.host, port=proxy.port, query={})
         if url.username is None:
             url = url.set(username=proxy.username)
-        return Connection(self.kind, url.render_as_string(hide_password=False))
+        return replace(self, url=url.render_as_string(hide_password=False))
 
 
 @asynccontextmanager
-async def new_connection(kind: str, server_url: str) -> AsyncIterator[Connection]:
+async def new_connection(kind: str, server_url: str, *, upgraded: bool = True) -> AsyncIterator[Connection]:
     """Make a database ready for a kind, and drop it at the end.
 
     Args:
         kind: One of `KINDS` on Postgres or Citus.
         server_url: A Postgres server; for Citus its coordinator.
+        upgraded: Whether its tables are made, too. A plain address can do without.
     """
     created = citus.new_database(server_url) if kind == "citus" else new_database(server_url, upgraded=False)
-    async with created as url, KINDS[kind].prepare(url) as reached:
-        yield Connection(kind, reached)
+    async with created as url:
+        if not upgraded and kind == PLAIN:
+            yield Connection(kind, url, url)
+            return
+        async with KINDS[kind].prepare(url) as reached:
+            yield Connection(kind, reached, url)

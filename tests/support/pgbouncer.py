@@ -27,6 +27,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 4
 server_idle_timeout = 1
+server_login_retry = 0.5
 max_client_conn = 1000
 ignore_startup_parameters = extra_float_digits
 logfile = {folder}/log

@@ -33,7 +33,7 @@ class Backup:
         if self.place.kind.startswith("sqlite"):
             self._file = await asyncio.to_thread(self._take_file)
             return
-        connection = await asyncpg.connect(self.place.address)
+        connection = await self._connect()
         try:
             for table in TABLES:
                 query = f"SELECT coalesce(json_agg(kept), '[]')::text FROM {table} kept WHERE {_of_users(table)}"
@@ -45,7 +45,7 @@ class Backup:
         if self._file is not None:
             await asyncio.to_thread(self._bring_file_back, self._file)
             return
-        connection = await asyncpg.connect(self.place.address)
+        connection = await self._connect()
         try:
             async with connection.transaction():
                 # The contexts go last: by them the others are known.
@@ -56,6 +56,11 @@ class Backup:
                     await connection.execute(f"INSERT INTO {table} SELECT * FROM {rows}", self._rows[table])
         finally:
             await connection.close()
+
+    async def _connect(self) -> asyncpg.Connection:
+        schema = self.place.connection.schema or "public"
+        url = self.place.connection.owner_url
+        return await asyncpg.connect(url, server_settings={"search_path": f'"{schema}"'})
 
     def close(self) -> None:
         if self._file is not None:

@@ -19,11 +19,12 @@ from rich.console import Console
 
 from tests.chaos.explore.exploring import explore
 from tests.chaos.explore.figures import Found, memory, row, table
-from tests.chaos.explore.places import KINDS, Place
+from tests.chaos.explore.places import NAMES, Place
 from tests.chaos.explore.points import Action
 from tests.chaos.explore.programs import STEPS
 from tests.chaos.explore.statements import Fault
-from tests.chaos.server import Server, new_database
+from tests.chaos.server import Server
+from tests.support.connections import ON_POSTGRES, ON_SQLITE, OPTIONS, Connection, available, new_connection
 
 WHATS = [one.name for one in (*Action, *Fault)]
 # After so long a new database is used, so that what the programs leave in one does not slow the next.
@@ -31,25 +32,26 @@ PLACE_SECONDS = 300.0
 
 
 @contextmanager
-def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
-    """Yield a new place of a kind; the URL is that of a Postgres server, where it needs one."""
+def new_place(kind: str, server_url: str) -> Iterator[Place]:
+    """Yield a new place of a kind; the URL is that of a Postgres server or of a Citus, where it needs one."""
     with tempfile.TemporaryDirectory(prefix="taskctx-explore-") as folder:
         if kind == "json":
-            yield Place(kind, f"json:///{folder}/tasks", f"json:///{folder}/tasks-copy")
-        elif kind.startswith("sqlite"):
-            yield Place(kind, f"sqlite:///{folder}/tasks.db", f"sqlite:///{folder}/tasks-copy.db")
+            yield Place(Connection(kind, f"json:///{folder}/tasks"), f"json:///{folder}/tasks-copy")
+        elif kind in ON_SQLITE:
+            yield Place(Connection(kind, f"sqlite:///{folder}/tasks.db"), f"sqlite:///{folder}/tasks-copy.db")
         else:
             with asyncio.Runner() as runner, ExitStack() as stack:
-                addresses = []
+                both = []
                 for _ in range(2):
-                    database = new_database(postgres_url)
-                    addresses.append(runner.run(database.__aenter__()))
-                    stack.callback(lambda opened: runner.run(opened.__aexit__(None, None, None)), database)
-                yield Place(kind, *addresses)
+                    made = new_connection(kind, server_url)
+                    both.append(runner.run(made.__aenter__()))
+                    stack.callback(lambda opened: runner.run(opened.__aexit__(None, None, None)), made)
+                # A copy names no schema.
+                yield Place(both[0], "" if both[0].schema else both[1].address)
 
 
 @click.command()
-@click.argument("kinds", nargs=-1, type=click.Choice(KINDS))
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[KIND]...")
 @click.option("--minutes", type=click.FloatRange(min=0), default=5.0, help="How long, on each kind of store.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="The first program; with --number the only one.")
 @click.option("--number", type=click.IntRange(min=0), help="Only this one of the program's points: 0 is none.")
@@ -58,9 +60,10 @@ def new_place(kind: str, postgres_url: str) -> Iterator[Place]:
 @click.option("--what", type=click.Choice(WHATS), help="Do only this at the points.")
 @click.option("--first", "only_first", is_flag=True, help="End at the first failure.")
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
+@click.option("--citus-url", envvar="TASKCTX_TEST_CITUS_URL", help="The coordinator of a Citus, to explore there, too.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 def main(
-    kinds: tuple[str, ...],
+    names: tuple[str, ...],
     minutes: float,
     seed: int,
     number: int | None,
@@ -69,9 +72,10 @@ def main(
     what: str | None,
     only_first: bool,
     postgres_url: str | None,
+    citus_url: str | None,
     json_path: Path | None,
 ) -> None:
-    """Do one thing at each step and statement of programs on KINDS of stores, or all; exit with 1 if any is wrong.
+    """Do one thing at each step and statement of programs on each KIND of store, or all; exit with 1 if any is wrong.
 
     A failure is named by its seed and number: `explore KIND --seed SEED --number NUMBER` runs it again.
     """
@@ -82,13 +86,14 @@ def main(
         logger.setLevel(logging.CRITICAL)
         # Whoever ends it early gets the databases removed, too.
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)))
-        for kind in kinds or KINDS:
-            if kind.startswith("postgres") and postgres_url is None:
+        chosen = [OPTIONS[name] for name in names] or ["json", *ON_SQLITE, *available(citus_url)]
+        for kind in chosen:
+            if kind in ON_POSTGRES and postgres_url is None:
                 postgres_url = stack.enter_context(Server()).url
             started, found = time.monotonic(), Found()
             seeds = itertools.count(seed) if number is None else iter([seed])
             while (left := started + minutes * 60 - time.monotonic()) > 0:
-                with new_place(kind, postgres_url or "") as place:
+                with new_place(kind, (citus_url if kind == "citus" else postgres_url) or "") as place:
                     some = explore(
                         place,
                         seeds,

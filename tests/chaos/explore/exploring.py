@@ -16,6 +16,7 @@ from tests.chaos.explore.patience import Pulse
 from tests.chaos.explore.places import RETRY_SECONDS, Place
 from tests.chaos.explore.points import Action, Injection, Where
 from tests.chaos.explore.programs import STEPS, program
+from tests.chaos.explore.psycopg_statements import psycopg_watched
 from tests.chaos.explore.running import Outcome, Run, run
 from tests.chaos.explore.statements import WATCH, Fault, watched
 
@@ -121,6 +122,7 @@ def explore(
 
     with ExitStack() as stack:
         watch, pulse = stack.enter_context(watched()), stack.enter_context(Pulse())
+        stack.enter_context(psycopg_watched())
         runner = stack.enter_context(asyncio.Runner(loop_factory=SteppingLoop))
         watch.folder = place.folder
         for seed in seeds:

@@ -10,11 +10,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import Feature, Store, open_store
+from taskctx_sql import Feature, Store
+from tests.support.connections import KINDS, Connection, option
 
-KINDS: Final[tuple[str, ...]] = ("json", "sqlite", "postgres", "sqlite-engine", "postgres-engine")
+NAMES: Final[tuple[str, ...]] = tuple(map(option, KINDS))
 # A call that meets a fault gives up at once, or tries again for a while.
 RETRY_SECONDS: Final = (0.0, 1.0)
 
@@ -24,36 +25,32 @@ class Place:
     """A database or folder, with nothing of the programs in it.
 
     Attributes:
-        kind: One of `KINDS`.
-        address: Its address.
-        copy_address: Of another one like it, to copy to.
+        connection: How it is reached.
+        copy_address: Of another one like it, to copy to; empty where nothing can be copied.
     """
 
-    kind: str
-    address: str
+    connection: Connection
     copy_address: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.connection.kind
+
+    @property
+    def address(self) -> str:
+        return self.connection.address
 
     @property
     def folder(self) -> str:
         """The folder of JSON files; empty for a database."""
         return self.address.removeprefix("json:///") if self.kind == "json" else ""
 
-    @property
-    def has_own_engine(self) -> bool:
-        return self.kind.endswith("-engine")
-
     def engine(self) -> AsyncEngine | None:
         """An engine as a caller may have made it, for stores on one loop."""
-        if not self.has_own_engine:
-            return None
-        drivers = (("sqlite:", "sqlite+aiosqlite:"), ("postgresql:", "postgresql+asyncpg:"))
-        address = self.address
-        for scheme, with_driver in drivers:
-            address = address.replace(scheme, with_driver, 1)
-        return create_async_engine(address)
+        return self.connection.engine()
 
     async def open(self, engine: AsyncEngine | None, *, strict: bool = False, retry_seconds: float = 5.0) -> Store:
-        return await open_store(engine or self.address, strict=strict, retry_seconds=retry_seconds)
+        return await self.connection.open(engine, strict=strict, retry_seconds=retry_seconds)
 
 
 class Other:

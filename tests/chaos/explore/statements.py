@@ -44,7 +44,7 @@ class Watch:
     def __init__(self) -> None:
         self.listener: Listener | None = None
         self.sqlite: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
-        self.postgres: weakref.WeakSet[asyncpg.Connection] = weakref.WeakSet()
+        self.postgres: weakref.WeakSet[Any] = weakref.WeakSet()
         self.folder = ""
         self.late: list[asyncio.Task[None]] = []
 
@@ -110,8 +110,13 @@ class _Connection(sqlite3.Connection):
             raise _sqlite_error(sqlite3.SQLITE_IOERR, "disk I/O error")
 
 
-_RAISE = "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{}'; END $$"
-_STATES = {Fault.PASSING: "40001", Fault.FINAL: "23514"}
+RAISE = "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{}'; END $$"
+STATES = {Fault.PASSING: "40001", Fault.FINAL: "23514"}
+
+
+def is_written_by(text: str) -> bool:
+    """Whether a statement is durable as soon as it is done, where there is no transaction."""
+    return "INSERT INTO" in text or "taskctx_save" in text
 
 
 class _PostgresConnection(asyncpg.Connection):
@@ -136,12 +141,12 @@ class _PostgresConnection(asyncpg.Connection):
     async def _asked(self, text: str, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if text.startswith(("ROLLBACK", "SET", "LISTEN", "UNLISTEN")) or text == ";":
             return await work(*args, **options)
-        alone = not self.is_in_transaction() and "INSERT INTO" in text
+        alone = not self.is_in_transaction() and is_written_by(text)
         fault = WATCH.ask(text, text.startswith("COMMIT") or alone)
         # A BEGIN fails with the connection alone.
-        if fault in _STATES and not text.startswith("BEGIN"):
+        if fault in STATES and not text.startswith("BEGIN"):
             try:
-                return await super().execute(_RAISE.format(_STATES[fault]))
+                return await super().execute(RAISE.format(STATES[fault]))
             finally:
                 # A COMMIT that fails ends its transaction.
                 if text.startswith("COMMIT"):
