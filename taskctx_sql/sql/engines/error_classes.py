@@ -153,7 +153,9 @@ def is_out_of_files(error: BaseException) -> bool:
 def reason(error: BaseException) -> str:
     """Return an engine's message in one line, without the statement and its values, and what to do about it."""
     cause = _driver_error(error)
-    message = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    # What psycopg adds to the server's message contains the statement, and may contain values.
+    said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
+    message = f"{type(cause).__name__}: {' '.join(said.split())}"
     remedy = _REMEDIES.get(_sqlite_code(error) or 0)
     if is_out_of_files(error):
         remedy = "too many open files: close stores that are not used, or raise the limit (ulimit -n)"

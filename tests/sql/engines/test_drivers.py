@@ -239,6 +239,15 @@ async def test_both_drivers_give_what_the_server_says(
         assert engines.is_raised_by_writing(error) is by_writing
 
 
+async def test_no_statement_and_no_value_is_in_a_reason(url: str) -> None:
+    table = "CREATE TEMPORARY TABLE t (secret text CHECK (secret = ''))"
+    error = await _raw_error(url, table, "INSERT INTO pg_temp.t (secret) SELECT nothing AS secret")
+    assert engines.reason(error).endswith('column "nothing" does not exist')
+    if url.startswith(PSYCOPG):
+        error = await _raw_error(url, table, "INSERT INTO t VALUES ('0penSesame')")
+        assert engines.reason(error).endswith('violates check constraint "t_secret_check"')
+
+
 @pytest.mark.parametrize("statement", ["EXECUTE nothing", "PREPARE x AS SELECT 1; PREPARE x AS SELECT 1"])
 async def test_a_lost_prepared_statement_has_its_remedy(url: str, statement: str) -> None:
     assert "transaction_pooling=True" in engines.reason(await _raw_error(url, *statement.split("; ")))

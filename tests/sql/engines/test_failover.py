@@ -14,10 +14,11 @@ from taskctx_sql import ContextKey, SqlStore, schema
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan
 from tests.conftest import wide
+from tests.support.connections import with_driver
 from tests.support.contract import loaded, new_delta, stored
 
 Command = Callable[..., Awaitable[None]]
-WAYS = ("address", "schema", "transaction pooling", "engine of the caller's")
+WAYS = ("address", "schema", "transaction pooling", "engine of the caller's", "psycopg")
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ async def command(empty_postgres_url: str) -> Command:
 async def _open(way: str, url: str) -> SqlStore:
     name = "ours" if way == "schema" else None
     await schema.upgrade(url, schema=name)
+    url = with_driver("postgresql+psycopg", url) if way == "psycopg" else url
     database = create_async_engine(engines.parse_url(url)) if way == "engine of the caller's" else url
     return await SqlStore.open(
         database, schema=name, transaction_pooling=way == "transaction pooling", retry_seconds=10
