@@ -139,7 +139,7 @@ async def test_a_table_in_front_of_ours_is_not_the_one_that_a_function_uses(
 
 
 def test_the_recipe_of_grants_names_all_functions() -> None:
-    (recipe,) = re.findall(r"-- functions\nGRANT EXECUTE ON FUNCTION ([\w\s,]*) TO application;", PAGE.read_text())
+    (recipe,) = re.findall(r"-- functions\nGRANT EXECUTE ON FUNCTION\s([\w\s,]*)\sTO application;", PAGE.read_text())
     assert sorted(re.findall(r"\w+", recipe)) == sorted(function.name for function in functions.shipped())
 
 
