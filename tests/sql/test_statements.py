@@ -54,7 +54,6 @@ ELSEWHERE = {
     "sql.py:is_in_list": "SQLite reads a list of parameters as a table",
     "__init__.py:": "the pattern of a statement in a file",
     "__init__.py:repair": "it creates anew what an upgrade has created",
-    "postgres_statement.py": "the statement for many contexts is for tables that are not distributed",
     "small_contexts.py": "contexts that are on several machines do not share a transaction",
     "several.py": "contexts that are on several machines do not share a transaction",
     "row_security.py": "row-level security is refused where there is a Citus",

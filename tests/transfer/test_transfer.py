@@ -706,9 +706,16 @@ async def test_what_was_pruned_in_the_target_is_no_difference(
     assert (await copy(url_of(database), url_of(other), user_id=user)).ok
 
 
+@pytest.mark.parametrize("by", ["verify_together", "verify_context"])
 @pytest.mark.parametrize("what", ["save", "run", "new run", "prune", "delete"])
 async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
-    database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch, what: str
+    database: SqlStore,
+    other: SqlStore,
+    busy: TaskContext,
+    user: str,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    by: str,
 ) -> None:
     from taskctx_sql.sql.transfer import copy as sql_copy
 
@@ -719,7 +726,7 @@ async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
                 context.add_context_update("message", name)
 
     await run("first")
-    verify_context = verify.verify_context
+    comparing = getattr(verify, by)
 
     async def overtaken(*arguments: Any) -> None:
         if what == "prune":
@@ -731,10 +738,13 @@ async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
             await database.delete(ContextKey(user, "c"))
         else:
             await run("second")
-        await verify_context(*arguments)
+        await comparing(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sql_copy, "verify_context", overtaken)
+        if by == "verify_context":
+            # Then it counts as large.
+            patched.setattr(read, "PAGE", 50)
+        patched.setattr(sql_copy, by, overtaken)
         result = await copy(url_of(database), url_of(other), user_id=user)
     assert result.ok, result
     if what != "delete":

@@ -1,22 +1,27 @@
 """Copying contexts from one database to another, row by row: removed rows, runs and revisions too.
 
-A context is invisible in the target until all of it is there; one that is there already is extended in one
-transaction. So a copy can be interrupted and repeated, and never overwrites what others write to the target meanwhile.
+Small contexts are added together, in one transaction. A large one is invisible in the target until all of it is there,
+and one that is there already is extended in one transaction. So a copy can be interrupted and repeated, and never
+overwrites what others write to the target meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
+from taskctx_sql.errors import StoreFailedError
 from taskctx_sql.model import AddProgress, TransferOutcome, TransferProgress, Transferred, sum_progress
-from taskctx_sql.sql import incomplete
+from taskctx_sql.sql import incomplete, small_contexts
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.store import SqlStore
-from taskctx_sql.sql.transfer import read, write
+from taskctx_sql.sql.transfer import read, several, write
 from taskctx_sql.sql.transfer.rows import FILES, MODELS, REVISIONS, RUNS, UPDATES, ContextRow, Row
-from taskctx_sql.sql.transfer.verify import GONE, changed_in_source, verify_context
+from taskctx_sql.sql.transfer.several import RowsOfContext
+from taskctx_sql.sql.transfer.verify import GONE, change_since, changed_in_source, verify_context, verify_together
 
 T = TypeVar("T")
 
@@ -41,17 +46,24 @@ async def copy_database(
     result = Transferred(source.database_url, target.database_url, verified=0 if verify else None)
     report = sum_progress(progress, await read.count_updates(source, user_id, chat_id) * (2 if verify else 1))
     copier = _Copier(source, target, result, report)
-    async for context in read.read_contexts(source, user_id, chat_id):
-        result.contexts += 1
-        result.updates += context.next_seq - 1
-        copied = await copier.copy(context)
-        if copied is not None and verify:
-            await verify_context(source, target, copied, result, report)
+    async for page in read.read_contexts_in_pages(source, user_id, chat_id):
+        result.contexts += len(page)
+        result.updates += sum(context.next_seq - 1 for context in page)
+        async for group in copier.small_groups(page):
+            together = await copier.copy_together(group)
+            if verify:
+                await verify_together(source, target, together, result, report)
+            page = [context for context in page if context not in together]
+        for context in page:
+            copied = await copier.copy(context)
+            if copied is not None and verify:
+                await verify_context(source, target, copied, result, report)
     return result
 
 
-class _Copier(NamedTuple):
-    """Copies contexts one by one, and adds the outcomes to a result.
+@dataclass(slots=True)
+class _Copier:
+    """Copies contexts, and adds the outcomes to a result. Small ones share transactions.
 
     ``_add``, ``_extend`` and ``_copy_end_of_run`` return an empty text, or why it could not be done, or the context as
     it is now if it is to be tried again.
@@ -61,6 +73,55 @@ class _Copier(NamedTuple):
     target: SqlStore
     result: Transferred
     report: AddProgress
+    # How many rows to take together next.
+    size: int = field(default_factory=lambda: read.PAGE)
+
+    async def small_groups(self, page: Sequence[ContextRow]) -> AsyncGenerator[list[ContextRow]]:
+        """Yield the small ones among contexts, in groups to be copied together."""
+        if self.source.is_distributed or self.target.is_distributed:
+            # Their rows are on several machines.
+            return
+        ids = [context.context_id for context in page if context.numbers <= self.size]
+        counts = await self.source.read("count", partial(small_contexts.count_rows, self.source.engine_name, ids))
+        sizes = {context_id: sum(count.values()) for context_id, count in counts.items()}
+        small = [context for context in page if sizes.get(context.context_id, sys.maxsize) <= self.size]
+        while small:
+            group = next(small_contexts.in_groups(small, lambda context: sizes[context.context_id], self.size))
+            small = small[len(group) :]
+            yield group
+
+    async def copy_together(self, group: Sequence[ContextRow]) -> dict[ContextRow, RowsOfContext]:
+        """Copy contexts that the target does not have, in one transaction.
+
+        Return them, and those that are the same there, each with its rows. The others, and all of them if anything
+        fails, are to be copied one by one, so that none costs its neighbours.
+        """
+        try:
+            ids = [context.context_id for context in group]
+            there = await self.target.read("copy", partial(several.read_contexts, self.target.engine_name, ids))
+            new = [context for context in group if context.context_id not in there]
+            known = [context for context in group if context.context_id in there]
+            same = [context for context in known if there[context.context_id].is_same_or_later(context)]
+            wanted = [*new, *same]
+            found = await self.source.read("read", partial(several.read_rows, self.source.engine_name, wanted))
+            if found:
+                self.size = read.next_size(several.all_rows(found), self.size)
+            new = [context for context in new if change_since(context, found[context.context_id].now) is None]
+            added = await self._write(partial(several.add, self.target.engine_name, new, found)) if new else []
+            others = await self.target.read("read", partial(several.read_rows, self.target.engine_name, same))
+        except StoreFailedError:
+            return {}
+        for context in added:
+            self.result.outcomes["added"] += 1
+            self._count(context, len(found[context.context_id].rows[UPDATES]))
+        done = {context: found[context.context_id].rows for context in added}
+        for context in same:
+            rows = found[context.context_id].rows
+            if several.are_same(rows, others[context.context_id].rows):
+                self.result.outcomes["unchanged"] += 1
+                self.report(f"copying {context.key}", len(rows[UPDATES]))
+                done[context] = rows
+        return done
 
     async def copy(self, context: ContextRow) -> ContextRow | None:
         """Copy one context. Return it as it was copied; None if it was refused."""

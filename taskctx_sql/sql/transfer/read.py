@@ -6,7 +6,7 @@ Rows never change once they are written, except that ``removed_in`` is set. So t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from functools import cache, partial
 from typing import Any, Final
 
@@ -36,11 +36,20 @@ async def read_contexts(
     store: SqlStore, user_id: str | None = None, chat_id: str | None = None
 ) -> AsyncGenerator[ContextRow]:
     """Yield the contexts of a database, or of one user, or one chat of that user."""
+    async for page in read_contexts_in_pages(store, user_id, chat_id):
+        for context in page:
+            yield context
+
+
+async def read_contexts_in_pages(
+    store: SqlStore, user_id: str | None, chat_id: str | None
+) -> AsyncGenerator[list[ContextRow]]:
+    """Yield the contexts that `read_contexts` yields, page by page."""
     after = ""
     while True:
         page = await store.read("list", partial(contexts_page, after, CONTEXTS_PAGE, user_id, chat_id))
-        for context in page:
-            yield context
+        if page:
+            yield page
         if len(page) < CONTEXTS_PAGE:
             return
         after = page[-1].context_id
@@ -65,7 +74,7 @@ async def read_pages(
             high = min(first + size, end)
             plan = partial(numbered_page, table, context.context_id, first, high, context.revision)
             page = await store.read("read", plan)
-            first, size = high, _next_size(page, size)
+            first, size = high, next_size(page, size)
             if page:
                 yield page
         return
@@ -77,7 +86,7 @@ async def read_pages(
             yield page
         if len(page) < size:
             return
-        after, size = table.key_of(page[-1]), _next_size(page, size)
+        after, size = table.key_of(page[-1]), next_size(page, size)
 
 
 async def read_removals(
@@ -95,7 +104,7 @@ async def read_removals(
         after = page[-1][:-1]
 
 
-def _next_size(page: list[Row], size: int) -> int:
+def next_size(page: Iterable[Row], size: int) -> int:
     """Return how many rows to read next, so that pages of long rows stay small."""
     characters = sum(len(value) for row in page for value in row if isinstance(value, str))
     wanted = size * PAGE_TEXT // characters if characters else LARGEST_PAGE

@@ -36,6 +36,11 @@ class ContextRow(NamedTuple):
         return ContextKey(self.user_id, self.chat_id)
 
     @property
+    def numbers(self) -> int:
+        """About how many rows it has, and possibly more."""
+        return self.revision + self.next_seq + self.next_model + self.next_position
+
+    @property
     def incomplete_until(self) -> int:
         """The revision before which its states are incomplete; 0 if all are complete."""
         return self.pruned_until or 0
@@ -75,7 +80,11 @@ class ContextTable(NamedTuple):
 
     def value(self, row: Row, name: str) -> Any:
         """Return a column of a row."""
-        return row[_indexes(self.table, (name,))[0]]
+        return row[self.place(name)]
+
+    def place(self, name: str) -> int:
+        """Return the place of a column in a row."""
+        return _indexes(self.table, (name,))[0]
 
     def key_columns(self) -> list[sa.Column[Any]]:
         """Return the columns of the key."""
