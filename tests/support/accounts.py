@@ -37,8 +37,10 @@ def _recipe(title: str, name: str, schema: str) -> list[str]:
     """Return the statements of a part of the page, for an account and a schema."""
     found = re.search(rf"```pgsql\n-- {title}\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
-    grants = found[1].replace("application", name).replace("public", f'"{schema}"').split(";")
-    return [f'SET search_path TO "{schema}"', *(grant for grant in grants if grant.strip())]
+    text = found[1].replace("application", name).replace("public", f'"{schema}"')
+    # A DO block is one statement.
+    statements = [text] if "DO $$" in text else text.split(";")
+    return [f'SET search_path TO "{schema}"', *(statement for statement in statements if statement.strip())]
 
 
 async def drop(owner_url: str, url: str) -> None:
