@@ -24,7 +24,9 @@ from taskctx_sql.sql.save.group_commit import MAX_GROUP, GroupCommit
 from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.schema import updates
 
-# Updates with more characters than this are sent as rows, after the call, and not in its document.
+# Updates beyond these are sent as rows after the call, and not in its document: that is faster for many rows where
+# COPY is allowed, and neither side has all of them in memory a second time.
+MAX_UPDATES: Final = 500
 MAX_CHARACTERS: Final = 8_000_000
 # On a Citus, where the machines work at the same time on saves that are called alone.
 CALLS_ON_CITUS: Final = 16
@@ -115,6 +117,9 @@ def _takes_long(request: SaveRequest) -> bool:
 
 
 def _is_large(request: SaveRequest) -> bool:
+    # Under row-level security Postgres refuses COPY.
+    if len(request.updates) > MAX_UPDATES and request.rls_user is None:
+        return True
     return sum(len(data) + len(metadata) for _, _, data, metadata, _ in request.updates) > MAX_CHARACTERS
 
 
