@@ -61,6 +61,7 @@ ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
 ELSEWHERE = ("sqlite engine", *(kind for kind in connections.ON_POSTGRES if kind != connections.PLAIN))
 DATABASES = ("sqlite", "postgres", *wide(*ELSEWHERE, *ON_CITUS))
 STORES = ("json", *DATABASES)
+ON_POSTGRES = ("postgres", *wide(*(kind for kind in ELSEWHERE if kind != "sqlite engine"), *ON_CITUS))
 # The fixtures of those that are reached in another way than the plain one.
 URLS = {
     "schema": "schema_url",
@@ -360,7 +361,10 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 # Elsewhere than over a plain address, only what shows the contract of stores is tried.
-CONTRACT = {"test_contract", "test_saving", "test_saving_state", "test_time_travel", "test_values", "test_watching"}
+CONTRACT = {
+    *("test_contract", "test_large_saves", "test_saving", "test_saving_state", "test_time_travel", "test_values"),
+    "test_watching",
+}
 # There saves share no statement.
 NOT_ON_CITUS = {"test_group_commit"}
 
