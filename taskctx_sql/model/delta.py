@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskctx_sql.model.key import ContextKey
 from taskctx_sql.model.revision import Operation
@@ -107,8 +107,8 @@ class Delta:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+# A tuple, since setting the fields of a frozen class would cost each save more than a microsecond.
+class Saved(NamedTuple):
     """What a store returns for a delta.
 
     Attributes:

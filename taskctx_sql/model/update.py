@@ -52,7 +52,9 @@ class ContextUpdate:
 
     def watch(self, log: dict[int, Any]) -> None:
         """Note later edits of this update in ``log``, by identity."""
-        if not any(known is log for known in self._edit_logs):
+        if not self._edit_logs:
+            _set(self, "_edit_logs", (log,))
+        elif not any(known is log for known in self._edit_logs):
             _set(self, "_edit_logs", (*self._edit_logs, log))
 
     def unwatch(self, log: dict[int, Any]) -> None:
@@ -77,7 +79,7 @@ class ContextUpdate:
 def watch_all(items: Sequence[Any], log: dict[int, Any]) -> None:
     """Note later edits of the items in ``log``, by identity, as far as they report edits."""
     slot = ContextUpdate.__dict__["_edit_logs"]
-    if all(type(item) is ContextUpdate for item in items) and not any(map(slot.__get__, items)):
+    if len(items) > 8 and all(type(item) is ContextUpdate for item in items) and not any(map(slot.__get__, items)):
         # A line of Python for each item would take ten times as long.
         deque(map(slot.__set__, items, repeat((log,))), maxlen=0)
         return

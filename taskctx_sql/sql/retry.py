@@ -153,61 +153,72 @@ class Retrying:
         if self._closing.is_set():
             raise StoreClosedError(self._database_url)
         self._under_way += 1
+        started = time.monotonic()
+        in_doubt = False
+        attempt = 0
         # As `within` does, but faster, since this runs for every save.
-        token = _deadline.set(None if extra is None else time.monotonic() + self._seconds + extra + GRACE)
+        token = _deadline.set(None if extra is None else started + self._seconds + extra + GRACE)
         try:
-            return await self._run(doing, work)
+            while True:
+                try:
+                    result = await work()
+                    if self._away_since is not None:
+                        self._is_back()
+                    return result
+                except TaskContextError:
+                    raise
+                except InDoubtError as error:
+                    in_doubt = True
+                    cause: BaseException = error.__cause__ or error
+                except Exception as error:
+                    cause = error
+                    self._raise_final(doing, error, in_doubt=in_doubt)
+                attempt += 1
+                await self._pause(doing, cause, started, attempt, in_doubt=in_doubt)
         finally:
             _deadline.reset(token)
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
-    async def _run(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
-        started = time.monotonic()
-        in_doubt = False
-        attempt = 0
-        while True:
-            try:
-                result = await work()
-                if self._away_since is not None:
-                    away_for = time.monotonic() - self._away_since
-                    logger.warning("%s is back after %.1f s", self._database_url, away_for)
-                    self._away_since = None
-                return result
-            except TaskContextError:
-                raise
-            except InDoubtError as error:
-                in_doubt = True
-                cause: BaseException = error.__cause__ or error
-            except Exception as error:
-                cause = error
-                verdict = engines.classify(error)
-                if verdict is engines.ErrorClass.NOT_A_DATABASE:
-                    raise NotADatabaseError(self._database_url) from error
-                reason, looked = engines.reason(error), engines.is_raised_by_writing(error)
-                failed: StoreFailedError | None = None
-                if doing == "save" and engines.is_refusal(error):
-                    failed = SaveRefusedError(self._database_url, reason, looked=looked)
-                elif verdict is engines.ErrorClass.FINAL:
-                    unknown = in_doubt and not looked
-                    failed = StoreFailedError(doing, self._database_url, reason, outcome_unknown=unknown, looked=looked)
-                if failed is not None:
-                    failed.denied = engines.is_denied(error)
-                    raise failed from error
-            waited = time.monotonic() - started
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
-            attempt += 1
-            reason, name = engines.reason(cause), self._database_url
-            away = StoreUnavailableError(doing, name, waited, reason, outcome_unknown=in_doubt)
-            if waited + pause > self._seconds or (in_doubt and self._closing.is_set()):
-                away.denied = engines.is_failover(cause)
-                raise away from cause
-            if self._away_since is None:
-                self._away_since = started
-                logger.warning("could not %s in %s, trying again: %s", doing, name, reason)
-            if await self._closes_within(pause):
-                raise (away if in_doubt else StoreClosedError(name)) from cause
+    def _is_back(self) -> None:
+        if self._away_since is not None:
+            away_for = time.monotonic() - self._away_since
+            logger.warning("%s is back after %.1f s", self._database_url, away_for)
+            self._away_since = None
+
+    def _raise_final(self, doing: str, error: Exception, *, in_doubt: bool) -> None:
+        """Raise what an error means, unless another attempt may succeed."""
+        verdict = engines.classify(error)
+        if verdict is engines.ErrorClass.NOT_A_DATABASE:
+            raise NotADatabaseError(self._database_url) from error
+        reason, looked = engines.reason(error), engines.is_raised_by_writing(error)
+        failed: StoreFailedError | None = None
+        if doing == "save" and engines.is_refusal(error):
+            failed = SaveRefusedError(self._database_url, reason, looked=looked)
+        elif verdict is engines.ErrorClass.FINAL:
+            unknown = in_doubt and not looked
+            failed = StoreFailedError(doing, self._database_url, reason, outcome_unknown=unknown, looked=looked)
+        if failed is not None:
+            failed.denied = engines.is_denied(error)
+            raise failed from error
+
+    async def _pause(
+        self, doing: str, cause: BaseException, started: float, attempt: int, *, in_doubt: bool
+    ) -> None:
+        """Wait before another attempt, or raise StoreUnavailableError or StoreClosedError if there is none."""
+        waited = time.monotonic() - started
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        reason, name = engines.reason(cause), self._database_url
+        away = StoreUnavailableError(doing, name, waited, reason, outcome_unknown=in_doubt)
+        if waited + pause > self._seconds or (in_doubt and self._closing.is_set()):
+            away.denied = engines.is_failover(cause)
+            raise away from cause
+        if self._away_since is None:
+            self._away_since = started
+            logger.warning("could not %s in %s, trying again: %s", doing, name, reason)
+        if await self._closes_within(pause):
+            raise (away if in_doubt else StoreClosedError(name)) from cause
 
     async def _closes_within(self, seconds: float) -> bool:
         try:

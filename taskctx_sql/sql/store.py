@@ -139,7 +139,7 @@ class SqlStore:
         self._note(delta.key, request.base.revision + request.step)
         extra = request.count_rows() / ROWS_A_SECOND
         try:
-            saved = await self._retrying.run("save", lambda: self._backend.save(request), extra=extra)
+            saved = await self._retrying.run("save", partial(self._backend.save, request), extra=extra)
         except StaleContextError as error:
             self._note(delta.key, error.found)
             raise

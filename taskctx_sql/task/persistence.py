@@ -93,8 +93,9 @@ class Persistence:
             await self.load(store)
 
     async def _save(self, store: ContextStore, *, if_unchanged: bool) -> None:
-        await self._settle_doubt(store)
         unsaved = self._unsaved
+        if unsaved.saving.handout is not None:
+            await self._settle_doubt(store)
         if unsaved.saving.must_reload:
             await self.load(store)
         handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=if_unchanged)

@@ -43,26 +43,67 @@ def save_group(engine: str, requests: Sequence[SaveRequest]) -> Plan[list[Saved 
     """
     batch = Batch(engine)
     answers: list[Saved | TaskContextError] = []
+    heads = yield from _heads(engine, requests)
     for request in requests:
+        head = heads.get(request.context_id)
+        if head is not None and _is_as_seen(request, head):
+            after = _after(request, head)
+            batch.add(request, after, request.metadata, request.toggles, removed_by(request.delta), is_new=False)
+            answers.append(request.saved(after))
+            continue
         try:
-            answers.append((yield from _decide(engine, request, batch)))
+            answers.append((yield from _decide(engine, request, head, batch)))
         except TaskContextError as error:
             answers.append(error)
     yield from batch.plan()
     return answers
 
 
-def _decide(engine: str, request: SaveRequest, batch: Batch) -> Plan[Saved | TaskContextError]:
+def _heads(engine: str, requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
+    """Return the plan that reads the rows of the requests' contexts, and on Postgres locks them."""
+    if engine != "sqlite":
+        (request,) = requests
+        rows = yield Step(_lock_head(), _new_context(request), reads=True)
+        return {request.context_id: ContextHead(*rows[0])} if rows else {}
+    # The transaction has the write lock already.
+    if len(requests) == 1:
+        rows = yield Step(_select_head(), {"context": requests[0].context_id}, reads=True)
+    else:
+        ids = engines.list_value(engine, [request.context_id for request in requests])
+        rows = yield Step(_select_heads(), {"contexts": ids}, reads=True)
+    return {row[0]: ContextHead(*row[1:]) for row in rows or ()}
+
+
+def _is_as_seen(request: SaveRequest, head: ContextHead) -> bool:
+    """Whether a context is as memory has seen it, so that there is nothing to compare, to merge or to look for."""
+    base = request.base
+    return (
+        head.revision == base.revision >= base.newest
+        and head.revision > 0
+        and head.created_at == base.created_at
+        and request.delta.operation not in ("restore", "undo")
+    )
+
+
+def _after(request: SaveRequest, head: ContextHead) -> ContextHead:
+    """Return a context's row after an ordinary save."""
+    return ContextHead(
+        head.created_at,
+        head.revision + request.step,
+        head.next_seq + len(request.updates),
+        head.next_model + len(request.models),
+        head.next_position + request.unplaced_files,
+    )
+
+
+def _decide(
+    engine: str, request: SaveRequest, found: ContextHead | None, batch: Batch
+) -> Plan[Saved | TaskContextError]:
     """Add what a save writes to the batch, and return its answer, or the error why it is refused."""
     delta, base, context_id = request.delta, request.base, request.context_id
-    if engine == "sqlite":
-        # The transaction has the write lock already.
-        rows = yield Step(_select_head(), {"context": context_id}, reads=True)
-    else:
-        rows = yield Step(_lock_head(), _new_context(request), reads=True)
-    head = ContextHead(*rows[0]) if rows else ContextHead(delta.at)
+    head = found or ContextHead(delta.at)
     # To everybody else an incomplete context is not there. On Postgres the row may also be the one inserted just now.
-    is_incomplete = bool(rows) and head.revision == 0 and head.created_at != delta.at
+    is_incomplete = found is not None and head.revision == 0 and head.created_at != delta.at
     if is_incomplete:
         head = ContextHead(delta.at)
     if base.created_at not in (None, head.created_at) or head.revision < base.newest:
@@ -82,13 +123,7 @@ def _decide(engine: str, request: SaveRequest, batch: Batch) -> Plan[Saved | Tas
         after = ContextHead(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
         batch.add_restore(request, after, restored)
         return request.saved(after)
-    after = ContextHead(
-        head.created_at,
-        head.revision + request.step,
-        head.next_seq + len(request.updates),
-        head.next_model + len(request.models),
-        head.next_position + request.unplaced_files,
-    )
+    after = _after(request, head)
     saved = request.saved(after)
     metadata, toggles, removed = request.metadata, request.toggles, removed_by(delta)
     if not saved.complete:
@@ -98,7 +133,7 @@ def _decide(engine: str, request: SaveRequest, batch: Batch) -> Plan[Saved | Tas
         if current is None:
             return StaleContextError(delta.key, base.revision, head.revision, rewritten=True)
         removed = current
-    batch.add(request, after, metadata, toggles, removed, is_new=not rows)
+    batch.add(request, after, metadata, toggles, removed, is_new=found is None)
     return saved
 
 
@@ -162,7 +197,13 @@ _HEAD: Final = tuple(contexts.c[name] for name in ContextHead._fields)
 
 @cache
 def _select_head() -> Statement:
-    return sa.select(*_HEAD).where(contexts.c.context_id == text("context"))
+    return sa.select(contexts.c.context_id, *_HEAD).where(contexts.c.context_id == text("context"))
+
+
+@cache
+def _select_heads() -> Statement:
+    is_asked_for = engines.is_in_list("sqlite", contexts.c.context_id, "contexts")
+    return sa.select(contexts.c.context_id, *_HEAD).where(is_asked_for)
 
 
 @cache

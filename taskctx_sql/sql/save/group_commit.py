@@ -125,13 +125,16 @@ class GroupCommit(Generic[T]):
                 continue
             self._in_flight += 1
             until = min((save.deadline for save in group if save.deadline is not None), default=None)
-            answers: asyncio.Future[Sequence[T | BaseException]]
+            answer = partial(self._answer, group)
             try:
-                answers = asyncio.ensure_future(self._write([save.request for save in group], until))
+                written = self._write([save.request for save in group], until)
             except Exception as error:
-                answers = self._loop.create_future()
-                answers.set_exception(error)
-            answers.add_done_callback(partial(self._answer, group))
+                answer(error)
+                continue
+            if isinstance(written, Promise):
+                written.when_resolved(answer)
+            else:
+                asyncio.ensure_future(written).add_done_callback(partial(_pass_on, answer))
 
     def _take(self) -> list[WaitingSave[T]]:
         """Return the next saves that are still waited for."""
@@ -145,12 +148,9 @@ class GroupCommit(Generic[T]):
                 self._resolve(save, TimeoutError("others of this process, who came before, had no answer either"))
         return group
 
-    def _answer(self, group: list[WaitingSave[T]], written: asyncio.Future[Sequence[T | BaseException]]) -> None:
-        answers: Sequence[T | BaseException]
-        try:
-            answers = written.result()
-        except BaseException as error:
-            answers = [error] * len(group)
+    def _answer(self, group: list[WaitingSave[T]], answers: Sequence[T | BaseException] | BaseException) -> None:
+        if isinstance(answers, BaseException):
+            answers = [answers] * len(group)
         self._in_flight -= 1
         for save, answer in zip(group, answers, strict=True):
             self._resolve(save, answer)
@@ -167,6 +167,15 @@ class GroupCommit(Generic[T]):
         del self._later[save.request.context_id]
         if self._ended is not None and not self._later and not self._ended.done():
             self._ended.set_result(None)
+
+
+def _pass_on(give: Callable[[T | BaseException], None], written: asyncio.Future[T]) -> None:
+    try:
+        result = written.result()
+    except BaseException as error:
+        give(error)
+    else:
+        give(result)
 
 
 def take_group(waiting: deque[WaitingSave[T]]) -> list[WaitingSave[T]]:

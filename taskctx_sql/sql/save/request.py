@@ -69,10 +69,9 @@ class SaveRequest:
                 known = copy(known)
                 known.rls_user = rls_user
             return known
-        rows: list[UpdateRow] = []
-        for start in range(0, len(delta.updates), SLICE):
-            if start:
-                await asyncio.sleep(0)
+        rows = [row_codec.update_row(update, number, strict) for number, update in enumerate(delta.updates[:SLICE])]
+        for start in range(SLICE, len(delta.updates), SLICE):
+            await asyncio.sleep(0)
             part = delta.updates[start : start + SLICE]
             rows += [row_codec.update_row(update, number, strict) for number, update in enumerate(part, start)]
         delta.sent = request = cls(delta, rows, strict=strict, rls_user=rls_user)
@@ -81,7 +80,8 @@ class SaveRequest:
     def count_rows(self) -> int:
         """Return how many rows it writes or removes."""
         new = self.delta
-        return sum(map(len, (new.updates, new.removed_updates, new.models, new.removed_models, new.files)))
+        removed = len(new.removed_updates) + len(new.removed_models)
+        return len(new.updates) + len(new.models) + len(new.files) + removed
 
     def saved(self, head: ContextHead) -> Saved:
         """Return the answer, from the context's row as it is after the save."""

@@ -28,9 +28,7 @@ from taskctx_sql.sql.save.request import SaveRequest
 T = TypeVar("T")
 
 _Answers = Sequence[Saved | BaseException]
-# What is to be done on the thread, and what gets its result on the loop.
 _Work = Callable[[sqlite3.Connection], Any]
-_Give = Callable[[Any], None]
 
 # What had to wait no longer than this for its turn waits for a lock as long as the connection is set to.
 _SOON: Final = 0.05
@@ -46,15 +44,15 @@ class SqliteWriter:
         self._groups: GroupCommit[Saved] = GroupCommit(self._send_group, database_url)
         # One plan at a time is in the queue, so that saves and other writes take turns.
         self._turn = asyncio.Lock()
-        self._queue: SimpleQueue[tuple[_Work, _Give] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[_Work, Promise[Any]] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread: threading.Thread | None = None
         self._identity: tuple[int, int] | None = None
         self._closed = False
 
-    async def save(self, request: SaveRequest) -> Saved:
+    def save(self, request: SaveRequest) -> Awaitable[Saved]:
         """Save; the result is there when it is on the disk. See `Backend.save`."""
-        return await self._groups.save(request)
+        return self._groups.save(request)
 
     async def write(self, plan: Plan[T]) -> T:
         """Execute a plan in one transaction. See `Backend.write`."""
@@ -62,7 +60,7 @@ class SqliteWriter:
             if self._closed:
                 raise StoreClosedError(self._database_url)
             answer: Promise[T] = Promise(self._loop)
-            self._send(partial(self._write, plan, deadline()), answer.resolve)
+            self._send(partial(self._write, plan, deadline()), answer)
             return await answer.wait()
 
     async def close(self) -> None:
@@ -81,23 +79,23 @@ class SqliteWriter:
         self._queue.put(None)
 
     def _send_group(self, requests: list[SaveRequest], until: float | None) -> Awaitable[_Answers]:
-        answers: asyncio.Future[_Answers] = self._loop.create_future()
-        self._send(partial(self._save, requests, until), partial(_settle, answers))
+        answers: Promise[_Answers] = Promise(self._loop)
+        self._send(partial(self._save, requests, until), answers)
         return answers
 
-    def _send(self, work: _Work, give: _Give) -> None:
+    def _send(self, work: _Work, promise: Promise[Any]) -> None:
         if self._thread is None:
             # A daemon, so that a store that was never closed does not keep the interpreter from its exit.
             self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
             self._thread.start()
-        self._queue.put((work, give))
+        self._queue.put((work, promise))
 
     # On the thread.
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
         while (accepted := self._queue.get()) is not None:
-            work, give = accepted
+            work, promise = accepted
             answer: Any
             try:
                 if connection is None:
@@ -113,9 +111,9 @@ class SqliteWriter:
                     connection = None
             # If the loop is closed, no caller waits.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(give, answer)
+                self._loop.call_soon_threadsafe(promise.resolve, answer)
             # So that a large group is freed with its answers, and not when the next save has to be written.
-            del accepted, work, give, answer
+            del accepted, work, promise, answer
         if connection is not None:
             connection.close()
 
@@ -181,9 +179,3 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
 
-
-def _settle(future: asyncio.Future[T], result: T | BaseException) -> None:
-    if isinstance(result, BaseException):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
