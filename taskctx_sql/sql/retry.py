@@ -203,9 +203,7 @@ class Retrying:
             failed.denied = engines.is_denied(error)
             raise failed from error
 
-    async def _pause(
-        self, doing: str, cause: BaseException, started: float, attempt: int, *, in_doubt: bool
-    ) -> None:
+    async def _pause(self, doing: str, cause: BaseException, started: float, attempt: int, *, in_doubt: bool) -> None:
         """Wait before another attempt, or raise StoreUnavailableError or StoreClosedError if there is none."""
         waited = time.monotonic() - started
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)

@@ -178,4 +178,3 @@ class SqliteWriter:
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
-

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import (
+    ContextNotFoundError,
     LostContextError,
     StaleContextError,
     StoreClosedError,
@@ -33,6 +34,9 @@ class Wire:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.faults: list[str] = []
+        # Called on the writer's thread before each BEGIN and after each COMMIT.
+        self.before_begin: Callable[[], object] = lambda: None
+        self.after_commit: Callable[[], object] = lambda: None
 
     def take(self) -> list[str]:
         taken, self.said = self.said, []
@@ -53,7 +57,11 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
                 error = sqlite3.DatabaseError("database disk image is malformed")
                 error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
                 raise error
+            if statement == "BEGIN IMMEDIATE":
+                found.before_begin()
             cursor = super().execute(statement, *parameters)
+            if statement == "COMMIT":
+                found.after_commit()
             if fault == "after":
                 raise sqlite3.OperationalError("disk I/O error")
             return cursor
@@ -88,6 +96,79 @@ async def test_a_single_save_waits_for_nobody(store: SqlStore, wire: Wire) -> No
     for number in range(3):
         await store.save(new_delta(KEY, number))
     assert wire.take().count("COMMIT") == 3
+
+
+async def test_an_answer_does_not_wait_for_the_next_group(store: SqlStore, wire: Wire) -> None:
+    answered = threading.Event()
+    waited: list[bool] = []
+    wire.before_begin = lambda: waited.append(answered.wait(5)) if "COMMIT" in wire.said else None
+    first, second = [asyncio.create_task(store.save(new_delta(ContextKey("u", each), each))) for each in "ab"]
+    await first
+    answered.set()
+    await second
+    assert waited == [True]
+
+
+async def test_an_answer_does_not_wait_for_the_lock_of_the_next_group(
+    store: SqlStore, wire: Wire, tmp_path: Path
+) -> None:
+    stranger = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
+
+    def take_the_lock() -> None:
+        wire.after_commit = lambda: None
+        stranger.execute("BEGIN IMMEDIATE")
+
+    wire.after_commit = take_the_lock
+    first, second = [asyncio.create_task(store.save(new_delta(ContextKey("u", each), each))) for each in "ab"]
+    await asyncio.wait_for(first, 1)
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    await second
+
+
+async def test_saves_and_other_writes_take_turns(store: SqlStore, wire: Wire) -> None:
+    ended: list[str] = []
+
+    async def save(number: int) -> None:
+        await store.save(new_delta(ContextKey("u", str(number)), number))
+        ended.append("save")
+
+    async def delete() -> None:
+        await store.delete(ContextKey("u", "none"))
+        ended.append("delete")
+
+    await asyncio.gather(*(delete() for _ in range(60)), save(0))
+    assert ended.index("save") < 10
+    ended.clear()
+    await asyncio.gather(*(save(number) for number in range(20 * group_commit.MAX_GROUP)), delete())
+    assert ended.index("delete") < 5 * group_commit.MAX_GROUP
+
+
+async def test_other_writes_are_made_on_the_thread_that_saves(store: SqlStore, wire: Wire) -> None:
+    await store.save(new_delta(KEY, "a"))
+    wire.take()
+    new = await store.fork(KEY, "new")
+    assert wire.take().count("COMMIT") == 1
+    await store.delete(new)
+    said = wire.take()
+    assert (said[0], said[-1]) == ("BEGIN IMMEDIATE", "COMMIT")
+    with pytest.raises(ContextNotFoundError):
+        await store.fork(new, "another")
+    assert wire.take()[-1] == "ROLLBACK"
+    # On the same connection.
+    await store.delete(KEY)
+    assert not any(statement.startswith("PRAGMA journal_mode") for statement in wire.take())
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_a_commit_of_another_write_that_fails_is_tried_again(store: SqlStore, wire: Wire, fault: str) -> None:
+    await store.save(new_delta(KEY, "a"))
+    wire.faults = [fault]
+    await store.fork(KEY, "new")
+    assert wire.faults == []
+    assert await stored(store, ContextKey("u", "new")) == ["a"]
 
 
 async def test_an_acknowledged_save_is_on_the_disk(store: SqlStore, wire: Wire) -> None:
