@@ -142,7 +142,10 @@ async def test_saves_and_other_writes_take_turns(store: SqlStore, wire: Wire) ->
     await asyncio.gather(*(delete() for _ in range(60)), save(0))
     assert ended.index("save") < 10
     ended.clear()
-    await asyncio.gather(*(save(number) for number in range(20 * group_commit.MAX_GROUP)), delete())
+    saving = [asyncio.create_task(save(number)) for number in range(20 * group_commit.MAX_GROUP)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await asyncio.gather(*saving, delete())
     assert ended.index("delete") < 5 * group_commit.MAX_GROUP
 
 
