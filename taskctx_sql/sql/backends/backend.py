@@ -70,7 +70,7 @@ class Backend:
             Exception: What the driver raised; nothing was written.
             TaskContextError: The save is refused; nothing was written.
         """
-        return self.write(save(self.engine_name, request), request.rls_user)
+        return self.write(save(request), request.rls_user)
 
     def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
         """Execute a plan that only reads. Raises what the driver or the plan raises."""

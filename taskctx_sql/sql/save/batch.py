@@ -1,4 +1,4 @@
-"""What saves write, once it is decided: the rows of all of them, with one statement for each kind of write."""
+"""What saves to SQLite write, once it is decided: the rows of all of them, with one statement for each kind of write."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ class PerWrite(NamedTuple, Generic[T]):
 class Batch:
     """The rows that saves write."""
 
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
+    def __init__(self) -> None:
         self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def add(
@@ -120,7 +119,7 @@ class Batch:
 
     def plan(self) -> Iterator[Step]:
         """Return the statements."""
-        for (statement, names, into), rows in zip(_writes(self._engine), self._rows, strict=True):
+        for (statement, names, into), rows in zip(_writes(), self._rows, strict=True):
             if rows:
                 yield Step(statement, Rows(names, rows, into))
 
@@ -133,15 +132,14 @@ _Write = tuple[Statement, tuple[str, ...], sa.Table | None]
 
 
 @cache
-def _writes(engine: str) -> PerWrite[_Write]:
-    # A slow clock does not set it back.
-    latest = sa.func.max if engine == "sqlite" else sa.func.greatest
+def _writes() -> PerWrite[_Write]:
     head = _update(
         revision=number("revision_now"),
         next_seq=number("seq_now"),
         next_model=number("model_now"),
         next_position=number("position_now"),
-        updated_at=latest(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
+        # A slow clock does not set it back.
+        updated_at=sa.func.max(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
     )
     removal = ("revision", "context", "low", "high")
     # Columns that a save leaves NULL, since it copies nothing.
@@ -151,7 +149,7 @@ def _writes(engine: str) -> PerWrite[_Write]:
         heads=(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context"), None),
         metadata=(_update(metadata=text("now")), ("now", "context"), None),
         toggles=(_update(metadata_toggles=text("now")), ("now", "context"), None),
-        runs=(_upsert_run(engine), columns(runs), None),
+        runs=(_upsert_run(), columns(runs), None),
         revisions=_insertion(revisions, "added", "operation", "source_revision", "source_chat_id"),
         operations=_insertion(revisions),
         removed_updates=(_remove(updates), removal, None),
@@ -171,8 +169,8 @@ def _update(**values: sa.ColumnElement[Any]) -> Statement:
     return sa.update(contexts).where(contexts.c.context_id == text("context")).values(values)
 
 
-def _upsert_run(engine: str) -> Statement:
-    statement = engines.insert(engine, runs).values(parameters(runs))
+def _upsert_run() -> Statement:
+    statement = engines.insert("sqlite", runs).values(parameters(runs))
     fixed = ("context_id", "run_id", "started_at")
     return statement.on_conflict_do_update(
         index_elements=[runs.c.context_id, runs.c.run_id],

@@ -1,4 +1,4 @@
-"""What a save does, statement by statement.
+"""What a save to SQLite does, statement by statement; on Postgres a function in the database does it.
 
 First everything is read and decided, then everything is written. So saves of several contexts can share a transaction:
 one that is refused has written nothing, and does not affect the others.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -17,33 +17,32 @@ from taskctx_sql.model import MappingChange, Saved
 from taskctx_sql.sql import engines, history, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.load import as_of
-from taskctx_sql.sql.plan import Plan, Statement, Step, columns, number, parameters, read_value, text
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 from taskctx_sql.sql.save.batch import EMPTY, Batch
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
 
+_ENGINE: Final = "sqlite"
 
-def save(engine: str, request: SaveRequest) -> Plan[Saved]:
+
+def save(request: SaveRequest) -> Plan[Saved]:
     """Return the plan of a save, for one transaction.
 
     Raises:
         LostContextError: The context was deleted since the base, or set back to an older state.
         StaleContextError: It was to be unchanged, and is not.
     """
-    (answer,) = yield from save_group(engine, [request])
+    (answer,) = yield from save_group([request])
     if isinstance(answer, TaskContextError):
         raise answer
     return answer
 
 
-def save_group(engine: str, requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContextError]]:
-    """Return the plan of saves to different contexts, for one transaction, with their answers in order.
-
-    On Postgres several would wait for each other's locks: there `postgres_writer` groups them.
-    """
-    batch = Batch(engine)
+def save_group(requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContextError]]:
+    """Return the plan of saves to different contexts, for one transaction, with their answers in order."""
+    batch = Batch()
     answers: list[Saved | TaskContextError] = []
-    heads = yield from _heads(engine, requests)
+    heads = yield from _heads(requests)
     for request in requests:
         head = heads.get(request.context_id)
         if head is not None and _is_as_seen(request, head):
@@ -52,24 +51,20 @@ def save_group(engine: str, requests: Sequence[SaveRequest]) -> Plan[list[Saved 
             answers.append(request.saved(after))
             continue
         try:
-            answers.append((yield from _decide(engine, request, head, batch)))
+            answers.append((yield from _decide(request, head, batch)))
         except TaskContextError as error:
             answers.append(error)
     yield from batch.plan()
     return answers
 
 
-def _heads(engine: str, requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
-    """Return the plan that reads the rows of the requests' contexts, and on Postgres locks them."""
-    if engine != "sqlite":
-        (request,) = requests
-        rows = yield Step(_lock_head(), _new_context(request), reads=True)
-        return {request.context_id: ContextHead(*rows[0])} if rows else {}
+def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
+    """Return the plan that reads the rows of the requests' contexts."""
     # The transaction has the write lock already.
     if len(requests) == 1:
         rows = yield Step(_select_head(), {"context": requests[0].context_id}, reads=True)
     else:
-        ids = engines.list_value(engine, [request.context_id for request in requests])
+        ids = engines.list_value(_ENGINE, [request.context_id for request in requests])
         rows = yield Step(_select_heads(), {"contexts": ids}, reads=True)
     return {row[0]: ContextHead(*row[1:]) for row in rows or ()}
 
@@ -96,13 +91,11 @@ def _after(request: SaveRequest, head: ContextHead) -> ContextHead:
     )
 
 
-def _decide(
-    engine: str, request: SaveRequest, found: ContextHead | None, batch: Batch
-) -> Plan[Saved | TaskContextError]:
+def _decide(request: SaveRequest, found: ContextHead | None, batch: Batch) -> Plan[Saved | TaskContextError]:
     """Add what a save writes to the batch, and return its answer, or the error why it is refused."""
     delta, base, context_id = request.delta, request.base, request.context_id
     head = found or ContextHead(delta.at)
-    # To everybody else an incomplete context is not there. On Postgres the row may also be the one inserted just now.
+    # To everybody else an incomplete context is not there.
     is_incomplete = found is not None and head.revision == 0 and head.created_at != delta.at
     if is_incomplete:
         head = ContextHead(delta.at)
@@ -119,7 +112,7 @@ def _decide(
         yield from incomplete.replace(context_id, delta.at)
     if delta.operation in ("restore", "undo"):
         numbers = (head.revision + 1, head.next_seq, head.next_model)
-        restored = yield from history.restore(engine, context_id, delta, *numbers)
+        restored = yield from history.restore(_ENGINE, context_id, delta, *numbers)
         after = ContextHead(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
         batch.add_restore(request, after, restored)
         return request.saved(after)
@@ -129,7 +122,7 @@ def _decide(
     if not saved.complete:
         metadata = yield from _merged(request, "metadata", delta.metadata)
         toggles = yield from _merged(request, "metadata_toggles", delta.toggles)
-        current = yield from _current(engine, request, removed)
+        current = yield from _current(request, removed)
         if current is None:
             return StaleContextError(delta.key, base.revision, head.revision, rewritten=True)
         removed = current
@@ -137,7 +130,7 @@ def _decide(
     return saved
 
 
-def _current(engine: str, request: SaveRequest, removed: Removed) -> Plan[Removed | None]:
+def _current(request: SaveRequest, removed: Removed) -> Plan[Removed | None]:
     """Return the plan that finds under which seqs the rows to remove are there now.
 
     Others may have removed them meanwhile, or a restore may have written them anew. None if an edit did, or if what
@@ -149,12 +142,12 @@ def _current(engine: str, request: SaveRequest, removed: Removed) -> Plan[Remove
     again = {updates: set(delta.again_updates), models: set(delta.again_models)}
     copied = yield from history.restored_since(context_id, seen)
     for table, seqs in ((updates, removed.updates), (updates, removed.dropped), (models, removed.models)):
-        seqs_now = yield from history.current_seqs(engine, table, context_id, seqs, copied=copied)
+        seqs_now = yield from history.current_seqs(_ENGINE, table, context_id, seqs, copied=copied)
         gone = set(seqs).difference(seqs_now)
         if not delta.if_there:
             gone.clear()
         if gone & again[table] or (
-            gone and (yield from history.may_be_rewritten(engine, table, context_id, gone, seen))
+            gone and (yield from history.may_be_rewritten(_ENGINE, table, context_id, gone, seen))
         ):
             return None
         current.append(list(seqs_now.values()))
@@ -185,13 +178,6 @@ def _merged(request: SaveRequest, name: str, change: MappingChange | None) -> Pl
 # The statements.
 
 
-def _new_context(request: SaveRequest) -> dict[str, Any]:
-    head = ContextHead(request.delta.at)
-    identity = (request.context_id, request.delta.key.user_id, request.delta.key.chat_id, EMPTY, EMPTY)
-    values = (*identity, *head[1:], request.delta.at, request.delta.at)
-    return dict(zip(columns(contexts, "pruned_until"), values, strict=True))
-
-
 _HEAD: Final = tuple(contexts.c[name] for name in ContextHead._fields)
 
 
@@ -202,17 +188,8 @@ def _select_head() -> Statement:
 
 @cache
 def _select_heads() -> Statement:
-    is_asked_for = engines.is_in_list("sqlite", contexts.c.context_id, "contexts")
+    is_asked_for = engines.is_in_list(_ENGINE, contexts.c.context_id, "contexts")
     return sa.select(contexts.c.context_id, *_HEAD).where(is_asked_for)
-
-
-@cache
-def _lock_head() -> Statement:
-    # An insert, or an update of nothing where the row is there: two first writers come one after the other, too.
-    statement = engines.insert("postgresql", contexts).values(parameters(contexts, "pruned_until"))
-    return statement.on_conflict_do_update(
-        index_elements=[contexts.c.context_id], set_={"updated_at": contexts.c.updated_at}
-    ).returning(*_HEAD)
 
 
 @cache

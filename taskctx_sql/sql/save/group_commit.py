@@ -176,17 +176,3 @@ def _pass_on(give: Callable[[T | BaseException], None], written: asyncio.Future[
         give(error)
     else:
         give(result)
-
-
-def take_group(waiting: deque[WaitingSave[T]]) -> list[WaitingSave[T]]:
-    """Take the first save of each context; later ones of the same context keep waiting, in their order."""
-    group: dict[str, WaitingSave[T]] = {}
-    later: deque[WaitingSave[T]] = deque()
-    while waiting and len(group) < MAX_GROUP:
-        save = waiting.popleft()
-        if save.request.context_id in group:
-            later.append(save)
-        else:
-            group[save.request.context_id] = save
-    waiting.extendleft(reversed(later))
-    return list(group.values())

@@ -119,7 +119,7 @@ class SqliteWriter:
 
     def _save(self, requests: list[SaveRequest], until: float | None, connection: sqlite3.Connection) -> _Answers:
         try:
-            return self._execute(save_group("sqlite", requests), until, connection)
+            return self._execute(save_group(requests), until, connection)
         except Exception as error:
             if len(requests) == 1 or isinstance(error, InDoubtError | StoreFailedError):
                 raise
@@ -131,7 +131,7 @@ class SqliteWriter:
         self, request: SaveRequest, until: float | None, connection: sqlite3.Connection
     ) -> Saved | BaseException:
         try:
-            return self._execute(save_group("sqlite", [request]), until, connection)[0]
+            return self._execute(save_group([request]), until, connection)[0]
         except Exception as error:
             _roll_back(connection)
             return error
