@@ -1,4 +1,4 @@
-"""What saves to SQLite write, once it is decided: the rows of all of them, with one statement for each kind of write."""
+"""What saves to SQLite write: the rows of all of them, with one statement for each kind of write."""
 
 from __future__ import annotations
 
