@@ -17,8 +17,8 @@ from taskctx_sql.sql.retry import deadline, lock_seconds_left
 
 T = TypeVar("T")
 
-# With one, a load of 5 updates that came after a load of 30,000 took 650 ms instead of 2, and 200 small loads took 140 ms.
-# With two these took 77 ms, with four 40 to 120. More would only compete for the interpreter's lock.
+# With one, a load of 5 updates that came after a load of 30,000 took 650 ms instead of 2 or 3, and 200 loads of 5 took
+# 140 ms; with two these took 77 ms, with four 40 to 120. More would only compete for the interpreter's lock.
 THREADS: Final = 4
 # In seconds. A smaller change of the time left to wait for locks is not worth a PRAGMA.
 _SOON: Final = 0.05
