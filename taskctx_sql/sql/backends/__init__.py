@@ -1,4 +1,4 @@
-"""How a store reaches its database: by SQLAlchemy on any engine, or faster by the driver on an engine of ours."""
+"""How a store reaches its database: one back end for each kind of engine."""
 
 from taskctx_sql.sql.backends.backend import Backend
 from taskctx_sql.sql.backends.open import open_backend

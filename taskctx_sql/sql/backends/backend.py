@@ -1,4 +1,4 @@
-"""The back end that works on every engine: plans are executed by SQLAlchemy."""
+"""What all back ends have in common, and the one whose plans are executed by SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class Backend:
     """One attempt at each kind of work on a database, in a transaction of its own; the store repeats those that fail.
 
-    This class serves engines of the caller's, databases in memory, schemas of choice and poolers. `SqliteBackend` and
-    `PostgresBackend` do the same faster. A back end belongs to one event loop.
+    This class serves SQLite on an engine of the caller's and in memory. `SqliteBackend` serves a file on an engine of
+    ours, and `PostgresBackend` each Postgres. A back end belongs to one event loop.
 
     A write that is under way is finished when its caller is cancelled; a read ends at once.
     """

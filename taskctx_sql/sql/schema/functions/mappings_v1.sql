@@ -29,8 +29,10 @@ $function$;
 
 -- A key of a mapping as JSON, the same for the same key.
 CREATE FUNCTION taskctx_key_v1(key json) RETURNS text
-LANGUAGE sql IMMUTABLE AS $function$
-    SELECT CASE json_typeof(key) WHEN 'string' THEN to_json(key #>> '{}')::text ELSE key::text END
+LANGUAGE plpgsql IMMUTABLE AS $function$
+BEGIN
+    RETURN CASE json_typeof(key) WHEN 'string' THEN to_json(key #>> '{}')::text ELSE key::text END;
+END
 $function$;
 
 -- The JSON of a mapping with these entries, as the library encodes it.
