@@ -15,7 +15,7 @@ RIGHT = ("theirs", "ours", "ratio", "asked", "met")
 
 def table(comparisons: Sequence[Comparison]) -> Table:
     """What was compared on each engine, or over each kind of connection, under its name."""
-    shown = Table(box=None, padding=(0, 1, 0, 0))
+    shown = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in LEFT:
         shown.add_column(column, no_wrap=True)
     for column in RIGHT:
@@ -33,7 +33,7 @@ def table(comparisons: Sequence[Comparison]) -> Table:
 
 def _cells(comparison: Comparison) -> list[str]:
     return [
-        *(f"  {comparison.ours.workload}", comparison.beside),
+        *(f" {comparison.ours.workload}", comparison.beside),
         *(_amount(comparison, comparison.other), _amount(comparison, comparison.ours)),
         f"{comparison.ratio:,.2f} x {'time' if comparison.by == 'stall' else comparison.by}",
         _asked(comparison),

@@ -40,7 +40,7 @@ def step_save(history: History, repeat: int, asked: Asked | None = None, *, trac
     async def measure(side: Side) -> list[float]:
         return [await timed(step(side)) for _ in range(repeat)]
 
-    name = f"step save{', with trackers,' if trackers else ''} at {history.length:,}"
+    name = f"step save{' and trackers' if trackers else ''} at {history.length:,}"
     return Workload(name, "time", measure, asked=asked or {LIMIT: {}}, prepare=history.make)
 
 
