@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskctx_sql import ContextKey, codec
@@ -42,7 +42,8 @@ def test_the_functions_know_all_tags() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=300)
+@settings(max_examples=500)
+@example(saved=[1], now={}, stored={"__items__": None})
 @given(saved=MAPPINGS | OTHERS, now=MAPPINGS | OTHERS, stored=MAPPINGS | OTHERS)
 async def test_a_merge(server: asyncpg.Connection, saved: Any, now: Any, stored: Any) -> None:
     change, _ = mappings.mapping_change(now, codec.encode(saved))
@@ -62,7 +63,7 @@ def expected(stored: str, change: MappingChange) -> str:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(before=MAPPINGS | OTHERS, after=MAPPINGS | OTHERS, current=MAPPINGS | OTHERS)
 async def test_a_change_that_is_taken_back(server: asyncpg.Connection, before: Any, after: Any, current: Any) -> None:
     texts = [codec.encode(each) for each in (before, after, current)]

@@ -17,7 +17,7 @@ BEGIN
     IF cardinality(keys) = 1 AND name = ANY (tags) THEN
         keys := NULL;
         entries := NULL;
-        IF name = '__items__' THEN
+        IF name = '__items__' AND json_typeof(mapping::json -> name) = 'array' THEN
             SELECT coalesce(array_agg(taskctx_key_v1(e.pair -> 0) ORDER BY e.n), '{}'),
                    coalesce(array_agg((e.pair -> 1)::text ORDER BY e.n), '{}')
             INTO keys, entries
