@@ -367,7 +367,7 @@ CONTRACT = {
 }
 # What becomes of values depends on the engine and the driver alone.
 SAME_VALUES = {"schema", "pgbouncer", "pgbouncer asyncpg", "row-level security"}
-# There saves share no statement.
+# There only saves to one machine share a call; test_citus shows it.
 NOT_ON_CITUS = {"test_group_commit"}
 
 

@@ -1,7 +1,8 @@
 """Saves to Postgres: a call of a function in the database, which decides and writes all of it.
 
 Saves that arrive together share a call. It does not wait for a context that somebody else has locked: its save, and
-those that may take long, are called alone.
+those that may take long, are called alone. A Citus sends a call to the machine of its first context, so there it is the
+saves of one machine that share calls.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, compiled,
 from taskctx_sql.sql.postgres_connection import Connections, transaction
 from taskctx_sql.sql.retry import InDoubtError, allow, deadline
 from taskctx_sql.sql.save.document import answers, document, is_repeated
-from taskctx_sql.sql.save.group_commit import MAX_GROUP, GroupCommit
+from taskctx_sql.sql.save.group_commit import GroupCommit
+from taskctx_sql.sql.save.machines import Machines
 from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.schema import updates
 
@@ -28,8 +30,6 @@ from taskctx_sql.sql.schema import updates
 # COPY is allowed, and neither side has all of them in memory a second time.
 MAX_UPDATES: Final = 500
 MAX_CHARACTERS: Final = 8_000_000
-# On a Citus, where the machines work at the same time on saves that are called alone.
-CALLS_ON_CITUS: Final = 16
 # A restore may write the whole history anew, however long it is.
 ROWS_OF_RESTORE: Final = 1_000_000
 
@@ -41,23 +41,34 @@ class PostgresWriter:
 
     def __init__(self, connections: Connections, database_url: str, *, distributed: bool) -> None:
         self._connections = connections
-        self._groups: GroupCommit[Saved | None] = GroupCommit(
-            self._write_group,
-            database_url,
-            max_group=1 if distributed else MAX_GROUP,
-            max_in_flight=CALLS_ON_CITUS if distributed else 2,
-        )
+        self._database_url = database_url
+        self._machines = Machines(connections) if distributed else None
+        # By the number of the machine; that is 0 where there is one.
+        self._groups: dict[int, GroupCommit[Saved | None]] = {}
+        self._closed = False
 
     async def save(self, request: SaveRequest) -> Saved:
         """Save; the result is there when it is on the disk. See `Backend.save`."""
-        saved = None if _takes_long(request) else await self._groups.save(request)
-        if saved is not None:
-            return saved
+        if not _takes_long(request):
+            machine = 0 if self._machines is None else await self._machines.of(request.context_id)
+            saved = await self._groups_of(machine).save(request)
+            if saved is not None:
+                return saved
         return await shielded(self._connections.use(partial(self._write_alone, request), deadline(), writes=True))
 
     async def close(self) -> None:
         """Finish what was accepted."""
-        await self._groups.close()
+        self._closed = True
+        for groups in list(self._groups.values()):
+            await groups.close()
+
+    def _groups_of(self, machine: int) -> GroupCommit[Saved | None]:
+        groups = self._groups.get(machine)
+        if groups is None:
+            groups = self._groups[machine] = GroupCommit(self._write_group, self._database_url)
+            if self._closed:
+                groups.stop()
+        return groups
 
     async def _write_group(self, requests: list[SaveRequest], until: float | None) -> Sequence[_Answer]:
         # In one order everywhere, so that two processes never wait for each other.

@@ -1,8 +1,8 @@
 """Citus, which distributes the tables of a Postgres over several machines: by context, each on one machine.
 
 The migrations do not mention it: the tables that a migration creates are distributed after it, and later changes reach
-every machine. Every key begins with the context, so reading and writing are the same, except that saves of several
-contexts do not share a statement.
+every machine. Every key begins with the context, so reading and writing are the same, except that only saves to one
+machine share a call.
 """
 
 from __future__ import annotations

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.backends.postgres_backend import PostgresBackend
+from taskctx_sql.sql.save import SaveRequest
+from taskctx_sql.sql.save.machines import Machines
 from taskctx_sql.sql.schema import REVISIONS, functions, tables, views
 from tests.conftest import CITUS_URL
 from tests.support.citus import ask, install, new_database, nodes
@@ -225,3 +229,60 @@ async def test_a_call_of_a_function_goes_to_the_machine_that_has_the_context(
             place = f"SELECT nodeport::text FROM citus_shards WHERE shardid = {shard}"
             called = f"SELECT {home}.taskctx_probe_v1($1, '')"
             assert await ask(empty_citus_url, called, ident) == await ask(empty_citus_url, place, ident)
+
+
+@pytest.mark.parametrize("name", [None, 'My "tasks"'])
+async def test_saves_of_one_machine_share_a_call_that_goes_to_it(
+    empty_citus_url: str, user: str, name: str | None
+) -> None:
+    await schema.upgrade(empty_citus_url, schema=name)
+    home = '"My ""tasks"""' if name else "public"
+    machine_of: dict[str, int] = {}
+    keys = [ContextKey(user, f"c{number}") for number in range(24)]
+    for key in keys:
+        ident = row_codec.context_id(key)
+        shard = f"get_shard_id_for_distribution_column('{home}.taskctx_contexts', $1::text)"
+        ((machine_of[ident],),) = await ask(
+            empty_citus_url, f"SELECT groupid FROM pg_dist_placement WHERE shardid = {shard}", ident
+        )
+    assert len(set(machine_of.values())) > 1
+    async with open_store(empty_citus_url, schema=name) as store:
+        assert isinstance(store, SqlStore)
+        backend = store._backend
+        assert isinstance(backend, PostgresBackend)
+        saved = [await store.save(new_delta(key, 1)) for key in keys]
+        assert backend._writer is not None
+        groups: list[list[str]] = []
+        write = backend._writer._call
+
+        async def call(requests: Sequence[SaveRequest], *arguments: Any, **options: Any) -> Any:
+            groups.append([request.context_id for request in requests])
+            return await write(requests, *arguments, **options)
+
+        backend._writer._call = call  # type: ignore[method-assign]
+        await asyncio.gather(
+            *(store.save(new_delta(key, 2, base=each.base)) for key, each in zip(keys, saved, strict=True))
+        )
+        assert {len({machine_of[ident] for ident in group}) for group in groups} == {1}
+        assert len(groups) < len(keys) / 2
+        for key in keys:
+            assert await stored(store, key) == [1, 2]
+
+
+async def test_contexts_are_saved_on_while_a_store_believes_them_on_another_machine(
+    empty_citus_url: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schema.upgrade(empty_citus_url)
+    contexts = [ContextKey(user, f"c{number}") for number in range(24)]
+
+    async def one_machine(*_: object) -> int:
+        return 1
+
+    monkeypatch.setattr(Machines, "of", one_machine)
+    async with open_store(empty_citus_url) as store:
+        saved = await asyncio.gather(*(store.save(new_delta(key, 1)) for key in contexts))
+        await asyncio.gather(
+            *(store.save(new_delta(key, 2, base=each.base)) for key, each in zip(contexts, saved, strict=True))
+        )
+        for key in contexts:
+            assert await stored(store, key) == [1, 2]
