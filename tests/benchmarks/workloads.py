@@ -136,19 +136,19 @@ def workloads(quick: bool) -> list[list[Workload[Side]]]:
     few, many = (1, 10) if quick else (3, 100)
     ten_thousand, million = History(10_000), History(1_000_000)
     short, long = ([0, 10_000], []) if quick else ([0, 1_000, 10_000, 100_000], [million])
-    step_asked: dict[int, Asked] = {10_000: {LIMIT: {"postgres": 1.0}, HOP: {"sqlite": 1.25}, PEER: {}}}
+    step_asked: dict[int, Asked] = {10_000: {LIMIT: {"postgres": 0.56}, HOP: {"sqlite": 1.25}, PEER: {}}}
     steps = [step_save(history, many, step_asked.get(history.length)) for history in [*map(History, short), *long]]
-    newest = [load_newest(history, 100, {LIMIT: {"sqlite": 0.8, "postgres": 0.8}}) for history in long]
+    newest = [load_newest(history, 100, {LIMIT: {"sqlite": 0.65, "postgres": 0.9}}) for history in long]
     # Fewer saves, for the peer takes seconds for these.
     beside_peer = [] if quick else [many_contexts(200, 4, 50, {PEER: {"sqlite": 100.0, "postgres": 50.0}})]
     return [
         steps,
         [step_save(History(10_000), many, trackers=True)],
-        [bulk_save(10_000, few, {LIMIT: {"sqlite": 1.3, "postgres": 1.5}, PEER: {}})],
-        [load(ten_thousand, few, {LIMIT: {"sqlite": 1.0, "postgres": 1.0}, PEER: {}}, touch=True)],
-        [load(ten_thousand, few, {LIMIT: {"sqlite": 4.0, "postgres": 2.5}}, touch=False)],
-        [load_newest(ten_thousand, 100, {LIMIT: {}, PEER: {}}), *newest],
-        [many_contexts(200, 4 if quick else 20, 50, {LIMIT: {"sqlite": 3.5, "postgres": 2.5}})],
+        [bulk_save(10_000, few, {LIMIT: {"sqlite": 1.05, "postgres": 1.7}, PEER: {}})],
+        [load(ten_thousand, few, {LIMIT: {"sqlite": 1.1, "postgres": 0.95}, PEER: {}}, touch=True)],
+        [load(ten_thousand, few, {LIMIT: {"sqlite": 3.6, "postgres": 2.7}}, touch=False)],
+        [load_newest(ten_thousand, 100, {LIMIT: {"sqlite": 0.65, "postgres": 0.9}, PEER: {}}), *newest],
+        [many_contexts(200, 4 if quick else 20, 50, {LIMIT: {"sqlite": 3.5, "postgres": 5.0}})],
         beside_peer,
         [stall_in_save(10_000)],
         [stall_in_load(ten_thousand)],
