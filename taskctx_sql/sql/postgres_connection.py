@@ -47,7 +47,7 @@ class Connections:
     async def use(self, work: Work[T], until: float | None, *, writes: bool) -> T:
         """Do work on a connection. A server that does not answer is given up ``until`` then, by `time.monotonic`.
 
-        After any error of the driver the connection, whose state is unknown, is closed.
+        After an error that leaves the state of the connection unknown, it is closed.
 
         Raises:
             InDoubtError: Work that ``writes`` was given up, and its outcome is unknown.
@@ -81,6 +81,9 @@ class Connections:
             await self._put_back(connection)
             raise
         except BaseException as error:
+            if connection.driver.is_idle and _is_of_statement(error):
+                await self._put_back(connection)
+                raise
             lost = connection.driver.is_closed
             # Also when the caller is cancelled meanwhile.
             await shielded(connection.drop())
@@ -109,6 +112,12 @@ class Connections:
             self._idle.append(connection)
         else:
             await connection.release()
+
+
+def _is_of_statement(error: BaseException) -> bool:
+    """Whether the server has refused a statement, and the connection is as good as before."""
+    is_final = engines.classify(error) is engines.ErrorClass.FINAL and engines.sqlstate(error) is not None
+    return is_final or engines.is_lock_timeout(error)
 
 
 class _Connection(NamedTuple):

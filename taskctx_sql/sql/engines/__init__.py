@@ -24,6 +24,7 @@ from taskctx_sql.sql.engines.error_classes import (
     is_raised_by_writing,
     is_refusal,
     reason,
+    sqlstate,
 )
 from taskctx_sql.sql.engines.postgres import can_listen
 from taskctx_sql.sql.engines.sql import (

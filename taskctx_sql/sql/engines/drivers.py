@@ -54,6 +54,11 @@ class Driver(ABC):
     def is_closed(self) -> bool:
         """Whether the connection is known to be lost."""
 
+    @property
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether it is open, and no transaction is."""
+
     @abstractmethod
     async def close(self) -> None:
         """Close it, also in the middle of a statement, which the server cancels if it still answers."""
@@ -93,6 +98,11 @@ class AsyncpgDriver(Driver):
     def is_closed(self) -> bool:
         """See `Driver.is_closed`."""
         return self._connection.is_closed()
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Driver.is_idle`."""
+        return not (self._connection.is_closed() or self._connection.is_in_transaction())
 
     async def close(self) -> None:
         """See `Driver.close`."""
@@ -146,6 +156,11 @@ class PsycopgDriver(Driver):
     def is_closed(self) -> bool:
         """See `Driver.is_closed`."""
         return self._connection.closed
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Driver.is_idle`."""
+        return not self._connection.closed and self._connection.info.transaction_status == 0
 
     async def close(self) -> None:
         """See `Driver.close`."""

@@ -119,8 +119,8 @@ def _records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[s
     return records
 
 
-def answers(requests: Sequence[SaveRequest], text: str) -> list[Saved | TaskContextError | None]:
-    """Return the answers to saves: the errors why some were refused, and None for contexts that are locked."""
+def answers(requests: Sequence[SaveRequest], text: str) -> list[Saved | TaskContextError]:
+    """Return the answers to saves, or the errors why some were refused."""
     return [_answer(request, answer) for request, answer in zip(requests, orjson.loads(text), strict=True)]
 
 
@@ -129,13 +129,11 @@ def is_repeated(text: str) -> bool:
     return bool(orjson.loads(text)[0][0] == "saved before")
 
 
-def _answer(request: SaveRequest, answer: list[Any]) -> Saved | TaskContextError | None:
+def _answer(request: SaveRequest, answer: list[Any]) -> Saved | TaskContextError:
     key = request.delta.key
     match answer:
         case ["saved" | "saved before", *head]:
             return request.saved(ContextHead(*head))
-        case ["locked"]:
-            return None
         case ["lost"]:
             return LostContextError(key)
         case ["stale", revision, rewritten]:

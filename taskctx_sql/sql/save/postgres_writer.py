@@ -1,8 +1,8 @@
 """Saves to Postgres: a call of a function in the database, which decides and writes all of it.
 
-Saves that arrive together share a call. It does not wait for a context that somebody else has locked: its save, and
-those that may take long, are called alone. A Citus sends a call to the machine of its first context, so there it is the
-saves of one machine that share calls.
+Saves that arrive together share a call. It fails if somebody else keeps one of the contexts locked, or if the database
+refuses one of them; then each is called alone, as are those that may take long. A Citus sends a call to the machine of
+its first context, so there it is the saves of one machine that share calls.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_CHARACTERS: Final = 8_000_000
 # A restore may write the whole history anew, however long it is.
 ROWS_OF_RESTORE: Final = 1_000_000
 
-_Answer = Saved | TaskContextError | None
+_Answer = Saved | TaskContextError
 
 
 class PostgresWriter:
@@ -70,17 +70,16 @@ class PostgresWriter:
                 groups.stop()
         return groups
 
-    async def _write_group(self, requests: list[SaveRequest], until: float | None) -> Sequence[_Answer]:
+    async def _write_group(self, requests: list[SaveRequest], until: float | None) -> Sequence[_Answer | None]:
         # In one order everywhere, so that two processes never wait for each other.
         ordered = sorted(requests, key=lambda request: request.context_id)
         try:
             found = await self._connections.use(partial(self._call, ordered, waits=False), until, writes=True)
         except Exception as error:
-            if len(requests) == 1 or isinstance(error, InDoubtError):
+            is_refused = len(requests) > 1 and engines.classify(error) is engines.ErrorClass.FINAL
+            if isinstance(error, InDoubtError) or not (is_refused or engines.is_lock_timeout(error)):
                 raise
-            if engines.classify(error) is engines.ErrorClass.TRANSIENT:
-                raise
-            # Refused as a whole: called alone, each shows whether it is the cause.
+            # Called alone, each shows whether it is the cause, and waits for the lock of its own context only.
             return [None] * len(requests)
         answer_of = dict(zip((request.context_id for request in ordered), found, strict=True))
         return [answer_of[request.context_id] for request in requests]
@@ -135,8 +134,6 @@ def _is_large(request: SaveRequest) -> bool:
 
 
 def _saved(answer: _Answer) -> Saved:
-    # Nobody else can have it locked: the call has waited.
-    assert answer is not None
     if isinstance(answer, TaskContextError):
         raise answer
     return answer

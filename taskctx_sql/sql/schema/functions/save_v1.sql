@@ -1,7 +1,7 @@
 -- Saves contexts in the transaction of the caller, and returns what was done. docs/schema.md describes the request, a
--- JSON array with a save of each context, and the answers, an array in the same order. ``waits`` says whether to wait
--- for a context that somebody else has locked. ``first_context`` is that of the first save: on Citus, the function runs
--- where that context is.
+-- JSON array with a save of each context, and the answers, an array in the same order. Saves are in the order of their
+-- contexts, so that two calls never wait for each other. Unless it ``waits``, the call fails if somebody else keeps a
+-- context locked. ``first_context`` is that of the first save: on Citus, the function runs where that context is.
 --
 -- Each statement sees what was committed before it began, so once the row of a context is locked, it sees all that
 -- others have saved. A save is written once: it changes a context only from the revision that its writer has seen, or
@@ -12,6 +12,10 @@ DECLARE
     answers text[] := '{}';
     save record;
 BEGIN
+    IF NOT waits THEN
+        -- Another save holds a lock for a shorter time.
+        PERFORM set_config('lock_timeout', '50ms', true);
+    END IF;
     FOR save IN SELECT * FROM json_to_recordset(request::json) AS r (
         context_id text, user_id text, chat_id text, rls_user text, saved_at double precision, run_id text,
         save_number bigint, started_at double precision, ended_at double precision, outcome text, error text,
@@ -44,8 +48,6 @@ BEGIN
                     -- A slow clock does not set it back.
                     updated_at = greatest(c.updated_at, save.saved_at)
                 WHERE c.context_id = save.context_id AND c.created_at = known_created_at AND c.revision = known_revision
-                      AND EXISTS (SELECT FROM taskctx_contexts l WHERE l.context_id = save.context_id
-                                  FOR UPDATE SKIP LOCKED)
                 RETURNING c.created_at, c.revision, c.next_seq, c.next_model, c.next_position INTO head;
                 EXIT WHEN FOUND;
                 IF is_decided THEN
@@ -54,7 +56,7 @@ BEGIN
                 decision := taskctx_decide_v1(
                     save.context_id, save.user_id, save.chat_id, save.saved_at, save.run_id, save.save_number,
                     save.base_created_at, save.base_revision, save.base_newest, save.makes_revision, save.operation,
-                    save.metadata, save.toggles, save.changes, waits);
+                    save.metadata, save.toggles, save.changes);
                 EXIT WHEN decision.answer IS NOT NULL;
                 is_decided := true;
                 known_created_at := decision.created_at;
@@ -114,7 +116,7 @@ $function$;
 CREATE FUNCTION taskctx_decide_v1(
     saved_context text, new_user text, new_chat text, saved_at double precision, run text, save_number bigint,
     base_created_at double precision, base_revision bigint, base_newest bigint, makes_revision boolean, operation text,
-    INOUT metadata text, INOUT toggles text, INOUT changes json, waits boolean, OUT answer json,
+    INOUT metadata text, INOUT toggles text, INOUT changes json, OUT answer json,
     OUT created_at double precision, OUT revision bigint, OUT copied_updates bigint, OUT copied_models bigint
 )
 LANGUAGE plpgsql AS $function$
@@ -127,16 +129,8 @@ BEGIN
     copied_updates := 0;
     copied_models := 0;
     LOOP
-        IF waits THEN
-            SELECT c.* INTO head FROM taskctx_contexts c WHERE c.context_id = saved_context FOR UPDATE;
-        ELSE
-            SELECT c.* INTO head FROM taskctx_contexts c WHERE c.context_id = saved_context FOR UPDATE SKIP LOCKED;
-        END IF;
+        SELECT c.* INTO head FROM taskctx_contexts c WHERE c.context_id = saved_context FOR UPDATE;
         EXIT WHEN FOUND;
-        IF NOT waits AND EXISTS (SELECT FROM taskctx_contexts c WHERE c.context_id = saved_context) THEN
-            answer := json_build_array('locked');
-            RETURN;
-        END IF;
         IF base_created_at IS NOT NULL OR base_newest > 0 THEN
             answer := json_build_array('lost');
             RETURN;
