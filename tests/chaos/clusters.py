@@ -12,6 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import asyncpg
+
 from taskctx_sql import ContextKey, schema
 from taskctx_sql.sql import row_codec
 from tests.chaos.marks import USER
@@ -115,7 +117,14 @@ async def move_shards(setup: Setup) -> Result:
             here = next(place for place, node in enumerate(workers) if [node.host, node.port] == at)
             there = workers[(here + 1) % len(workers)]
             move = "SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'force_logical')"
-            await ask(url, move, shard_id, *at, there.host, there.port)
+            for attempt in range(3):
+                try:
+                    await ask(url, move, shard_id, *at, there.host, there.port)
+                    break
+                except asyncpg.DeadlockDetectedError:
+                    # Of a move and saves that wait for each other, Citus may cancel the move.
+                    if attempt == 2:
+                        raise
             return time.monotonic()
 
         with Zygote() as zygote:
