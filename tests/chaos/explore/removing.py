@@ -29,14 +29,15 @@ async def prune_by_age(run: Run) -> None:
 
 
 async def prune_by_count(run: Run) -> None:
-    await _prune(run, Retention(max_contexts=0), is_gone=True)
+    # All of its rows in one transaction.
+    await _prune(run, Retention(max_contexts=0), is_gone=True, batch=1_000)
 
 
 async def prune_removed(run: Run) -> None:
     await _prune(run, Retention(removed_age=0.0), is_gone=False)
 
 
-async def _prune(run: Run, retention: Retention, *, is_gone: bool) -> None:
+async def _prune(run: Run, retention: Retention, *, is_gone: bool, batch: int = BATCH) -> None:
     await run.settle()
     run.model.pruned = True
     if is_gone:
@@ -44,7 +45,7 @@ async def _prune(run: Run, retention: Retention, *, is_gone: bool) -> None:
         run.model.past.clear()
     user = run.context.user_id if Feature.USERS in run.model.features else None
     # Later than every save by the clock of this program.
-    await run.or_interrupted(lambda: prune(run.store, retention, user_id=user, now=time.time() + 60, batch=BATCH))
+    await run.or_interrupted(lambda: prune(run.store, retention, user_id=user, now=time.time() + 60, batch=batch))
 
 
 async def _let_others_finish(run: Run) -> None:
