@@ -262,3 +262,27 @@ async def test_a_difference_in_one_of_them_is_found(source: SqlStore, target: Sq
     assert not result.ok
     assert {one.where for one in result.problems} == {str(key)}
     assert result.outcomes["unchanged"] + result.outcomes["refused"] == COUNT
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_one_that_the_target_has_and_the_source_loses_meanwhile_is_refused_as_deleted(
+    source: SqlStore, target: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    await copied(source, target, user)
+    key = ContextKey(user, "c1")
+    context = await loaded(source, user, "c1")
+    context.add_context_update("message", "more")
+    await context.save()
+    before = await stored(target, key)
+
+    async def act() -> None:
+        assert await source.delete(key)
+        base = None
+        for number in range(8 if anew else 0):
+            base = (await source.save(new_delta(key, number, base=base))).base
+
+    before_rows_are_read(monkeypatch, act)
+    result = await copied(source, target, user)
+    assert outcomes(result) == {"unchanged": COUNT - 1, "refused": 1}
+    assert "deleted from the source" in result.problems[0].reason
+    assert await stored(target, key) == before

@@ -163,6 +163,8 @@ class _Copier:
         identity = partial(read.revision_identity, context.context_id, common)
         here = await self.source.read("copy", identity)
         if here is None or here != await self.target.read("copy", identity):
+            if await changed_in_source(self.source, context) == GONE:
+                return "refused", GONE
             return "refused", f"both sides have changed: their revisions {common} are not the same"
         return ("extended" if there.revision < context.revision else "unchanged"), ""
 
