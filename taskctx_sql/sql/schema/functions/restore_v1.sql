@@ -1,12 +1,15 @@
 -- Mappings as of a revision: the newest value until then.
 CREATE FUNCTION taskctx_mappings_at_v1(saved_context text, at_revision bigint, OUT metadata text, OUT toggles text)
-LANGUAGE sql STABLE AS $function$
-    SELECT coalesce((SELECT v.metadata FROM taskctx_revisions v
-                     WHERE v.context_id = saved_context AND v.revision <= at_revision AND v.metadata IS NOT NULL
-                     ORDER BY v.revision DESC LIMIT 1), '{}'),
-           coalesce((SELECT v.metadata_toggles FROM taskctx_revisions v
-                     WHERE v.context_id = saved_context AND v.revision <= at_revision AND v.metadata_toggles IS NOT NULL
-                     ORDER BY v.revision DESC LIMIT 1), '{}')
+LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+    metadata := coalesce((SELECT v.metadata FROM taskctx_revisions v
+                          WHERE v.context_id = saved_context AND v.revision <= at_revision AND v.metadata IS NOT NULL
+                          ORDER BY v.revision DESC LIMIT 1), '{}');
+    toggles := coalesce((SELECT v.metadata_toggles FROM taskctx_revisions v
+                         WHERE v.context_id = saved_context AND v.revision <= at_revision
+                               AND v.metadata_toggles IS NOT NULL
+                         ORDER BY v.revision DESC LIMIT 1), '{}');
+END
 $function$;
 
 -- Makes the entries of a table those that a revision had, or if ``undoes`` those that there would be without it. A
