@@ -55,6 +55,7 @@ ELSEWHERE = {
     "restore_rows.py": "it saves to SQLite",
     "restore_files.py": "it saves to SQLite",
     "sql.py:is_in_list": "SQLite reads a list of parameters as a table",
+    "printing.py": "it prints the SQL of an upgrade, and executes none",
     "sql/schema/functions/__init__.py": "it creates functions, which have no rows",
     "small_contexts.py": "contexts that are on several machines do not share a transaction",
     "several.py": "contexts that are on several machines do not share a transaction",
