@@ -29,7 +29,7 @@ from taskctx_sql.sql.schema import updates
 # Updates beyond these are sent as rows after the call, and not in its document: that is faster for many rows where
 # COPY is allowed, and neither side has all of them in memory a second time.
 MAX_UPDATES: Final = 500
-MAX_CHARACTERS: Final = 8_000_000
+MAX_CHARACTERS: Final = 1_000_000
 # A restore may write the whole history anew, however long it is.
 ROWS_OF_RESTORE: Final = 1_000_000
 
