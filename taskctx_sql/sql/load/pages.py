@@ -42,6 +42,13 @@ def next_seq(key: ContextKey) -> Plan[tuple[float | None, int]]:
     return (rows[0][0], rows[0][1]) if rows else (None, 1)
 
 
+def count_rows(key: ContextKey) -> Plan[int]:
+    """Return the plan that reads how many updates and model uses a context has had; 0 if it does not exist."""
+    select = as_of.select_current("next_seq", "next_model")
+    rows = yield Step(select, {"context": row_codec.context_id(key)}, reads=True)
+    return sum(rows[0]) if rows else 0
+
+
 def list_contexts(user_id: str, after: ContextSummary | None, limit: int) -> Plan[list[ContextSummary]]:
     """Return the plan that lists a user's contexts, the newest first."""
     parameters: dict[str, Any] = {"user": user_id, "limit": limit}

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.model import Saved
-from taskctx_sql.sql import engines
+from taskctx_sql.sql import engines, load
 from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, compiled, execute_on_driver, insertion, text
-from taskctx_sql.sql.postgres_connection import Connections, transaction
+from taskctx_sql.sql.postgres_connection import Connections, execute_to_read, transaction
 from taskctx_sql.sql.retry import InDoubtError, allow, deadline
 from taskctx_sql.sql.save.document import answers, document, is_repeated
 from taskctx_sql.sql.save.group_commit import GroupCommit
@@ -30,8 +30,6 @@ from taskctx_sql.sql.schema import updates
 # COPY is allowed, and neither side has all of them in memory a second time.
 MAX_UPDATES: Final = 500
 MAX_CHARACTERS: Final = 1_000_000
-# A restore may write the whole history anew, however long it is.
-ROWS_OF_RESTORE: Final = 1_000_000
 
 _Answer = Saved | TaskContextError
 
@@ -106,7 +104,9 @@ class PostgresWriter:
 
     async def _write_alone(self, request: SaveRequest, driver: engines.Driver) -> Saved:
         if request.delta.operation in ("restore", "undo"):
-            allow(ROWS_OF_RESTORE)
+            # It may write the whole history anew, however long that is.
+            count = load.count_rows(request.delta.key)
+            allow(await execute_to_read(count, self._connections.schema, request.rls_user, driver))
         if _is_large(request):
             return await self._write_large(request, driver)
         (answer,) = await self._call([request], driver, waits=True)
