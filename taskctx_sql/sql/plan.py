@@ -7,8 +7,8 @@ asynchronous connection, by SQLite's own driver on a thread, and by a driver of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Mapping, Sequence
-from functools import cache
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
@@ -47,8 +47,35 @@ class Step(NamedTuple):
     reads: bool = False
 
 
+class Writes:
+    """Statements that belong together, each with the names of its parameters: they are executed in this order."""
+
+    def __init__(self, *each: tuple[Statement, tuple[str, ...]]) -> None:
+        self.each: tuple[tuple[Statement, tuple[str, ...]], ...] = each
+
+    @cached_property
+    def on_sqlite(self) -> tuple[str, ...]:
+        """The texts for SQLite's driver, whose parameters must be in the statement's order."""
+        texts = [(compiled("sqlite", statement), names) for statement, names in self.each]
+        assert all(text.names == names for text, names in texts)
+        return tuple(text.sql for text, _ in texts)
+
+
+class WriteAll(NamedTuple):
+    """The rows for each of several statements; one that has no rows is left out."""
+
+    writes: Writes
+    rows: Sequence[Sequence[tuple[Any, ...]]]
+
+    def steps(self) -> Iterator[Step]:
+        """Return a step for each statement."""
+        for (statement, names), rows in zip(self.writes.each, self.rows, strict=True):
+            if rows:
+                yield Step(statement, Rows(names, rows))
+
+
 # What a plan is sent: the rows, or None for a statement that returns none.
-Plan = Generator[Step, Sequence[Any] | None, T]
+Plan = Generator[Step | WriteAll, Sequence[Any] | None, T]
 
 
 async def execute(plan: Plan[T], connection: AsyncConnection) -> T:
@@ -56,17 +83,18 @@ async def execute(plan: Plan[T], connection: AsyncConnection) -> T:
     rows: Sequence[Any] | None = None
     while True:
         try:
-            step = plan.send(rows)
+            next_step = plan.send(rows)
         except StopIteration as end:
             return cast(T, end.value)
-        if isinstance(step.parameters, Rows):
-            names = step.parameters.names
-            many = [dict(zip(names, row, strict=True)) for row in step.parameters.values]
-            await connection.execute(step.statement, many)
-            rows = None
-        else:
-            result = await connection.execute(step.statement, step.parameters)
-            rows = result.all() if step.reads else None
+        for step in _steps(next_step):
+            if isinstance(step.parameters, Rows):
+                names = step.parameters.names
+                many = [dict(zip(names, row, strict=True)) for row in step.parameters.values]
+                await connection.execute(step.statement, many)
+                rows = None
+            else:
+                result = await connection.execute(step.statement, step.parameters)
+                rows = result.all() if step.reads else None
 
 
 def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
@@ -77,13 +105,22 @@ def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
             step = plan.send(rows)
         except StopIteration as end:
             return cast(T, end.value)
+        rows = None
+        if isinstance(step, WriteAll):
+            # For one row this takes the driver less than `executemany`.
+            for sql, new in zip(step.writes.on_sqlite, step.rows, strict=True):
+                if len(new) == 1:
+                    connection.execute(sql, new[0])
+                elif new:
+                    connection.executemany(sql, new)
+            continue
         text = compiled("sqlite", step.statement)
         if isinstance(step.parameters, Rows):
             connection.executemany(text.sql, text.rows(step.parameters))
-            rows = None
         else:
             cursor = connection.execute(text.sql, text.values(step.parameters))
-            rows = cursor.fetchall() if step.reads else None
+            if step.reads:
+                rows = cursor.fetchall()
 
 
 async def execute_on_driver(
@@ -93,20 +130,25 @@ async def execute_on_driver(
     rows: Sequence[Any] | None = None
     while True:
         try:
-            step = plan.send(rows)
+            next_step = plan.send(rows)
         except StopIteration as end:
             return cast(T, end.value)
-        text = compiled(driver.dialect.driver, step.statement, schema)
-        new = step.parameters
-        if isinstance(new, Rows):
-            if copies and new.into is not None and len(new.values) >= MIN_COPY_ROWS:
-                names = [name.removeprefix(_NEW) for name in new.names]
-                await driver.copy(schema, new.into.name, names, new.values)
+        for step in _steps(next_step):
+            text = compiled(driver.dialect.driver, step.statement, schema)
+            new = step.parameters
+            if isinstance(new, Rows):
+                if copies and new.into is not None and len(new.values) >= MIN_COPY_ROWS:
+                    names = [name.removeprefix(_NEW) for name in new.names]
+                    await driver.copy(schema, new.into.name, names, new.values)
+                else:
+                    await driver.execute_many(text.sql, text.rows(new))
+                rows = None
             else:
-                await driver.execute_many(text.sql, text.rows(new))
-            rows = None
-        else:
-            rows = await driver.fetch(text.sql, text.values(new))
+                rows = await driver.fetch(text.sql, text.values(new))
+
+
+def _steps(step: Step | WriteAll) -> Iterable[Step]:
+    return step.steps() if isinstance(step, WriteAll) else (step,)
 
 
 def read_value(statement: Statement, parameters: Mapping[str, Any]) -> Plan[Any]:

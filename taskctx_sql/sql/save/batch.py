@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import Restored
-from taskctx_sql.sql.plan import Rows, Statement, Step, columns, insertion, number, parameters, text
+from taskctx_sql.sql.plan import Statement, WriteAll, Writes, columns, insertion, number, parameters, text
 from taskctx_sql.sql.save.request import Removed, SaveRequest
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -58,17 +58,17 @@ class Batch:
     ) -> None:
         """Add a save after which the context's row is ``head``."""
         delta, run, rows = request.delta, request.delta.run, self._rows
-        context_id, run_id = request.context_id, run.run_id
+        at, context_id, run_id = delta.at, request.context_id, run.run_id
         _, newest, next_seq, next_model, next_position = head
         if is_new:
             identity = (context_id, delta.key.user_id, delta.key.chat_id, metadata or EMPTY, toggles or EMPTY)
-            rows.contexts.append((*identity, *head[1:], head.created_at, delta.at))
+            rows.contexts.append((*identity, *head[1:], head.created_at, at))
         else:
             self._add_head(request, head, metadata, toggles)
         self._add_run(request)
-        origin = (delta.at, run_id, run.saves, *head[2:])
+        origin = (at, run_id, run.saves, next_seq, next_model, next_position)
         revision = newest
-        if delta.is_operation:
+        if request.is_operation:
             # The newest one, so that what changed beside it is there already when it is taken back.
             revision -= request.makes_revision
             effect = (None, None, None, len(removed.dropped), delta.operation, None, None)
@@ -117,22 +117,20 @@ class Batch:
         state = (run.started_at, run.ended_at, run.outcome, request.error, run.saves)
         self._rows.runs.append((request.context_id, run.run_id, *state))
 
-    def plan(self) -> Iterator[Step]:
-        """Return the statements."""
-        for (statement, names, into), rows in zip(_writes(), self._rows, strict=True):
-            if rows:
-                yield Step(statement, Rows(names, rows, into))
+    def writes(self) -> WriteAll:
+        """Return what writes them."""
+        return WriteAll(_writes(), self._rows)
 
 
 # The statements.
 
 
-# A statement that is executed for many rows, the names of its parameters, and the table if it only inserts.
-_Write = tuple[Statement, tuple[str, ...], sa.Table | None]
+# A statement, and the names of its parameters.
+_Write = tuple[Statement, tuple[str, ...]]
 
 
 @cache
-def _writes() -> PerWrite[_Write]:
+def _writes() -> Writes:
     head = _update(
         revision=number("revision_now"),
         next_seq=number("seq_now"),
@@ -144,25 +142,26 @@ def _writes() -> PerWrite[_Write]:
     removal = ("revision", "context", "low", "high")
     # Columns that a save leaves NULL, since it copies nothing.
     later = ("removed_in", "copy_of")
-    return PerWrite(
+    each = PerWrite(
         contexts=_insertion(contexts, "pruned_until"),
-        heads=(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context"), None),
-        metadata=(_update(metadata=text("now")), ("now", "context"), None),
-        toggles=(_update(metadata_toggles=text("now")), ("now", "context"), None),
-        runs=(_upsert_run(), columns(runs), None),
+        heads=(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context")),
+        metadata=(_update(metadata=text("now")), ("now", "context")),
+        toggles=(_update(metadata_toggles=text("now")), ("now", "context")),
+        runs=(_upsert_run(), columns(runs)),
         revisions=_insertion(revisions, "added", "operation", "source_revision", "source_chat_id"),
         operations=_insertion(revisions),
-        removed_updates=(_remove(updates), removal, None),
-        removed_models=(_remove(models), removal, None),
-        replaced_files=(_remove(files), ("revision", "context", "tracked"), None),
+        removed_updates=(_remove(updates), removal),
+        removed_models=(_remove(models), removal),
+        replaced_files=(_remove(files), ("revision", "context", "tracked")),
         updates=_insertion(updates, *later),
         models=_insertion(models, *later),
         files=_insertion(files, *later),
     )
+    return Writes(*each)
 
 
 def _insertion(table: sa.Table, *without: str) -> _Write:
-    return insertion(table, *without), columns(table, *without), table
+    return insertion(table, *without), columns(table, *without)
 
 
 def _update(**values: sa.ColumnElement[Any]) -> Statement:

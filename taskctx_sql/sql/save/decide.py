@@ -54,7 +54,7 @@ def save_group(requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContext
             answers.append((yield from _decide(request, head, batch)))
         except TaskContextError as error:
             answers.append(error)
-    yield from batch.plan()
+    yield batch.writes()
     return answers
 
 

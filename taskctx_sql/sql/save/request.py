@@ -20,8 +20,8 @@ class SaveRequest:
     """A delta, encoded for `rls_user`. Revisions, seqs and positions are not in it: the database gives them."""
 
     __slots__ = (
-        *("base", "changed_paths", "context_id", "delta", "error", "files", "makes_revision", "metadata", "models"),
-        *("positions", "rls_user", "step", "strict", "toggles", "unplaced_files", "updates"),
+        *("base", "changed_paths", "context_id", "delta", "error", "files", "is_operation", "makes_revision"),
+        *("metadata", "models", "positions", "rls_user", "step", "strict", "toggles", "unplaced_files", "updates"),
     )
 
     def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool, rls_user: str | None) -> None:
@@ -31,8 +31,9 @@ class SaveRequest:
         self.rls_user = rls_user
         self.base: Base = delta.base or UNSEEN
         # Its changes make a revision, and its operation another one after it; one that only records the run makes none.
-        self.makes_revision: bool = delta.has_changes or (self.base.revision == 0 and not delta.is_operation)
-        self.step: int = self.makes_revision + delta.is_operation
+        self.is_operation: bool = delta.is_operation
+        self.makes_revision: bool = delta.has_changes or (self.base.revision == 0 and not self.is_operation)
+        self.step: int = self.makes_revision + self.is_operation
         self.context_id: str = row_codec.context_id(delta.key)
         self.updates = updates
         self.models: list[tuple[Any, ...]] = [

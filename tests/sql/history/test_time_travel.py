@@ -677,6 +677,7 @@ async def test_a_state_that_is_pruned_while_it_is_read_is_refused(store: Store, 
     step, pruned = next(reading), False
     with pytest.raises(RevisionNotFoundError):
         while True:
+            assert isinstance(step, Step)
             found = await store.read("look", partial(_one, step), user_id=user)
             if not pruned and "taskctx_updates" in str(step.statement):
                 await prune(store, Retention(removed_age=0), user_id=user, now=now)
