@@ -47,31 +47,32 @@ class Step(NamedTuple):
     reads: bool = False
 
 
-class Writes:
-    """Statements that belong together, each with the names of its parameters: they are executed in this order."""
+class Write:
+    """A statement that is executed for many rows, again and again, and the names of its parameters in their order."""
 
-    def __init__(self, *each: tuple[Statement, tuple[str, ...]]) -> None:
-        self.each: tuple[tuple[Statement, tuple[str, ...]], ...] = each
+    def __init__(self, statement: Statement, names: tuple[str, ...]) -> None:
+        self.statement: Statement = statement
+        self.names: tuple[str, ...] = names
 
     @cached_property
-    def on_sqlite(self) -> tuple[str, ...]:
-        """The texts for SQLite's driver, whose parameters must be in the statement's order."""
-        texts = [(compiled("sqlite", statement), names) for statement, names in self.each]
-        assert all(text.names == names for text, names in texts)
-        return tuple(text.sql for text, _ in texts)
+    def on_sqlite(self) -> str:
+        """The text for SQLite's driver, which takes the rows as they are."""
+        text = compiled("sqlite", self.statement)
+        assert text.names == self.names
+        return text.sql
 
 
 class WriteAll(NamedTuple):
-    """The rows for each of several statements; one that has no rows is left out."""
+    """Several writes in their order, and the rows for each; one that has no rows is left out."""
 
-    writes: Writes
+    writes: Sequence[Write]
     rows: Sequence[Sequence[tuple[Any, ...]]]
 
     def steps(self) -> Iterator[Step]:
-        """Return a step for each statement."""
-        for (statement, names), rows in zip(self.writes.each, self.rows, strict=True):
+        """Return a step for each write."""
+        for write, rows in zip(self.writes, self.rows, strict=True):
             if rows:
-                yield Step(statement, Rows(names, rows))
+                yield Step(write.statement, Rows(write.names, rows))
 
 
 # What a plan is sent: the rows, or None for a statement that returns none.
@@ -107,12 +108,12 @@ def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
             return cast(T, end.value)
         rows = None
         if isinstance(step, WriteAll):
-            # For one row this takes the driver less than `executemany`.
-            for sql, new in zip(step.writes.on_sqlite, step.rows, strict=True):
+            for write, new in zip(step.writes, step.rows, strict=True):
                 if len(new) == 1:
-                    connection.execute(sql, new[0])
+                    # Takes the driver less than `executemany`.
+                    connection.execute(write.on_sqlite, new[0])
                 elif new:
-                    connection.executemany(sql, new)
+                    connection.executemany(write.on_sqlite, new)
             continue
         text = compiled("sqlite", step.statement)
         if isinstance(step.parameters, Rows):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import Restored
-from taskctx_sql.sql.plan import Statement, WriteAll, Writes, columns, insertion, number, parameters, text
+from taskctx_sql.sql.plan import Statement, Write, WriteAll, columns, insertion, number, parameters, text
 from taskctx_sql.sql.save.request import Removed, SaveRequest
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -23,18 +23,25 @@ T = TypeVar("T")
 
 
 class PerWrite(NamedTuple, Generic[T]):
-    """A value for each write, in the order of the writes: what is removed goes before what replaces it."""
+    """A value for each write, in the order of the writes: what is removed goes before what replaces it.
+
+    SQLite's driver takes longer for a NULL than for any other value. So most rows go to statements without the columns
+    that are usually NULL: the runs under way, and the plain revisions and updates.
+    """
 
     contexts: T
     heads: T
     metadata: T
     toggles: T
+    runs_under_way: T
     runs: T
+    plain_revisions: T
     revisions: T
     operations: T
     removed_updates: T
     removed_models: T
     replaced_files: T
+    plain_updates: T
     updates: T
     models: T
     files: T
@@ -44,7 +51,7 @@ class Batch:
     """The rows that saves write."""
 
     def __init__(self) -> None:
-        self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [])
+        self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def add(
         self,
@@ -71,10 +78,14 @@ class Batch:
         if request.is_operation:
             # The newest one, so that what changed beside it is there already when it is taken back.
             revision -= request.makes_revision
-            effect = (None, None, None, len(removed.dropped), delta.operation, None, None)
-            rows.operations.append((context_id, newest, *origin, *effect))
+            dropped = (None, None, None, len(removed.dropped), delta.operation, None, None)
+            rows.operations.append((context_id, newest, *origin, *dropped))
         if request.makes_revision:
-            rows.revisions.append((context_id, revision, *origin, metadata, toggles, len(removed.updates) or None))
+            if metadata is None and toggles is None and not removed.updates:
+                rows.plain_revisions.append((context_id, revision, *origin))
+            else:
+                effect = (metadata, toggles, len(removed.updates) or None)
+                rows.revisions.append((context_id, revision, *origin, *effect))
         # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
         if removed.updates:
             rows.removed_updates.extend((revision, context_id, *span) for span in _ranges(removed.updates))
@@ -85,8 +96,7 @@ class Batch:
         if request.changed_paths:
             rows.replaced_files.extend((revision, context_id, path_id) for path_id in request.changed_paths)
         if request.updates:
-            new = enumerate(request.updates, next_seq - len(request.updates))
-            rows.updates.extend([(context_id, seq, *row, revision, run_id) for seq, row in new])
+            self._add_updates(request, next_seq - len(request.updates), revision)
         if request.models:
             uses = enumerate(request.models, next_model - len(request.models))
             rows.models.extend([(context_id, seq, *row, revision, run_id) for seq, row in uses])
@@ -113,9 +123,21 @@ class Batch:
             self._rows.toggles.append((toggles, request.context_id))
 
     def _add_run(self, request: SaveRequest) -> None:
-        run = request.delta.run
-        state = (run.started_at, run.ended_at, run.outcome, request.error, run.saves)
-        self._rows.runs.append((request.context_id, run.run_id, *state))
+        run, error = request.delta.run, request.error
+        if run.ended_at is None and run.outcome is None and error is None:
+            self._rows.runs_under_way.append((request.context_id, run.run_id, run.started_at, run.saves))
+        else:
+            state = (run.started_at, run.ended_at, run.outcome, error, run.saves)
+            self._rows.runs.append((request.context_id, run.run_id, *state))
+
+    def _add_updates(self, request: SaveRequest, first_seq: int, revision: int) -> None:
+        new = list(enumerate(request.updates, first_seq))
+        context_id, end = request.context_id, (revision, request.delta.run.run_id)
+        plain = [(context_id, seq, *row[:-1], *end) for seq, row in new if row[-1] is None]
+        self._rows.plain_updates.extend(plain)
+        if len(plain) < len(new):
+            exact = [(context_id, seq, *row, *end) for seq, row in new if row[-1] is not None]
+            self._rows.updates.extend(exact)
 
     def writes(self) -> WriteAll:
         """Return what writes them."""
@@ -125,12 +147,8 @@ class Batch:
 # The statements.
 
 
-# A statement, and the names of its parameters.
-_Write = tuple[Statement, tuple[str, ...]]
-
-
 @cache
-def _writes() -> Writes:
+def _writes() -> PerWrite[Write]:
     head = _update(
         revision=number("revision_now"),
         next_seq=number("seq_now"),
@@ -142,39 +160,44 @@ def _writes() -> Writes:
     removal = ("revision", "context", "low", "high")
     # Columns that a save leaves NULL, since it copies nothing.
     later = ("removed_in", "copy_of")
-    each = PerWrite(
+    of_operations = ("added", "operation", "source_revision", "source_chat_id")
+    return PerWrite(
         contexts=_insertion(contexts, "pruned_until"),
-        heads=(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context")),
-        metadata=(_update(metadata=text("now")), ("now", "context")),
-        toggles=(_update(metadata_toggles=text("now")), ("now", "context")),
-        runs=(_upsert_run(), columns(runs)),
-        revisions=_insertion(revisions, "added", "operation", "source_revision", "source_chat_id"),
+        heads=Write(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context")),
+        metadata=Write(_update(metadata=text("now")), ("now", "context")),
+        toggles=Write(_update(metadata_toggles=text("now")), ("now", "context")),
+        runs_under_way=_upsertion_of_run("ended_at", "outcome", "error"),
+        runs=_upsertion_of_run(),
+        plain_revisions=_insertion(revisions, "metadata", "metadata_toggles", "removed", *of_operations),
+        revisions=_insertion(revisions, *of_operations),
         operations=_insertion(revisions),
-        removed_updates=(_remove(updates), removal),
-        removed_models=(_remove(models), removal),
-        replaced_files=(_remove(files), ("revision", "context", "tracked")),
+        removed_updates=Write(_remove(updates), removal),
+        removed_models=Write(_remove(models), removal),
+        replaced_files=Write(_remove(files), ("revision", "context", "tracked")),
+        plain_updates=_insertion(updates, "exact", *later),
         updates=_insertion(updates, *later),
         models=_insertion(models, *later),
         files=_insertion(files, *later),
     )
-    return Writes(*each)
 
 
-def _insertion(table: sa.Table, *without: str) -> _Write:
-    return insertion(table, *without), columns(table, *without)
+def _insertion(table: sa.Table, *without: str) -> Write:
+    return Write(insertion(table, *without), columns(table, *without))
 
 
 def _update(**values: sa.ColumnElement[Any]) -> Statement:
     return sa.update(contexts).where(contexts.c.context_id == text("context")).values(values)
 
 
-def _upsert_run() -> Statement:
-    statement = engines.insert("sqlite", runs).values(parameters(runs))
+def _upsertion_of_run(*without: str) -> Write:
+    statement = engines.insert("sqlite", runs).values(parameters(runs, *without))
     fixed = ("context_id", "run_id", "started_at")
-    return statement.on_conflict_do_update(
+    statement = statement.on_conflict_do_update(
         index_elements=[runs.c.context_id, runs.c.run_id],
+        # Of a column without a parameter, this is NULL.
         set_={column.name: statement.excluded[column.name] for column in runs.c if column.name not in fixed},
     )
+    return Write(statement, columns(runs, *without))
 
 
 def _remove(table: sa.Table) -> Statement:
