@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from taskctx_sql.context.observable import ObservableDict, observable_entry, plain_entry
 
 
-@dataclass(slots=True, eq=False)
-class DictDifference:
+class DictDifference(NamedTuple):
     """What a dict needs to be saved: changes as (key, entry, position or None, whether it was removed)."""
 
-    changes: list[tuple[Any, Any, int | None, bool]]
-    keys: dict[Any, None]
-    unplaced: list[Any]
-    removed: list[Any]
+    changes: Sequence[tuple[Any, Any, int | None, bool]]
+    keys: Collection[Any]
+    unplaced: Sequence[Any]
+    removed: Sequence[Any]
+
+
+# What a dict hands out that has not changed.
+UNCHANGED: Final = DictDifference((), (), (), ())
 
 
 class TrackedDict(ObservableDict[Any, Any]):
@@ -62,7 +64,7 @@ class TrackedDict(ObservableDict[Any, Any]):
         """Return what is unsaved, and change nothing."""
         keys = self._changes
         if not keys:
-            return DictDifference([], keys, [], [])
+            return UNCHANGED
         present = [key for key in keys if key in self]
         unplaced = [key for key in present if self._positions.get(key) is None]
         removed = [key for key in keys if key not in self and key in self._positions]
@@ -70,7 +72,10 @@ class TrackedDict(ObservableDict[Any, Any]):
         return DictDifference(changes + [(key, None, None, True) for key in removed], keys, unplaced, removed)
 
     def hand_out(self) -> DictDifference:
-        """Return what is unsaved; `confirm` makes this state the saved one."""
+        """Return what is unsaved, or `UNCHANGED`; `confirm` makes this state the saved one."""
+        if not self._changes:
+            self._handed_out = UNCHANGED
+            return UNCHANGED
         for key in self._changes:
             entry = self.get(key)
             if isinstance(entry, ObservableDict):

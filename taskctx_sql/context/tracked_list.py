@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from taskctx_sql.context.observable import as_list
 from taskctx_sql.model import watch_all
@@ -22,8 +23,7 @@ class _Snapshot(Generic[T]):
     rows: list[T] | None = None
 
 
-@dataclass(slots=True, eq=False)
-class ListDifference(Generic[T]):
+class ListDifference(NamedTuple, Generic[T]):
     """What a list needs to be saved.
 
     Attributes:
@@ -37,11 +37,15 @@ class ListDifference(Generic[T]):
     """
 
     appended: list[T]
-    removed: list[int]
-    removed_items: list[T]
-    kept: list[int] | None = None
-    again: Mapping[int, int] = field(default_factory=dict)
+    removed: Sequence[int] = ()
+    removed_items: Sequence[T] = ()
+    kept: Sequence[int] | None = None
+    again: Mapping[int, int] = MappingProxyType({})
     edited: Collection[int] = ()
+
+
+# What a list hands out that has not changed; nobody changes it.
+UNCHANGED: Final[ListDifference[Any]] = ListDifference([])
 
 
 class TrackedList(list[T]):
@@ -126,7 +130,7 @@ class TrackedList(list[T]):
         """Return what is unsaved, and change nothing."""
         rows, edited = self._saved.rows, self._edited_before | self._edited if self._edited else self._edited_before
         if rows is None and not edited:
-            return ListDifference(self[self._saved.count :], [], [])
+            return ListDifference(self[self._saved.count :])
         rows = self[: self._saved.count] if rows is None else rows
         kept: list[int] = []
         index = 0
@@ -149,7 +153,10 @@ class TrackedList(list[T]):
         return ListDifference(appended, removed, [rows[index] for index in gone], kept, again | stand_ins, changed)
 
     def hand_out(self) -> ListDifference[T]:
-        """Return what is unsaved; `confirm` makes this state the saved one."""
+        """Return what is unsaved, or `UNCHANGED`; `confirm` makes this state the saved one."""
+        if not self.has_changes:
+            self._pending, self._handed_out = self._saved, UNCHANGED
+            return UNCHANGED
         difference = self.difference()
         if difference.appended and self._prepare is not None:
             self._prepare_tail(difference.appended, self._prepare)
@@ -169,7 +176,8 @@ class TrackedList(list[T]):
         assert difference is not None
         if difference.kept is not None:
             self._seqs = array("q", (self._seqs[index] for index in difference.kept))
-        self._seqs.extend(range(first_seq, first_seq + len(difference.appended)))
+        if difference.appended:
+            self._seqs.extend(range(first_seq, first_seq + len(difference.appended)))
         self._saved, self._pending, self._handed_out = pending, None, None
         self._edited_before, self._stand_ins = {}, {}
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from taskctx_sql import codec, limits
-from taskctx_sql.context import mappings, merge
+from taskctx_sql.context import mappings, merge, tracked_dict, tracked_list
 from taskctx_sql.context.memory import Memory, own_update
 from taskctx_sql.context.observable import observable_entry, plain_entry
 from taskctx_sql.context.saving_state import Handout, Saving
@@ -87,26 +87,18 @@ class Unsaved:
         toggles, toggles_text = mappings.mapping_change(memory.toggles, self._toggles_text)
         history = memory.history.hand_out()
         models, files = memory.models.hand_out(), memory.files.hand_out()
-        dropped = _seqs_of(memory.dropped, history)
-        delta = Delta(
-            key=key,
-            run=run,
-            base=self.base,
-            at=at,
-            updates=history.appended,
-            removed_updates=history.removed,
-            models=[plain_entry(entry) for entry in models.appended],
-            removed_models=models.removed,
-            files=[FileChange(*change) for change in files.changes],
-            metadata=metadata,
-            toggles=toggles,
-            operation=memory.dropped_by if dropped else None,
-            dropped=dropped,
-            if_unchanged=if_unchanged,
-            if_there=True,
-            again_updates=list(history.again.values()),
-            again_models=list(models.again.values()),
-        )
+        delta = Delta(key, run, self.base, at, history.appended, if_unchanged=if_unchanged, if_there=True)
+        delta.metadata, delta.toggles = metadata, toggles
+        # Most saves only append updates.
+        if history.removed:
+            delta.removed_updates, delta.again_updates = history.removed, list(history.again.values())
+            if dropped := _seqs_of(memory.dropped, history):
+                delta.dropped, delta.operation = dropped, memory.dropped_by
+        if models is not tracked_list.UNCHANGED:
+            delta.models = [plain_entry(entry) for entry in models.appended]
+            delta.removed_models, delta.again_models = models.removed, list(models.again.values())
+        if files is not tracked_dict.UNCHANGED:
+            delta.files = [FileChange(*change) for change in files.changes]
         handout = self.saving.hand_out(Handout(delta, (metadata_text, toggles_text), memory.dropped))
         memory.dropped = {}
         return handout
