@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
 from taskctx_sql.concurrency.cancellation import wait_until_done
@@ -14,23 +14,15 @@ T = TypeVar("T")
 class Promise(Generic[T]):
     """A result that one task waits for and another delivers."""
 
-    __slots__ = ("_call", "_future", "_loop", "_resolved")
+    __slots__ = ("_future", "_loop", "_resolved")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._future: asyncio.Future[T] = loop.create_future()
         self._resolved = False
-        self._call: Callable[[T | BaseException], None] | None = None
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.wait().__await__()
-
-    def when_resolved(self, call: Callable[[T | BaseException], None]) -> None:
-        """Call a function with the result or the error when it is delivered, instead of having a task wait for it.
-
-        That saves a turn of the loop.
-        """
-        self._call = call
 
     async def wait(self, *, shield: bool = True) -> T:
         """Wait for the result. With ``shield``, a cancellation takes effect when the result was delivered."""
@@ -48,9 +40,6 @@ class Promise(Generic[T]):
     def resolve(self, result: T | BaseException) -> None:
         """Deliver the result, once, on the loop."""
         self._resolved = True
-        if self._call is not None:
-            self._call(result)
-            return
         if self._future.done():
             # Cancelled a moment ago: the waiting task has not run since, and will not wait again.
             return

@@ -34,9 +34,11 @@ class WaitingSave(Promise[T]):
         self.deadline: float | None = deadline()
 
 
-# Writes saves in one transaction, each of another context, and returns an answer for each, or the error that it gets.
-# The second argument is when the first of them gives up, by `time.monotonic`.
-Write = Callable[[list[SaveRequest], float | None], Awaitable[Sequence[T | BaseException]]]
+# For each save of a group its answer or the error that it gets, or one error for all of them.
+Answers = Sequence[T | BaseException] | BaseException
+# Writes saves in one transaction, each of another context. The second argument is when the first of them gives up, by
+# `time.monotonic`; the third is called with the answers, on the loop.
+Write = Callable[[list[SaveRequest], float | None, Callable[[Answers[T]], None]], None]
 
 
 class GroupCommit(Generic[T]):
@@ -51,7 +53,7 @@ class GroupCommit(Generic[T]):
     ) -> None:
         """Send at most ``max_in_flight`` groups of ``max_group`` saves at a time to ``write``.
 
-        If ``write`` raises, each save of the group gets the error.
+        If ``write`` raises, and gives no answers, each save of the group gets the error.
         """
         self._write = write
         self._database_url = database_url
@@ -124,17 +126,11 @@ class GroupCommit(Generic[T]):
             if not group:
                 continue
             self._in_flight += 1
-            until = min((save.deadline for save in group if save.deadline is not None), default=None)
-            answer = partial(self._answer, group)
+            until = min([save.deadline for save in group if save.deadline is not None], default=None)
             try:
-                written = self._write([save.request for save in group], until)
+                self._write([save.request for save in group], until, partial(self._answer, group))
             except Exception as error:
-                answer(error)
-                continue
-            if isinstance(written, Promise):
-                written.when_resolved(answer)
-            else:
-                asyncio.ensure_future(written).add_done_callback(partial(_pass_on, answer))
+                self._answer(group, error)
 
     def _take(self) -> list[WaitingSave[T]]:
         """Return the next saves that are still waited for."""
@@ -148,7 +144,7 @@ class GroupCommit(Generic[T]):
                 self._resolve(save, TimeoutError("others of this process, who came before, had no answer either"))
         return group
 
-    def _answer(self, group: list[WaitingSave[T]], answers: Sequence[T | BaseException] | BaseException) -> None:
+    def _answer(self, group: list[WaitingSave[T]], answers: Answers[T]) -> None:
         if isinstance(answers, BaseException):
             answers = [answers] * len(group)
         self._in_flight -= 1
@@ -169,10 +165,23 @@ class GroupCommit(Generic[T]):
             self._ended.set_result(None)
 
 
-def _pass_on(give: Callable[[T | BaseException], None], written: asyncio.Future[T]) -> None:
-    try:
-        result = written.result()
-    except BaseException as error:
-        give(error)
-    else:
-        give(result)
+def in_tasks(write: Callable[[list[SaveRequest], float | None], Awaitable[Sequence[T | BaseException]]]) -> Write[T]:
+    """Return what writes each group in a task of its own, which gives the answers before it ends."""
+    tasks = set[asyncio.Task[None]]()
+
+    async def answered(requests: list[SaveRequest], until: float | None, answer: Callable[[Answers[T]], None]) -> None:
+        try:
+            answers = await write(requests, until)
+        except BaseException as error:
+            answer(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            answer(answers)
+
+    def start(requests: list[SaveRequest], until: float | None, answer: Callable[[Answers[T]], None]) -> None:
+        task = asyncio.create_task(answered(requests, until, answer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return start

@@ -21,7 +21,7 @@ from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, compiled,
 from taskctx_sql.sql.postgres_connection import Connections, execute_to_read, transaction
 from taskctx_sql.sql.retry import InDoubtError, allow, deadline
 from taskctx_sql.sql.save.document import answers, document, is_repeated
-from taskctx_sql.sql.save.group_commit import GroupCommit
+from taskctx_sql.sql.save.group_commit import GroupCommit, in_tasks
 from taskctx_sql.sql.save.machines import Machines
 from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.schema import updates
@@ -63,7 +63,7 @@ class PostgresWriter:
     def _groups_of(self, machine: int) -> GroupCommit[Saved | None]:
         groups = self._groups.get(machine)
         if groups is None:
-            groups = self._groups[machine] = GroupCommit(self._write_group, self._database_url)
+            groups = self._groups[machine] = GroupCommit(in_tasks(self._write_group), self._database_url)
             if self._closed:
                 groups.stop()
         return groups

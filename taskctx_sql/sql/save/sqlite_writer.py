@@ -22,12 +22,13 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan, execute_on_sqlite
 from taskctx_sql.sql.retry import InDoubtError, deadline, in_turn, lock_seconds_left
 from taskctx_sql.sql.save.decide import save_group
-from taskctx_sql.sql.save.group_commit import GroupCommit
+from taskctx_sql.sql.save.group_commit import Answers, GroupCommit
 from taskctx_sql.sql.save.request import SaveRequest
 
 T = TypeVar("T")
 
 _Answers = Sequence[Saved | BaseException]
+_Answer = Callable[[Any], None]
 _Work = Callable[[sqlite3.Connection], Any]
 
 # What had to wait no longer than this for its turn waits for a lock as long as the connection is set to.
@@ -45,7 +46,7 @@ class SqliteWriter:
         self._groups: GroupCommit[Saved] = GroupCommit(self._send_group, database_url)
         # One plan at a time is in the queue, so that saves and other writes take turns.
         self._turn = asyncio.Lock()
-        self._queue: SimpleQueue[tuple[_Work, Promise[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[_Work, _Answer] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread: threading.Thread | None = None
         self._identity: tuple[int, int] | None = None
@@ -61,7 +62,7 @@ class SqliteWriter:
             if self._closed:
                 raise StoreClosedError(self._database_url)
             answer: Promise[T] = Promise(self._loop)
-            self._send(partial(self._write, plan, deadline()), answer)
+            self._send(partial(self._write, plan, deadline()), answer.resolve)
             return await answer.wait()
 
     async def close(self) -> None:
@@ -79,32 +80,32 @@ class SqliteWriter:
         self._groups.stop()
         self._queue.put(None)
 
-    def _send_group(self, requests: list[SaveRequest], until: float | None) -> Awaitable[_Answers]:
-        answers: Promise[_Answers] = Promise(self._loop)
-        self._send(partial(self._save, requests, until), answers)
-        return answers
+    def _send_group(
+        self, requests: list[SaveRequest], until: float | None, answer: Callable[[Answers[Saved]], None]
+    ) -> None:
+        self._send(partial(self._save, requests, until), answer)
 
-    def _send(self, work: _Work, promise: Promise[Any]) -> None:
+    def _send(self, work: _Work, answer: _Answer) -> None:
         if self._thread is None:
             # A daemon, so that a store that was never closed does not keep the interpreter from its exit.
             self._thread = threading.Thread(target=self._work, name="taskctx-writer", daemon=True)
             self._thread.start()
-        self._queue.put((work, promise))
+        self._queue.put((work, answer))
 
     # On the thread.
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
         while (accepted := self._queue.get()) is not None:
-            work, promise = accepted
-            answer: Any
+            work, answer = accepted
+            result: Any
             try:
                 if connection is None:
                     connection = engines.connect_sqlite(self._path, self._lock_seconds)
                     self._identity = engines.file_identity(self._path)
-                answer = work(connection)
+                result = work(connection)
             except Exception as error:
-                answer = error
+                result = error
                 # A new connection has no transaction open, whatever it was; this thread goes on in any case.
                 if connection is not None:
                     with contextlib.suppress(sqlite3.Error):
@@ -112,12 +113,12 @@ class SqliteWriter:
                     connection = None
             # Not by `contextlib.suppress`, which would cost each save half a microsecond.
             try:  # noqa: SIM105
-                self._loop.call_soon_threadsafe(promise.resolve, answer)
+                self._loop.call_soon_threadsafe(answer, result)
             except RuntimeError:
                 # The loop is closed, so no caller waits.
                 pass
             # So that a large group is freed with its answers, and not when the next save has to be written.
-            del accepted, work, promise, answer
+            del accepted, work, answer, result
         if connection is not None:
             connection.close()
 

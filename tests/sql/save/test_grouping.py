@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -11,8 +11,10 @@ from taskctx_sql import ContextKey
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.sql.retry import GRACE, within
 from taskctx_sql.sql.save import SaveRequest
-from taskctx_sql.sql.save.group_commit import GroupCommit
+from taskctx_sql.sql.save.group_commit import Answers, GroupCommit, in_tasks
 from tests.support.contract import new_delta
+
+Answer = Callable[[Answers[str]], None]
 
 
 async def request(chat_id: str, data: object = "x") -> SaveRequest:
@@ -27,20 +29,18 @@ class Writer:
     """Writes a group when the test says so, and answers each save with its name."""
 
     def __init__(self) -> None:
-        self.groups: list[tuple[list[str], asyncio.Future[Sequence[str | BaseException]]]] = []
+        self.groups: list[tuple[list[str], Answer]] = []
 
-    def write(self, requests: list[SaveRequest], until: float | None) -> asyncio.Future[Sequence[str | BaseException]]:
-        answers: asyncio.Future[Sequence[str | BaseException]] = asyncio.get_running_loop().create_future()
-        self.groups.append(([name(asked) for asked in requests], answers))
-        return answers
+    def write(self, requests: list[SaveRequest], until: float | None, answer: Answer) -> None:
+        self.groups.append(([name(asked) for asked in requests], answer))
 
     @property
     def sent(self) -> list[list[str]]:
         return [names for names, _ in self.groups]
 
     def answer(self, number: int) -> None:
-        names, answers = self.groups[number]
-        answers.set_result(names)
+        names, answer = self.groups[number]
+        answer(names)
 
 
 async def settle() -> None:
@@ -66,7 +66,7 @@ async def test_a_single_save_is_sent_at_once() -> None:
 
 async def test_what_comes_while_one_is_under_way_shares_the_next_group() -> None:
     writer = Writer()
-    groups = GroupCommit(writer.write, "x", max_group=3, max_in_flight=2)
+    groups: GroupCommit[str] = GroupCommit(writer.write, "x", max_group=3, max_in_flight=2)
     saves = await started(groups, *[await request(str(number)) for number in range(6)])
     assert writer.sent == [["0:x"], ["1:x", "2:x", "3:x"]]
     writer.answer(1)
@@ -80,7 +80,7 @@ async def test_what_comes_while_one_is_under_way_shares_the_next_group() -> None
 
 async def test_saves_of_one_context_never_travel_at_once_and_keep_their_order() -> None:
     writer = Writer()
-    groups = GroupCommit(writer.write, "x", max_in_flight=3)
+    groups: GroupCommit[str] = GroupCommit(writer.write, "x", max_in_flight=3)
     requests = [await request(*each) for each in (("a", 1), ("a", 2), ("b", 1), ("a", 3), ("b", 2))]
     saves = await started(groups, *requests)
     assert writer.sent == [["a:1"], ["b:1"]]
@@ -102,7 +102,7 @@ async def test_an_error_among_the_answers_is_that_of_one_save() -> None:
     writer = Writer()
     saves = await started(GroupCommit(writer.write, "x"), *[await request(each) for each in "abc"])
     writer.answer(0)
-    writer.groups[1][1].set_result([KeyError("b"), "c:x"])
+    writer.groups[1][1]([KeyError("b"), "c:x"])
     ends = await asyncio.gather(*saves, return_exceptions=True)
     assert [repr(end) for end in ends] == ["'a:x'", "KeyError('b')", "'c:x'"]
 
@@ -112,10 +112,10 @@ async def test_if_a_group_cannot_be_written_each_save_gets_the_error(at_once: bo
     async def fail(requests: list[SaveRequest], until: float | None) -> Sequence[str]:
         raise KeyError(len(requests))
 
-    def fail_at_once(requests: list[SaveRequest], until: float | None) -> asyncio.Future[Sequence[str]]:
+    def fail_at_once(requests: list[SaveRequest], until: float | None, answer: Answer) -> None:
         raise KeyError(len(requests))
 
-    groups: GroupCommit[str] = GroupCommit(fail_at_once if at_once else fail, "x")
+    groups: GroupCommit[str] = GroupCommit(fail_at_once if at_once else in_tasks(fail), "x")
     saves = [groups.save(await request(each)) for each in "abc"]
     ends = await asyncio.gather(*saves, return_exceptions=True)
     assert [type(end) for end in ends] == [KeyError] * 3
@@ -124,7 +124,7 @@ async def test_if_a_group_cannot_be_written_each_save_gets_the_error(at_once: bo
 
 async def test_one_that_waited_too_long_is_not_sent() -> None:
     writer = Writer()
-    groups = GroupCommit(writer.write, "x", max_in_flight=1)
+    groups: GroupCommit[str] = GroupCommit(writer.write, "x", max_in_flight=1)
     first = await started(groups, await request("a"))
     with within(-GRACE):
         late = await started(groups, await request("a", "late"), await request("b", "late"))
@@ -140,7 +140,7 @@ async def test_one_that_waited_too_long_is_not_sent() -> None:
 
 async def test_closing_finishes_what_was_accepted_and_refuses_the_rest() -> None:
     writer = Writer()
-    groups = GroupCommit(writer.write, "x", max_in_flight=1)
+    groups: GroupCommit[str] = GroupCommit(writer.write, "x", max_in_flight=1)
     saves = await started(groups, await request("a"), await request("a", "y"), await request("b"))
     closing = [asyncio.create_task(groups.close()) for _ in range(2)]
     await settle()
@@ -163,3 +163,17 @@ async def test_a_cancelled_save_is_answered_first() -> None:
     writer.answer(0)
     await settle()
     assert saving.cancelled()
+
+
+async def test_a_task_that_is_cancelled_leaves_no_save_without_an_answer() -> None:
+    async def write(requests: list[SaveRequest], until: float | None) -> Sequence[str]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return []
+
+    groups: GroupCommit[str] = GroupCommit(in_tasks(write), "x")
+    with pytest.raises(asyncio.CancelledError):
+        await groups.save(await request("a"))
+    await asyncio.wait_for(groups.close(), 5)
