@@ -134,7 +134,7 @@ _tagged_file: Final = (
 
 def _is_plain(value: Any) -> bool:
     """Whether each part of a value that orjson accepted is read back unchanged."""
-    containers: list[Iterable[Any]] = [[value]]
+    containers: list[Iterable[Any]] = [(value,)]
     for container in containers:
         for part in container:
             kind = type(part)

@@ -86,7 +86,7 @@ class Delta:
     @property
     def has_content(self) -> bool:
         """Whether it changes the context itself, and not only its run."""
-        return self.is_operation or self.has_changes
+        return self.has_changes or self.is_operation
 
     @property
     def is_operation(self) -> bool:

@@ -8,7 +8,8 @@ from typing import Literal
 RunOutcome = Literal["completed", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as `Delta`: each save makes one.
+@dataclass(slots=True)
 class Run:
     """A ``with`` block of a context, or the time from a first save to the last one.
 

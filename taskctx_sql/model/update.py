@@ -78,11 +78,12 @@ class ContextUpdate:
 
 def watch_all(items: Sequence[Any], log: dict[int, Any]) -> None:
     """Note later edits of the items in ``log``, by identity, as far as they report edits."""
-    slot = ContextUpdate.__dict__["_edit_logs"]
-    if len(items) > 8 and all(type(item) is ContextUpdate for item in items) and not any(map(slot.__get__, items)):
-        # A line of Python for each item would take ten times as long.
-        deque(map(slot.__set__, items, repeat((log,))), maxlen=0)
-        return
+    if len(items) > 8 and all(type(item) is ContextUpdate for item in items):
+        slot = ContextUpdate.__dict__["_edit_logs"]
+        if not any(map(slot.__get__, items)):
+            # A line of Python for each item would take ten times as long.
+            deque(map(slot.__set__, items, repeat((log,))), maxlen=0)
+            return
     for item in items:
         if hasattr(item, "watch"):
             item.watch(log)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import time
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 from taskctx_sql.context import Handout, Unsaved
@@ -83,30 +83,21 @@ class Persistence:
 
         If another writer removed or rewrote rows that are changed here, they are loaded again before the next attempt.
         """
+        saving = self._unsaved.saving
         for attempt in itertools.count(1):
             try:
-                await self._save(store, if_unchanged=if_unchanged)
+                if saving.handout is not None:
+                    await self._settle_doubt(store)
+                if saving.must_reload:
+                    await self.load(store)
+                handout = self._hand_out(if_unchanged=if_unchanged)
+                if handout is not None:
+                    await self._send(store, handout)
                 break
             except StaleContextError as error:
                 if not error.rewritten or attempt == _ATTEMPTS:
                     raise
             await self.load(store)
-
-    async def _save(self, store: ContextStore, *, if_unchanged: bool) -> None:
-        unsaved = self._unsaved
-        if unsaved.saving.handout is not None:
-            await self._settle_doubt(store)
-        if unsaved.saving.must_reload:
-            await self.load(store)
-        handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=if_unchanged)
-        delta = handout.delta
-        if unsaved.is_past and delta.has_content:
-            unsaved.abandon(handout)
-            raise PastContextError(unsaved.key, unsaved.revision, "be saved")
-        if delta.has_content or delta.run.ended_at is not None or unsaved.is_new:
-            await self._send(store, handout)
-        else:
-            unsaved.forgo(handout)
 
     async def discard(self, store: ContextStore) -> None:
         """Discard what is unsaved, except a save in doubt that was written."""
@@ -137,6 +128,19 @@ class Persistence:
         await store.fork(self._unsaved.key, chat_id, revision=shown if revision is None else revision)
 
     # Internals.
+
+    def _hand_out(self, *, if_unchanged: bool) -> Handout | None:
+        """Hand out what is to be saved, if anything is."""
+        unsaved = self._unsaved
+        handout = unsaved.hand_out(self._next_save(), _now(), if_unchanged=if_unchanged)
+        if handout.delta.has_content:
+            if unsaved.is_past:
+                unsaved.abandon(handout)
+                raise PastContextError(unsaved.key, unsaved.revision, "be saved")
+        elif handout.delta.run.ended_at is None and not unsaved.is_new:
+            unsaved.forgo(handout)
+            return None
+        return handout
 
     async def _read(self, store: ContextStore, selection: Selection) -> Loaded:
         return await store.load(
@@ -259,7 +263,7 @@ def _new_run(started_at: float) -> Run:
 
 def _now() -> float:
     # Neither the context's clock nor `time.time`: the original uses both for updates only, and tests replace them.
-    return datetime.now(UTC).timestamp()
+    return time.time_ns() / 1e9
 
 
 def _was_not_written(error: BaseException, *, again: bool) -> bool:

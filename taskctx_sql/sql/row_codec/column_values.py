@@ -16,7 +16,7 @@ _LARGEST: Final = 2**63 - 1
 
 def is_column_text(value: Any) -> bool:
     """Whether a column holds the value exactly."""
-    return type(value) is str and column_text(value) == value
+    return type(value) is str and "\x00" not in value and (value.isascii() or column_text(value) == value)
 
 
 def column_text(value: Any) -> Any:

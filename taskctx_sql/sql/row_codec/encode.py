@@ -30,13 +30,13 @@ def update_row(update: ContextUpdate, number: int, strict: bool) -> UpdateRow:
     """
     timestamp, kind, data, metadata = update.timestamp, update.update_type, update.data, update.metadata
     is_exact = is_column_float(timestamp) and is_column_text(kind)
-    return (
-        timestamp if is_exact else column_float(timestamp),
-        kind if is_exact else "None" if kind is None else column_text(kind),
-        _text(data, number, kind, "data", strict),
-        _text(metadata, number, kind, "metadata", strict),
-        None if is_exact else codec.encode([timestamp, kind], _where(number, kind), strict=strict),
-    )
+    data_text = _text(data, number, kind, "data", strict)
+    metadata_text = _text(metadata, number, kind, "metadata", strict)
+    if is_exact:
+        return timestamp, kind, data_text, metadata_text, None
+    exact = codec.encode([timestamp, kind], _where(number, kind), strict=strict)
+    kind = "None" if kind is None else column_text(kind)
+    return column_float(timestamp), kind, data_text, metadata_text, exact
 
 
 def _text(value: Any, number: int, kind: Any, field: str, strict: bool) -> str:

@@ -36,20 +36,23 @@ class SaveRequest:
         self.step: int = self.makes_revision + self.is_operation
         self.context_id: str = row_codec.context_id(delta.key)
         self.updates = updates
-        self.models: list[tuple[Any, ...]] = [
-            row_codec.model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)
-        ]
+        self.models: Sequence[tuple[Any, ...]] = ()
+        if delta.models:
+            self.models = [
+                row_codec.model_row(entry, f"new model use {at}", strict) for at, entry in enumerate(delta.models)
+            ]
         # The new versions of files, and the position of each in the tracker; None is its end.
-        self.files: list[tuple[Any, ...]] = []
-        self.positions: list[int | None] = []
+        self.files: Sequence[tuple[Any, ...]] = ()
+        self.positions: Sequence[int | None] = ()
         # The path_id of each file whose version until now is replaced.
-        self.changed_paths: list[str] = []
-        for change in delta.files:
-            self.changed_paths.append(row_codec.path_id(change.path))
-            if not change.removed:
-                self.files.append(row_codec.file_row(change, strict))
-                self.positions.append(change.position)
-        self.unplaced_files: int = self.positions.count(None)
+        self.changed_paths: Sequence[str] = ()
+        self.unplaced_files: int = 0
+        if delta.files:
+            self.changed_paths = [row_codec.path_id(change.path) for change in delta.files]
+            staying = [change for change in delta.files if not change.removed]
+            self.files = [row_codec.file_row(change, strict) for change in staying]
+            self.positions = [change.position for change in staying]
+            self.unplaced_files = self.positions.count(None)
         self.metadata: str | None = row_codec.mapping_text(delta.metadata, "metadata", strict)
         self.toggles: str | None = row_codec.mapping_text(delta.toggles, "metadata_toggles", strict)
         self.error: str | None = row_codec.column_text(delta.run.error)
@@ -70,11 +73,11 @@ class SaveRequest:
                 known = copy(known)
                 known.rls_user = rls_user
             return known
-        rows = [row_codec.update_row(update, number, strict) for number, update in enumerate(delta.updates[:SLICE])]
-        for start in range(SLICE, len(delta.updates), SLICE):
-            await asyncio.sleep(0)
-            part = delta.updates[start : start + SLICE]
-            rows += [row_codec.update_row(update, number, strict) for number, update in enumerate(part, start)]
+        rows: list[UpdateRow] = []
+        for number, update in enumerate(delta.updates):
+            if number and not number % SLICE:
+                await asyncio.sleep(0)
+            rows.append(row_codec.update_row(update, number, strict))
         delta.sent = request = cls(delta, rows, strict=strict, rls_user=rls_user)
         return request
 
