@@ -51,6 +51,9 @@ def encode(value: Any, name: str = "the value", *, strict: bool = False, warn: b
 
 def encode_plain(value: Any) -> str | None:
     """Return what `encode` returns if the value consists of plain JSON types, or else None."""
+    if type(value) is dict and not value:
+        # Most updates have no metadata.
+        return "{}"
     try:
         text = orjson.dumps(value, None, _LEAVE)
         # orjson accepted it, so it is finite. It still writes null for a NaN, and lists for tuples.

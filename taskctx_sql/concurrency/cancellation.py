@@ -19,6 +19,14 @@ def running_loop(doing: str) -> asyncio.AbstractEventLoop:
         raise AsyncioNeededError(doing) from None
 
 
+def is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the running event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
 async def shielded(work: Awaitable[T], *, cancel: bool = False) -> T:
     """Await work to its end, even if the caller is cancelled meanwhile; the cancellation takes effect then.
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import running_loop, shielded
+from taskctx_sql.concurrency import is_running, running_loop, shielded
 from taskctx_sql.errors import (
     ContextNotFoundError,
     InvalidDatabaseUrlError,
@@ -334,8 +334,10 @@ class SqlStore:
 
     def _check_home(self) -> None:
         process, loop = self._home
-        # The process first: in a forked child no loop counts as running.
-        if process != os.getpid() or loop is not running_loop(f"use {self.database_url}"):
+        if not is_running(loop):
+            # The process first: in a forked child no loop counts as running.
+            if process == os.getpid():
+                running_loop(f"use {self.database_url}")
             raise WrongEventLoopError(self.database_url)
 
 

@@ -122,27 +122,30 @@ class GroupCommit(Generic[T]):
     def _send(self) -> None:
         self._will_send = False
         while self._ready and self._in_flight < self._max_in_flight:
-            group = self._take()
+            group, until = self._take()
             if not group:
                 continue
             self._in_flight += 1
-            until = min([save.deadline for save in group if save.deadline is not None], default=None)
             try:
                 self._write([save.request for save in group], until, partial(self._answer, group))
             except Exception as error:
                 self._answer(group, error)
 
-    def _take(self) -> list[WaitingSave[T]]:
-        """Return the next saves that are still waited for."""
+    def _take(self) -> tuple[list[WaitingSave[T]], float | None]:
+        """Return the next saves that are still waited for, and when the first of them gives up."""
         group: list[WaitingSave[T]] = []
+        until: float | None = None
         now = time.monotonic()
         while self._ready and len(group) < self._max_group:
             save = self._ready.popleft()
-            if save.deadline is None or save.deadline >= now:
-                group.append(save)
-            else:
-                self._resolve(save, TimeoutError("others of this process, who came before, had no answer either"))
-        return group
+            if save.deadline is not None:
+                if save.deadline < now:
+                    self._resolve(save, TimeoutError("others of this process, who came before, had no answer either"))
+                    continue
+                if until is None or save.deadline < until:
+                    until = save.deadline
+            group.append(save)
+        return group, until
 
     def _answer(self, group: list[WaitingSave[T]], answers: Answers[T]) -> None:
         if isinstance(answers, BaseException):
