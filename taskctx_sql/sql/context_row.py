@@ -8,12 +8,14 @@ from typing import Final, NamedTuple
 class Base(NamedTuple):
     """What a context in memory has seen of its row, if there was one: the revision that memory agrees with.
 
-    A row whose revision is lower than ``newest``, the newest one known, was set back to an older state.
+    A row whose revision is lower than ``newest``, the newest one known, was set back to an older state. ``numbers`` are
+    those that the next update, model use and file get in that revision, where they are known.
     """
 
     created_at: float | None
     revision: int
     newest: int = 0
+    numbers: tuple[int, int, int] | None = None
 
 
 UNSEEN: Final = Base(None, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import Restored
-from taskctx_sql.sql.plan import Statement, Write, WriteAll, columns, insertion, number, parameters, text
+from taskctx_sql.sql.plan import Count, Statement, Write, WriteAll, columns, insertion, number, parameters, text
 from taskctx_sql.sql.save.request import Removed, SaveRequest
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -48,30 +48,21 @@ class PerWrite(NamedTuple, Generic[T]):
 
 
 class Batch:
-    """The rows that saves write."""
+    """The rows that saves write.
+
+    Of each save that is not a restore or an undo, `add` takes its own rows, and another method the context's row.
+    """
 
     def __init__(self) -> None:
         self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [], [], [], [])
 
     def add(
-        self,
-        request: SaveRequest,
-        head: ContextHead,
-        metadata: str | None,
-        toggles: str | None,
-        removed: Removed,
-        *,
-        is_new: bool,
+        self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None, removed: Removed
     ) -> None:
         """Add a save after which the context's row is ``head``."""
         delta, run, rows = request.delta, request.delta.run, self._rows
         at, context_id, run_id = delta.at, request.context_id, run.run_id
         _, newest, next_seq, next_model, next_position = head
-        if is_new:
-            identity = (context_id, delta.key.user_id, delta.key.chat_id, metadata or EMPTY, toggles or EMPTY)
-            rows.contexts.append((*identity, *head[1:], head.created_at, at))
-        else:
-            self._add_head(request, head, metadata, toggles)
         self._add_run(request)
         origin = (at, run_id, run.saves, next_seq, next_model, next_position)
         revision = newest
@@ -109,14 +100,29 @@ class Batch:
     def add_restore(self, request: SaveRequest, head: ContextHead, restored: Restored) -> None:
         """Add what a restore or an undo, after which the context's row is ``head``, has not written yet."""
         run, metadata, toggles = request.delta.run, restored.metadata, restored.toggles
-        self._add_head(request, head, metadata, toggles)
+        self.change_context(request, head, metadata, toggles)
         self._add_run(request)
         origin = (request.context_id, head.revision, request.delta.at, run.run_id, run.saves, *head[2:])
         effect = (metadata, toggles, restored.added, restored.removed, request.delta.operation, restored.source, None)
         self._rows.operations.append((*origin, *effect))
 
-    def _add_head(self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None) -> None:
+    def insert_context(
+        self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None
+    ) -> None:
+        """Add the row of a new context."""
+        key, at = request.delta.key, request.delta.at
+        identity = (request.context_id, key.user_id, key.chat_id, metadata or EMPTY, toggles or EMPTY)
+        self._rows.contexts.append((*identity, *head[1:], head.created_at, at))
+
+    def change_context(
+        self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None
+    ) -> None:
+        """Let the context's row become ``head``, with mappings that are not None."""
         self._rows.heads.append((*head[1:], request.delta.at, request.context_id))
+        self.change_mappings(request, metadata, toggles)
+
+    def change_mappings(self, request: SaveRequest, metadata: str | None, toggles: str | None) -> None:
+        """Change the mappings that are not None, in a context's row that `advance` has changed already."""
         if metadata is not None:
             self._rows.metadata.append((metadata, request.context_id))
         if toggles is not None:
@@ -144,12 +150,20 @@ class Batch:
         return WriteAll(_writes(), self._rows)
 
 
+def advance(seen: Iterable[tuple[SaveRequest, ContextHead, ContextHead]]) -> Count:
+    """Return what changes each context's row from one state to another, if it is in the one."""
+    rows = [(*after[1:], request.delta.at, request.context_id, *before) for request, before, after in seen]
+    return Count(_advance(), rows)
+
+
 # The statements.
 
 
-@cache
-def _writes() -> PerWrite[Write]:
-    head = _update(
+_HEAD_NOW: Final = ("revision_now", "seq_now", "model_now", "position_now", "at", "context")
+
+
+def _update_head() -> sa.Update:
+    return _update(
         revision=number("revision_now"),
         next_seq=number("seq_now"),
         next_model=number("model_now"),
@@ -157,13 +171,25 @@ def _writes() -> PerWrite[Write]:
         # A slow clock does not set it back.
         updated_at=sa.func.max(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
     )
+
+
+@cache
+def _advance() -> Write:
+    names = ("created_then", "revision_then", "seq_then", "model_then", "position_then")
+    columns_then = zip(ContextHead._fields, names, strict=True)
+    is_as_seen = (contexts.c[name] == sa.bindparam(then, type_=contexts.c[name].type) for name, then in columns_then)
+    return Write(_update_head().where(*is_as_seen), (*_HEAD_NOW, *names))
+
+
+@cache
+def _writes() -> PerWrite[Write]:
     removal = ("revision", "context", "low", "high")
     # Columns that a save leaves NULL, since it copies nothing.
     later = ("removed_in", "copy_of")
     of_operations = ("added", "operation", "source_revision", "source_chat_id")
     return PerWrite(
         contexts=_insertion(contexts, "pruned_until"),
-        heads=Write(head, ("revision_now", "seq_now", "model_now", "position_now", "at", "context")),
+        heads=Write(_update_head(), _HEAD_NOW),
         metadata=Write(_update(metadata=text("now")), ("now", "context")),
         toggles=Write(_update(metadata_toggles=text("now")), ("now", "context")),
         runs_under_way=_upsertion_of_run("ended_at", "outcome", "error"),
@@ -185,7 +211,7 @@ def _insertion(table: sa.Table, *without: str) -> Write:
     return Write(insertion(table, *without), columns(table, *without))
 
 
-def _update(**values: sa.ColumnElement[Any]) -> Statement:
+def _update(**values: sa.ColumnElement[Any]) -> sa.Update:
     return sa.update(contexts).where(contexts.c.context_id == text("context")).values(values)
 
 

@@ -1,7 +1,8 @@
 """What a save to SQLite does, statement by statement; on Postgres a function in the database does it.
 
-First everything is read and decided, then everything is written. So saves of several contexts can share a transaction:
-one that is refused has written nothing, and does not affect the others.
+First come the contexts that are as memory has seen them, and whose saves cannot be refused: their rows are changed.
+Then everything else is read and decided, then everything is written. So saves of several contexts can share a
+transaction: one that is refused has written nothing, and does not affect the others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from taskctx_sql.sql import engines, history, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.load import as_of
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
-from taskctx_sql.sql.save.batch import EMPTY, Batch
+from taskctx_sql.sql.save.batch import EMPTY, Batch, advance
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
 
@@ -42,20 +43,42 @@ def save_group(requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContext
     """Return the plan of saves to different contexts, for one transaction, with their answers in order."""
     batch = Batch()
     answers: list[Saved | TaskContextError] = []
-    heads = yield from _heads(requests)
+    advanced = yield from _advance(requests)
+    others = [request for request in requests if request.context_id not in advanced] if advanced else requests
+    heads = (yield from _heads(others)) if others else {}
     for request in requests:
-        head = heads.get(request.context_id)
-        if head is not None and _is_as_seen(request, head):
-            after = _after(request, head)
-            batch.add(request, after, request.metadata, request.toggles, removed_by(request.delta), is_new=False)
+        after = advanced.get(request.context_id)
+        if after is not None:
+            batch.change_mappings(request, request.metadata, request.toggles)
+            batch.add(request, after, request.metadata, request.toggles, removed_by(request.delta))
             answers.append(request.saved(after))
             continue
         try:
-            answers.append((yield from _decide(request, head, batch)))
+            answers.append((yield from _decide(request, heads.get(request.context_id), batch)))
         except TaskContextError as error:
             answers.append(error)
     yield batch.writes()
     return answers
+
+
+def _advance(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
+    """Return the plan that changes the rows of contexts that are as memory has seen them, which most are.
+
+    Then there is nothing to compare, to merge or to look for, and the row need not be read. The plan returns those rows
+    as they are now, by context.
+    """
+    seen = []
+    for request in requests:
+        base = request.base
+        if base.numbers is not None and 0 < base.newest <= base.revision:
+            assert base.created_at is not None
+            if request.delta.operation not in ("restore", "undo"):
+                before = ContextHead(base.created_at, base.revision, *base.numbers)
+                seen.append((request, before, _after(request, before)))
+    if not seen:
+        return {}
+    changed = (yield advance(seen)) or ()
+    return {request.context_id: after for (request, _, after), one in zip(seen, changed, strict=True) if one}
 
 
 def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
@@ -67,17 +90,6 @@ def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
         ids = engines.list_value(_ENGINE, [request.context_id for request in requests])
         rows = yield Step(_select_heads(), {"contexts": ids}, reads=True)
     return {row[0]: ContextHead(*row[1:]) for row in rows or ()}
-
-
-def _is_as_seen(request: SaveRequest, head: ContextHead) -> bool:
-    """Whether a context is as memory has seen it, so that there is nothing to compare, to merge or to look for."""
-    base = request.base
-    return (
-        head.revision == base.revision >= base.newest
-        and head.revision > 0
-        and head.created_at == base.created_at
-        and request.delta.operation not in ("restore", "undo")
-    )
 
 
 def _after(request: SaveRequest, head: ContextHead) -> ContextHead:
@@ -126,7 +138,11 @@ def _decide(request: SaveRequest, found: ContextHead | None, batch: Batch) -> Pl
         if current is None:
             return StaleContextError(delta.key, base.revision, head.revision, rewritten=True)
         removed = current
-    batch.add(request, after, metadata, toggles, removed, is_new=found is None)
+    if found is None:
+        batch.insert_context(request, after, metadata, toggles)
+    else:
+        batch.change_context(request, after, metadata, toggles)
+    batch.add(request, after, metadata, toggles, removed)
     return saved
 
 

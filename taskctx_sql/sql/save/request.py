@@ -89,13 +89,18 @@ class SaveRequest:
 
     def saved(self, head: ContextHead) -> Saved:
         """Return the answer, from the context's row as it is after the save."""
-        complete = head.revision - self.step == self.base.revision
+        created_at, revision, next_seq, next_model, next_position = head
+        complete = revision - self.step == self.base.revision
+        if complete:
+            base = Base(created_at, revision, revision, (next_seq, next_model, next_position))
+        else:
+            base = Base(created_at, self.base.revision, revision)
         return Saved(
-            revision=head.revision,
-            first_seq=head.next_seq - len(self.updates),
-            first_model=head.next_model - len(self.models),
-            first_position=head.next_position - self.unplaced_files,
-            base=Base(head.created_at, head.revision if complete else self.base.revision, head.revision),
+            revision=revision,
+            first_seq=next_seq - len(self.updates),
+            first_model=next_model - len(self.models),
+            first_position=next_position - self.unplaced_files,
+            base=base,
             complete=complete,
         )
 

@@ -198,7 +198,7 @@ async def test_a_save_says_the_same_at_100_000_updates_as_at_none(store: SqlStor
     await context.save()
     assert await step() == empty
     assert empty[0] == "BEGIN IMMEDIATE"
-    assert len(empty) == 7
+    assert len(empty) == 6
 
 
 async def test_encoding_a_large_save_lets_others_have_the_loop() -> None:
