@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from taskctx_sql.context.observable import observable_entry
+from taskctx_sql.context.observable import observable_entries
 from taskctx_sql.context.tracked_dict import TrackedDict
 from taskctx_sql.context.tracked_list import TrackedList
 from taskctx_sql.errors import InvalidContextError
@@ -30,8 +30,8 @@ class Memory:
 
     def forget(self) -> None:
         """Start again with an empty history, empty trackers, and nothing saved."""
-        self.history: TrackedList[ContextUpdate] = TrackedList(prepare=own_update)
-        self.models: TrackedList[Any] = TrackedList(prepare=observable_entry)
+        self.history: TrackedList[ContextUpdate] = TrackedList(prepare=own_updates)
+        self.models: TrackedList[Any] = TrackedList(prepare=observable_entries)
         self.files: TrackedDict = TrackedDict()
         self.dropped: dict[int, ContextUpdate] = {}
         self.dropped_by: Operation = "optimize"
@@ -48,7 +48,7 @@ class Memory:
 
     def own_history(self) -> list[ContextUpdate]:
         """Return the history, with entries that only have an update's fields replaced by updates."""
-        return [own_update(index, update) for index, update in enumerate(self.history)]
+        return own_updates(0, self.history)
 
     def keep(self, kept: list[ContextUpdate], operation: Operation) -> None:
         """Remove the other updates from the history; the store records by which operation."""
@@ -58,10 +58,18 @@ class Memory:
         self.history = self.history.replaced_by(kept)
 
 
-def own_update(index: int, entry: Any) -> ContextUpdate:
-    """Return an entry of a history as an update; any object with the four fields is accepted."""
-    if isinstance(entry, ContextUpdate):
-        return entry
+def own_updates(first: int, entries: Sequence[Any]) -> list[ContextUpdate]:
+    """Return entries of a history as updates; any object with the four fields is accepted.
+
+    In errors they are numbered from ``first`` on.
+    """
+    return [
+        entry if isinstance(entry, ContextUpdate) else _own_update(index, entry)
+        for index, entry in enumerate(entries, first)
+    ]
+
+
+def _own_update(index: int, entry: Any) -> ContextUpdate:
     try:
         return ContextUpdate(entry.timestamp, entry.update_type, entry.data, entry.metadata)
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, Self, TypeVar
@@ -134,13 +134,18 @@ def _observable(value: Any, parent: _Parent, depth: int) -> Any:
     return ObservableDict({key: _observable(item, parent, depth - 1) for key, item in value.items()}, parent)
 
 
-def observable_entry(_: int, entry: Any) -> Any:
+def observable_entry(entry: Any) -> Any:
     """Return a tracker's entry as one whose changes are detected, in its dicts and lists too."""
     if not isinstance(entry, dict):
         return entry
     observable = entry if isinstance(entry, ObservableDict) else ObservableDict(entry)
     observable.observe_nested()
     return observable
+
+
+def observable_entries(_: int, entries: Sequence[Any]) -> list[Any]:
+    """Return a tracker's entries as ones whose changes are detected."""
+    return [observable_entry(entry) for entry in entries]
 
 
 class ObservableList(list[T]):

@@ -41,7 +41,7 @@ class TrackedDict(ObservableDict[Any, Any]):
         # The keys that were added at the end since the last difference was handed out.
         self._added_again: set[Any] = set()
         for position, key, entry in saved:
-            dict.__setitem__(self, key, observable_entry(position, self._wrap(key, entry)))
+            dict.__setitem__(self, key, observable_entry(self._wrap(key, entry)))
             self._positions[key] = position
 
     def replaced_by(self, items: Any) -> TrackedDict:

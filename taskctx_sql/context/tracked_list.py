@@ -66,12 +66,12 @@ class TrackedList(list[T]):
         seqs: Iterable[int] = (),
         edits: dict[int, T] | None = None,
         *,
-        prepare: Callable[[int, Any], T] | None = None,
+        prepare: Callable[[int, Sequence[Any]], list[T]] | None = None,
     ) -> None:
         """Start with ``items``, of which the first ones are saved already, under ``seqs``.
 
-        ``edits`` is where the saved ones note their edits already, if they do. ``prepare`` is called with the index and
-        the item when an item is handed out, and returns what replaces it.
+        ``edits`` is where the saved ones note their edits already, if they do. ``prepare`` is called with the index of
+        the first item and the items when they are handed out, and returns what replaces them.
         """
         super().__init__(items)
         self._seqs = array("q", seqs)
@@ -158,15 +158,18 @@ class TrackedList(list[T]):
             self._pending, self._handed_out = self._saved, UNCHANGED
             return UNCHANGED
         difference = self.difference()
-        if difference.appended and self._prepare is not None:
-            self._prepare_tail(difference.appended, self._prepare)
+        appended = difference.appended
+        if appended and self._prepare is not None:
+            first = len(self) - len(appended)
+            appended[:] = self._prepare(first, appended)
+            super().__setitem__(slice(first, first + len(appended)), appended)
         if self._edited:
             # The watched items hold the log itself, so it is emptied in place.
             self._edited_before = dict(self._edited)
             self._edited.clear()
         self._pending, self._handed_out = _Snapshot(len(self)), difference
-        if difference.appended:
-            watch_all(difference.appended, self._edited)
+        if appended:
+            watch_all(appended, self._edited)
         return difference
 
     def confirm(self, first_seq: int) -> None:
@@ -191,15 +194,6 @@ class TrackedList(list[T]):
         for item in items:
             if hasattr(item, "unwatch"):
                 item.unwatch(self._edited)
-
-    def _prepare_tail(self, appended: list[T], prepare: Callable[[int, Any], T]) -> None:
-        # All of them first, so that one that is refused leaves the list as it was.
-        first = len(self) - len(appended)
-        prepared = [prepare(index, item) for index, item in enumerate(appended, first)]
-        for index, item in enumerate(prepared):
-            if item is not appended[index]:
-                appended[index] = item
-                super().__setitem__(first + index, item)
 
     def keep_rows(self) -> None:
         """Give the snapshots rows of their own, before the list is reordered."""

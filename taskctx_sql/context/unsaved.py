@@ -8,8 +8,8 @@ from typing import Any
 
 from taskctx_sql import codec, limits
 from taskctx_sql.context import mappings, merge, tracked_dict, tracked_list
-from taskctx_sql.context.memory import Memory, own_update
-from taskctx_sql.context.observable import observable_entry, plain_entry
+from taskctx_sql.context.memory import Memory, own_updates
+from taskctx_sql.context.observable import observable_entries, plain_entry
 from taskctx_sql.context.saving_state import Handout, Saving
 from taskctx_sql.context.tracked_dict import TrackedDict
 from taskctx_sql.context.tracked_list import ListDifference, TrackedList
@@ -177,7 +177,7 @@ class Unsaved:
         is_another = self.base is not None and _created_at(self.base) != _created_at(loaded.base)
         was_set_back = loaded.revision < self.revision and not is_past
         seqs_now = partial(merge.seqs_now, is_past=is_past, is_another=is_another, was_set_back=was_set_back)
-        stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_update)
+        stored = TrackedList(loaded.history, loaded.seqs, loaded.edits, prepare=own_updates)
         seqs = seqs_now(memory.history, stored, self._hidden_updates, merge.parts_of_update)
         if not contiguous and not is_another:
             stored = merge.with_changed_rows(stored, memory.history, self._hidden_updates, seqs)
@@ -188,8 +188,8 @@ class Unsaved:
         memory.history, self._hidden_updates = merge.merged(
             memory.history, stored, self._hidden_updates, seqs, is_past=is_past
         )
-        entries = [observable_entry(index, entry) for index, (_, entry) in enumerate(loaded.models)]
-        models = TrackedList(entries, [seq for seq, _ in loaded.models], prepare=observable_entry)
+        entries = observable_entries(0, [entry for _, entry in loaded.models])
+        models = TrackedList(entries, [seq for seq, _ in loaded.models], prepare=observable_entries)
         seqs = seqs_now(memory.models, models, self._hidden_models, merge.parts_of_use)
         memory.models, self._hidden_models = merge.merged(
             memory.models, models, self._hidden_models, seqs, is_past=is_past

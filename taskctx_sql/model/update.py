@@ -85,5 +85,6 @@ def watch_all(items: Sequence[Any], log: dict[int, Any]) -> None:
             deque(map(slot.__set__, items, repeat((log,))), maxlen=0)
             return
     for item in items:
-        if hasattr(item, "watch"):
-            item.watch(log)
+        watch = getattr(item, "watch", None)
+        if watch is not None:
+            watch(log)
