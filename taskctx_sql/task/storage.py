@@ -47,11 +47,15 @@ class Storage:
         if store is not None:
             await store.close()
 
+    @property
+    def ready(self) -> ContextStore | None:
+        """The store, if it is open already."""
+        return self._opened if self.store is None else self.store
+
     def used(self) -> AbstractAsyncContextManager[ContextStore | None]:
         """Yield the open store, or one opened for this call, or None if there is none."""
-        open_already = self._opened if self.store is None else self.store
-        if open_already is not None or self._url is None:
-            return nullcontext(open_already)
+        if (ready := self.ready) is not None or self._url is None:
+            return nullcontext(ready)
         return self._used_folder(self._url) if is_json_address(self._url) else open_store(self._url)
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from taskctx_sql.context import MemoryContext, updates_until
 from taskctx_sql.errors import PastContextError, TaskContextError
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextUpdate, Operation, Revision, Selection
+from taskctx_sql.stores import ContextStore
 from taskctx_sql.task.persistence import Persistence
 from taskctx_sql.task.storage import SHOW_STATES, Storage
 
@@ -92,11 +93,17 @@ class StoredContext(MemoryContext):
             UnstorableValueError: In strict mode, a value would be read back as another one.
             StoreError: The store failed.
         """
-        async with self._storage.used() as store:
-            if store is not None:
-                async with self._storage.in_turn():
-                    await self._persistence.save(store, if_unchanged=if_unchanged)
-        return self.revision
+        if (store := self._storage.ready) is not None:
+            await self._save_to(store, if_unchanged=if_unchanged)
+        else:
+            async with self._storage.used() as opened:
+                if opened is not None:
+                    await self._save_to(opened, if_unchanged=if_unchanged)
+        return self._unsaved.revision
+
+    async def _save_to(self, store: ContextStore, *, if_unchanged: bool) -> None:
+        async with self._storage.in_turn():
+            await self._persistence.save(store, if_unchanged=if_unchanged)
 
     async def _save_context_history(self) -> None:
         """Save, under the reference's name."""
