@@ -119,6 +119,7 @@ def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
         except StopIteration as end:
             return cast(T, end.value)
         rows = None
+        # No cursor is kept: in the traceback of an error, one whose statement failed would keep its lock.
         if isinstance(step, WriteAll):
             for write, new in zip(step.writes, step.rows, strict=True):
                 if len(new) == 1:

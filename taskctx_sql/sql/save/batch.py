@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import Restored
-from taskctx_sql.sql.plan import Count, Statement, Write, WriteAll, columns, insertion, number, parameters, text
+from taskctx_sql.sql.plan import Statement, Write, WriteAll, columns, insertion, number, parameters, text
 from taskctx_sql.sql.save.request import Removed, SaveRequest
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
 
@@ -150,12 +150,6 @@ class Batch:
         return WriteAll(_writes(), self._rows)
 
 
-def advance(seen: Iterable[tuple[SaveRequest, ContextHead, ContextHead]]) -> Count:
-    """Return what changes each context's row from one state to another, if it is in the one."""
-    rows = [(*after[1:], request.delta.at, request.context_id, *before) for request, before, after in seen]
-    return Count(_advance(), rows)
-
-
 # The statements.
 
 
@@ -174,7 +168,8 @@ def _update_head() -> sa.Update:
 
 
 @cache
-def _advance() -> Write:
+def advance() -> Write:
+    """Return the write that changes a context's row if it is in the state that the last five values describe."""
     names = ("created_then", "revision_then", "seq_then", "model_then", "position_then")
     columns_then = zip(ContextHead._fields, names, strict=True)
     is_as_seen = (contexts.c[name] == sa.bindparam(then, type_=contexts.c[name].type) for name, then in columns_then)

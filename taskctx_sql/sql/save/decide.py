@@ -18,7 +18,7 @@ from taskctx_sql.model import MappingChange, Saved
 from taskctx_sql.sql import engines, history, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.load import as_of
-from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
+from taskctx_sql.sql.plan import Count, Plan, Statement, Step, number, read_value, text
 from taskctx_sql.sql.save.batch import EMPTY, Batch, advance
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
@@ -44,8 +44,9 @@ def save_group(requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContext
     batch = Batch()
     answers: list[Saved | TaskContextError] = []
     advanced = yield from _advance(requests)
-    others = [request for request in requests if request.context_id not in advanced] if advanced else requests
-    heads = (yield from _heads(others)) if others else {}
+    heads: dict[str, ContextHead] = {}
+    if len(advanced) < len(requests):
+        heads = yield from _heads([request for request in requests if request.context_id not in advanced])
     for request in requests:
         after = advanced.get(request.context_id)
         if after is not None:
@@ -67,18 +68,24 @@ def _advance(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
     Then there is nothing to compare, to merge or to look for, and the row need not be read. The plan returns those rows
     as they are now, by context.
     """
-    seen = []
+    after: dict[str, ContextHead] = {}
+    rows = []
     for request in requests:
         base = request.base
-        if base.numbers is not None and 0 < base.newest <= base.revision:
-            assert base.created_at is not None
-            if request.delta.operation not in ("restore", "undo"):
-                before = ContextHead(base.created_at, base.revision, *base.numbers)
-                seen.append((request, before, _after(request, before)))
-    if not seen:
-        return {}
-    changed = (yield advance(seen)) or ()
-    return {request.context_id: after for (request, _, after), one in zip(seen, changed, strict=True) if one}
+        if base.numbers is None or not 0 < base.newest <= base.revision:
+            continue
+        if request.delta.operation in ("restore", "undo"):
+            continue
+        assert base.created_at is not None
+        seen = ContextHead(base.created_at, base.revision, *base.numbers)
+        after[request.context_id] = now = _after(request, seen)
+        rows.append((*now[1:], request.delta.at, request.context_id, *seen))
+    if not rows:
+        return after
+    changed = (yield Count(advance(), rows)) or ()
+    if all(changed):
+        return after
+    return {context_id: now for (context_id, now), one in zip(after.items(), changed, strict=True) if one}
 
 
 def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
