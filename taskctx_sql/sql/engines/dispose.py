@@ -27,8 +27,23 @@ PAUSE: Final = 0.001
 
 
 class _Connection(sqlite3.Connection):
+    """A connection whose locks end when it is closed, also if a call was cancelled between a statement and its rows.
+
+    The cursor of that statement lives on in the traceback, and with it the connection and its locks.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *arguments: Any, **settings: Any) -> Any:
+        cursor = super().cursor(*arguments, **settings)
+        self._cursors.add(cursor)
+        return cursor
+
     def close(self) -> None:
-        # A connection that is closed with an open cursor would keep its locks until the cursor is collected.
+        for cursor in list(self._cursors):
+            cursor.close()
         with contextlib.suppress(sqlite3.Error):
             self.rollback()
         super().close()

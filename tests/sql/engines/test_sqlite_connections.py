@@ -69,3 +69,22 @@ async def test_a_driver_that_commits_each_statement_is_refused(tmp_path: Path) -
     with pytest.raises(InvalidDatabaseUrlError, match="autocommit"):
         await open_store(engine)
     await engine.dispose()
+
+
+async def test_a_connection_that_is_closed_between_a_statement_and_its_rows_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    engine = engines.create_engine(engines.parse_url(f"sqlite:///{path}"))
+    pooled = await engine.raw_connection()
+    driver: Any = pooled.driver_connection
+    pooled.detach()
+    await driver.execute("CREATE TABLE t (x)")
+    # As in the traceback of a call that was cancelled.
+    cursor = await driver.cursor()
+    await cursor.execute("INSERT INTO t VALUES (1), (2) RETURNING x")
+    await driver.close()
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("ROLLBACK")
+    other.close()
+    del cursor
+    await engine.dispose()
