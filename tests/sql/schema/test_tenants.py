@@ -59,7 +59,16 @@ OF_STATEMENTS: Final[dict[str, Call]] = {
     "write": lambda store, key, user_id: store.write("write", partial(erase_all, key), user_id=user_id),
 }
 # `reports` has a test of its own below; the others reach no rows.
-OTHERS: Final = {"open", "close", "features", "engine_name", "engine_and_schema", "note_gone", "reports"}
+OTHERS: Final = {
+    "open",
+    "close",
+    "features",
+    "engine_name",
+    "is_distributed",
+    "engine_and_schema",
+    "note_gone",
+    "reports",
+}
 
 
 async def differing(store: SqlStore, key: ContextKey) -> Difference:

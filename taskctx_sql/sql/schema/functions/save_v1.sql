@@ -131,6 +131,10 @@ BEGIN
     LOOP
         SELECT c.* INTO head FROM taskctx_contexts c WHERE c.context_id = saved_context FOR UPDATE;
         EXIT WHEN FOUND;
+        IF row_security_active('taskctx_contexts') AND coalesce(current_setting('taskctx.user_id', true), '') = '' THEN
+            -- It was switched on while the program had the database open.
+            RAISE insufficient_privilege USING MESSAGE = 'row-level security is on, and the save names no user';
+        END IF;
         IF base_created_at IS NOT NULL OR base_newest > 0 THEN
             answer := json_build_array('lost');
             RETURN;
