@@ -75,7 +75,7 @@ class AsyncpgDriver(Driver):
         self._connection = connection
         self.dialect = dialect
         # It prepares a statement first and executes it then, and a pooler may change the connection in between.
-        self.commits_by_itself = not pooled
+        self.commits_by_itself: bool = not pooled
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Rows:
         """See `Driver.fetch`."""

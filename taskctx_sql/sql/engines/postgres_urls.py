@@ -49,7 +49,10 @@ _PSYCOPG_ONLY: Final[Mapping[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("sslcert", "sslcrl", "sslkey", "sslnegotiation", "sslrootcert"), str),
     **dict.fromkeys(("keepalives", *_KEEPALIVE_NUMBERS), int),
 }
-PARAMETERS: Final = {ASYNCPG: {**_BOTH, **_ASYNCPG_ONLY}, PSYCOPG: {**_BOTH, **_PSYCOPG_ONLY}}
+PARAMETERS: Final[Mapping[str, Mapping[str, Callable[[str], Any]]]] = {
+    ASYNCPG: {**_BOTH, **_ASYNCPG_ONLY},
+    PSYCOPG: {**_BOTH, **_PSYCOPG_ONLY},
+}
 NUMBERS: Final = (*_SECONDS, *_ASYNCPG_ONLY, "keepalives", *_KEEPALIVE_NUMBERS)
 # What is the same has two names: the other driver's, and the one that a driver takes.
 NAMES: Final = {
