@@ -21,7 +21,7 @@ Namespaces
     `settings`       the environment's variables, their defaults, and presets
     `errors`         everything that is raised on purpose; `TaskContextError` is the base
 
-docs/api.md lists every public name by task.
+The page "API" of the docs lists every public name by task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The public interface: docs/api.md names all of it, and whatever a signature mentions can be imported."""
+"""The public interface: the API page names all of it, and whatever a signature mentions can be imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 import taskctx_sql
 
-PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+PAGE = Path(__file__).parents[1] / "docs" / "pages" / "reference" / "api" / "index.md"
 NAMESPACES = ("schema", "maintenance", "transfer", "reports", "health", "settings", "errors")
 
 
@@ -25,7 +25,7 @@ INTERNAL = {"SqlStore.__init__", "Reports.__init__", "JsonStore.load_now", "Json
 
 
 def documented() -> dict[str, set[str]]:
-    """The names of docs/api.md, by module."""
+    """The names of the API page, by module."""
     names: dict[str, set[str]] = {}
     for module, listed in re.findall(r"^\|[^|`]*\| `([\w.]+)` \| ([^|]*) \|$", PAGE.read_text(), re.M):
         names.setdefault(module, set()).update(re.findall(r"`(\w+)`", listed))
@@ -100,7 +100,7 @@ def test_whatever_a_signature_mentions_can_be_imported() -> None:
 
 
 def test_the_files_that_the_architecture_names_exist() -> None:
-    page = (PAGE.parent / "architecture.md").read_text()
+    page = (PAGE.parents[2] / "explanation" / "architecture.md").read_text()
     package = Path(taskctx_sql.__file__).parent
     named = re.findall(r"\b[a-z][\w/]*/[\w/]*\.py\b", page)
     assert len(named) > 15

@@ -16,9 +16,11 @@ from taskctx_sql import task_context
 from taskctx_sql.sql import engines
 
 CHECKOUT = Path(__file__).parent.parent
-PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCS = CHECKOUT / "docs" / "pages"
+README = CHECKOUT / "README.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 # Their blocks run in the ordinary run, those of the other pages in the wide one.
-FIRST_PAGES = ("README.md", "getting-started.md")
+FIRST_PAGES = (README, DOCS / "start.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -27,8 +29,9 @@ def blocks(language: str) -> list[Any]:
     found = []
     for page in PAGES:
         codes = [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
-        marks = () if page.name in FIRST_PAGES or language == "sql" else pytest.mark.wide
-        found += [pytest.param(code, id=f"{page.name}-{number}", marks=marks) for number, code in enumerate(codes, 1)]
+        marks = () if page in FIRST_PAGES or language == "sql" else pytest.mark.wide
+        name = page.relative_to(CHECKOUT if page == README else DOCS)
+        found += [pytest.param(code, id=f"{name}-{number}", marks=marks) for number, code in enumerate(codes, 1)]
     return found
 
 
@@ -77,7 +80,7 @@ def test_a_command_exists(code: str) -> None:
 def test_the_tables_of_the_docs_are_those_of_the_schema() -> None:
     from taskctx_sql.sql.schema import tables
 
-    text = (CHECKOUT / "docs" / "schema.md").read_text()
+    text = (DOCS / "reference" / "schema.md").read_text()
     for name, table in tables.metadata.tables.items():
         section = text.split(f"**{name}**")[1].split("**taskctx_")[0].split("## Questions")[0]
         documented = re.findall(
@@ -90,6 +93,6 @@ def test_the_tables_of_the_docs_are_those_of_the_schema() -> None:
 def test_the_errors_of_the_docs_are_those_of_the_library() -> None:
     from taskctx_sql import errors
 
-    text = (CHECKOUT / "docs" / "usage.md").read_text()
+    text = (DOCS / "reference" / "errors.md").read_text()
     public = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and "__init__" in vars(kind)}
     assert public - set(re.findall(r"`(\w+Error)`", text)) == set()

@@ -6,7 +6,7 @@ original could write a value, so that its files are rewritten byte for byte.
 
 Values that JSON has no form for are tagged: an object with one key that names the type, such as
 ``{"__datetime__": "2026-01-02T03:04:05"}``. A user's object that looks like one is written as
-``{"__items__": [[key, value]]}``. docs/values.md lists all types.
+``{"__items__": [[key, value]]}``. The page "Values" of the docs lists all types.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rows of the reports; docs/reporting.md describes their columns.
+"""The rows of the reports; the page "Views" of the docs describes their columns.
 
 Times are in seconds since the epoch, UTC, durations in seconds, sizes in bytes. Days are UTC days.
 """

@@ -18,7 +18,7 @@ class ContextUpdate:
     Attributes:
         timestamp: When it was created, seconds since the epoch, UTC.
         update_type: "message", "metadata", "resource", "file_operation", "model_usage", or a type of your own.
-        data: The content. docs/values.md lists what each kind of value becomes on reload.
+        data: The content. The page "Values" of the docs lists what each kind of value becomes on reload.
         metadata: More about it.
 
     The context that holds a saved update detects when one of its attributes is set, and the next save writes it.

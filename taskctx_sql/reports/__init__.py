@@ -1,6 +1,6 @@
 """Reports: their filters and rows, and `collect` and `render` for the report as a page of HTML.
 
-``store.reports`` is a `Reports`; docs/reporting.md describes the columns of the rows.
+``store.reports`` is a `Reports`; the page "Views" of the docs describes the columns of the rows.
 """
 
 from taskctx_sql.model.report_filters import Filters, Moment

@@ -236,7 +236,7 @@ class SqlStore:
     async def query(
         self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None = None, may_lag: bool = True
     ) -> Sequence[AnyRow]:
-        """Return the rows of a SELECT of your own over `taskctx_sql.sql.schema.tables`; docs/schema.md has the columns.
+        """Return the rows of a SELECT of your own over `taskctx_sql.sql.schema.tables`; the docs list the columns.
 
         Args:
             statement: The SELECT.

@@ -113,7 +113,7 @@ async def _count_all(kinds: list[str], server: str, citus_url: str | None) -> di
 @click.option("--postgres-url", envvar="TASKCTX_TEST_POSTGRES_URL", help="A server; without it one of our own is used.")
 @click.option("--citus-url", envvar="TASKCTX_TEST_CITUS_URL", help="The coordinator of a Citus, to count there, too.")
 def main(postgres_url: str | None, citus_url: str | None) -> None:
-    """Count the round trips of each call over each kind of connection, and print them as docs/speed.md has them."""
+    """Count the round trips of each call over each kind of connection, and print them as the page on speed has them."""
     with servers.postgres(postgres_url) as server:
         found = asyncio.run(_count_all(available(citus_url), server, citus_url))
     names = list(CALLS)

@@ -10,7 +10,7 @@ from tests.benchmarks.round_trips import count
 from tests.conftest import wide
 from tests.support.connections import ON_POSTGRES
 
-# docs/speed.md has the same figures.
+# The page on speed has the same figures.
 EXPECTED = {
     "postgres": (1, 1, 5, 5, 7, 22),
     "postgres engine": (1, 1, 5, 5, 7, 22),
@@ -29,6 +29,6 @@ async def test_each_call_waits_as_often_as_it_must(over: str, postgres_server: s
 
 
 def test_the_docs_have_these_figures() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/pages/explanation/speed.md").read_text()
     for kind, counts in EXPECTED.items():
         assert f"| {kind} | {' | '.join(map(str, counts))} |" in page

@@ -127,7 +127,7 @@ async def test_what_people_store_is_in_no_message(store: Store, user: str, caplo
 
 @pytest.fixture
 async def application(empty_postgres_url: str) -> AsyncIterator[str]:
-    """The URL of an account that has what docs/guarantees.md grants it, and no more."""
+    """The URL of an account that has what the page on guarantees grants it, and no more."""
     await schema.upgrade(empty_postgres_url)
     async with accounts.application(empty_postgres_url) as url:
         yield url
@@ -185,7 +185,7 @@ async def test_the_least_account_is_told_that_it_cannot_upgrade(application: str
 
 
 def test_the_grants_name_every_table() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "guarantees.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/pages/explanation/guarantees.md").read_text()
     for name in tables.metadata.tables:
         assert name in page.split("-- grants")[1].split("```")[0]
 

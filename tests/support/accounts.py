@@ -1,4 +1,4 @@
-"""Accounts of a Postgres that may do no more than docs/guarantees.md grants them."""
+"""Accounts of a Postgres that may do no more than the page on guarantees grants them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.schema import tables, views
 from tests.support.contract import loaded
 
-PAGE = Path(__file__).parents[2] / "docs" / "guarantees.md"
+PAGE = Path(__file__).parents[2] / "docs/pages/explanation/guarantees.md"
 
 
 async def create(owner_url: str, schema: str = "public") -> str:

@@ -47,7 +47,7 @@ class Reports:
     """The reports of a store: `store.reports`.
 
     A report takes `Filters` as keyword arguments and returns one page of typed rows, in a defined order. Pass the last
-    row as ``after`` to get the next page. docs/reporting.md describes the columns.
+    row as ``after`` to get the next page. The page "Views" of the docs describes the columns.
     """
 
     def __init__(self, query: Query) -> None:

@@ -1,4 +1,4 @@
-"""Saves and answers as JSON: what `taskctx_save_v1` takes and returns. docs/schema.md describes both."""
+"""Saves and answers as JSON: what `taskctx_save_v1` takes and returns. The page "Schema" of the docs describes both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Row-level security on Postgres: a transaction sees only the rows of the user that it has set.
 
 An opt-in, switched by `schema.upgrade`. It is not a revision: the policies are added to the tables that exist, and each
-later upgrade adds them to its new tables. docs/tenants.md describes what it prevents.
+later upgrade adds them to its new tables. The page "Tenants" of the docs describes what it prevents.
 """
 
 from __future__ import annotations

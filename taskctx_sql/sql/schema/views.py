@@ -1,4 +1,4 @@
-"""The views that the reports read, with their columns in order. A migration creates them; see docs/reporting.md."""
+"""The views that the reports read, with their columns in order. A migration creates them; the docs describe them."""
 
 from __future__ import annotations
 

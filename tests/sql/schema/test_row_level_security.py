@@ -27,7 +27,7 @@ from tests.support.contract import loaded, new_delta, stored
 
 pytestmark = pytest.mark.wide
 
-PAGE = Path(__file__).parents[3] / "docs" / "tenants.md"
+PAGE = Path(__file__).parents[3] / "docs/pages/guides/tenants.md"
 NAMES = {*tables.metadata.tables, *views.metadata.tables}
 CONTEXTS = [ContextKey("u1", "c1"), ContextKey("u2", "c1")]
 

@@ -180,7 +180,7 @@ async def test_an_invalid_time_makes_no_view_fail(sql_store: SqlStore, user: str
 
 
 async def test_the_columns_are_those_that_are_declared_and_documented(engine: AsyncEngine) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "reporting.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/pages/reference/views.md").read_text()
     common = {"context_id", "user_id", "chat_id"}
     async with engine.connect() as connection:
         for name, view in views.metadata.tables.items():
