@@ -11,9 +11,11 @@ from taskctx_sql.locations.addresses import (
     json_folder,
     missing_file,
     plain_folder,
+    refuse_invisible,
     shown_path,
     without_secrets,
 )
+from taskctx_sql.locations.command_line import command_line_address
 from taskctx_sql.locations.folders import (
     LOCK_SECONDS,
     Patience,

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
 from taskctx_sql.errors import InvalidDatabaseUrlError
+from taskctx_sql.locations.invisible import invisible_at, is_invisible, name_of
 
 _SCHEME: Final = re.compile(
     r"((?:sqlite|postgres|postgresql)(?:\+(?:aiosqlite|asyncpg|psycopg|psycopg_async))?|json):/"
 )
 # What ends the path of an address, or is an escape in it.
-_SPECIAL: Final = re.compile(r"[%?]")
+_SPECIAL: Final = frozenset("%?")
+_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}_.-/:@ ~,()[]")
 # How Python represents bytes of a name that are not UTF-8.
 _BYTES: Final = frozenset(map(chr, range(0xDC80, 0xDD00)))
 # Not a plausible file name: a malformed address with a secret in it.
@@ -40,6 +44,19 @@ def hidden(address: str) -> str:
     """Return what may be shown of an address that cannot be parsed: its scheme, if it is supported."""
     found = _SCHEME.match(address)
     return f"{found[1]}://***" if found else "***"
+
+
+def refuse_invisible(address: str) -> None:
+    """Raise InvalidDatabaseUrlError, which names it, if an address has an invisible character."""
+    index = invisible_at(address)
+    if index is None:
+        return
+    place = "begins with" if index == 0 else "ends with" if index == len(address) - 1 else "contains"
+    character = address[index]
+    # NUL is in no name.
+    escape = "" if character == "\0" else f", or write {quote(character)} for it"
+    reason = f"it {place} the invisible character {name_of(character)}: remove it{escape}"
+    raise InvalidDatabaseUrlError(hidden(address), reason)
 
 
 def has_secret(path: str) -> bool:
@@ -95,6 +112,7 @@ def json_folder(address: str) -> Path:
 
     One with a host, without a folder, or like the rest of an address with a password is an InvalidDatabaseUrlError.
     """
+    refuse_invisible(address)
     scheme, _, path = address.partition(":///")
     folder = unquote(path.partition("?")[0])
     if scheme != "json" or not folder:
@@ -110,13 +128,18 @@ def json_folder(address: str) -> Path:
 def file_address(scheme: str, path: Path | str) -> str:
     """Return the address of a file or a folder with any characters in its name."""
     # Bytes of a name that are not UTF-8 are left out, since quote() refuses them.
-    quoted = (letter if letter in _BYTES else quote(letter, safe="/:@ ~,()[]") for letter in str(path))
-    return f"{scheme}:///{''.join(quoted)}"
+    return f"{scheme}:///{_escaped(str(path), lambda letter: letter in _BYTES or letter in _PLAIN)}"
 
 
 def json_address(folder: Path | str) -> str:
     """Return the address of a folder of JSON files, as people read it; `json_folder` returns the folder again."""
-    return "json:///" + _SPECIAL.sub(lambda found: quote(found[0]), str(folder))
+    return "json:///" + _escaped(str(folder), lambda letter: letter not in _SPECIAL and not is_invisible(letter))
+
+
+def _escaped(path: str, may_stay: Callable[[str], bool]) -> str:
+    inner = path.strip(" ")
+    before, after = len(path) - len(path.lstrip(" ")), len(path.lstrip(" ")) - len(inner)
+    return "%20" * before + "".join(c if may_stay(c) else quote(c, safe="") for c in inner) + "%20" * after
 
 
 def anchored(address: str) -> str:

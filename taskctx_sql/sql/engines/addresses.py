@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.util import asbool
 
 from taskctx_sql.errors import InvalidDatabaseUrlError
-from taskctx_sql.locations import has_secret, hidden
+from taskctx_sql.locations import has_secret, hidden, refuse_invisible
 from taskctx_sql.sql.engines import postgres_urls
 
 _DRIVERS: Final = {
@@ -76,6 +76,7 @@ def parse_url(database_url: str, *, transaction_pooling: bool = False) -> sa.URL
     """
     if not isinstance(database_url, str):
         raise InvalidDatabaseUrlError("***", f"it is a {type(database_url).__name__}")
+    refuse_invisible(database_url)
     url = _make_url(database_url)
     if url is None:
         # Without its error, which may show a part of the URL.
