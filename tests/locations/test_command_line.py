@@ -65,9 +65,7 @@ async def test_an_invisible_character_of_an_address_is_refused_by_its_name(chara
             for use in (open_store, schema.upgrade, schema.current):
                 if use is not open_store and "json" in wrong:
                     continue
-                with pytest.raises(
-                    InvalidDatabaseUrlError, match=f"it {place} the .*{INVISIBLE[character]}"
-                ) as caught:
+                with pytest.raises(InvalidDatabaseUrlError, match=f"it {place} the .*{INVISIBLE[character]}") as caught:
                     await use(wrong)
                 assert "0penSesame" not in str(caught.value)
             with pytest.raises(InvalidDatabaseUrlError, match=INVISIBLE[character]):
