@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import pydoc
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import task_context
+import taskctx_sql
+from taskctx_sql import settings, task_context
+from taskctx_sql.settings import Settings
 from taskctx_sql.sql import engines
+from tests.test_api import NAMESPACES
 
 CHECKOUT = Path(__file__).parent.parent
 DOCS = CHECKOUT / "docs" / "pages"
@@ -88,6 +94,51 @@ def test_the_tables_of_the_docs_are_those_of_the_schema() -> None:
         )
         missing = set(table.columns.keys()) - set(documented)
         assert not missing - {"context_id"}, f"{name}: {missing}"
+
+
+def test_every_public_name_has_its_place_in_the_api_reference() -> None:
+    documented: list[str] = []
+    for page in (DOCS / "reference").rglob("*.md"):
+        for path, options in re.findall(r"^::: ([\w.]+)\n((?:    .*\n)*)", page.read_text(), re.MULTILINE):
+            found = pydoc.locate(path)
+            if isinstance(found, types.ModuleType):
+                members = re.search(r"members: \[(.*)\]", options)
+                documented += [f"{path}.{name}" for name in (members[1].split(", ") if members else found.__all__)]
+            elif path != "mkdocs-click":
+                assert found is not None, path
+                documented.append(path)
+    modules = [taskctx_sql, *(importlib.import_module(f"taskctx_sql.{name}") for name in NAMESPACES)]
+    public = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
+    namespaces = {f"taskctx_sql.{name}" for name in NAMESPACES}
+    elsewhere = {"taskctx_sql.TaskContextError", "taskctx_sql.Retention", "taskctx_sql.__version__"}
+    # In a text of its own.
+    elsewhere.add("taskctx_sql.schema.tables")
+    assert sorted(set(documented)) == sorted(documented)
+    assert set(documented) == public - namespaces - elsewhere
+
+
+def test_the_settings_of_the_docs_are_those_of_the_library() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", (DOCS / "reference" / "settings.md").read_text(), re.MULTILINE)
+    code = Path(settings.__file__).read_text()
+    assert {name for name, _ in rows} == set(re.findall(r"(?:AIECS|TASKCTX)_[A-Z_]*[A-Z]", code))
+    found = Settings.from_environment({})
+    for name, default in rows:
+        value = getattr(found, name.split("_", 1)[1].lower())
+        assert default == (f"`{str(value).lower() if value is True else value}`" if value is not None else default)
+        assert value is not None or default.startswith("none")
+
+
+def test_the_links_of_the_readme_lead_to_files_of_the_checkout() -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", README.read_text())
+    assert len(links) > 5
+    for path, anchor in links:
+        if path.startswith("https://"):
+            continue
+        page = CHECKOUT / path
+        assert page.exists(), path
+        headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE) if anchor else []
+        slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in slugs, f"{path}#{anchor}"
 
 
 def test_the_errors_of_the_docs_are_those_of_the_library() -> None:
