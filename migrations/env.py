@@ -16,7 +16,7 @@ def main() -> None:
     attributes = context.config.attributes
     if context.is_offline_mode():
         if "output" not in attributes:
-            raise CommandError("use `taskctx upgrade URL --sql`, which reads what the database has")
+            raise CommandError("use `taskctx upgrade -d URL --sql`, which reads what the database has")
         schema.print_migrations(
             attributes["connection"],
             attributes["schema"],

@@ -99,7 +99,7 @@ def monitor_context_performance(context: MemoryContext) -> Performance:
 
 
 def diagnose_history_loading_issue(
-    database_url: str | None = None, *, user_id: str = "test", chat_id: str = "test"
+    database_url: str | None = None, *, user_id: str = "test", chat_id: str = "test", schema: str | None = None
 ) -> Diagnosis:
     """Find out why a history cannot be loaded. Nothing is changed, not even an unreadable file.
 
@@ -107,21 +107,22 @@ def diagnose_history_loading_issue(
         database_url: A URL that `open_store` takes; by default ``TASKCTX_DATABASE_URL``, or else the task folder.
         user_id: The context's user.
         chat_id: The context's chat.
+        schema: On Postgres, the schema of the tables.
     """
     url = database_url or settings.database_url() or file_address("json", settings.task_dir())
     try:
-        level, message = _check_history(url, ContextKey(user_id, chat_id))
+        level, message = _check_history(url, ContextKey(user_id, chat_id), schema)
     except (TaskContextError, OSError) as error:
         level, message = "error", str(error)
     return Diagnosis((Finding("history", level, message),))
 
 
-def _check_history(url: str, key: ContextKey) -> tuple[Level, str]:
+def _check_history(url: str, key: ContextKey, schema: str | None) -> tuple[Level, str]:
     if is_json_address(url):
         return _check_file(json_folder(url), key)
     if (missing := missing_file(url)) is not None:
         return "error", f"there is no file {shown_path(missing)}: the first save creates it"
-    loaded = blocking(_load(url, key))
+    loaded = blocking(_load(url, key, schema))
     if loaded.revision == 0:
         return "error", f"there is no context {key}"
     return "ok", f"{len(loaded.history)} updates load, at revision {loaded.revision}"
@@ -141,6 +142,6 @@ def _check_file(folder: Path, key: ContextKey) -> tuple[Level, str]:
         return "error", f"{path} is not a history ({error}): the next load sets it aside, whole"
 
 
-async def _load(database_url: str, key: ContextKey) -> Loaded:
-    async with open_store(database_url) as store:
+async def _load(database_url: str, key: ContextKey, schema: str | None) -> Loaded:
+    async with open_store(database_url, schema=schema) as store:
         return await store.load(key)

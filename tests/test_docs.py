@@ -19,6 +19,7 @@ import taskctx_sql
 from taskctx_sql import settings, task_context
 from taskctx_sql.settings import Settings
 from taskctx_sql.sql import engines
+from tests.support.command_lines import in_backticks, refused
 from tests.test_api import NAMESPACES
 
 CHECKOUT = Path(__file__).parent.parent
@@ -67,20 +68,27 @@ async def test_a_question_is_answered(code: str, database_url: str, user: str) -
     assert len(found) >= 1
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_is_one(page: Path) -> None:
+    text = page.read_text()
+    shown = [line for kind, code in BLOCK.findall(text) if kind == "sh" for line in code.splitlines()]
+    whole = [found[0] for line in shown if (found := re.search(r"taskctx .*", line.split(" #")[0]))]
+    assert [why for line in whole if (why := refused(line, whole=True))] == []
+    assert [why for line in in_backticks(text) if (why := refused(line, whole=False))] == []
+
+
 @pytest.mark.parametrize("code", blocks("sh"))
-def test_a_command_exists(code: str) -> None:
-    lines = [line.split("#")[0] for line in code.splitlines()]
-    commands = [line for line in lines if re.match(r"taskctx |python -m tests\.", line)]
-    for command in commands:
-        # The command itself and not what it is given.
-        name, *words = command.split()
-        words = ["-m", "taskctx_sql", words[0]] if name == "taskctx" else words[: 3 if "explore" in words else 2]
+def test_a_command_of_the_tests_exists(code: str) -> None:
+    for line in code.splitlines():
+        if not line.startswith("python -m tests."):
+            continue
+        command = line.split("#")[0]
+        words = command.split()[1 : 4 if "explore" in command else 3]
         done = subprocess.run(
             [sys.executable, *words, "--help"], capture_output=True, text=True, check=True, cwd=CHECKOUT
         )
         for option in re.findall(r"--[\w-]+", command):
             assert option in done.stdout
-    assert commands or "alembic" in code or "venv" in code
 
 
 def test_the_tables_of_the_docs_are_those_of_the_schema() -> None:

@@ -22,6 +22,7 @@ SAMPLES: dict[str, Any] = {
     "argument": "after",
     "feature": "revisions",
     "database_url": "sqlite:///x.db",
+    "schema": "tasks",
     "database": "Postgres",
     "package": "jinja2",
     "extra": "postgres",

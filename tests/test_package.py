@@ -64,7 +64,7 @@ def test_the_wheel_works_in_an_empty_environment_away_from_the_checkout(wheel: P
     work.mkdir()
     run(programs / "python", "-m", "pip", "install", "-q", wheel, folder=work)
 
-    assert "went from nothing" in run(programs / "taskctx", "upgrade", "sqlite:///tasks.db", folder=work)
+    assert "went from nothing" in run(programs / "taskctx", "upgrade", "-d", "sqlite:///tasks.db", folder=work)
     assert "The end of the timeline" in run(programs / "taskctx", "demo", folder=work)
     script = (
         "from taskctx_sql import task_context\n"
@@ -75,6 +75,6 @@ def test_the_wheel_works_in_an_empty_environment_away_from_the_checkout(wheel: P
     assert run(programs / "python", "-W", "error", "-c", script, folder=work).strip() == "1"
     assert run(programs / "python", "-W", "error", "-c", script, folder=work).strip() == "2"
     assert "hello" in run(programs / "taskctx", "show", "u", "c", "--database-url", "sqlite:///tasks.db", folder=work)
-    without_driver = [programs / "taskctx", "upgrade", "postgresql://me@127.0.0.1/x"]
+    without_driver = [programs / "taskctx", "upgrade", "-d", "postgresql://me@127.0.0.1/x"]
     done = subprocess.run(list(map(str, without_driver)), capture_output=True, text=True, cwd=work)
     assert "pip install 'taskctx_sql[postgres]'" in done.stderr

@@ -9,7 +9,8 @@ import click
 
 from taskctx_sql import health
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, database_option, json_option, opened_store
+from taskctx_sql.cli.options import asynchronous, database_option, json_option, opened_store, schema_option, store_url
+from taskctx_sql.model import ContextKey
 from taskctx_sql.task import TaskContext
 
 
@@ -17,6 +18,7 @@ from taskctx_sql.task import TaskContext
 @click.argument("user")
 @click.argument("chat")
 @database_option
+@schema_option
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -26,14 +28,15 @@ from taskctx_sql.task import TaskContext
 )
 @json_option
 @asynchronous
-async def show(user: str, chat: str, database_url: str | None, limit: int, as_json: bool) -> None:
+async def show(user: str, chat: str, database_url: str | None, schema: str | None, limit: int, as_json: bool) -> None:
     """Print the context of USER and CHAT: its newest updates, files, models and metadata.
 
     \b
-    taskctx show demo index-0123456789ab --database-url sqlite:///taskctx-demo/demo.db
+    taskctx show demo index-0123456789ab -d taskctx-demo/demo.db
     """
-    async with opened_store(database_url) as store:
-        context = TaskContext({"user_id": user, "chat_id": chat}, store=store, history_limit=limit)
+    key = ContextKey(user, chat)
+    async with opened_store(database_url, schema) as store:
+        context = TaskContext({"user_id": key.user_id, "chat_id": key.chat_id}, store=store, history_limit=limit)
         await context.load()
     if context.is_new:
         raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.database_url}")
@@ -50,15 +53,18 @@ async def show(user: str, chat: str, database_url: str | None, limit: int, as_js
 @click.argument("user", default="test")
 @click.argument("chat", default="test")
 @database_option
+@schema_option
 @json_option
-def diagnose(user: str, chat: str, database_url: str | None, as_json: bool) -> None:
+def diagnose(user: str, chat: str, database_url: str | None, schema: str | None, as_json: bool) -> None:
     """Find out why the context of USER and CHAT does not load, and check closing and optimizing.
 
     \b
-    taskctx diagnose user_456 chat_session_xyz789 --database-url json:///tasks
+    taskctx diagnose user_456 chat_session_xyz789 -d json:///tasks
     """
     diagnoses = {
-        "loading": health.diagnose_history_loading_issue(database_url, user_id=user, chat_id=chat),
+        "loading": health.diagnose_history_loading_issue(
+            store_url(database_url), user_id=user, chat_id=chat, schema=schema
+        ),
         "closing": health.diagnose_resource_cleanup_issue(),
         "optimizing": health.diagnose_context_optimization_issue(),
     }

@@ -12,8 +12,8 @@ import click
 
 import taskctx_sql
 from taskctx_sql.cli import demo_task, output
-from taskctx_sql.cli.options import database_option, json_option
-from taskctx_sql.locations import file_address, make_folder, plain_folder
+from taskctx_sql.cli.options import database_option, json_option, schema_option
+from taskctx_sql.locations import command_line_address, file_address, make_folder, plain_folder
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
@@ -23,6 +23,7 @@ from taskctx_sql.stores import Feature
 @click.command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @database_option
+@schema_option
 @click.option(
     "--output",
     "target",
@@ -32,7 +33,7 @@ from taskctx_sql.stores import Feature
     help="The folder for the index, and for the database without --database-url.",
 )
 @json_option
-def demo(folder: Path | None, database_url: str | None, target: Path, as_json: bool) -> None:
+def demo(folder: Path | None, database_url: str | None, schema: str | None, target: Path, as_json: bool) -> None:
     """Index the text files in FOLDER, and print reports of what was recorded.
 
     The index has the word counts, headings and frequent terms of each file. Every read, write and step is recorded in
@@ -41,19 +42,19 @@ def demo(folder: Path | None, database_url: str | None, target: Path, as_json: b
     \b
     taskctx demo
     taskctx demo ~/notes
-    taskctx demo ~/notes --database-url postgresql://me@host/db --json
+    taskctx demo ~/notes -d postgresql://me@host/db --json
     """
     folder = (plain_folder(folder) if folder else _project_folder()).resolve()
     make_folder(plain_folder(target))
-    url = database_url or file_address("sqlite", target / "demo.db")
+    url = command_line_address(database_url) if database_url else file_address("sqlite", target / "demo.db")
     with output.progress() as bars:
         bar = bars.add_task("Indexing", total=None)
 
         def update(name: str, number: int, total: int) -> None:
             bars.update(bar, completed=number, total=total, description=f"Indexing {plain(name[-40:])}")
 
-        result = asyncio.run(demo_task.index_folder(folder, target / "index.json", url, progress=update))
-    report = asyncio.run(_report(url, result))
+        result = asyncio.run(demo_task.index_folder(folder, target / "index.json", url, progress=update, schema=schema))
+    report = asyncio.run(_report(url, schema, result))
     if as_json:
         output.print_json({"result": result, **report})
     else:
@@ -64,9 +65,9 @@ def demo(folder: Path | None, database_url: str | None, target: Path, as_json: b
 COMMANDS: Final = (demo,)
 
 
-async def _report(url: str, result: demo_task.Result) -> dict[str, Any]:
+async def _report(url: str, schema: str | None, result: demo_task.Result) -> dict[str, Any]:
     """Return what happened, from the reports; a folder of JSON files has none."""
-    async with open_store(url) as store:
+    async with open_store(url, schema=schema) as store:
         if Feature.RUNS not in store.features:
             return {"address": store.database_url}
         key = ContextKey(result.user_id, result.chat_id)

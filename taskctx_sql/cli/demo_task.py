@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from taskctx_sql.json_files import open_file, replace_file
 from taskctx_sql.locations import make_folder
+from taskctx_sql.opening import open_store
 from taskctx_sql.task import TaskContext, task_context
 
 USER_ID: Final = "demo"
@@ -87,7 +88,12 @@ class Result:
 
 
 async def index_folder(
-    folder: Path, index: Path, database_url: str, *, progress: Callable[[str, int, int], None]
+    folder: Path,
+    index: Path,
+    database_url: str,
+    *,
+    progress: Callable[[str, int, int], None],
+    schema: str | None = None,
 ) -> Result:
     """Index a folder's text files, and record that in a context of the folder, whose path is absolute.
 
@@ -99,7 +105,7 @@ async def index_folder(
     chat_id = f"index-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
     data = {"user_id": USER_ID, "chat_id": chat_id, "metadata": {"folder": str(folder), "task": "index"}}
     paths = await asyncio.to_thread(lambda: sorted(_text_files(folder, leave_out=index)))
-    async with task_context(data, database_url=database_url) as context:
+    async with open_store(database_url, schema=schema) as store, task_context(data, store=store) as context:
         resumed = bool(context.context_history)
         before = _known_documents(context)
         context.add_context_update("message", f"Indexing {len(paths)} files", {"source": "system"})

@@ -25,7 +25,7 @@ async def log(key: ContextKey, opened: Opened, limit: int, before: int | None, a
     """Print the revisions of the context of USER and CHAT, newest first, with their time, run and changes.
 
     \b
-    taskctx log u1 c1 --database-url sqlite:///tasks.db
+    taskctx log u1 c1 -d tasks.db
     """
     async with opened as store:
         revisions = await store.revisions(key, before=before, limit=limit)
@@ -44,7 +44,7 @@ async def diff(key: ContextKey, opened: Opened, old: int, new: int, as_json: boo
     """Print how revision NEW of the context of USER and CHAT differs from revision OLD.
 
     \b
-    taskctx diff u1 c1 3 7 --database-url sqlite:///tasks.db
+    taskctx diff u1 c1 3 7 -d tasks.db
     """
     async with opened as store:
         difference = await store.difference(key, old, new)
@@ -67,7 +67,7 @@ async def restore(
     """Make REVISION of the context of USER and CHAT current, as a new revision. Nothing is erased.
 
     \b
-    taskctx restore u1 c1 3 --database-url sqlite:///tasks.db
+    taskctx restore u1 c1 3 -d tasks.db
     taskctx restore u1 c1 --at 2h
     """
     if (revision is None) == (at is None):
@@ -89,7 +89,7 @@ async def undo(key: ContextKey, opened: Opened, as_json: bool) -> None:
     """Take back the last optimize, truncate or restore of the context of USER and CHAT.
 
     \b
-    taskctx undo u1 c1 --database-url sqlite:///tasks.db
+    taskctx undo u1 c1 -d tasks.db
     """
     async with opened as store:
         new = await _unloaded(key, store).undo()
@@ -106,7 +106,7 @@ async def fork(key: ContextKey, opened: Opened, new_chat: str, revision: int | N
     """Create NEW_CHAT, a context of USER that starts from the one of CHAT.
 
     \b
-    taskctx fork u1 c1 c1-again --revision 3 --database-url sqlite:///tasks.db
+    taskctx fork u1 c1 c1-again --revision 3 -d tasks.db
     """
     async with opened as store:
         forked = await store.fork(key, new_chat, revision=revision)

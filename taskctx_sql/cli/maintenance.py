@@ -12,9 +12,16 @@ import click
 
 from taskctx_sql import maintenance
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import OptionDecorator, asynchronous, json_option, require_file, schema_option
+from taskctx_sql.cli.options import (
+    OptionDecorator,
+    asynchronous,
+    database_option,
+    json_option,
+    opened_store,
+    schema_option,
+    store_url,
+)
 from taskctx_sql.model import Pruned, Retention
-from taskctx_sql.opening import open_store
 from taskctx_sql.stores import ContextStore
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -38,7 +45,7 @@ class Age(click.ParamType[float]):
 
 
 @click.command()
-@click.argument("url")
+@database_option
 @click.option("--older-than", type=Age(), help="Remove contexts that nobody saved to for longer, such as 90d or 12h.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep only each user's N contexts saved last.")
 @click.option(
@@ -51,7 +58,7 @@ class Age(click.ParamType[float]):
 @json_option
 @asynchronous
 async def prune(
-    url: str,
+    database_url: str | None,
     older_than: float | None,
     keep: int | None,
     removed: float | None,
@@ -61,20 +68,19 @@ async def prune(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Permanently remove old or excess data from the store at URL.
+    """Permanently remove old or excess data.
 
     At least one of --older-than, --keep and --removed is required. Data is removed in batches of some milliseconds,
     with pauses for writers. In a folder of JSON files --keep counts all files.
 
     \b
-    taskctx prune sqlite:///tasks.db --older-than 90d --keep 100 --removed 30d --dry-run
-    taskctx prune json:///tasks --keep 100 --yes
+    taskctx prune --older-than 90d --keep 100 --removed 30d --dry-run
+    taskctx prune --keep 100 --yes -d json:///tasks
     """
     if older_than is None and keep is None and removed is None:
         raise click.UsageError("--older-than, --keep or --removed is required")
-    require_file(url)
     retention = Retention(max_age=older_than, max_contexts=keep, removed_age=removed)
-    async with open_store(url, schema=schema) as store:
+    async with opened_store(database_url, schema) as store:
         total = None
         if not dry_run and not yes:
             counted, total = await _prune(store, retention, user, None, dry_run=True)
@@ -88,24 +94,25 @@ async def prune(
 
 
 @click.command()
-@click.argument("url")
 @click.argument("user")
 @click.argument("chat", required=False)
+@database_option
 @schema_option
 @yes_option
 @json_option
 @asynchronous
-async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: bool, as_json: bool) -> None:
-    """Permanently remove all data of USER, or only CHAT, from the store at URL, and print a receipt.
+async def erase(
+    user: str, chat: str | None, database_url: str | None, schema: str | None, yes: bool, as_json: bool
+) -> None:
+    """Permanently remove all data of USER, or only CHAT, and print a receipt.
 
     Exit code 1: there was nothing to remove.
 
     \b
-    taskctx erase sqlite:///tasks.db u1
-    taskctx erase sqlite:///tasks.db u1 c1 --yes --json
+    taskctx erase u1 -d tasks.db
+    taskctx erase u1 c1 --yes --json
     """
-    require_file(url)
-    async with open_store(url, schema=schema) as store:
+    async with opened_store(database_url, schema) as store:
         if not yes:
             what = f"all data of user {user!r}" if chat is None else f"chat {chat!r} of user {user!r}"
             click.confirm(f"Remove {what} from {store.database_url} permanently?", abort=True, err=True)
@@ -124,19 +131,19 @@ async def erase(url: str, user: str, chat: str | None, schema: str | None, yes: 
 
 
 @click.command()
-@click.argument("url")
+@database_option
 @schema_option
 @json_option
 @asynchronous
-async def doctor(url: str, schema: str | None, as_json: bool) -> None:
-    """Check the store at URL, and print what endangers data or costs time, each with its remedy.
+async def doctor(database_url: str | None, schema: str | None, as_json: bool) -> None:
+    """Check the store, and print what endangers data or costs time, each with its remedy.
 
     Nothing is changed. Exit code 1: there is a warning or an error.
 
     \b
-    taskctx doctor sqlite:///tasks.db
+    taskctx doctor -d tasks.db
     """
-    examination = await maintenance.examine(url, schema=schema)
+    examination = await maintenance.examine(store_url(database_url), schema=schema)
     if as_json:
         output.print_json({"ok": examination.ok, **asdict(examination)})
     else:

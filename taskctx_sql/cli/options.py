@@ -8,12 +8,15 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from taskctx_sql import settings
-from taskctx_sql.locations import file_address, missing_file, shown_path
+from taskctx_sql.errors import InvalidDatabaseUrlError
+from taskctx_sql.locations import command_line_address, file_address, hidden, is_json_address, missing_file, shown_path
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
 from taskctx_sql.stores import Store
@@ -21,14 +24,34 @@ from taskctx_sql.stores import Store
 OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Opened = AbstractAsyncContextManager[Store]
 
-database_option: OptionDecorator = click.option(
-    "--database-url",
-    envvar="TASKCTX_DATABASE_URL",
-    metavar="URL",
-    help="sqlite:///tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]",
+
+def _inherited(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return an option of the store, which may stand before the command or after it, but means one store."""
+    if ctx.parent is None or param.name is None:
+        return value
+    above = ctx.parent.params.get(param.name)
+    is_given_above = ctx.parent.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    if value is not None and is_given_above and value != above:
+        raise click.UsageError(f"{param.opts[-1]} is given twice, before the command and after it: give it once")
+    return above if value is None else value
+
+
+def _store_option(*names: str, **attributes: Any) -> OptionDecorator:
+    return click.option(*names, callback=_inherited, **attributes)
+
+
+_URL_HELP: Final = "tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]"
+_SCHEMA_HELP: Final = "On Postgres, the schema of the tables."
+# The variable is read before the command, so that an option after the command wins over it.
+program_database_option: OptionDecorator = click.option(
+    "-d", "--database-url", envvar="TASKCTX_DATABASE_URL", metavar="URL", help=_URL_HELP
 )
+program_schema_option: OptionDecorator = click.option("--schema", metavar="NAME", help=_SCHEMA_HELP)
+database_option: OptionDecorator = _store_option("-d", "--database-url", metavar="URL", help=_URL_HELP)
+schema_option: OptionDecorator = _store_option("--schema", metavar="NAME", help=_SCHEMA_HELP)
 json_option: OptionDecorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-schema_option: OptionDecorator = click.option("--schema", metavar="NAME", help="On Postgres, the schema of the tables.")
+
+_NO_URL: Final = "give the store by --database-url URL, or by the variable TASKCTX_DATABASE_URL"
 
 _AGO: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -97,11 +120,31 @@ def context_command(command: Callable[..., Coroutine[Any, Any, None]]) -> click.
 
 @asynccontextmanager
 async def opened_store(database_url: str | None, schema: str | None = None) -> AsyncIterator[Store]:
-    """Yield the store at a URL, or without one the folder of JSON files. A missing SQLite file is not created."""
-    url = database_url or file_address("json", settings.task_dir())
+    """Yield the store at a URL, or without one the task folder's. A missing SQLite file is not created."""
+    url = store_url(database_url)
     require_file(url)
     async with open_store(url, schema=schema) as store:
         yield store
+
+
+def store_url(database_url: str | None) -> str:
+    """Return the URL that was given, or else that of the task folder, if it exists."""
+    if database_url is not None:
+        return command_line_address(database_url)
+    folder = settings.task_dir()
+    if not Path(folder).is_dir():
+        raise click.UsageError(f"{_NO_URL}; without one the folder {folder} is used, which does not exist")
+    return file_address("json", folder)
+
+
+def needed_database(database_url: str | None, doing: str) -> str:
+    """Return the URL that was given for what only a database can do."""
+    if database_url is None:
+        raise click.UsageError(_NO_URL)
+    url = command_line_address(database_url)
+    if is_json_address(url):
+        raise InvalidDatabaseUrlError(hidden(url), f"{doing} needs a database")
+    return url
 
 
 def require_file(url: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from taskctx_sql import settings
-from taskctx_sql.cli import contexts, demo, history, maintenance, output, reports, schema, tail, transfer
+from taskctx_sql.cli import contexts, demo, history, maintenance, options, output, reports, schema, tail, transfer
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.locations import without_secrets
 from taskctx_sql.plain_text import plain
@@ -51,13 +51,15 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="taskctx_sql")
+@options.program_database_option
+@options.program_schema_option
 @click.option("--traceback", is_flag=True, help="Print the traceback of an error.")
-def main(**_: bool) -> None:
+def main(**_: Any) -> None:
     """A durable, queryable record of what an AI task did.
 
     \b
     taskctx demo                              index this project's files, and print what was recorded
-    taskctx upgrade postgresql://me@host/db   set up a database, or bring it up to this version
+    taskctx upgrade -d URL                    set up a database, or bring it up to this version
     taskctx list                              print the contexts
     taskctx show USER CHAT                    print a context
     taskctx tail USER CHAT                    follow a context as it grows
@@ -65,7 +67,7 @@ def main(**_: bool) -> None:
     taskctx search TEXT                       search the recorded updates
     taskctx report NAME                       print a report: activity, errors, costs, sizes
     taskctx diagnose                          find out why a context does not load, close or optimize
-    taskctx import ./tasks URL --user ME      import the original's JSON files into a database
+    taskctx import ./tasks --user ME          import the original's JSON files into a database
 
     Exit codes: 0 success, 1 failed or something was found, 2 wrong usage.
     """

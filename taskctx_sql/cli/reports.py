@@ -102,7 +102,7 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
     A folder of JSON files has no users: every user gets all contexts.
 
     \b
-    taskctx list --user u1 --database-url sqlite:///tasks.db
+    taskctx list --user u1 -d tasks.db
     """
     rows: Sequence[ContextSummary]
     async with options.opened_store(database_url, schema) as store:

@@ -9,11 +9,11 @@ import click
 
 import taskctx_sql
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, json_option, schema_option
+from taskctx_sql.cli.options import asynchronous, database_option, json_option, needed_database, schema_option
 
 
 @click.command()
-@click.argument("url")
+@database_option
 @schema_option
 @click.option("--revision", default="head", show_default=True, help="The revision to upgrade to.")
 @click.option(
@@ -25,16 +25,22 @@ from taskctx_sql.cli.options import asynchronous, json_option, schema_option
 @json_option
 @asynchronous
 async def upgrade(
-    url: str, schema: str | None, revision: str, row_level_security: bool | None, sql: bool, as_json: bool
+    database_url: str | None,
+    schema: str | None,
+    revision: str,
+    row_level_security: bool | None,
+    sql: bool,
+    as_json: bool,
 ) -> None:
-    """Set up the database at URL, or bring it up to this version. Its data is kept.
+    """Set up a database, or bring it up to this version. Its data is kept.
 
     \b
-    taskctx upgrade sqlite:///tasks.db
-    taskctx upgrade postgresql://me@host/db --schema tasks
-    taskctx upgrade postgresql://me@host/db --row-level-security
-    taskctx upgrade postgresql://me@host/db --sql | psql -v ON_ERROR_STOP=1 -d db
+    taskctx upgrade -d tasks.db
+    taskctx upgrade -d postgresql://me@host/db --schema tasks
+    taskctx upgrade --row-level-security
+    taskctx upgrade -d postgresql://me@host/db --sql | psql -v ON_ERROR_STOP=1 -d db
     """
+    url = needed_database(database_url, "an upgrade")
     if sql:
         if revision != "head" or as_json:
             raise click.UsageError("--sql prints the upgrade to the newest revision, without --revision and --json")
@@ -59,16 +65,17 @@ async def upgrade(
 
 
 @click.command()
-@click.argument("url")
+@database_option
 @schema_option
 @json_option
 @asynchronous
-async def current(url: str, schema: str | None, as_json: bool) -> None:
-    """Print the schema revision of the database at URL, the one this version needs, and row-level security if on.
+async def current(database_url: str | None, schema: str | None, as_json: bool) -> None:
+    """Print the schema revision of a database, the one this version needs, and row-level security if on.
 
     \b
-    taskctx current sqlite:///tasks.db
+    taskctx current -d tasks.db
     """
+    url = needed_database(database_url, "a schema")
     revision, head = await taskctx_sql.schema.current(url, schema=schema), await taskctx_sql.schema.head()
     is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
     if as_json:

@@ -44,7 +44,7 @@ def tail(
     Waits for a context that does not exist yet. --json prints one object a line.
 
     \b
-    taskctx tail u1 c1 --database-url sqlite:///tasks.db
+    taskctx tail u1 c1 -d tasks.db
     """
 
     async def follow() -> None:

@@ -13,10 +13,17 @@ import click
 
 from taskctx_sql import transfer
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import OptionDecorator, asynchronous, json_option, require_file, schema_option
-from taskctx_sql.errors import InvalidDatabaseUrlError
+from taskctx_sql.cli.options import (
+    OptionDecorator,
+    asynchronous,
+    database_option,
+    json_option,
+    needed_database,
+    require_file,
+    schema_option,
+)
 from taskctx_sql.json_files import chat_files
-from taskctx_sql.locations import hidden, is_json_address
+from taskctx_sql.locations import command_line_address, is_json_address
 from taskctx_sql.model import Imported, TransferProgress, Transferred
 from taskctx_sql.opening import open_store
 from taskctx_sql.plain_text import plain
@@ -32,7 +39,7 @@ verify_option: OptionDecorator = click.option(
 
 @click.command("import")
 @click.argument("folder", type=_FOLDER)
-@click.argument("url")
+@database_option
 @click.option("--user", metavar="ID", required=True, help="Whose contexts they are: the files do not say.")
 @chat_option
 @schema_option
@@ -40,19 +47,18 @@ verify_option: OptionDecorator = click.option(
 @json_option
 @asynchronous
 async def import_command(
-    folder: Path, url: str, user: str, chat: str | None, schema: str | None, verify: bool, as_json: bool
+    folder: Path, database_url: str | None, user: str, chat: str | None, schema: str | None, verify: bool, as_json: bool
 ) -> None:
-    """Import the original's history files in FOLDER into the database at URL.
+    """Import the original's history files in FOLDER into a database.
 
     The folder is not changed. Entries that the database already has are not written again, so an import can be
     interrupted and repeated. Every whole entry of a damaged file is imported; the damaged parts are listed by file and
     byte. Exit code 1: not everything was imported.
 
     \b
-    taskctx import ./tasks sqlite:///tasks.db --user u1
+    taskctx import ./tasks --user u1 -d tasks.db
     """
-    if is_json_address(url):
-        raise InvalidDatabaseUrlError(hidden(url), "an import needs a database; use `taskctx copy` for a folder")
+    url = needed_database(database_url, "an import")
     # Check the folder before a database is created for nothing.
     chat_files(folder, chat)
     async with open_store(url, schema=schema) as store:
@@ -64,8 +70,8 @@ async def import_command(
 
 
 @click.command()
-@click.argument("url")
 @click.argument("folder", type=_FOLDER)
+@database_option
 @user_option
 @chat_option
 @schema_option
@@ -74,8 +80,8 @@ async def import_command(
 @json_option
 @asynchronous
 async def export(
-    url: str,
     folder: Path,
+    database_url: str | None,
     user: str | None,
     chat: str | None,
     schema: str | None,
@@ -83,16 +89,15 @@ async def export(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Write the contexts of the database at URL to FOLDER, in the original's format.
+    """Write the contexts of a database to FOLDER, in the original's format.
 
     With --user the files go into FOLDER itself, and without it each user's files go into a subfolder, because the
     original has no users. What its format cannot hold is counted. Exit code 1: not everything was written.
 
     \b
-    taskctx export sqlite:///tasks.db ./tasks --user u1
+    taskctx export ./tasks --user u1 -d tasks.db
     """
-    if is_json_address(url):
-        raise InvalidDatabaseUrlError(hidden(url), "an export needs a database; use `taskctx copy` for a folder")
+    url = needed_database(database_url, "an export")
     require_file(url)
     _require_user(user, chat)
     async with open_store(url, schema=schema) as store:
@@ -119,9 +124,10 @@ async def copy(source: str, target: str, user: str | None, chat: str | None, ver
     repeated. Exit code 1: not everything was copied, or both sides differ.
 
     \b
-    taskctx copy sqlite:///tasks.db postgresql://me@host/db
-    taskctx copy json:///tasks sqlite:///tasks.db --user u1
+    taskctx copy tasks.db postgresql://me@host/db
+    taskctx copy json:///tasks tasks.db --user u1
     """
+    source, target = command_line_address(source), command_line_address(target)
     if not is_json_address(source):
         _require_user(user, chat)
     with _progress("") as progress:

@@ -77,7 +77,7 @@ class Version:
 
     def upgrade(self, url: str) -> None:
         """Bring a database to this version's schema, as `taskctx upgrade` does."""
-        command = [sys.executable, "-m", "taskctx_sql", "upgrade", url]
+        command = [sys.executable, "-m", "taskctx_sql", "upgrade", "-d", url]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._folder, env=self._environment)
 
     def start(self, url: str, chat: str, writer: str, journal: Path) -> subprocess.Popen[bytes]:

@@ -166,15 +166,36 @@ def test_a_context_that_is_not_there_is_a_sentence(address: str, user: str) -> N
 
 def test_a_database_is_set_up_and_its_revision_printed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
-    done = taskctx("current", url)
+    done = taskctx("current", "-d", url)
     assert (done.returncode, done.stdout) == (1, "nothing (this version needs 0007)\n")
     assert "there is no file" in taskctx("show", "u", "c", "--database-url", url).stderr
     assert list(tmp_path.iterdir()) == []
-    assert taskctx("upgrade", url).stdout == "The schema went from nothing to 0007.\n"
-    assert taskctx("upgrade", url).stdout == "The schema is already at 0007.\n"
-    assert parsed("current", url) == {"current": "0007", "head": "0007", "row_level_security": False}
+    assert taskctx("upgrade", "-d", url).stdout == "The schema went from nothing to 0007.\n"
+    assert taskctx("upgrade", "-d", url).stdout == "The schema is already at 0007.\n"
+    assert parsed("current", "-d", url) == {"current": "0007", "head": "0007", "row_level_security": False}
     after = {"before": "0007", "after": "0007", "head": "0007", "row_level_security": False}
-    assert parsed("upgrade", url) == after
+    assert parsed("upgrade", "-d", url) == after
+
+
+def test_the_store_is_named_once_before_the_command_or_after_it(tmp_path: Path) -> None:
+    for number, words in enumerate((("upgrade", "-d"), ("-d",), ("--database-url",))):
+        name = f"{number}.db"
+        assert taskctx(*words, name, *(() if words[0] == "upgrade" else ("upgrade",))).returncode == 0
+        assert (tmp_path / name).is_file()
+        assert taskctx("list", "-d", name, TASKCTX_DATABASE_URL="sqlite:///another.db").returncode == 0
+        assert taskctx("-d", name, "list", "-d", name).returncode == 0
+    done = taskctx("-d", "0.db", "list", "-d", "1.db")
+    assert (done.returncode, "give it once" in done.stderr) == (2, True)
+
+
+def test_without_a_store_a_command_says_how_to_give_one(tmp_path: Path) -> None:
+    for words in (["list"], ["show", "u", "c"], ["upgrade"], ["export", "x"], ["doctor"], ["erase", "u"]):
+        done = taskctx(*words)
+        assert done.returncode == 2
+        assert "--database-url URL" in done.stderr
+        assert "TASKCTX_DATABASE_URL" in done.stderr
+    assert taskctx("show", "u", "c", "-d", "nightly").stderr.startswith("Error: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_diagnosis_is_printed_and_is_an_exit_code(tmp_path: Path) -> None:
@@ -189,8 +210,8 @@ def test_a_diagnosis_is_printed_and_is_an_exit_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["upgrade", "mysql://me:hidden@x/y"], "mysql is not supported"),
-        (["upgrade", "sqlite:////no/such/folder/x.db"], "check that the folder exists"),
+        (["upgrade", "-d", "mysql://me:hidden@x/y"], "mysql is not supported"),
+        (["upgrade", "-d", "sqlite:////no/such/folder/x.db"], "check that the folder exists"),
         (["show", "u", "c", "--database-url", "json:x"], "json: needs three slashes"),
         (["show", "u", "x" * 300], "the limit is 255"),
     ],
@@ -207,7 +228,7 @@ def test_an_error_is_one_line_with_the_remedy_and_no_password(arguments: list[st
 
 @pytest.mark.wide
 def test_an_unavailable_server_is_retried_and_then_reported() -> None:
-    done = taskctx("current", "postgresql://me:hidden@127.0.0.1:1/x")
+    done = taskctx("current", "-d", "postgresql://me:hidden@127.0.0.1:1/x")
     assert done.returncode == 1
     warning, error = done.stderr.splitlines()
     assert warning.startswith("WARNING could not connect in postgresql://me:***@127.0.0.1:1/x, trying again")

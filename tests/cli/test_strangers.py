@@ -88,10 +88,11 @@ def test_no_command_about_a_whole_store_does(strange: str, tmp_path: Path) -> No
     (folder / f"context_history_c{STRANGE}.json".replace("/", "_")).write_text("[{")
     (folder / f"other{STRANGE}".replace("/", "_")).write_text("")
     for command in (
-        ["doctor", strange], ["copy", strange, f"sqlite:///{tmp_path}/copy.db"], ["export", strange, tmp_path / "out"],
-        ["doctor", f"json:///{folder}"], ["import", folder, f"sqlite:///{tmp_path}/new.db", "--user", "u"],
+        ["doctor", "-d", strange], ["copy", strange, f"sqlite:///{tmp_path}/copy.db"],
+        ["export", "-d", strange, tmp_path / "out"],
+        ["doctor", "-d", f"json:///{folder}"], ["import", folder, "-d", f"sqlite:///{tmp_path}/new.db", "--user", "u"],
         ["copy", f"json:///{folder}", f"json:///{tmp_path}/more"], ["demo", folder, "--output", tmp_path / "demo"],
-        ["erase", strange, USER], ["erase", strange, USER, "--yes"],
+        ["erase", "-d", strange, USER], ["erase", "-d", strange, USER, "--yes"],
     ):  # fmt: skip
         done = run(*command)
         assert not done.exception or isinstance(done.exception, SystemExit)

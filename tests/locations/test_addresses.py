@@ -109,11 +109,11 @@ def test_no_command_shows_the_secret_of_an_address_that_stands_at_the_wrong_plac
     asyncio.run(schema.upgrade("sqlite:///t.db"))
     for command in (
         [address], [f"--{address}"], ["report", address], ["list", address], ["list", "--limit", address],
-        ["list", f"--{address}"], ["diff", "u", "c", address, "1"], ["import", address, "t.db", "--user", "u"],
-        ["export", "sqlite:///t.db", address], ["demo", address], ["demo", ".", "--output", address],
+        ["list", f"--{address}"], ["diff", "u", "c", address, "1"], ["import", address, "-d", "t.db", "--user", "u"],
+        ["export", "-d", "sqlite:///t.db", address], ["demo", address], ["demo", ".", "--output", address],
         ["report", "--html", address, "--database-url", "sqlite:///t.db"], ["show", address, "c", "u"],
-        ["log", address, "c", "--database-url", "sqlite:///t.db"], ["prune", "sqlite:///t.db", "--older-than", address],
-        ["upgrade", "sqlite:///t.db", "--revision", address],
+        ["log", address, "c", "-d", "sqlite:///t.db"], ["prune", "-d", "sqlite:///t.db", "--older-than", address],
+        ["upgrade", "-d", "sqlite:///t.db", "--revision", address],
     ):  # fmt: skip
         for options in ([], ["--traceback"]):
             done = CliRunner().invoke(main, [*options, *command])
@@ -135,9 +135,10 @@ def test_no_file_that_is_missing_is_named_with_a_secret(
     monkeypatch.chdir(tmp_path)
     assert SECRET not in str(diagnose_history_loading_issue(address))
     for command in (
-        ["list", "--database-url", address], ["show", "u", "c", "--database-url", address], ["doctor", address],
-        ["diagnose", "--database-url", address], ["copy", address, "sqlite:///t.db", "--user", "u"],
-        ["prune", address, "--keep", "1", "--yes"], ["erase", address, "u", "--yes"], ["copy", address, address],
+        ["list", "-d", address], ["show", "u", "c", "-d", address], ["doctor", "-d", address],
+        ["diagnose", "-d", address], ["copy", address, "sqlite:///t.db", "--user", "u"],
+        ["prune", "-d", address, "--keep", "1", "--yes"], ["erase", "-d", address, "u", "--yes"],
+        ["copy", address, address],
     ):  # fmt: skip
         for options in ([], ["--traceback"]):
             done = CliRunner().invoke(main, [*options, *command])

@@ -171,7 +171,7 @@ async def test_a_function_that_was_dropped_or_changed_is_found_and_an_upgrade_cr
     assert finding.level == "error"
     assert SAVE in finding.message
     assert message in finding.message
-    assert "run `taskctx upgrade URL`" in finding.remedy
+    assert "run `taskctx upgrade -d " in finding.remedy
     await schema.upgrade(url, schema=name)
     (finding,) = found(await examine(url, schema=name), "functions")
     assert finding.level == "ok"
@@ -235,19 +235,19 @@ async def test_a_folder_is_examined(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_each_finding_with_its_remedy_and_has_an_exit_code(tmp_path: Path) -> None:
-    done = taskctx("doctor", f"json:///{tmp_path}")
+    done = taskctx("doctor", "-d", f"json:///{tmp_path}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "ok       closing: " in done.stdout
     (tmp_path / "context_history_c.json").write_text("[")
-    done = taskctx("doctor", f"json:///{tmp_path}")
+    done = taskctx("doctor", "-d", f"json:///{tmp_path}")
     assert done.returncode == 1
     assert (
         "error    histories: context_history_c.json, bytes 1 to 1: the file ends here, and the list does not: import"
         in (done.stdout)
     )
-    done = taskctx("doctor", f"json:///{tmp_path}", "--json")
+    done = taskctx("doctor", "-d", f"json:///{tmp_path}", "--json")
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (1, False)
-    done = taskctx("doctor", "sqlite:///nowhere.db")
+    done = taskctx("doctor", "-d", "sqlite:///nowhere.db")
     assert "there is no file" in done.stdout
     assert done.returncode == 1
     assert not Path("nowhere.db").exists()

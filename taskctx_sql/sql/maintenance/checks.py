@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, SchemaError, StoreFailedError
+from taskctx_sql.errors.remedies import command
 from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding
 from taskctx_sql.sql import engines
@@ -71,7 +72,8 @@ def _reading_engine(address: str) -> AsyncEngine | Finding:
     path = Path(str(url.database)).absolute()
     if not path.is_file():
         reason = f"there is no file {shown_path(path)}"
-        return Finding("open", "error", reason, "check the path, or run `taskctx upgrade URL`")
+        upgrade = command("upgrade", database_url=engines.mask(address))
+        return Finding("open", "error", reason, f"check the path, or run {upgrade}")
     # Nothing may be written, not even the files that SQLite creates when it reads.
     options = dict(parse_qsl(read_only.options(str(path)) or read_only.READING))
     reading = sa.URL.create("sqlite+aiosqlite", database=f"{path.as_uri()}", query={**options, "uri": "true"})
@@ -100,16 +102,16 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     newer = "" if found == HEAD else f", which is newer than this version's {HEAD}, and can be used"
     yield Finding("schema", "ok", f"it is at {found}{newer}")
     if citus.is_installed(connection):
-        remedy = "run `taskctx upgrade`, which distributes them"
+        remedy = f"run {command('upgrade', database_url=address, schema=name)}, which distributes them"
         message = "this is a Citus cluster, and the tables are only on the coordinator"
         distributed = citus.is_distributed(connection, name)
         yield _ok_or_warning("machines", distributed, "the tables are distributed" if distributed else message, remedy)
-    yield from _functions(connection, name)
+    yield from _functions(connection, name, address)
     if row_security.is_active(connection, name):
         message = "row-level security is on, and this account sees one user at a time: nothing else can be checked"
         yield Finding("row-level security", "error", message, "connect as the owner of the tables")
         return
-    yield from _row_level_security(connection, name)
+    yield from _row_level_security(connection, name, address)
     # Qualify each table's name with the schema.
     connection = connection.execution_options(schema_translate_map={None: name}) if name else connection
     yield from _indexes(connection, name)
@@ -172,14 +174,15 @@ def _settings_of_postgres(connection: sa.Connection) -> Iterator[Finding]:
     )
 
 
-def _functions(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
+def _functions(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:
     if engines.is_sqlite(connection):
         return
     faults = list(functions.faults(connection, name))
     account = connection.dialect.identifier_preparer.quote(str(connection.scalar(sa.text("SELECT current_user"))))
     for function, fault in faults:
         called = qualified(connection, name, function.signature)
-        remedy = "run `taskctx upgrade URL` as the owner of the tables, which creates it anew"
+        upgrade = command("upgrade", database_url=address, schema=name)
+        remedy = f"run {upgrade} as the owner of the tables, which creates it anew"
         if fault is functions.Fault.DENIED:
             remedy = f"as the owner of the tables, run `GRANT EXECUTE ON FUNCTION {called} TO {account}`"
         yield Finding("functions", "error", f"the function {called} {fault.value}", remedy)
@@ -187,12 +190,12 @@ def _functions(connection: sa.Connection, name: str | None) -> Iterator[Finding]
         yield Finding("functions", "ok", "all functions are there, as this version ships them")
 
 
-def _row_level_security(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
+def _row_level_security(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:
     if not row_security.is_on(connection, name):
         return
     unguarded = row_security.unguarded(connection, name)
     what = f"but not for {', '.join(unguarded)}" if unguarded else "and this account sees all rows"
-    remedy = "run `taskctx upgrade --row-level-security`"
+    remedy = f"run {command('upgrade', '--row-level-security', database_url=address, schema=name)}"
     yield _ok_or_warning("row-level security", not unguarded, f"row-level security is on, {what}", remedy)
 
 
@@ -243,7 +246,7 @@ def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
     count = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision == 0)) or 0
     if count:
         message = f"{count:,} contexts were not completely copied or removed, and cannot be read"
-        remedy = "run the same `taskctx copy`, `prune` or `erase` again"
+        remedy = "run the command that was interrupted again: `taskctx copy`, `taskctx prune` or `taskctx erase`"
         yield Finding("unfinished", "warning", message, remedy)
     c = tables.updates.c
     beyond = sa.exists().where(c.context_id == contexts.c.context_id, c.seq >= contexts.c.next_seq)

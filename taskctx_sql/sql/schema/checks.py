@@ -29,8 +29,8 @@ def check(connection: sa.Connection, schema: str | None, database_url: str) -> N
         return
     refuse_foreign(connection, schema, database_url)
     if found is None:
-        raise errors.SchemaMissingError(database_url)
-    raise errors.SchemaTooOldError(database_url, found, HEAD)
+        raise errors.SchemaMissingError(database_url, schema)
+    raise errors.SchemaTooOldError(database_url, found, HEAD, schema)
 
 
 def is_newer_and_usable(revision: str | None) -> bool:

@@ -303,7 +303,7 @@ def test_alembics_own_command_asks_for_a_database() -> None:
     assert "alembic -x url=sqlite:///tasks.db" in done.stderr + done.stdout
     done = alembic("-x", "url=sqlite:///tasks.db", "upgrade", "head", "--sql")
     assert done.returncode != 0
-    assert "taskctx upgrade URL --sql" in done.stderr + done.stdout
+    assert "taskctx upgrade -d URL --sql" in done.stderr + done.stdout
 
 
 async def test_a_callers_engine_and_connection_are_used_and_left_open(engine: AsyncEngine) -> None:

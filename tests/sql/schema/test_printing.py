@@ -147,12 +147,12 @@ async def test_what_an_upgrade_refuses_is_not_printed(empty_postgres_url: str, c
 
 def test_the_command_prints_sql_and_nothing_else(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
-    printed = taskctx("upgrade", url, "--sql")
+    printed = taskctx("upgrade", "-d", url, "--sql")
     assert (printed.returncode, printed.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.executescript(printed.stdout)
     connection.close()
-    assert taskctx("upgrade", url).stdout == f"The schema is already at {HEAD}.\n"
-    assert taskctx("upgrade", url, "--sql").stdout == f"-- The schema is already at {HEAD}.\n"
-    assert taskctx("upgrade", url, "--sql", "--revision", "0001").returncode == 2
+    assert taskctx("upgrade", "-d", url).stdout == f"The schema is already at {HEAD}.\n"
+    assert taskctx("upgrade", "-d", url, "--sql").stdout == f"-- The schema is already at {HEAD}.\n"
+    assert taskctx("upgrade", "-d", url, "--sql", "--revision", "0001").returncode == 2

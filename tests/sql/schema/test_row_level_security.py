@@ -208,13 +208,13 @@ def taskctx(*words: str) -> str:
 
 def test_the_command_switches_it_and_prints_it(empty_postgres_url: str) -> None:
     url = empty_postgres_url
-    assert "Row-level security is on.\n" in taskctx("upgrade", url, "--row-level-security")
-    assert "Row-level security is on.\n" in taskctx("upgrade", url)
-    assert "row-level security is on" in taskctx("current", url)
-    assert json.loads(taskctx("current", url, "--json"))["row_level_security"] is True
-    assert "Row-level security is off.\n" in taskctx("upgrade", url, "--no-row-level-security")
-    assert "ow-level" not in taskctx("upgrade", url) + taskctx("current", url)
-    assert json.loads(taskctx("upgrade", url, "--json"))["row_level_security"] is False
+    assert "Row-level security is on.\n" in taskctx("upgrade", "-d", url, "--row-level-security")
+    assert "Row-level security is on.\n" in taskctx("upgrade", "-d", url)
+    assert "row-level security is on" in taskctx("current", "-d", url)
+    assert json.loads(taskctx("current", "-d", url, "--json"))["row_level_security"] is True
+    assert "Row-level security is off.\n" in taskctx("upgrade", "-d", url, "--no-row-level-security")
+    assert "ow-level" not in taskctx("upgrade", "-d", url) + taskctx("current", "-d", url)
+    assert json.loads(taskctx("upgrade", "-d", url, "--json"))["row_level_security"] is False
 
 
 async def test_the_doctor_reports_it(url: str, application: str) -> None:
