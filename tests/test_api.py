@@ -21,7 +21,7 @@ NAMESPACES = ("schema", "maintenance", "transfer", "reports", "health", "setting
 
 
 # Methods for the library itself, or of objects that it creates: nobody else calls them.
-INTERNAL = {"SqlStore.__init__", "Reports.__init__", "JsonStore.load_now", "JsonStore.run_in_thread"}
+INTERNAL = {"SqlStore.__init__", "Reports.__init__", "Report.__init__", "JsonStore.load_now", "JsonStore.run_in_thread"}
 
 
 def documented() -> dict[str, set[str]]:

@@ -123,7 +123,7 @@ NO_TIMES: Final[list[Any]] = ["x", b"x", float("nan"), True, 10**400, timedelta(
 NO_IDS: Final[list[Any]] = ["\x00", "\ud800", b"u", ["u"], 1.5, True, "x" * 256]
 REPORTS: Final = [
     Reports.tasks, Reports.runs, Reports.models, Reports.files, Reports.activity, Reports.errors, Reports.largest,
-    Reports.users, Reports.contexts, Reports.count_contexts,
+    Reports.users, Reports.contexts,
 ]  # fmt: skip
 
 
@@ -139,9 +139,12 @@ async def test_reports_name_what_they_cannot_be_asked_for(report: Any, sql_store
             with pytest.raises(InvalidIdError, match=argument):
                 await report(sql_store.reports, **{argument: value})
         await report(sql_store.reports, **{argument: 5})
-    if report is not Reports.count_contexts:
-        with pytest.raises(InvalidArgumentError, match="after="):
-            await report(sql_store.reports, after=5)
+    for argument in ("after", "sort"):
+        with pytest.raises(InvalidArgumentError, match=f"{argument}="):
+            await report(sql_store.reports, **{argument: 5})
+    if report in (Reports.tasks, Reports.runs):
+        with pytest.raises(InvalidArgumentError, match=r"outcome='broken'.*failed, unfinished, cancelled, completed"):
+            await report(sql_store.reports, outcome="broken")
 
 
 async def test_a_user_who_is_a_number_is_found_by_it(sql_store: SqlStore) -> None:

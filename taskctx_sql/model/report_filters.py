@@ -22,14 +22,17 @@ class Filters(TypedDict, total=False):
         since: The beginning of the period. A `date` stands for its first moment in UTC, a `datetime` without a zone
             is UTC, and a number is seconds since the epoch.
         until: The end of the period, exclusive; a `date` stands for the end of that day.
-        limit: The largest number of rows, 100 by default. Pass the last row as ``after`` to get the next page.
+        limit: The largest number of rows; all of them if None. Pass the last row as ``after`` to get the next ones.
+        sort: The column to sort by instead of the report's own order, numbers and times from the largest, texts from
+            the smallest. Missing values come last, and rows with the same value are in the report's order.
     """
 
     user_id: str | None
     chat_id: str | None
     since: Moment | None
     until: Moment | None
-    limit: int
+    limit: int | None
+    sort: str | None
 
 
 def seconds(moment: Moment, *, end: bool = False) -> float:

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Final, Literal, get_args
+
+# Of a run; a task has the first of these that one of its runs has.
+Outcome = Literal["failed", "unfinished", "cancelled", "completed"]
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from taskctx_sql.model.report_rows import (
     ErrorReport,
     FileActivity,
     ModelUsage,
+    Outcome,
     RunReport,
     SearchHit,
     Task,
@@ -19,7 +20,7 @@ from taskctx_sql.model.report_rows import (
     UserSize,
 )
 from taskctx_sql.reports.page import Page, collect, render
-from taskctx_sql.sql.reports import Reports
+from taskctx_sql.sql.reports import Report, Reports
 
 __all__ = [
     "Activity",
@@ -30,7 +31,9 @@ __all__ = [
     "Filters",
     "ModelUsage",
     "Moment",
+    "Outcome",
     "Page",
+    "Report",
     "Reports",
     "RunReport",
     "SearchHit",

@@ -64,7 +64,7 @@ async def collect(store: Store, **filters: Unpack[Filters]) -> Page:
         since=_moment(filters.get("since")),
         until=_moment(filters.get("until")),
         created_at=datetime.now(UTC),
-        contexts=await reports.count_contexts(**filters),
+        contexts=await reports.contexts(**filters).count(),
         tasks=await reports.tasks(**filters),
         runs=await reports.runs(**filters),
         models=await _all_pages(reports.models, filters),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -16,8 +16,6 @@ from taskctx_sql.model.report_filters import DAY, Filters, seconds
 from taskctx_sql.sql.row_codec import AnyRow
 
 T = TypeVar("T")
-
-DEFAULT_LIMIT: Final = 100
 
 
 def user_of(filters: Filters) -> str | None:
@@ -31,7 +29,7 @@ def of_owner(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[boo
     # Type checkers report it as well; without both, a misspelled filter would show the rows of all users.
     if unknown := filters.keys() - Filters.__annotations__.keys():
         raise TypeError(f"reports have no filter {min(unknown)!r}: use {', '.join(Filters.__annotations__)}")
-    check_number("limit", filters.get("limit", DEFAULT_LIMIT), 0)
+    check_number("limit", filters.get("limit"), 0, optional=True)
     chat_id = filters.get("chat_id")
     wanted = {"user_id": user_of(filters), "chat_id": None if chat_id is None else ContextKey("", chat_id).chat_id}
     return [view.c[name] == value for name, value in wanted.items() if value is not None and name in view.c]
@@ -69,25 +67,32 @@ def _day_of(moment: float) -> date:
 
 
 def page(
-    statement: sa.Select[Any], view: sa.FromClause, after: Any, filters: Filters, order: Sequence[str]
+    rows: sa.FromClause, names: Sequence[str], order: Sequence[str], after: Any, limit: int | None
 ) -> sa.Select[Any]:
-    """Return the statement for one page of rows, those that follow the row ``after``.
+    """Return the statement for one page of rows, those that follow the row ``after``, with the given columns.
 
-    They are ordered by columns of the view; a minus stands for descending. NULL comes last in both directions.
+    They are ordered by columns of ``rows``; a minus stands for descending. NULL comes last in both directions.
     """
+    statement = sa.select(*(rows.c[name] for name in names))
     if after is not None:
         if not all(hasattr(after, name.lstrip("-")) for name in order):
             raise InvalidArgumentError("after", after, "the last row of the previous page")
-        statement = statement.where(_comes_after(view, order, after))
-    columns = [(sa.desc if name.startswith("-") else sa.asc)(view.c[name.lstrip("-")]).nulls_last() for name in order]
-    return statement.order_by(*columns).limit(filters.get("limit", DEFAULT_LIMIT))
+        statement = statement.where(_comes_after(rows, order, after))
+    return statement.order_by(*ordered(rows, order)).limit(limit)
 
 
-def _comes_after(view: sa.FromClause, order: Sequence[str], row: Any) -> sa.ColumnElement[bool]:
+def ordered(rows: sa.FromClause, order: Sequence[str]) -> list[sa.ColumnElement[Any]]:
+    """Return the elements of ORDER BY."""
+    return [(sa.desc if name.startswith("-") else sa.asc)(rows.c[name.lstrip("-")]).nulls_last() for name in order]
+
+
+def _comes_after(rows: sa.FromClause, order: Sequence[str], row: Any) -> sa.ColumnElement[bool]:
     """Return the condition for the rows that follow a row."""
     name = order[0].lstrip("-")
-    column, value = view.c[name], getattr(row, name)
-    rest = _comes_after(view, order[1:], row) if len(order) > 1 else sa.false()
+    column, value = rows.c[name], getattr(row, name)
+    rest = _comes_after(rows, order[1:], row) if len(order) > 1 else sa.false()
+    if isinstance(value, bool):
+        value = int(value)
     if value is None:
         return sa.and_(column.is_(None), rest)
     beyond = column < value if order[0].startswith("-") else column > value

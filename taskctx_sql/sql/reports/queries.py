@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar, Unpack
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar, Unpack
 
 import sqlalchemy as sa
 
@@ -15,12 +14,14 @@ from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextKey, ContextSummary
 from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.model.report_rows import (
+    OUTCOMES,
     Activity,
     ContextSize,
     Count,
     ErrorReport,
     FileActivity,
     ModelUsage,
+    Outcome,
     RunReport,
     SearchHit,
     Task,
@@ -29,100 +30,105 @@ from taskctx_sql.model.report_rows import (
     UserSize,
 )
 from taskctx_sql.sql import engines, incomplete, row_codec
-from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner, page, typed, user_of
-from taskctx_sql.sql.row_codec import AnyRow
+from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner, typed
+from taskctx_sql.sql.reports.report import Query, Report, Source, total
 from taskctx_sql.sql.schema import contexts, files, runs, updates, views
 
 T = TypeVar("T")
 
-
-class Query(Protocol):
-    """Executes a SELECT, as `SqlStore.query` does."""
-
-    async def __call__(self, statement: sa.Select[*tuple[Any, ...]], *, user_id: str | None) -> Sequence[AnyRow]:
-        """Return the rows; under row-level security, those of the user."""
+# The columns of each report that can be added up.
+_USAGE: Final = ("calls", "input_tokens", "output_tokens", "cost")
+_TASK_SUMS: Final = ("saves", "updates", "removed", "errors", "runs", "failed_runs", "files", *_USAGE)
+_RUN_SUMS: Final = ("duration", "saves")
+_SIZE_SUMS: Final = ("bytes", "updates", "removed", "saves", "files", "runs")
+_USER_SUMS: Final = ("contexts", "updates", "removed", "bytes")
 
 
 class Reports:
     """The reports of a store: `store.reports`.
 
-    A report takes `Filters` as keyword arguments and returns one page of typed rows, in a defined order. Pass the last
-    row as ``after`` to get the next page. The page "Views" of the docs describes the columns.
+    A report takes `Filters` as keyword arguments, and returns a `Report`: ``await`` it for a list of typed rows, or
+    read it with ``async for``. It has every row, in a defined order, unless ``limit`` is given; pass the last row as
+    ``after`` to continue. docs/reporting.md describes the columns.
     """
 
     def __init__(self, query: Query) -> None:
         self._query = query
 
-    async def contexts(
-        self, *, after: ContextSummary | None = None, **filters: Unpack[Filters]
-    ) -> list[ContextSummary]:
+    def contexts(self, *, after: ContextSummary | None = None, **filters: Unpack[Filters]) -> Report[ContextSummary]:
         """Return the contexts that were worked on in the period, the newest first, without their contents."""
-        statement = sa.select(*columns_of(ContextSummary, contexts))
-        return typed(ContextSummary, await self._newest_contexts(statement, after, filters))
 
-    async def count_contexts(self, **filters: Unpack[Filters]) -> int:
-        """Return how many contexts were worked on in the period; ``limit`` has no effect."""
-        conditions = (*_worked_on(contexts, filters), incomplete.is_there())
-        statement = sa.select(sa.func.count()).select_from(contexts).where(*conditions)
-        return int((await self._query(statement, user_id=user_of(filters)))[0][0])
+        def source() -> Source[ContextSummary]:
+            rows = sa.select(*columns_of(ContextSummary, contexts)).where(*_worked_on(contexts, filters))
+            order = ("-created_at", "user_id", "chat_id")
+            return Source(ContextSummary, rows.where(incomplete.is_there()), order, after)
 
-    async def tasks(self, *, after: Task | None = None, **filters: Unpack[Filters]) -> list[Task]:
-        """Return the contexts that were worked on in the period with their totals, the newest first."""
-        # The page's contexts are selected first, so that only theirs are summed up.
-        selected = await self._newest_contexts(sa.select(contexts.c.context_id), after, filters)
-        context_ids = [row[0] for row in selected]
-        statement = sa.select(*columns_of(Task, views.tasks)).where(views.tasks.c.context_id.in_(context_ids))
-        rows = typed(Task, await self._query(statement, user_id=user_of(filters)))
-        by_id = {task.context_id: task for task in rows}
-        return [by_id[context_id] for context_id in context_ids if context_id in by_id]
+        return Report(self._query, ContextSummary, source, filters)
 
-    async def runs(self, *, after: TaskRun | None = None, **filters: Unpack[Filters]) -> list[TaskRun]:
-        """Return the runs that began in the period, the newest first."""
-        return await self._of_view(TaskRun, views.runs, after, filters, "-started_at", "context_id", "run_id")
+    def tasks(
+        self, *, outcome: Outcome | None = None, after: Task | None = None, **filters: Unpack[Filters]
+    ) -> Report[Task]:
+        """Return the contexts that were worked on in the period with their totals, the newest first.
 
-    async def models(self, *, after: ModelUsage | None = None, **filters: Unpack[Filters]) -> list[ModelUsage]:
+        With ``outcome`` only those that have it.
+        """
+
+        def source() -> Source[Task]:
+            view = views.tasks
+            rows = sa.select(*columns_of(Task, view)).where(*_worked_on(view, filters), *_with(view, outcome))
+            # The page's contexts are selected first, so that only theirs are summed up.
+            selected = sa.select(contexts.c.context_id, contexts.c.created_at)
+            selected = selected.where(*_worked_on(contexts, filters), incomplete.is_there())
+            order = ("-created_at", "-context_id")
+            return Source(Task, rows, order, after, _TASK_SUMS, ("context_id",), selected if outcome is None else None)
+
+        return Report(self._query, Task, source, filters)
+
+    def runs(
+        self, *, outcome: Outcome | None = None, after: TaskRun | None = None, **filters: Unpack[Filters]
+    ) -> Report[TaskRun]:
+        """Return the runs that began in the period, the newest first; with ``outcome`` only those that have it."""
+        order = ("-started_at", "context_id", "run_id")
+        where = partial(_with, views.runs, outcome)
+        return self._of_view(TaskRun, views.runs, after, filters, order, _RUN_SUMS, ("context_id", "run_id"), where)
+
+    def models(self, *, after: ModelUsage | None = None, **filters: Unpack[Filters]) -> Report[ModelUsage]:
         """Return the usage of each model on each day that the period touches, the newest day first."""
-        view = views.models
-        keys = (view.c.day, view.c.model_id, view.c.provider_id, view.c.mode)
-        counts = map(_whole_sum, (view.c.calls, view.c.input_tokens, view.c.output_tokens))
-        statement = _by_day(view, keys, (*counts, sa.func.sum(view.c.cost), sa.func.sum(view.c.duration)), filters)
-        order = ("-day", "model_id", "provider_id", "mode")
-        rows = typed(ModelUsage, await self._page(statement, view, after, filters, *order))
-        # The engines add up floats in different orders.
-        return [replace(use, cost=round(use.cost, 9), duration=round(use.duration, 9)) for use in rows]
+        view, keys = views.models, ("day", "model_id", "provider_id", "mode")
+        return self._by_day(ModelUsage, view, after, filters, keys, (*_USAGE, "duration"))
 
-    async def files(self, *, after: FileActivity | None = None, **filters: Unpack[Filters]) -> list[FileActivity]:
+    def files(self, *, after: FileActivity | None = None, **filters: Unpack[Filters]) -> Report[FileActivity]:
         """Return the files whose last operation was in the period, the newest first."""
-        return await self._of_view(FileActivity, views.files, after, filters, "-timestamp", "context_id", "path_id")
+        order = ("-timestamp", "context_id", "path_id")
+        return self._of_view(FileActivity, views.files, after, filters, order, (), ("context_id", "path_id"))
 
-    async def activity(self, *, after: Activity | None = None, **filters: Unpack[Filters]) -> list[Activity]:
+    def activity(self, *, after: Activity | None = None, **filters: Unpack[Filters]) -> Report[Activity]:
         """Return the number of updates by type and day, for each day that the period touches, the newest day first."""
-        view = views.activity
-        sums = map(_whole_sum, (view.c.updates, view.c.removed, view.c.bytes))
-        statement = _by_day(view, (view.c.day, view.c.update_type), tuple(sums), filters)
-        return typed(Activity, await self._page(statement, view, after, filters, "-day", "update_type"))
+        sums = ("updates", "removed", "bytes")
+        return self._by_day(Activity, views.activity, after, filters, ("day", "update_type"), sums)
 
-    async def errors(self, *, after: ErrorReport | None = None, **filters: Unpack[Filters]) -> list[ErrorReport]:
-        """Return the errors of the period, the newest first."""
+    def errors(self, *, after: ErrorReport | None = None, **filters: Unpack[Filters]) -> Report[ErrorReport]:
+        """Return the errors of the period, failed runs included, the newest first."""
         order = ("-timestamp", "context_id", "run_id", "-seq")
-        return await self._of_view(ErrorReport, views.errors, after, filters, *order)
+        return self._of_view(ErrorReport, views.errors, after, filters, order)
 
-    async def largest(self, *, after: ContextSize | None = None, **filters: Unpack[Filters]) -> list[ContextSize]:
+    def largest(self, *, after: ContextSize | None = None, **filters: Unpack[Filters]) -> Report[ContextSize]:
         """Return the contexts that were worked on in the period, the largest first."""
-        return await self._sizes("-bytes", after, filters)
+        return self._sizes("-bytes", after, filters)
 
-    async def busiest(self, *, after: ContextSize | None = None, **filters: Unpack[Filters]) -> list[ContextSize]:
+    def busiest(self, *, after: ContextSize | None = None, **filters: Unpack[Filters]) -> Report[ContextSize]:
         """Return the contexts that were worked on in the period, those with the most updates first."""
-        return await self._sizes("-updates", after, filters)
+        return self._sizes("-updates", after, filters)
 
-    async def users(self, *, after: UserSize | None = None, **filters: Unpack[Filters]) -> list[UserSize]:
+    def users(self, *, after: UserSize | None = None, **filters: Unpack[Filters]) -> Report[UserSize]:
         """Return the users whose last save was in the period, those with the most data first.
 
         ``chat_id`` has no effect.
         """
-        return await self._of_view(UserSize, views.users, after, filters, "-bytes", "user_id", time="updated_at")
+        order = ("-bytes", "user_id")
+        return self._of_view(UserSize, views.users, after, filters, order, _USER_SUMS, time="updated_at")
 
-    async def search(
+    def search(
         self,
         text: str,
         *,
@@ -130,7 +136,7 @@ class Reports:
         case_sensitive: bool = False,
         after: SearchHit | None = None,
         **filters: Unpack[Filters],
-    ) -> list[SearchHit]:
+    ) -> Report[SearchHit]:
         """Return the updates of the period that have a text in their data, the newest first.
 
         The search covers strings, keys and numbers as they stand in JSON, removed updates included. It reads all
@@ -143,28 +149,31 @@ class Reports:
             after: The last row of the previous page.
             **filters: Which updates to search.
         """
-        for name, value in (("text", text), ("update_type", "" if update_type is None else update_type)):
-            if not isinstance(value, str):
-                raise InvalidArgumentError(name, value, "a string")
-        # As it stands in JSON text, where for instance quotes are escaped.
-        needle = json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace").decode()
-        removed = updates.c.removed_in.is_not(None)
-        columns = {**updates.c, **contexts.c, "removed": removed, "context_id": updates.c.context_id}
-        statement = (
-            sa.select(*(columns[name] for name in SearchHit.__dataclass_fields__))
-            .select_from(sa.join(updates, contexts, updates.c.context_id == contexts.c.context_id))
-            .where(engines.contains(updates.c.data, needle, case_sensitive=case_sensitive))
-            .where(*of_owner(contexts, filters), *in_period(updates, filters, "timestamp", "timestamp"))
-            .where(incomplete.is_there())
-        )
-        if update_type is not None:
-            statement = statement.where(updates.c.update_type == row_codec.column_text(update_type))
-        order = ("-timestamp", "context_id", "-seq")
-        return typed(SearchHit, await self._page(statement, updates, after, filters, *order))
 
-    async def timeline(self, key: ContextKey, *, limit: int = 20) -> list[TimelineEntry]:
-        """Return the newest updates of a context, removed ones included, the oldest first."""
-        check_number("limit", limit, 0)
+        def source() -> Source[SearchHit]:
+            for name, value in (("text", text), ("update_type", "" if update_type is None else update_type)):
+                if not isinstance(value, str):
+                    raise InvalidArgumentError(name, value, "a string")
+            # As it stands in JSON text, where for instance quotes are escaped.
+            needle = json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace").decode()
+            removed = sa.case((updates.c.removed_in.is_(None), 0), else_=1).label("removed")
+            columns = {**updates.c, **contexts.c, "removed": removed, "context_id": updates.c.context_id}
+            rows = (
+                sa.select(*(columns[name] for name in SearchHit.__dataclass_fields__))
+                .select_from(sa.join(updates, contexts, updates.c.context_id == contexts.c.context_id))
+                .where(engines.contains(updates.c.data, needle, case_sensitive=case_sensitive))
+                .where(*of_owner(contexts, filters), *in_period(updates, filters, "timestamp", "timestamp"))
+                .where(incomplete.is_there())
+            )
+            if update_type is not None:
+                rows = rows.where(updates.c.update_type == row_codec.column_text(update_type))
+            return Source(SearchHit, rows, ("-timestamp", "context_id", "-seq"), after)
+
+        return Report(self._query, SearchHit, source, filters)
+
+    async def timeline(self, key: ContextKey, *, limit: int | None = None) -> list[TimelineEntry]:
+        """Return the updates of a context, or the newest ``limit``, removed ones included, the oldest first."""
+        check_number("limit", limit, 0, optional=True)
         removed = updates.c.removed_in.is_not(None)
         statement = (
             sa.select(updates.c.seq, updates.c.timestamp, updates.c.update_type, updates.c.data, removed)
@@ -183,9 +192,9 @@ class Reports:
         operation = sa.func.coalesce(files.c.operation, "")
         return await self._counts(key, operation, *_of(files, key), files.c.removed_in.is_(None))
 
-    async def context_runs(self, key: ContextKey, *, limit: int = 10) -> list[RunReport]:
-        """Return the newest runs of a context and how many updates each wrote, the oldest first."""
-        check_number("limit", limit, 0)
+    async def context_runs(self, key: ContextKey, *, limit: int | None = None) -> list[RunReport]:
+        """Return the runs of a context, or the newest ``limit``, and how many updates each wrote, the oldest first."""
+        check_number("limit", limit, 0, optional=True)
         conditions = _of(runs, key)
         written = (
             sa.select(updates.c.run_id, sa.func.count().label("updates"))
@@ -203,36 +212,54 @@ class Reports:
         )
         return typed(RunReport, await self._query(statement, user_id=key.user_id))[::-1]
 
-    async def _page(
-        self, statement: sa.Select[Any], view: sa.FromClause, after: Any, filters: Filters, *order: str
-    ) -> Sequence[AnyRow]:
-        return await self._query(page(statement, view, after, filters, order), user_id=user_of(filters))
-
-    async def _of_view(
-        self, kind: type[T], view: sa.Table, after: T | None, filters: Filters, *order: str, time: str = ""
-    ) -> list[T]:
-        """Return a page of a view's rows whose time, by default the first column of the order, is in the period."""
+    def _of_view(
+        self,
+        row_type: type[T],
+        view: sa.Table,
+        after: T | None,
+        filters: Filters,
+        order: Sequence[str],
+        sums: Sequence[str] = (),
+        key: Sequence[str] = (),
+        where: Callable[[], Sequence[sa.ColumnElement[bool]]] = tuple,
+        *,
+        time: str = "",
+    ) -> Report[T]:
+        """Return a report of a view's rows whose time, by default the first of the order, is in the period."""
         time = time or order[0].lstrip("-")
-        conditions = (*of_owner(view, filters), *in_period(view, filters, time, time))
-        statement = sa.select(*columns_of(kind, view)).where(*conditions)
-        return typed(kind, await self._page(statement, view, after, filters, *order))
 
-    async def _sizes(self, by: str, after: ContextSize | None, filters: Filters) -> list[ContextSize]:
-        view = views.sizes
-        statement = sa.select(*columns_of(ContextSize, view)).where(*_worked_on(view, filters))
-        return typed(ContextSize, await self._page(statement, view, after, filters, by, "context_id"))
+        def source() -> Source[T]:
+            conditions = (*of_owner(view, filters), *in_period(view, filters, time, time), *where())
+            rows = sa.select(*columns_of(row_type, view)).where(*conditions)
+            return Source(row_type, rows, order, after, sums, key)
 
-    async def _newest_contexts(
-        self, statement: sa.Select[Any], after: ContextSummary | Task | None, filters: Filters
-    ) -> Sequence[AnyRow]:
-        seen = None
-        if after is not None:
-            if not isinstance(after, ContextSummary | Task):
-                raise InvalidArgumentError("after", after, "the last row of the previous page")
-            context_id = row_codec.context_id(ContextKey(after.user_id, after.chat_id))
-            seen = SimpleNamespace(created_at=after.created_at, context_id=context_id)
-        statement = statement.where(*_worked_on(contexts, filters), incomplete.is_there())
-        return await self._page(statement, contexts, seen, filters, "-created_at", "-context_id")
+        return Report(self._query, row_type, source, filters)
+
+    def _by_day(
+        self,
+        row_type: type[T],
+        view: sa.Table,
+        after: T | None,
+        filters: Filters,
+        keys: Sequence[str],
+        sums: Sequence[str],
+    ) -> Report[T]:
+        """Return a report of a view's sums by day and other columns."""
+
+        def source() -> Source[T]:
+            grouped = [view.c[name] for name in keys]
+            conditions = (*of_owner(view, filters), *in_period(view, filters, None, None))
+            rows = sa.select(*grouped, *(total(view.c[name]).label(name) for name in sums)).where(*conditions)
+            return Source(row_type, rows.group_by(*grouped), ("-day", *keys[1:]), after, sums)
+
+        return Report(self._query, row_type, source, filters)
+
+    def _sizes(self, by: str, after: ContextSize | None, filters: Filters) -> Report[ContextSize]:
+        def source() -> Source[ContextSize]:
+            rows = sa.select(*columns_of(ContextSize, views.sizes)).where(*_worked_on(views.sizes, filters))
+            return Source(ContextSize, rows, (by, "context_id"), after, _SIZE_SUMS)
+
+        return Report(self._query, ContextSize, source, filters)
 
     async def _counts(
         self, key: ContextKey, name: sa.ColumnElement[str], *conditions: sa.ColumnElement[bool]
@@ -247,11 +274,11 @@ def _worked_on(view: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[b
     return [*of_owner(view, filters), *in_period(view, filters, "created_at", "updated_at")]
 
 
-def _by_day(
-    view: sa.Table, keys: Sequence[sa.ColumnElement[Any]], sums: Sequence[sa.ColumnElement[Any]], filters: Filters
-) -> sa.Select[Any]:
-    conditions = (*of_owner(view, filters), *in_period(view, filters, None, None))
-    return sa.select(*keys, *sums).where(*conditions).group_by(*keys)
+def _with(view: sa.FromClause, outcome: Outcome | None) -> list[sa.ColumnElement[bool]]:
+    """Return the condition for an outcome."""
+    if outcome is not None and outcome not in OUTCOMES:
+        raise InvalidArgumentError("outcome", outcome, f"one of {', '.join(OUTCOMES)}")
+    return [] if outcome is None else [view.c.outcome == outcome]
 
 
 def _of(table: sa.Table, key: ContextKey) -> tuple[sa.ColumnElement[bool], ...]:
@@ -261,8 +288,3 @@ def _of(table: sa.Table, key: ContextKey) -> tuple[sa.ColumnElement[bool], ...]:
     context_id = row_codec.context_id(key)
     whole = sa.exists().where(contexts.c.context_id == context_id, incomplete.is_there())
     return table.c.context_id == context_id, whole
-
-
-def _whole_sum(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    # Postgres would return a Decimal.
-    return sa.cast(sa.func.sum(column), sa.BigInteger)

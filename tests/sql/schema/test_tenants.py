@@ -166,13 +166,12 @@ async def test_reports_are_of_the_user_who_is_asked_for(
         *of_users,
         reports.models,
         reports.activity,
-        reports.count_contexts,
         partial(reports.search, text="secret"),
     ]
     for key in (mine, theirs):
         for report in of_users:
             assert {row.user_id for row in await report(user_id=key.user_id)} == {key.user_id}
-        assert await reports.count_contexts(user_id=key.user_id) == 1
+        assert await reports.contexts(user_id=key.user_id).count() == 1
         assert sum(use.calls for use in await reports.models(user_id=key.user_id)) == 1
         assert sum(day.updates for day in await reports.activity(user_id=key.user_id)) == 3
         found = await reports.search("secret", user_id=key.user_id)
@@ -182,6 +181,8 @@ async def test_reports_are_of_the_user_who_is_asked_for(
     for report in of_all:
         with pytest.raises(RowLevelSecurityError):
             await report()
+        with pytest.raises(RowLevelSecurityError):
+            await report().totals()
 
 
 async def test_housekeeping_is_of_a_user_or_refused(
