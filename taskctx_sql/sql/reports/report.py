@@ -99,7 +99,9 @@ class Report(Generic[T]):
         rows = source.rows.subquery()
         sums = [total(rows.c[name]) for name in source.sums]
         columns: list[sa.ColumnElement[Any]] = [sa.func.count(), *(sa.func.coalesce(one, 0) for one in sums)]
-        return dict(zip(("rows", *source.sums), (await self._select(sa.select(*columns).select_from(rows)))[0], strict=True))
+        return dict(
+            zip(("rows", *source.sums), (await self._select(sa.select(*columns).select_from(rows)))[0], strict=True)
+        )
 
     async def _first(self) -> list[T]:
         source = self._source()
