@@ -48,10 +48,11 @@ from taskctx_sql.model import (
     Revision,
     Run,
     Saved,
+    Selection,
     StoredUpdate,
 )
 from taskctx_sql.opening import UnopenedStore, open_store
-from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, WatchableStore
+from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, StoreOpener, WatchableStore, choose_updates
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ __all__ = [
     "RevisionStore",
     "Run",
     "Saved",
+    "Selection",
     "SqlStore",
     "Store",
+    "StoreOpener",
     "StoredUpdate",
     "TaskContext",
     "TaskContextError",
@@ -91,6 +94,7 @@ __all__ = [
     "__version__",
     "blocking",
     "build_context",
+    "choose_updates",
     "errors",
     "health",
     "maintenance",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 from taskctx_sql.concurrency import blocking, running_loop
 from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError, StoreNotOpenedError
 from taskctx_sql.json_files import JsonStore
-from taskctx_sql.locations import hidden, is_json_address, json_folder
+from taskctx_sql.locations import hidden, is_json_address, json_folder, other_scheme
 from taskctx_sql.maintenance import prune_periodically
 from taskctx_sql.model import Retention, check_interval
-from taskctx_sql.stores import Store
+from taskctx_sql.stores import Store, open_third_store
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,7 +37,8 @@ def open_store(
     Args:
         database_url: ``sqlite:///tasks.db``, ``postgresql://user@host/database`` (``postgresql+asyncpg://`` and
             ``postgresql+psycopg://`` name the driver), ``json:///folder`` (relative) or ``json:////folder``
-            (absolute), or an SQLAlchemy ``AsyncEngine``, which you dispose yourself.
+            (absolute), an address of a scheme that an installed package opens (`StoreOpener`), or an SQLAlchemy
+            ``AsyncEngine``, which you dispose yourself.
         schema: On Postgres, the schema of the tables.
         strict: Refuse values that would come back as their text, with `UnstorableValueError`.
         retry_seconds: How long to retry while the database is unreachable or the folder is locked; 15 by default.
@@ -53,6 +54,7 @@ def open_store(
         InvalidArgumentError: The interval is not above 0. On opening: ``retry_seconds`` is negative or not a number,
             or a store with a retention is awaited and not entered.
         InvalidDatabaseUrlError: On opening: the URL names no store, or ``read_url`` is not a replica of it.
+        StorePluginError: On opening: the package that opens the scheme is broken.
         MissingDriverError: On opening: the driver is not installed.
         SchemaError: On opening: the schema is missing, older, newer or foreign, or the file is not a database.
         StoreError: On opening: the database could not be reached, or refused the connection.
@@ -116,6 +118,10 @@ class UnopenedStore:
                 raise InvalidDatabaseUrlError(hidden(url), "a folder of files has no replica for read_url=")
             known = {name: self._options[name] for name in ("strict", "retry_seconds") if name in self._options}
             return JsonStore(json_folder(url), **known)
+        if isinstance(url, str) and (scheme := other_scheme(url)) is not None:
+            others = dict(self._options)
+            strict, retry_seconds = others.pop("strict"), others.pop("retry_seconds", None)
+            return await open_third_store(url, scheme, strict=strict, retry_seconds=retry_seconds, others=others)
         if not isinstance(url, str) and not _is_engine(url):
             raise InvalidDatabaseUrlError("***", f"it is a {type(url).__name__}")
         # Imported here, so that a program without a database never imports SQLAlchemy.

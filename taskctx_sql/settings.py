@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from taskctx_sql.errors import InvalidSettingError
-from taskctx_sql.locations import hidden, is_address, make_folder
+from taskctx_sql.locations import hidden, installed_schemes, is_address, make_folder, other_scheme
 
 __all__ = [
     "DEFAULT_MAX_CONTEXT_SIZE",
@@ -146,7 +146,7 @@ def log_level(values: Mapping[str, str] = os.environ) -> str:
 def database_url(values: Mapping[str, str] = os.environ) -> str | None:
     """Return ``TASKCTX_DATABASE_URL``, or None."""
     found = values.get("TASKCTX_DATABASE_URL") or None
-    if found is not None and not _ADDRESS.match(found):
+    if found is not None and not _ADDRESS.match(found) and other_scheme(found) not in installed_schemes():
         allowed = "sqlite:///tasks.db, postgresql://user@host/database or json:///folder"
         raise InvalidSettingError("TASKCTX_DATABASE_URL", hidden(found), allowed)
     return found

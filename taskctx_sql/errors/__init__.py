@@ -13,6 +13,7 @@ from taskctx_sql.errors.arguments import (
     MissingPackageError,
     MissingUserError,
     UnknownKeyWarning,
+    UnknownSchemeError,
     UnstorableValueError,
 )
 from taskctx_sql.errors.base import TaskContextError
@@ -48,6 +49,7 @@ from taskctx_sql.errors.stores import (
     StoreError,
     StoreFailedError,
     StoreNotOpenedError,
+    StorePluginError,
     StoreUnavailableError,
     UnsupportedByStoreError,
     WrongEventLoopError,
@@ -89,9 +91,11 @@ __all__ = [
     "StoreError",
     "StoreFailedError",
     "StoreNotOpenedError",
+    "StorePluginError",
     "StoreUnavailableError",
     "TaskContextError",
     "UnknownKeyWarning",
+    "UnknownSchemeError",
     "UnreadableFileError",
     "UnsavedChangesError",
     "UnstorableValueError",

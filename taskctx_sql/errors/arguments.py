@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskctx_sql.errors.base import TaskContextError, shown
@@ -47,6 +48,16 @@ class InvalidDatabaseUrlError(TaskContextError, ValueError):
         )
         self.database_url: str = database_url
         self.reason: str = reason
+
+
+class UnknownSchemeError(InvalidDatabaseUrlError):
+    """No store of this scheme is built in or installed. The message never shows a password."""
+
+    def __init__(self, database_url: str, scheme: str, known: Sequence[str]) -> None:
+        reason = f"{scheme} is not supported; the schemes of installed stores are {', '.join(known)}"
+        super().__init__(database_url, reason)
+        self.scheme: str = scheme
+        self.known: Sequence[str] = known
 
 
 class InvalidArgumentError(TaskContextError, ValueError):

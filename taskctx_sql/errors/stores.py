@@ -127,6 +127,19 @@ class UnsupportedByStoreError(StoreError):
         self.feature: str = feature
 
 
+class StorePluginError(StoreError):
+    """A package that opens the stores of an address scheme is broken; its own error, if any, is the ``__cause__``."""
+
+    def __init__(self, scheme: str, package: str, reason: str) -> None:
+        super().__init__(
+            f"the stores of {scheme}: come from {package}, which cannot open them: {reason}. "
+            "Upgrade or uninstall the package, or report this to its authors"
+        )
+        self.scheme: str = scheme
+        self.package: str = package
+        self.reason: str = reason
+
+
 class RowLevelSecurityError(StoreError):
     """An account that sees one user at a time asked for something of all users."""
 

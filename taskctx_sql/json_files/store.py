@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 from weakref import WeakSet
 
-from taskctx_sql import codec
 from taskctx_sql.concurrency import after_fork, running_loop, shielded
 from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavailableError, UnsupportedByStoreError
 from taskctx_sql.json_files import files, names
@@ -27,7 +26,6 @@ from taskctx_sql.locations import Patience, folders, json_address, plain_folder
 from taskctx_sql.model import (
     ContextKey,
     ContextSummary,
-    ContextUpdate,
     Delta,
     Difference,
     Loaded,
@@ -35,10 +33,8 @@ from taskctx_sql.model import (
     Saved,
     Selection,
     StoredUpdate,
-    UpdateSize,
-    choose_from,
 )
-from taskctx_sql.stores import Feature
+from taskctx_sql.stores import Feature, choose_updates
 
 T = TypeVar("T")
 
@@ -194,7 +190,7 @@ class JsonStore:
             state = self._states.get(path.name)
             updates, existed, _ = ChatFile(path, state, self.database_url).read()
             tracked, models = trackers(updates)
-            indexes, earlier = _select(updates, selection)
+            indexes, earlier = choose_updates(updates, selection)
             return Loaded(
                 revision=state.version if existed else 0,
                 base=FileBase(state, state.version, existed),
@@ -258,23 +254,6 @@ _stores: Final[WeakSet[JsonStore]] = WeakSet()
 def _release_locks() -> None:
     for store in _stores:
         store.release_locks()
-
-
-def _select(updates: Sequence[ContextUpdate], selection: Selection) -> tuple[Sequence[int], bool]:
-    """Return the indexes of the selected updates, and whether there are earlier ones."""
-    if not selection.chooses:
-        limit = selection.history_limit
-        start = 0 if limit is None else max(0, len(updates) - limit)
-        return range(start, len(updates)), start > 0
-    sizes = [(_size_of(position, update), update.update_type) for position, update in enumerate(updates, 1)]
-    window = choose_from(selection, sizes)
-    return [position - 1 for position in window.seqs], window.earlier
-
-
-def _size_of(position: int, update: ContextUpdate) -> UpdateSize:
-    group = update.metadata.get("group") if isinstance(update.metadata, dict) else None
-    chars = len(codec.encode(update.data, warn=False))
-    return UpdateSize(position, chars, None if group is None else codec.text_of(group))
 
 
 def _newest_first(summary: ContextSummary) -> tuple[float, str]:

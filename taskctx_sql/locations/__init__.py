@@ -28,3 +28,4 @@ from taskctx_sql.locations.folders import (
     move,
     sync_folder,
 )
+from taskctx_sql.locations.schemes import BUILT_IN, installed_schemes, other_scheme

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from taskctx_sql.errors import InvalidArgumentError
+from taskctx_sql.errors import InvalidArgumentError, UnsupportedByStoreError
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextKey, ContextSummary, Delta, Difference, Loaded, Revision, Saved, StoredUpdate
 
@@ -28,7 +29,7 @@ class ContextStore(Protocol):
     """Where contexts are kept: the contract of a store of your own.
 
     `TaskContext` needs no more than this. What only databases do, such as revisions, is in `RevisionStore` and
-    `WatchableStore`.
+    `WatchableStore`. A subclass of `Store` needs no more either: it gets the rest, which says that it is not supported.
 
     **Identity.** A context is reached by its `ContextKey` alone: user and chat.
 
@@ -45,13 +46,16 @@ class ContextStore(Protocol):
     """
 
     @property
+    @abstractmethod
     def database_url(self) -> str:
         """What the store was opened with, with any password masked."""
 
     @property
+    @abstractmethod
     def features(self) -> frozenset[Feature]:
         """What the store keeps."""
 
+    @abstractmethod
     async def load(
         self,
         key: ContextKey,
@@ -91,6 +95,7 @@ class ContextStore(Protocol):
             StoreError: The store failed.
         """
 
+    @abstractmethod
     async def save(self, delta: Delta, /) -> Saved:
         """Write a delta in one transaction: all of it, or nothing.
 
@@ -108,6 +113,7 @@ class ContextStore(Protocol):
             StoreError: The store failed.
         """
 
+    @abstractmethod
     def updates(
         self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[StoredUpdate]:
@@ -121,6 +127,7 @@ class ContextStore(Protocol):
             StoreError: The store failed.
         """
 
+    @abstractmethod
     async def contexts(
         self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
     ) -> Sequence[ContextSummary]:
@@ -136,9 +143,11 @@ class ContextStore(Protocol):
             StoreError: The store failed.
         """
 
+    @abstractmethod
     async def delete(self, key: ContextKey, /) -> bool:
         """Erase a context and all that belongs to it. Return whether it was there."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Release all that the store holds. Closing twice is harmless."""
 
@@ -160,6 +169,7 @@ class RevisionStore(ContextStore, Protocol):
             ContextNotFoundError: The store does not have the context.
             UnsupportedByStoreError: The store keeps none.
         """
+        raise UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
 
     async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
         """Return how two revisions of a context differ.
@@ -170,6 +180,7 @@ class RevisionStore(ContextStore, Protocol):
             RevisionNotFoundError: It has no such revision, or no longer all of it.
             UnsupportedByStoreError: The store keeps none.
         """
+        raise UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         """Make a new context of the same user that starts from one, and return its key.
@@ -181,6 +192,7 @@ class RevisionStore(ContextStore, Protocol):
             RevisionNotFoundError: The context has no such revision, or no longer all of it.
             UnsupportedByStoreError: The store keeps no revisions.
         """
+        raise UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
 
 
 @runtime_checkable
@@ -210,10 +222,14 @@ class WatchableStore(ContextStore, Protocol):
             StoreUnavailableError: The store could not be reached for as long as retrying was allowed.
             StoreError: The store failed, or was closed.
         """
+        raise UnsupportedByStoreError("watch a context", self.database_url, Feature.REVISIONS.value)
 
 
 class Store(RevisionStore, WatchableStore, Protocol):
-    """What `open_store` yields. A store that cannot do a part of it raises `UnsupportedByStoreError` there."""
+    """What `open_store` yields. A store that cannot do a part of it raises `UnsupportedByStoreError` there.
+
+    A store of your own that is opened by its address subclasses this, and gets that error wherever it adds nothing.
+    """
 
     @property
     def reports(self) -> Reports:
@@ -222,6 +238,7 @@ class Store(RevisionStore, WatchableStore, Protocol):
         Raises:
             UnsupportedByStoreError: The store is not a database.
         """
+        raise UnsupportedByStoreError("report", self.database_url, "rows that SQL can query")
 
 
 def check_watch(after: int, poll_interval: float) -> None:
