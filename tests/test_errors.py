@@ -46,6 +46,7 @@ SAMPLES: dict[str, Any] = {
     "pruned_until": 2,
     "revision": 3,
     "name": "load",
+    "scheme": "myscheme",
 }
 
 

@@ -33,6 +33,6 @@ def installed_schemes() -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         scheme = point.name.lower()
-        if scheme.partition("+")[0] not in BUILT_IN and point not in found.setdefault(scheme, []):
-            found[scheme].append(point)
+        if scheme.partition("+")[0] not in BUILT_IN:
+            found.setdefault(scheme, []).append(point)
     return found
