@@ -4,20 +4,42 @@
 
     await schema.upgrade("sqlite:///tasks.db")
 
-All functions are async; ``blocking(schema.upgrade(...))`` calls one from sync code. They take a database's URL, or an
-engine or connection of SQLAlchemy's. `tables` are the tables as SQLAlchemy declares them, for ``store.query``, and
-`include_name` keeps them out of the migrations that alembic generates for an application in the same database.
+Most functions are async; ``blocking(schema.upgrade(...))`` calls one from sync code. They take a database's URL, or an
+engine or connection of SQLAlchemy's. `upgrade_connection` and `downgrade_connection` are for migrations of an
+application's own, as are the filters `include_name` and `include_object` for its autogenerate.
+
+`tables` and `views` are what SQLAlchemy knows of the database, for ``store.query`` and for joins with an application's
+models; `metadata` has the tables.
 """
 
 from taskctx_sql.sql.schema import (
     current,
     downgrade,
+    downgrade_connection,
     head,
     include_name,
+    include_object,
+    metadata,
     row_level_security,
     tables,
     upgrade,
+    upgrade_connection,
     upgrade_sql,
+    views,
 )
 
-__all__ = ["current", "downgrade", "head", "include_name", "row_level_security", "tables", "upgrade", "upgrade_sql"]
+__all__ = [
+    "current",
+    "downgrade",
+    "downgrade_connection",
+    "head",
+    "include_name",
+    "include_object",
+    "metadata",
+    "row_level_security",
+    "tables",
+    "upgrade",
+    "upgrade_connection",
+    "upgrade_sql",
+    "views",
+]

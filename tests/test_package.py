@@ -47,7 +47,7 @@ def test_the_wheel_has_the_migrations_the_functions_and_the_types(wheel: Path) -
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "taskctx_sql/py.typed" in names
     assert {"taskctx_sql/migrations/env.py", "taskctx_sql/migrations/script.py.mako"} <= names
-    versions = {path.name for path in (CHECKOUT / "migrations" / "versions").glob("*.py")}
+    versions = {path.name for path in (CHECKOUT / "taskctx_sql" / "migrations" / "versions").glob("*.py")}
     assert len(versions) == len(REVISIONS)
     folder = CHECKOUT / "taskctx_sql" / "sql" / "schema" / "functions"
     assert {f"taskctx_sql/sql/schema/functions/{path.name}" for path in folder.glob("*.sql")} <= names

@@ -102,7 +102,7 @@ async def test_an_engine_of_ones_own_is_examined_as_it_is_set(tmp_path: Path) ->
 
 async def test_a_schema_that_is_behind_or_missing_is_found(tmp_path: Path, empty_postgres_url: str) -> None:
     for url in (f"sqlite:///{tmp_path}/x.db", empty_postgres_url):
-        await schema.upgrade(url, "0001")
+        await schema.upgrade(url, "taskctx_0001")
         (finding,) = found(await examine(url), "schema")
         assert (finding.level, finding.remedy[:21]) == ("error", "run `taskctx upgrade ")
         await schema.downgrade(url, "base")

@@ -178,7 +178,7 @@ async def test_the_least_account_can_do_no_more(application: str, statement: str
 async def test_the_least_account_is_told_that_it_cannot_upgrade(application: str, empty_postgres_url: str) -> None:
     engine = create_async_engine(engines.parse_url(empty_postgres_url))
     async with engine.begin() as connection:
-        await connection.exec_driver_sql("UPDATE taskctx_alembic_version SET version_num = '0001'")
+        await connection.exec_driver_sql("UPDATE taskctx_alembic_version SET version_num = 'taskctx_0001'")
     await engine.dispose()
     with pytest.raises((StoreFailedError, sa.exc.DBAPIError), match=r"must be owner|permission denied"):
         await schema.upgrade(application)

@@ -98,6 +98,10 @@ async def set_up(guide: Guide) -> None:
         await (schema.downgrade if (await schema.current(guide.url) or "") > revision else schema.upgrade)(
             guide.url, revision
         )
+    # The name that the first revision had once.
+    connection = await asyncpg.connect(guide.direct_url)
+    await connection.execute("UPDATE taskctx_alembic_version SET version_num = '0001'")
+    await connection.close()
     await schema.downgrade(guide.url, "base")
     await schema.upgrade(guide.url)
     await schema.upgrade(guide.url)

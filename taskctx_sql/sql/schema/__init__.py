@@ -2,7 +2,17 @@
 
 from taskctx_sql.sql.schema.checks import HEAD, REVISIONS, check, has_tables
 from taskctx_sql.sql.schema.connect import on_connection
-from taskctx_sql.sql.schema.migrate import current, downgrade, head, row_level_security, set_up, upgrade, upgrade_sql
-from taskctx_sql.sql.schema.migrations import include_name, run_migrations
-from taskctx_sql.sql.schema.printing import print_migrations
-from taskctx_sql.sql.schema.tables import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.schema.filters import include_name, include_object
+from taskctx_sql.sql.schema.migrate import (
+    current,
+    downgrade,
+    downgrade_connection,
+    head,
+    row_level_security,
+    set_up,
+    upgrade,
+    upgrade_connection,
+    upgrade_sql,
+)
+from taskctx_sql.sql.schema.migrations import run_migrations
+from taskctx_sql.sql.schema.tables import contexts, files, metadata, models, revisions, runs, updates

@@ -12,11 +12,15 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
 
 # The migrations in order, so that opening a database need not read their files; a test compares them.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: Final = tuple(f"taskctx_{number:04}" for number in range(1, 8))
 HEAD: Final = REVISIONS[-1]
 
-# The end of a revision that programs of an older one can use: "0009_from_0007" from those of 0007 on.
-_USABLE_FROM: Final = re.compile(r"_from_(\d+)$")
+# The revisions' names before they had the prefix. A database keeps such a name until it is changed.
+_OLD_NAMES: Final = {revision.removeprefix("taskctx_"): revision for revision in REVISIONS[:7]}
+
+_NUMBER: Final = re.compile(r"(?:taskctx_)?(\d{4})")
+# The end of a revision that programs of an older one can use: "taskctx_0009_from_0007" from those of 0007 on.
+_USABLE_FROM: Final = re.compile(r"_from_(\d{4})$")
 
 # The bytes of a name on Postgres.
 _LONGEST_NAME: Final = 63
@@ -36,8 +40,7 @@ def check(connection: sa.Connection, schema: str | None, database_url: str) -> N
 def is_newer_and_usable(revision: str | None) -> bool:
     """Whether a revision is of a newer version of the library, and says that this one can use it as well."""
     oldest = _USABLE_FROM.search(revision or "")
-    # The number at the beginning of a revision says which one it is.
-    return revision not in REVISIONS and oldest is not None and oldest[1] in {known[:4] for known in REVISIONS}
+    return revision not in REVISIONS and oldest is not None and oldest[1] in set(map(_number, REVISIONS))
 
 
 def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: str | None = None) -> None:
@@ -55,12 +58,40 @@ def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: 
 
 
 def found_revision(connection: sa.Connection, schema: str | None) -> str | None:
-    """Return the revision of a database's schema, or None if it has none."""
+    """Return the revision of a database's schema, by its name of today, or None if it has none."""
+    stored = stored_revision(connection, schema)
+    return None if stored is None else with_prefix(stored)
+
+
+def stored_revision(connection: sa.Connection, schema: str | None) -> str | None:
+    """Return the revision of a database's schema as it is written there, or None if it has none."""
     check_name(connection, schema)
     if not sa.inspect(connection).has_table(tables.VERSION_TABLE, schema=schema):
         return None
-    version = sa.table(tables.VERSION_TABLE, sa.column("version_num"), schema=schema)
-    return connection.scalar(sa.select(version.c.version_num))
+    return connection.scalar(sa.select(tables.version(schema).c.version_num))
+
+
+def rename_revision(connection: sa.Connection, schema: str | None) -> None:
+    """Let the database have the revision's name of today, which alembic looks for."""
+    stored = stored_revision(connection, schema)
+    if stored in _OLD_NAMES:
+        connection.execute(sa.update(tables.version(schema)).values(version_num=_OLD_NAMES[stored]))
+
+
+def with_prefix(revision: str) -> str:
+    """Return today's name of a revision that is given by it, or by its number alone, as it was named once."""
+    return _OLD_NAMES.get(revision, revision)
+
+
+def is_at_least(found: str | None, revision: str) -> bool:
+    """Whether a known revision, or None for none, is this one or a later one."""
+    return found is not None and REVISIONS.index(found) >= REVISIONS.index(revision)
+
+
+def _number(revision: str) -> str:
+    found = _NUMBER.match(revision)
+    assert found is not None, revision
+    return found[1]
 
 
 def has_tables(connection: sa.Connection) -> bool:

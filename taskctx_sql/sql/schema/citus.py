@@ -16,6 +16,8 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import functions, tables
 from taskctx_sql.sql.schema.checks import exists, qualified
 
+# The table that only a database with the extension has.
+CATALOG: Final = "pg_dist_partition"
 PREPARE: Final = "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"
 
 # "h" is distributed by hash; a reference table is "n".
@@ -27,7 +29,7 @@ _LOOK: Final = sa.text(
 
 def is_installed(connection: sa.Connection) -> bool:
     """Whether the database has the extension."""
-    return not engines.is_sqlite(connection) and exists(connection, "pg_dist_partition")
+    return not engines.is_sqlite(connection) and exists(connection, CATALOG)
 
 
 def is_distributed(connection: sa.Connection, schema: str | None = None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -19,35 +19,33 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 15.0
 
 Database = str | AsyncEngine | AsyncConnection
-# Waits for a lock on a database, given by its URL as it may be shown, and releases it.
-Turn = Callable[[str], AbstractAsyncContextManager[None]]
 
 
-async def on_connection(
-    database_url: Database, doing: str, work: Callable[[sa.Connection], T], *, turn: Turn | None = None
-) -> T:
+async def on_connection(database_url: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
     """Return the result of work on a connection; failures of the database become the library's errors.
 
-    ``turn`` is a lock to hold meanwhile. A task that is cancelled waits until the connection is released.
+    A task that is cancelled waits until the connection is released.
     """
     running_loop(doing)
-    return await shielded(_on_connection(database_url, doing, work, turn), cancel=True)
+    return await shielded(_on_connection(database_url, doing, work), cancel=True)
 
 
-async def _on_connection(
-    database_url: Database, doing: str, work: Callable[[sa.Connection], T], turn: Turn | None
-) -> T:
+async def _on_connection(database_url: Database, doing: str, work: Callable[[sa.Connection], T]) -> T:
     async with _connected(database_url) as connection:
+        return await connection.run_sync(on_sync_connection, doing, work)
+
+
+def on_sync_connection(connection: sa.Connection, doing: str, work: Callable[[sa.Connection], T]) -> T:
+    """Return the result of work on a caller's connection, as `on_connection` does."""
+    try:
+        return work(connection)
+    except TaskContextError:
+        raise
+    except Exception as error:
         shown = engines.mask(str(connection.engine.url))
-        try:
-            async with nullcontext() if turn is None else turn(shown):
-                return await connection.run_sync(work)
-        except TaskContextError:
-            raise
-        except Exception as error:
-            if engines.classify(error) is engines.ErrorClass.NOT_A_DATABASE:
-                raise NotADatabaseError(shown) from error
-            raise StoreFailedError(doing, shown, engines.reason(error)) from error
+        if engines.classify(error) is engines.ErrorClass.NOT_A_DATABASE:
+            raise NotADatabaseError(shown) from error
+        raise StoreFailedError(doing, shown, engines.reason(error)) from error
 
 
 @asynccontextmanager

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import after_fork
 from taskctx_sql.errors import InvalidArgumentError, StoreFailedError, StoreUnavailableError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import GRACE
 from taskctx_sql.sql.schema import migrations, row_security
-from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision, is_newer_and_usable
-from taskctx_sql.sql.schema.connect import Database, on_connection
+from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision, is_newer_and_usable, with_prefix
+from taskctx_sql.sql.schema.connect import Database, on_connection, on_sync_connection
+from taskctx_sql.sql.schema.printing import print_migrations
 
 if TYPE_CHECKING:
-    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+
+Direction = Literal["upgrade", "downgrade"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 # How long a schema change waits for a lock at a time; others queue behind it as long.
 LOCK_SECONDS: Final = 2.0
 LOCK_PAUSE: Final = 1.0
-# On SQLite nobody queues behind it, but schema changes of other databases in this process do.
+# On SQLite nobody queues behind it, but a task that is cancelled waits as long.
 SQLITE_LOCK_SECONDS: Final = 1.0
 # How long it tries: another upgrade may be long, and a reader that never ends blocks changes of its table.
 UPGRADE_SECONDS: Final = 600.0
@@ -40,17 +41,6 @@ _WHO_HOLDS: Final = {
     "postgresql": "`SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid)` shows who holds the locks",
     "sqlite": "`fuser -v` shows who has the file open",
 }
-# How often an upgrade checks whether another one in this process has ended.
-ALEMBIC_PAUSE: Final = 0.02
-
-# Alembic has one context for the process.
-_alembic_lock = threading.Lock()
-
-
-@after_fork
-def _renew_lock() -> None:
-    global _alembic_lock
-    _alembic_lock = threading.Lock()
 
 
 async def head() -> str:
@@ -131,28 +121,19 @@ async def upgrade_sql(
         SchemaTooNewError: The database was upgraded by a newer version of the library, and this one cannot use it.
         ForeignSchemaError: There are tables with the library's names that it did not create.
         UnsupportedEncodingError: The database's character set cannot hold every text.
-        StoreUnavailableError: Another schema change of this process did not end.
         StoreFailedError: The database failed, or refused.
     """
-    from alembic import command
-
     if isinstance(database_url, str) and engines.is_missing(engines.parse_url(database_url)):
         # As one with nothing in it.
         database_url = "sqlite://"
     output = StringIO()
 
     def read(connection: sa.Connection) -> None:
-        config = _config(connection, schema, row_level_security)
-        config.attributes["output"] = output
-        found = found_revision(connection, schema)
-        if row_level_security is None and is_newer_and_usable(found):
+        if row_level_security is None and is_newer_and_usable(found_revision(connection, schema)):
             return
-        command.upgrade(config, f"{found}:head" if found else "head", sql=True)
+        print_migrations(connection, schema, _start("upgrade", "head"), output, row_level_security)
 
-    doing = "print the upgrade of the schema"
-    await on_connection(
-        database_url, doing, read, turn=partial(_alembic_turn, doing, time.monotonic(), UPGRADE_SECONDS)
-    )
+    await on_connection(database_url, "print the upgrade of the schema", read)
     return output.getvalue()
 
 
@@ -164,6 +145,59 @@ async def downgrade(database_url: Database, revision: str, *, schema: str | None
     await _migrate(database_url, "downgrade", revision, schema)
 
 
+def upgrade_connection(
+    connection: sa.Connection,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+    row_level_security: bool | None = None,
+) -> None:
+    """Bring a database's schema to a revision on a connection that is not async, as `upgrade` does.
+
+    For an application's own migrations: ``schema.upgrade_connection(op.get_bind())`` in a revision, or in ``env.py``.
+    Everything happens in the transaction that the connection is in; in none, it has one of its own.
+
+    Args:
+        connection: A connection of SQLAlchemy's.
+        revision: The revision; "head" is the newest. A newer one that the database has stays.
+        schema: On Postgres, the schema to put the tables in; it is created if it is missing.
+        row_level_security: Whether to switch it on or off, on Postgres; None leaves it as it is.
+
+    Raises:
+        InvalidArgumentError: This is no connection, as in alembic's offline mode (``--sql``).
+        SchemaError: As `upgrade`.
+        StoreFailedError: The database failed, or refused; also where a lock was held for too long.
+    """
+    _migrate_connection(connection, "upgrade", revision, schema, row_level_security)
+
+
+def downgrade_connection(connection: sa.Connection, revision: str, *, schema: str | None = None) -> None:
+    """Bring a database's schema back to an older revision on a connection that is not async, as `downgrade` does.
+
+    "base" removes the tables and all data in them. Arguments and errors are those of `upgrade_connection`.
+    """
+    _migrate_connection(connection, "downgrade", revision, schema)
+
+
+def _migrate_connection(
+    connection: sa.Connection,
+    direction: Direction,
+    revision: str,
+    schema: str | None,
+    row_level_security: bool | None = None,
+) -> None:
+    if not isinstance(connection, sa.Connection):
+        allowed = (
+            "a Connection of SQLAlchemy's; alembic's offline mode has none: list the library's migrations in the"
+            " application's version_locations, or print them with `taskctx upgrade -d URL --sql`"
+        )
+        raise InvalidArgumentError("connection", connection, allowed)
+    work = partial(
+        _run, direction=direction, revision=_checked(revision), schema=schema, row_level_security=row_level_security
+    )
+    on_sync_connection(connection, f"{direction} the schema", work)
+
+
 async def set_up(engine: AsyncEngine, seconds: float) -> None:
     """Create the schema in an empty SQLite file, trying for so many seconds and a little more."""
     await _migrate(engine, "upgrade", "head", None, seconds=seconds + GRACE)
@@ -171,36 +205,29 @@ async def set_up(engine: AsyncEngine, seconds: float) -> None:
 
 async def _migrate(
     database_url: Database,
-    direction: str,
+    direction: Direction,
     revision: str,
     schema: str | None,
     row_level_security: bool | None = None,
     *,
     seconds: float | None = None,
 ) -> None:
-    from alembic import command
-
     # On a connection of the caller's, waiting and retrying are the caller's business.
     ours = not isinstance(database_url, AsyncConnection)
+    revision = _checked(revision)
 
     def migrate(connection: sa.Connection) -> None:
         if ours:
             connection.execution_options(**{migrations.LOCK_SECONDS: LOCK_SECONDS})
-        check_name(connection, schema)
-        if direction == "upgrade" and row_level_security is None and _is_newer_and_usable(connection, schema):
-            return
-        config = _config(connection, schema, row_level_security)
         with engines.shorter_busy_timeout(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
-            getattr(command, direction)(config, revision)
+            _run(connection, direction, revision, schema, row_level_security)
 
-    if not isinstance(revision, str) or not revision.strip():
-        raise InvalidArgumentError("revision", revision, '"head", or the name of a revision')
     doing, started = f"{direction} the schema", time.monotonic()
     if seconds is None:
         seconds = engines.SQLITE_BUSY_SECONDS if _engine_name(database_url) == "sqlite" else UPGRADE_SECONDS
     while True:
         try:
-            await on_connection(database_url, doing, migrate, turn=partial(_alembic_turn, doing, started, seconds))
+            await on_connection(database_url, doing, migrate)
             return
         except StoreFailedError as error:
             waited = time.monotonic() - started
@@ -215,6 +242,48 @@ async def _migrate(
         await asyncio.sleep(LOCK_PAUSE)
 
 
+def _run(
+    connection: sa.Connection,
+    direction: Direction,
+    revision: str,
+    schema: str | None,
+    row_level_security: bool | None,
+) -> None:
+    """Run the migrations to a revision on a connection."""
+    check_name(connection, schema)
+    is_upgrade = direction == "upgrade"
+    if is_upgrade and row_level_security is None and _is_newer_and_usable(connection, schema):
+        return
+    start = _start(direction, revision)
+    migrations.run_migrations(connection, schema, start, row_level_security, only_upgrades=is_upgrade)
+
+
+def _start(direction: Direction, revision: str) -> Callable[..., MigrationContext]:
+    """Return what makes a context for the migrations to a revision.
+
+    Not by alembic's commands, which use its global `context` and `op`: they may be those of an application's run, in
+    which the library was called.
+    """
+
+    def start(*, connection: sa.Connection | None = None, dialect_name: str | None = None, **options: Any) -> Any:
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        script = ScriptDirectory(str(migrations_folder()))
+        # The functions behind alembic's commands of these names; there are no others.
+        find = script._upgrade_revs if direction == "upgrade" else script._downgrade_revs
+        options |= {"script": script, "fn": lambda found, _: find(revision, found)}
+        return MigrationContext.configure(connection, dialect_name=dialect_name, opts=options)
+
+    return start
+
+
+def _checked(revision: str) -> str:
+    if not isinstance(revision, str) or not revision.strip():
+        raise InvalidArgumentError("revision", revision, '"head", or the name of a revision')
+    return with_prefix(revision)
+
+
 def _is_newer_and_usable(connection: sa.Connection, schema: str | None) -> bool:
     """Whether there is nothing to upgrade; leaves the connection in no transaction if it was in none."""
     was_in_transaction = connection.in_transaction()
@@ -224,16 +293,6 @@ def _is_newer_and_usable(connection: sa.Connection, schema: str | None) -> bool:
     return result
 
 
-def _config(connection: sa.Connection, schema: str | None, row_level_security: bool | None) -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    # A percent sign in the path would be taken for an interpolation.
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    config.attributes.update(connection=connection, schema=schema, row_level_security=row_level_security)
-    return config
-
-
 def _engine_name(database_url: Database) -> str:
     if not isinstance(database_url, AsyncEngine | AsyncConnection):
         # Refuses everything that is no URL, too.
@@ -241,24 +300,6 @@ def _engine_name(database_url: Database) -> str:
     return database_url.dialect.name
 
 
-@asynccontextmanager
-async def _alembic_turn(doing: str, started: float, seconds: float, database_url: str) -> AsyncIterator[None]:
-    """Hold the lock on alembic, which other threads take too, and whose server may not answer."""
-    # Polled: a task that is cancelled while a thread waits for the lock would never release it.
-    while not (lock := _alembic_lock).acquire(blocking=False):
-        waited = time.monotonic() - started
-        if waited > seconds:
-            reason = "another schema change of this process has not ended: one at a time can go on"
-            raise StoreUnavailableError(doing, database_url, waited, reason)
-        await asyncio.sleep(ALEMBIC_PAUSE)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def migrations_folder() -> Path:
-    """Return the folder of the migrations: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[2]
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
+    """Return the folder of the migrations."""
+    return Path(__file__).parents[2] / "migrations"

@@ -1,15 +1,28 @@
-"""The migrations run on a connection: what migrations/env.py does, for the library and for alembic's own command."""
+"""The migrations run on a connection: for the library, and for alembic's own command in a checkout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import citus, functions, row_security, tables
-from taskctx_sql.sql.schema.checks import HEAD, check_encoding, exists, found_revision, qualified, refuse_foreign
+from taskctx_sql.sql.schema.checks import (
+    HEAD,
+    check_encoding,
+    exists,
+    found_revision,
+    qualified,
+    refuse_foreign,
+    rename_revision,
+)
+from taskctx_sql.sql.schema.filters import is_ours
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
 
 # An option of a connection: how long a schema change waits for a lock at a time on Postgres.
 LOCK_SECONDS: Final = "taskctx_lock_seconds"
@@ -20,21 +33,55 @@ UPGRADE_LOCK: Final = 0x7461736B637478
 def run_migrations(
     connection: sa.Connection,
     schema: str | None,
-    configure: Callable[..., None],
-    run: Callable[[], None],
+    start: Callable[..., MigrationContext],
     row_level_security: bool | None = None,
+    *,
+    only_upgrades: bool = False,
 ) -> None:
     """Run migrations on a connection, in the transaction that it is in, or in a new one.
 
-    ``configure`` and ``run`` are of alembic's ``context``. ``row_level_security=None`` leaves it as it is.
+    ``start`` takes options of alembic's, and returns a context that knows which migrations to run.
+    ``row_level_security=None`` leaves it as it is. With ``only_upgrades``, none is run at the newest revision.
     """
     if not connection.in_transaction():
         with connection.begin():
             seconds = connection.get_execution_options().get(LOCK_SECONDS)
             if seconds is not None and not engines.is_sqlite(connection):
                 connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{int(seconds * 1000)}ms", True)))
-            run_migrations(connection, schema, configure, run, row_level_security)
+            run_migrations(connection, schema, start, row_level_security, only_upgrades=only_upgrades)
         return
+    from taskctx_sql.sql.schema import branch
+
+    with changing(connection, schema, row_level_security) as found:
+        if found == HEAD and only_upgrades:
+            return
+        rename_revision(connection, schema)
+        context = start(
+            connection=connection,
+            target_metadata=tables.metadata,
+            version_table=tables.VERSION_TABLE,
+            version_table_schema=schema,
+            include_name=is_ours,
+            compare_type=True,
+            compare_server_default=True,
+            # After each migration: the next one may join its tables with tables that are distributed already.
+            on_version_apply=(lambda **_: citus.distribute(connection),),
+        )
+        with branch.own_run(context):
+            context.run_migrations()
+        if found_revision(connection, schema) is None:
+            # Downgraded to "base": alembic leaves its table behind, empty.
+            tables.version(schema).drop(connection, checkfirst=True)
+
+
+@contextmanager
+def changing(
+    connection: sa.Connection, schema: str | None, row_level_security: bool | None = None
+) -> Iterator[str | None]:
+    """Keep other schema changes out, and afterwards set right what is no part of a migration. Yields the revision.
+
+    The connection is in a transaction. In the block, a schema that is given is the first one of the search path.
+    """
     if row_level_security:
         row_security.check_possible(connection)
     take_upgrade_lock(connection, schema)
@@ -45,25 +92,12 @@ def run_migrations(
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
         connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
     refuse_foreign(connection, schema)
-    if found_revision(connection, schema) != HEAD:
+    found = found_revision(connection, schema)
+    if found != HEAD:
         check_encoding(connection)
     citus.prepare(connection)
     was_on = row_security.is_on(connection, schema)
-    configure(
-        connection=connection,
-        target_metadata=tables.metadata,
-        version_table=tables.VERSION_TABLE,
-        version_table_schema=schema,
-        include_name=is_ours,
-        compare_type=True,
-        compare_server_default=True,
-        # After each migration: the next one may join its tables with tables that are distributed already.
-        on_version_apply=lambda **_: citus.distribute(connection),
-    )
-    run()
-    if found_revision(connection, schema) is None:
-        # Downgraded to "base": alembic leaves its table behind, empty.
-        sa.Table(tables.VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+    yield found
     if found_revision(connection, schema) == HEAD:
         for statement in functions.repairs(connection, schema):
             connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
@@ -101,26 +135,3 @@ def can_lock_version_table(connection: sa.Connection, name: str) -> bool:
     """Whether the version table is there, and can be locked before anything else."""
     # Citus would lock the table on every machine before `citus.prepare` has set how several machines are changed.
     return not citus.is_installed(connection) and exists(connection, name)
-
-
-def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Whether it is a declared table or index; the indexes of the reports are declared in their migration only."""
-    if kind == "index":
-        return name in {index.name for table in tables.metadata.tables.values() for index in table.indexes}
-    return kind != "table" or (name is not None and name in tables.metadata.tables)
-
-
-def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
-    """Return False for the library's tables, so that alembic does not propose to drop them.
-
-    For ``context.configure(..., include_name=include_name)`` in an application's ``env.py``.
-
-    Args:
-        name: A name in the database.
-        kind: What has the name: a schema, a table, a column, an index or a constraint.
-        parents: Not used.
-
-    Returns:
-        False for tables whose names begin with ``taskctx_``, in every schema; True for everything else.
-    """
-    return kind != "table" or name is None or not name.startswith(tables.PREFIX)

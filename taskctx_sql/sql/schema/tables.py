@@ -24,6 +24,13 @@ metadata: Final = sa.MetaData(
 )
 
 
+def version(schema: str | None) -> sa.Table:
+    """Return the table of the revision, as alembic declares it."""
+    number = sa.Column("version_num", sa.String(32), nullable=False)
+    key = sa.PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc")
+    return sa.Table(VERSION_TABLE, sa.MetaData(), number, key, schema=schema)
+
+
 def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=nullable)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from alembic import op
+from alembic.operations import Operations
 
 
-def dialect_name() -> str:
+def dialect_name(op: Operations) -> str:
     """Return "sqlite" or "postgresql", for the database that is migrated or that the statements are printed for."""
     return op.get_context().dialect.name
 
 
-def execute(statement: str) -> None:
-    """Execute a statement in the migration, or print it for `taskctx upgrade --sql`."""
+def execute(op: Operations, statement: str) -> None:
+    """Execute a statement in the migration, or print it where the migrations are printed as SQL."""
     context = op.get_context()
     if context.as_sql:
         context.impl.static_output(f"{statement.strip()};")

@@ -83,7 +83,7 @@ async def test_the_functions_in_the_database_are_the_shipped_ones(
 async def test_the_functions_are_created_where_the_tables_are(
     empty_postgres_url: str, connection: asyncpg.Connection
 ) -> None:
-    await schema.upgrade(empty_postgres_url, "0006")
+    await schema.upgrade(empty_postgres_url, "taskctx_0006")
     # From now on new tables would be created in it.
     user = await connection.fetchval("SELECT current_user")
     await connection.execute(f'CREATE SCHEMA "{user}"')

@@ -114,7 +114,7 @@ async def test_row_level_security_is_printed_too(empty_postgres_url: str, connec
     assert await everything(connection, "public") == guarded
     assert await schema.upgrade_sql(url) == ""
     # What an upgrade creates or changes is guarded again.
-    await schema.downgrade(url, "0002")
+    await schema.downgrade(url, "taskctx_0002")
     await psql(url, await schema.upgrade_sql(url))
     again = await everything(connection, "public")
     # The columns that were dropped and added are the last ones now.
@@ -155,4 +155,4 @@ def test_the_command_prints_sql_and_nothing_else(tmp_path: Path) -> None:
     connection.close()
     assert taskctx("upgrade", "-d", url).stdout == f"The schema is already at {HEAD}.\n"
     assert taskctx("upgrade", "-d", url, "--sql").stdout == f"-- The schema is already at {HEAD}.\n"
-    assert taskctx("upgrade", "-d", url, "--sql", "--revision", "0001").returncode == 2
+    assert taskctx("upgrade", "-d", url, "--sql", "--revision", "taskctx_0001").returncode == 2

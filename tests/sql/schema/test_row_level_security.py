@@ -97,7 +97,7 @@ async def test_it_is_switched_on_and_off_with_data_in_place(url: str, applicatio
 
 
 async def test_tables_of_later_migrations_are_guarded_too(empty_postgres_url: str) -> None:
-    await schema.upgrade(empty_postgres_url, "0001", row_level_security=True)
+    await schema.upgrade(empty_postgres_url, "taskctx_0001", row_level_security=True)
     assert await schema.row_level_security(empty_postgres_url)
     assert await unguarded(empty_postgres_url) == set()
     await schema.upgrade(empty_postgres_url)
@@ -108,7 +108,7 @@ async def test_tables_of_later_migrations_are_guarded_too(empty_postgres_url: st
 
 async def test_a_downgrade_works_with_it(url: str) -> None:
     await schema.upgrade(url, row_level_security=True)
-    await schema.downgrade(url, "0001")
+    await schema.downgrade(url, "taskctx_0001")
     assert await schema.row_level_security(url)
     assert await unguarded(url) == set()
     await schema.downgrade(url, "base")

@@ -1,14 +1,14 @@
 """Views for reports, the same on both engines, and the indexes by day that they use.
 
-Revision: 0003, after 0002
+Revision: taskctx_0003, after taskctx_0002
 """
 
-from alembic import op
+from alembic.operations import Operations
 
-from taskctx_sql.sql.schema import verbatim
+from taskctx_sql.sql.schema import branch, verbatim
 
-revision = "0003"
-down_revision = "0002"
+revision = "taskctx_0003"
+down_revision = "taskctx_0002"
 branch_labels = None
 depends_on = None
 
@@ -241,21 +241,23 @@ VIEWS = {
 }
 
 
-def upgrade() -> None:
-    engine = Engine(verbatim.dialect_name())
+@branch.upgrades_to(revision)
+def upgrade(op: Operations) -> None:
+    engine = Engine(verbatim.dialect_name(op))
     for table, time in _TIMES.items():
-        verbatim.execute(f"CREATE INDEX {table}_day_idx ON {table} (({engine.day(time)}))")
+        verbatim.execute(op, f"CREATE INDEX {table}_day_idx ON {table} (({engine.day(time)}))")
     # Partial indexes: few updates are errors and few runs fail, and the others cost nothing.
     verbatim.execute(
-        "CREATE INDEX taskctx_updates_error_idx ON taskctx_updates (\"timestamp\") WHERE update_type = 'error'"
+        op, "CREATE INDEX taskctx_updates_error_idx ON taskctx_updates (\"timestamp\") WHERE update_type = 'error'"
     )
     ended = engine.day("coalesce(ended_at, started_at)")
-    verbatim.execute(f"CREATE INDEX taskctx_runs_failed_idx ON taskctx_runs (({ended})) WHERE outcome = 'failed'")
+    verbatim.execute(op, f"CREATE INDEX taskctx_runs_failed_idx ON taskctx_runs (({ended})) WHERE outcome = 'failed'")
     for name, select in VIEWS.items():
-        verbatim.execute(f"CREATE VIEW taskctx_report_{name} AS {select(engine)}")
+        verbatim.execute(op, f"CREATE VIEW taskctx_report_{name} AS {select(engine)}")
 
 
-def downgrade() -> None:
+@branch.downgrades_from(revision)
+def downgrade(op: Operations) -> None:
     for name in reversed(VIEWS):
         op.execute(f"DROP VIEW taskctx_report_{name}")
     op.execute("DROP INDEX taskctx_runs_failed_idx")

@@ -1,6 +1,6 @@
 """The reports leave out incomplete contexts, which are being removed, or copied in for the first time.
 
-Revision: 0006, after 0005
+Revision: taskctx_0006, after taskctx_0005
 """
 
 import importlib.util
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from taskctx_sql.sql.schema import verbatim
+from alembic.operations import Operations
 
-revision = "0006"
-down_revision = "0005"
+from taskctx_sql.sql.schema import branch, verbatim
+
+revision = "taskctx_0006"
+down_revision = "taskctx_0005"
 branch_labels = None
 depends_on = None
 
@@ -24,35 +26,37 @@ _WHOLE = {
 }
 
 
-def upgrade() -> None:
-    for name, select in _views():
+@branch.upgrades_to(revision)
+def upgrade(op: Operations) -> None:
+    for name, select in _views(op):
         before = select
         for place, whole in _WHOLE.items():
             # The second condition is only for views that select from the contexts.
             if "FROM taskctx_contexts c " in select or place.startswith("JOIN"):
                 select = select.replace(place, whole)
         assert select != before, name
-        _replace(name, select)
+        _replace(op, name, select)
 
 
-def downgrade() -> None:
-    for name, select in _views():
-        _replace(name, select)
+@branch.downgrades_from(revision)
+def downgrade(op: Operations) -> None:
+    for name, select in _views(op):
+        _replace(op, name, select)
 
 
-def _replace(name: str, select: str) -> None:
-    if verbatim.dialect_name() == "postgresql":
+def _replace(op: Operations, name: str, select: str) -> None:
+    if verbatim.dialect_name(op) == "postgresql":
         # Keeps the privileges on the view.
-        verbatim.execute(f"CREATE OR REPLACE VIEW taskctx_report_{name} AS {select}")
+        verbatim.execute(op, f"CREATE OR REPLACE VIEW taskctx_report_{name} AS {select}")
         return
-    verbatim.execute(f"DROP VIEW taskctx_report_{name}")
-    verbatim.execute(f"CREATE VIEW taskctx_report_{name} AS {select}")
+    verbatim.execute(op, f"DROP VIEW taskctx_report_{name}")
+    verbatim.execute(op, f"CREATE VIEW taskctx_report_{name} AS {select}")
 
 
-def _views() -> Iterator[tuple[str, str]]:
+def _views(op: Operations) -> Iterator[tuple[str, str]]:
     """Yield the views as they were before this revision."""
     created, changed = _revision("0003_reports"), _revision("0004_time_travel")
-    dialect = verbatim.dialect_name()
+    dialect = verbatim.dialect_name(op)
     later = {"tasks": changed.tasks, "models": changed.models}
     for name, select in created.VIEWS.items():
         if name in later:

@@ -1,20 +1,23 @@
 """One version of a tracked file at a time: where concurrent writers left two, the later one ends the earlier.
 
-Revision: 0005, after 0004
+Revision: taskctx_0005, after taskctx_0004
 """
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
-revision = "0005"
-down_revision = "0004"
+from taskctx_sql.sql.schema import branch
+
+revision = "taskctx_0005"
+down_revision = "taskctx_0004"
 branch_labels = None
 depends_on = None
 
 _INDEX = "taskctx_files_live_idx"
 
 
-def upgrade() -> None:
+@branch.upgrades_to(revision)
+def upgrade(op: Operations) -> None:
     # In earlier revisions as well, since a restore copies their rows.
     op.execute(
         """
@@ -33,5 +36,6 @@ def upgrade() -> None:
     op.create_index(_INDEX, "taskctx_files", columns, unique=True, sqlite_where=live, postgresql_where=live)
 
 
-def downgrade() -> None:
+@branch.downgrades_from(revision)
+def downgrade(op: Operations) -> None:
     op.drop_index(_INDEX, "taskctx_files")

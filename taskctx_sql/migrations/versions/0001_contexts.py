@@ -1,18 +1,21 @@
 """Contexts, updates, both trackers and runs.
 
-Revision: 0001, the first
+Revision: taskctx_0001, the first
 """
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
-revision = "0001"
+from taskctx_sql.sql.schema import branch
+
+revision = "taskctx_0001"
 down_revision = None
-branch_labels = None
+branch_labels = ("taskctx",)
 depends_on = None
 
 
-def upgrade() -> None:
+@branch.upgrades_to(revision)
+def upgrade(op: Operations) -> None:
     op.create_table(
         "taskctx_contexts",
         sa.Column("context_id", sa.Text, nullable=False),
@@ -98,7 +101,8 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
+@branch.downgrades_from(revision)
+def downgrade(op: Operations) -> None:
     op.drop_table("taskctx_runs")
     op.drop_table("taskctx_models")
     op.drop_table("taskctx_files")

@@ -1,20 +1,23 @@
 """A row for each revision, in place of the result of a run's last save.
 
-Revision: 0002, after 0001
+Revision: taskctx_0002, after taskctx_0001
 """
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
-revision = "0002"
-down_revision = "0001"
+from taskctx_sql.sql.schema import branch
+
+revision = "taskctx_0002"
+down_revision = "taskctx_0001"
 branch_labels = None
 depends_on = None
 
 _LAST_SAVE = ("revision", "next_seq", "next_model", "next_position")
 
 
-def upgrade() -> None:
+@branch.upgrades_to(revision)
+def upgrade(op: Operations) -> None:
     op.create_table(
         "taskctx_revisions",
         sa.Column("context_id", sa.Text, nullable=False),
@@ -47,7 +50,8 @@ def upgrade() -> None:
         op.drop_column("taskctx_runs", column)
 
 
-def downgrade() -> None:
+@branch.downgrades_from(revision)
+def downgrade(op: Operations) -> None:
     for column in _LAST_SAVE:
         op.add_column("taskctx_runs", sa.Column(column, sa.BigInteger, nullable=False, server_default="0"))
     op.execute(

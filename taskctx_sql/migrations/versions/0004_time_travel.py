@@ -1,15 +1,15 @@
 """Columns for earlier states: which rows are copies, the operation of a revision, and what was pruned.
 
-Revision: 0004, after 0003
+Revision: taskctx_0004, after taskctx_0003
 """
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
-from taskctx_sql.sql.schema import verbatim
+from taskctx_sql.sql.schema import branch, verbatim
 
-revision = "0004"
-down_revision = "0003"
+revision = "taskctx_0004"
+down_revision = "taskctx_0003"
 branch_labels = None
 depends_on = None
 
@@ -46,8 +46,9 @@ _UTC = {
 }
 
 
-def upgrade() -> None:
-    engine = Engine(verbatim.dialect_name())
+@branch.upgrades_to(revision)
+def upgrade(op: Operations) -> None:
+    engine = Engine(verbatim.dialect_name(op))
     for table, columns in _COLUMNS.items():
         for name, kind in columns.items():
             op.add_column(table, sa.Column(name, kind, nullable=True))
@@ -59,26 +60,27 @@ def upgrade() -> None:
         WHERE gone.context_id = taskctx_revisions.context_id AND gone.removed_in = taskctx_revisions.revision
         """
     )
-    group = _GROUP[verbatim.dialect_name()]
+    group = _GROUP[verbatim.dialect_name(op)]
     verbatim.execute(
-        f"CREATE INDEX {_GROUP_INDEX} ON taskctx_updates (context_id, ({group}), seq) WHERE ({group}) IS NOT NULL"
+        op, f"CREATE INDEX {_GROUP_INDEX} ON taskctx_updates (context_id, ({group}), seq) WHERE ({group}) IS NOT NULL"
     )
-    _replace_views(engine, before=False)
+    _replace_views(op, engine, before=False)
 
 
-def downgrade() -> None:
-    _replace_views(Engine(verbatim.dialect_name()), before=True)
+@branch.downgrades_from(revision)
+def downgrade(op: Operations) -> None:
+    _replace_views(op, Engine(verbatim.dialect_name(op)), before=True)
     op.execute(f"DROP INDEX {_GROUP_INDEX}")
     for table, columns in _COLUMNS.items():
         for name in columns:
             op.drop_column(table, name)
 
 
-def _replace_views(engine: "Engine", *, before: bool) -> None:
+def _replace_views(op: Operations, engine: "Engine", *, before: bool) -> None:
     """Create the views of this revision, or those before it."""
     for name, select in (("tasks", tasks), ("models", models)):
-        verbatim.execute(f"DROP VIEW taskctx_report_{name}")
-        verbatim.execute(f"CREATE VIEW taskctx_report_{name} AS {select(engine, before=before)}")
+        verbatim.execute(op, f"DROP VIEW taskctx_report_{name}")
+        verbatim.execute(op, f"CREATE VIEW taskctx_report_{name} AS {select(engine, before=before)}")
 
 
 class Engine:
