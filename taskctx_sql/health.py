@@ -15,6 +15,7 @@ from taskctx_sql.locations import file_address, is_json_address, json_folder, mi
 from taskctx_sql.maintenance.self_checks import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.model import ContextKey, Diagnosis, Finding, Level, Loaded
 from taskctx_sql.opening import open_store
+from taskctx_sql.plain_text import counted
 
 __all__ = [
     "Diagnosis",
@@ -125,7 +126,7 @@ def _check_history(url: str, key: ContextKey, schema: str | None) -> tuple[Level
     loaded = blocking(_load(url, key, schema))
     if loaded.revision == 0:
         return "error", f"there is no context {key}"
-    return "ok", f"{len(loaded.history)} updates load, at revision {loaded.revision}"
+    return "ok", f"loaded {counted(len(loaded.history), 'update')}, at revision {loaded.revision}"
 
 
 def _check_file(folder: Path, key: ContextKey) -> tuple[Level, str]:
@@ -135,7 +136,7 @@ def _check_file(folder: Path, key: ContextKey) -> tuple[Level, str]:
     if not path.exists():
         return "error", f"there is no {path}: nothing was saved for this chat_id"
     try:
-        return "ok", f"{path} holds {len(parse(path.read_text(encoding='utf-8')))} updates"
+        return "ok", f"{path} holds {counted(len(parse(path.read_text(encoding='utf-8'))), 'update')}"
     except PermissionError:
         return "error", f"{path} is not readable: give its owner the permission"
     except (ValueError, RecursionError) as error:

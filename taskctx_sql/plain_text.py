@@ -1,4 +1,4 @@
-"""Stored text for terminals and spreadsheets: without control characters, and never a formula."""
+"""Text for people: stored text without control characters, and never a formula to a spreadsheet; counts."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def spreadsheet_cell(text: str) -> str:
     """Return a text that no spreadsheet reads as a formula: an apostrophe precedes one that could be."""
     text = plain(text)
     return f"'{text}" if text.lstrip(" '\"").startswith(_FORMULA) or text.startswith(("\\t", "\\r", "\\n")) else text
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 context", "2,000 entries"."""
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's')) else 's'}"

@@ -71,7 +71,7 @@ def test_a_history_that_loads(address: str, user: str) -> None:
         context.add_context_update("message", "a")
     found = diagnose_history_loading_issue(address, user_id=user, chat_id="c")
     assert found
-    assert "1 updates" in found.findings[0].message
+    assert "1 update" in found.findings[0].message
 
 
 def test_a_history_that_is_not_there(address: str, user: str) -> None:

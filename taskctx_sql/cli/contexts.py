@@ -3,63 +3,95 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import click
 
 from taskctx_sql import health
-from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, database_option, json_option, opened_store, schema_option, store_url
+from taskctx_sql.cli import failures, output
+from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.options import (
+    Opened,
+    context_command,
+    database_option,
+    rows_format_option,
+    schema_option,
+    store_url,
+)
 from taskctx_sql.model import ContextKey
+from taskctx_sql.plain_text import counted
+from taskctx_sql.reports import RunReport
+from taskctx_sql.stores import Feature
 from taskctx_sql.task import TaskContext
 
+# A context of a long life has more of them than a screen.
+_RUNS: Final = 20
 
-@click.command()
-@click.argument("user")
-@click.argument("chat")
-@database_option
-@schema_option
+
+@context_command
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
+    metavar="N",
     default=20,
     show_default=True,
     help="How many of the newest updates to print.",
 )
-@json_option
-@asynchronous
-async def show(user: str, chat: str, database_url: str | None, schema: str | None, limit: int, as_json: bool) -> None:
-    """Print the context of USER and CHAT: its newest updates, files, models and metadata.
+@rows_format_option
+async def show(key: ContextKey, opened: Opened, limit: int, form: str) -> None:
+    """Print a context: its outcome, newest updates, files and models.
+
+    The outcome is that of its newest run; --format csv prints the updates only.
 
     \b
-    taskctx show demo index-0123456789ab -d taskctx-demo/demo.db
+    taskctx show u1 c1 -d tasks.db
     """
-    key = ContextKey(user, chat)
-    async with opened_store(database_url, schema) as store:
+    async with opened as store:
         context = TaskContext({"user_id": key.user_id, "chat_id": key.chat_id}, store=store, history_limit=limit)
         await context.load()
+        runs = await store.reports.context_runs(key, limit=_RUNS) if Feature.RUNS in store.features else []
     if context.is_new:
-        raise click.ClickException(f"there is no context of user {user!r} and chat {chat!r} in {store.database_url}")
-    if as_json:
-        output.print_json(
-            output.stored_values(context.to_dict())
-            | {"revision": context.revision, "complete": context.history_complete}
+        raise click.ClickException(
+            f"there is no context of user {key.user_id!r} and chat {key.chat_id!r} in {store.database_url}: "
+            f"{failures.hint('list')} shows which there are"
         )
+    if form == "json":
+        values = output.stored_values(context.to_dict())
+        output.print_json(values | {"revision": context.revision, "complete": context.history_complete, "runs": runs})
+    elif form == "csv":
+        output.print_updates_csv(context.context_history)
     else:
-        output.print_context(context)
+        output.print_context(context, _outcome(runs))
 
 
-@click.command()
+def _outcome(runs: Sequence[RunReport]) -> str:
+    """Return how the runs ended, and what the newest failure was."""
+    if not runs:
+        return ""
+    counts = Counter(run.outcome or "unfinished" for run in runs)
+    which = "the newest runs" if len(runs) == _RUNS else counted(len(runs), "run")
+    each = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    text = f"{runs[-1].outcome or 'unfinished'} ({which}: {each})"
+    error = next((run.error for run in reversed(runs) if run.error), None)
+    return text if error is None else f"{text}; the last error: {error}"
+
+
+@command()
 @click.argument("user", default="test")
 @click.argument("chat", default="test")
 @database_option
 @schema_option
-@json_option
-def diagnose(user: str, chat: str, database_url: str | None, schema: str | None, as_json: bool) -> None:
-    """Find out why the context of USER and CHAT does not load, and check closing and optimizing.
+@rows_format_option
+def diagnose(user: str, chat: str, database_url: str | None, schema: str | None, form: str) -> None:
+    """Find out why a context does not load.
+
+    Also checks, on data made up in memory, that resources are closed and that optimizing removes updates.
 
     \b
-    taskctx diagnose user_456 chat_session_xyz789 -d json:///tasks
+    taskctx diagnose u1 c1 -d ./tasks/
     """
     diagnoses = {
         "loading": health.diagnose_history_loading_issue(
@@ -68,14 +100,11 @@ def diagnose(user: str, chat: str, database_url: str | None, schema: str | None,
         "closing": health.diagnose_resource_cleanup_issue(),
         "optimizing": health.diagnose_context_optimization_issue(),
     }
-    if as_json:
+    if form == "json":
         output.print_json({name: {"ok": one.ok, "findings": one.findings} for name, one in diagnoses.items()})
     else:
-        for name, diagnosis in diagnoses.items():
-            for finding in diagnosis.findings:
-                output.print_line(f"{finding.level:8} {name}: {finding.message}")
+        # The reference's diagnosis of loading calls what it checks the history.
+        named = [replace(found, check=name) for name, one in diagnoses.items() for found in one.findings]
+        output.print_findings(named, form)
     if not all(diagnoses.values()):
         sys.exit(1)
-
-
-COMMANDS: Final = (show, diagnose)

@@ -6,13 +6,14 @@ import asyncio
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 import taskctx_sql
-from taskctx_sql.cli import demo_task, output
-from taskctx_sql.cli.options import database_option, json_option, schema_option
+from taskctx_sql.cli import demo_task, output, terminal
+from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.options import database_option, format_option, schema_option
 from taskctx_sql.locations import command_line_address, file_address, make_folder, plain_folder
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
@@ -20,7 +21,7 @@ from taskctx_sql.plain_text import plain
 from taskctx_sql.stores import Feature
 
 
-@click.command()
+@command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @database_option
 @schema_option
@@ -30,24 +31,25 @@ from taskctx_sql.stores import Feature
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("taskctx-demo"),
     show_default=True,
-    help="The folder for the index, and for the database without --database-url.",
+    help="The folder for the index, and for the database if no store is named.",
 )
-@json_option
-def demo(folder: Path | None, database_url: str | None, schema: str | None, target: Path, as_json: bool) -> None:
-    """Index the text files in FOLDER, and print reports of what was recorded.
+@format_option
+def demo(folder: Path | None, database_url: str | None, schema: str | None, target: Path, form: str) -> None:
+    """Index a folder's text files, and report what was recorded.
 
     The index has the word counts, headings and frequent terms of each file. Every read, write and step is recorded in
-    a context; a second run continues it, and prints what changed. Without FOLDER the project's own files are indexed.
+    a context; a second run continues it, and prints what changed. Without FOLDER the project's own files are indexed,
+    and without a store the database is in the folder of --output.
 
     \b
     taskctx demo
     taskctx demo ~/notes
-    taskctx demo ~/notes -d postgresql://me@host/db --json
+    taskctx demo ~/notes -d notes.db --json
     """
     folder = (plain_folder(folder) if folder else _project_folder()).resolve()
     make_folder(plain_folder(target))
     url = command_line_address(database_url) if database_url else file_address("sqlite", target / "demo.db")
-    with output.progress() as bars:
+    with terminal.progress() as bars:
         bar = bars.add_task("Indexing", total=None)
 
         def update(name: str, number: int, total: int) -> None:
@@ -55,14 +57,11 @@ def demo(folder: Path | None, database_url: str | None, schema: str | None, targ
 
         result = asyncio.run(demo_task.index_folder(folder, target / "index.json", url, progress=update, schema=schema))
     report = asyncio.run(_report(url, schema, result))
-    if as_json:
+    if form == "json":
         output.print_json({"result": result, **report})
     else:
         program = "taskctx" if shutil.which("taskctx") else sys.argv[0]
         output.print_demo(result, report, program)
-
-
-COMMANDS: Final = (demo,)
 
 
 async def _report(url: str, schema: str | None, result: demo_task.Result) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import click
 
-from taskctx_sql.cli import output
-from taskctx_sql.cli.options import Moment, Opened, context_command, json_option
+from taskctx_sql.cli import failures, output
+from taskctx_sql.cli.options import Moment, Opened, context_command, format_option, rows_format_option
 from taskctx_sql.model import MISSING, ContextKey, Difference, Revision
+from taskctx_sql.plain_text import counted
 from taskctx_sql.stores import Store
 from taskctx_sql.task import TaskContext
 
@@ -18,37 +20,46 @@ _COLUMNS: Final = ("revision", "saved (UTC)", "run", "added", "removed", "what")
 
 
 @context_command
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of revisions.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Maximum number of revisions.",
+)
 @click.option("--before", type=int, metavar="REVISION", help="Only earlier revisions.")
-@json_option
-async def log(key: ContextKey, opened: Opened, limit: int, before: int | None, as_json: bool) -> None:
-    """Print the revisions of the context of USER and CHAT, newest first, with their time, run and changes.
+@rows_format_option
+async def log(key: ContextKey, opened: Opened, limit: int, before: int | None, form: str) -> None:
+    """List the revisions of a context, newest first.
 
     \b
     taskctx log u1 c1 -d tasks.db
     """
     async with opened as store:
         revisions = await store.revisions(key, before=before, limit=limit)
-    if as_json:
-        output.print_json(revisions)
+    if form != "table":
+        output.print_row_objects(revisions, [field.name for field in fields(Revision)], form)
     else:
-        title = f"{key.user_id} / {key.chat_id}: {len(revisions)} revisions"
+        title = f"{key.user_id} / {key.chat_id}: {counted(len(revisions), 'revision')}"
         output.print_table(title, _COLUMNS, [_row(one) for one in revisions])
 
 
 @context_command
 @click.argument("old", type=int)
 @click.argument("new", type=int)
-@json_option
-async def diff(key: ContextKey, opened: Opened, old: int, new: int, as_json: bool) -> None:
-    """Print how revision NEW of the context of USER and CHAT differs from revision OLD.
+@format_option
+async def diff(key: ContextKey, opened: Opened, old: int, new: int, form: str) -> None:
+    """Compare two revisions of a context.
+
+    Prints what is in revision NEW and not in OLD, and the reverse, as a diff has it.
 
     \b
     taskctx diff u1 c1 3 7 -d tasks.db
     """
     async with opened as store:
         difference = await store.difference(key, old, new)
-    if as_json:
+    if form == "json":
         output.print_json(_as_json(difference))
     else:
         for line in _lines(difference):
@@ -60,11 +71,11 @@ async def diff(key: ContextKey, opened: Opened, old: int, new: int, as_json: boo
 @click.option(
     "--at", type=Moment(), metavar="WHEN", help="Restore the state at this time instead: 2026-01-31T08:00 or 24h (UTC)."
 )
-@json_option
-async def restore(
-    key: ContextKey, opened: Opened, revision: int | None, at: date | datetime | None, as_json: bool
-) -> None:
-    """Make REVISION of the context of USER and CHAT current, as a new revision. Nothing is erased.
+@format_option
+async def restore(key: ContextKey, opened: Opened, revision: int | None, at: date | datetime | None, form: str) -> None:
+    """Make an earlier revision current again, as a new one.
+
+    Nothing is erased, and `taskctx undo` takes it back.
 
     \b
     taskctx restore u1 c1 3 -d tasks.db
@@ -79,14 +90,15 @@ async def restore(
             revision = context.revision
         assert revision is not None
         new = await context.restore(revision)
-    text = f"Revision {revision} is current again, as revision {new}; `taskctx undo` takes this back."
-    output.print_result({"restored": revision, "revision": new}, text, as_json)
+    take_back = failures.hint("undo", key.user_id, key.chat_id)
+    text = f"Revision {revision} is current again, as revision {new}; {take_back} takes this back."
+    output.print_result({"restored": revision, "revision": new}, text, form)
 
 
 @context_command
-@json_option
-async def undo(key: ContextKey, opened: Opened, as_json: bool) -> None:
-    """Take back the last optimize, truncate or restore of the context of USER and CHAT.
+@format_option
+async def undo(key: ContextKey, opened: Opened, form: str) -> None:
+    """Take back the last optimize, truncate or restore.
 
     \b
     taskctx undo u1 c1 -d tasks.db
@@ -95,27 +107,26 @@ async def undo(key: ContextKey, opened: Opened, as_json: bool) -> None:
         new = await _unloaded(key, store).undo()
         undone = (await store.revisions(key, limit=1))[0].source_revision
     text = f"Revision {undone} is taken back, as revision {new}."
-    output.print_result({"undone": undone, "revision": new}, text, as_json)
+    output.print_result({"undone": undone, "revision": new}, text, form)
 
 
 @context_command
 @click.argument("new_chat")
 @click.option("--revision", type=int, help="Start from this revision instead of the newest.")
-@json_option
-async def fork(key: ContextKey, opened: Opened, new_chat: str, revision: int | None, as_json: bool) -> None:
-    """Create NEW_CHAT, a context of USER that starts from the one of CHAT.
+@format_option
+async def fork(key: ContextKey, opened: Opened, new_chat: str, revision: int | None, form: str) -> None:
+    """Start a new context from a revision of another.
+
+    The new one is NEW_CHAT, of the same USER.
 
     \b
-    taskctx fork u1 c1 c1-again --revision 3 -d tasks.db
+    taskctx fork u1 c1 again --revision 3 -d tasks.db
     """
     async with opened as store:
         forked = await store.fork(key, new_chat, revision=revision)
         count = (await store.revisions(forked, limit=1))[0].added
     result = {"user_id": forked.user_id, "chat_id": forked.chat_id, "updates": count}
-    output.print_result(result, f"Created {forked.user_id} / {forked.chat_id} with {count:,} updates.", as_json)
-
-
-COMMANDS: Final = (log, diff, restore, undo, fork)
+    output.print_result(result, f"Created {forked.user_id} / {forked.chat_id} with {counted(count, 'update')}.", form)
 
 
 def _unloaded(key: ContextKey, store: Store) -> TaskContext:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
 from taskctx_sql import maintenance
-from taskctx_sql.cli import output
+from taskctx_sql.cli import output, terminal
+from taskctx_sql.cli.commands import command
 from taskctx_sql.cli.options import (
     OptionDecorator,
     asynchronous,
     database_option,
-    json_option,
+    format_option,
     opened_store,
+    rows_format_option,
     schema_option,
     store_url,
 )
-from taskctx_sql.model import Pruned, Retention
+from taskctx_sql.model import CHECKS, Pruned, Retention
+from taskctx_sql.plain_text import counted
 from taskctx_sql.stores import ContextStore
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -44,7 +47,7 @@ class Age(click.ParamType[float]):
         return float(found[1]) * _SECONDS[found[2]]
 
 
-@click.command()
+@command()
 @database_option
 @click.option("--older-than", type=Age(), help="Remove contexts that nobody saved to for longer, such as 90d or 12h.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep only each user's N contexts saved last.")
@@ -55,7 +58,7 @@ class Age(click.ParamType[float]):
 @schema_option
 @click.option("--dry-run", is_flag=True, help="Only count what would be removed.")
 @yes_option
-@json_option
+@format_option
 @asynchronous
 async def prune(
     database_url: str | None,
@@ -66,7 +69,7 @@ async def prune(
     schema: str | None,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Permanently remove old or excess data.
 
@@ -74,8 +77,8 @@ async def prune(
     with pauses for writers. In a folder of JSON files --keep counts all files.
 
     \b
-    taskctx prune --older-than 90d --keep 100 --removed 30d --dry-run
-    taskctx prune --keep 100 --yes -d json:///tasks
+    taskctx prune --older-than 90d --removed 30d --dry-run
+    taskctx prune --keep 100 --yes -d ./tasks/
     """
     if older_than is None and keep is None and removed is None:
         raise click.UsageError("--older-than, --keep or --removed is required")
@@ -87,26 +90,26 @@ async def prune(
             _print_pruned(counted, to_error=True)
             click.confirm("Remove it permanently?", abort=True, err=True)
         pruned, _ = await _prune(store, retention, user, total, dry_run=dry_run)
-    if as_json:
+    if form == "json":
         output.print_json(pruned)
     else:
         _print_pruned(pruned, to_error=False)
 
 
-@click.command()
+@command()
 @click.argument("user")
 @click.argument("chat", required=False)
 @database_option
 @schema_option
 @yes_option
-@json_option
+@format_option
 @asynchronous
 async def erase(
-    user: str, chat: str | None, database_url: str | None, schema: str | None, yes: bool, as_json: bool
+    user: str, chat: str | None, database_url: str | None, schema: str | None, yes: bool, form: str
 ) -> None:
-    """Permanently remove all data of USER, or only CHAT, and print a receipt.
+    """Permanently remove all data of a user, or of one context.
 
-    Exit code 1: there was nothing to remove.
+    Prints a receipt. Without CHAT everything of USER is removed. Exit code 1: there was nothing to remove.
 
     \b
     taskctx erase u1 -d tasks.db
@@ -117,11 +120,11 @@ async def erase(
             what = f"all data of user {user!r}" if chat is None else f"chat {chat!r} of user {user!r}"
             click.confirm(f"Remove {what} from {store.database_url} permanently?", abort=True, err=True)
         receipt = await maintenance.erase(store, user, chat)
-    if as_json:
+    if form == "json":
         output.print_json(receipt)
     else:
         when = datetime.fromtimestamp(receipt.erased_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        count = f"{len(receipt.chats):,} contexts of user {user!r}"
+        count = f"{counted(len(receipt.chats), 'context')} of user {user!r}"
         output.print_line(f"Erased from {receipt.database_url} at {when} UTC: {count}")
         for name in receipt.chats:
             output.print_line(f"  {name}")
@@ -130,38 +133,39 @@ async def erase(
         raise click.exceptions.Exit(1)
 
 
-@click.command()
+@command()
 @database_option
 @schema_option
-@json_option
+@click.option(
+    "--ignore", type=click.Choice(CHECKS), multiple=True, metavar="CHECK", help="Leave out a check; may be repeated."
+)
+@rows_format_option
 @asynchronous
-async def doctor(database_url: str | None, schema: str | None, as_json: bool) -> None:
-    """Check the store, and print what endangers data or costs time, each with its remedy.
+async def doctor(database_url: str | None, schema: str | None, ignore: tuple[str, ...], form: str) -> None:
+    """Find what endangers data or costs time, each with its remedy.
 
-    Nothing is changed. Exit code 1: there is a warning or an error.
+    Nothing is changed: the self-tests are of data made up in memory. A line begins with the finding's level and its
+    check, which --ignore leaves out. Exit code 1: there is a warning or an error.
 
     \b
     taskctx doctor -d tasks.db
+    taskctx doctor -d tasks.db --ignore sqlite --ignore clock
     """
-    examination = await maintenance.examine(store_url(database_url), schema=schema)
-    if as_json:
+    examined = await maintenance.examine(store_url(database_url), schema=schema)
+    examination = replace(examined, findings=tuple(one for one in examined.findings if one.check not in ignore))
+    if form == "json":
         output.print_json({"ok": examination.ok, **asdict(examination)})
     else:
-        for finding in examination.findings:
-            remedy = f": {finding.remedy}" if finding.remedy else ""
-            output.print_line(f"{finding.level:8} {finding.check}: {finding.message}{remedy}")
+        output.print_findings(examination.findings, form)
     if not examination.ok:
         raise click.exceptions.Exit(1)
-
-
-COMMANDS: Final = (prune, erase, doctor)
 
 
 async def _prune(
     store: ContextStore, retention: Retention, user: str | None, total: int | None, *, dry_run: bool
 ) -> tuple[Pruned, int]:
     """Prune with a progress bar, of a total if it is known, and return how many contexts were gone through."""
-    with output.progress() as bars:
+    with terminal.progress() as bars:
         bar = bars.add_task("Counting contexts" if dry_run else "Removing contexts", total=total or None)
         pruned = await maintenance.prune(
             store, retention, user_id=user, dry_run=dry_run, progress=lambda done: bars.update(bar, completed=done)
@@ -170,19 +174,21 @@ async def _prune(
 
 
 def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:
-    verb = "would be removed" if pruned.dry_run else "were removed"
+    verb = "Would remove" if pruned.dry_run else "Removed"
     lines = [
-        f"{pruned.by_age:,} contexts {verb} because of their age, {pruned.by_count:,} because there are too many; "
-        f"{_counts(pruned.rows)}"
+        f"{verb} {counted(pruned.by_age, 'context')} because of their age, {pruned.by_count:,} because there are too "
+        f"many; {_counts(pruned.rows)}"
     ]
     if pruned.in_use:
-        lines.append(f"{pruned.in_use:,} were kept because somebody saved to them meanwhile.")
+        lines.append(f"Kept {counted(pruned.in_use, 'context')} that somebody saved to meanwhile.")
     if pruned.batches:
         took = f"in {pruned.seconds:.1f} s, the longest took {pruned.longest * 1000:.0f} ms."
-        lines.append(f"{pruned.batches:,} batches {took}")
+        lines.append(f"{counted(pruned.batches, 'batch')} {took}")
     for line in lines:
         output.print_line(line, to_error=to_error)
 
 
 def _counts(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {name.removeprefix('taskctx_')}" for name, count in rows.items()) or "nothing"
+    # A table is named for its rows, in the plural.
+    names = {name: name.removeprefix("taskctx_").removesuffix("s") for name in rows}
+    return ", ".join(counted(count, names[name]) for name, count in rows.items()) or "nothing"

@@ -15,6 +15,8 @@ import click
 from click.core import ParameterSource
 
 from taskctx_sql import settings
+from taskctx_sql.cli import failures
+from taskctx_sql.cli.commands import command as command_of
 from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.locations import command_line_address, file_address, hidden, is_json_address, missing_file, shown_path
 from taskctx_sql.model import ContextKey
@@ -25,31 +27,57 @@ OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Opened = AbstractAsyncContextManager[Store]
 
 
-def _inherited(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def _given_once(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return an option of the store, which may stand before the command or after it, but means one store."""
-    if ctx.parent is None or param.name is None:
+    name = str(param.name)
+    if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and value is not None:
+        failures.remember_store(ctx, param.opts[0], value)
+    if ctx.parent is None:
         return value
-    above = ctx.parent.params.get(param.name)
-    is_given_above = ctx.parent.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    above = ctx.parent.params.get(name)
+    is_given_above = ctx.parent.get_parameter_source(name) is ParameterSource.COMMANDLINE
     if value is not None and is_given_above and value != above:
         raise click.UsageError(f"{param.opts[-1]} is given twice, before the command and after it: give it once")
     return above if value is None else value
 
 
-def _store_option(*names: str, **attributes: Any) -> OptionDecorator:
-    return click.option(*names, callback=_inherited, **attributes)
+def _database_option(**attributes: Any) -> OptionDecorator:
+    text = "The store: a path, such as tasks.db, or a URL. [env: TASKCTX_DATABASE_URL]"
+    return click.option("-d", "--database-url", metavar="URL", callback=_given_once, help=text, **attributes)
 
 
-_URL_HELP: Final = "tasks.db, postgresql://user@host/database or json:///folder. [env: TASKCTX_DATABASE_URL]"
-_SCHEMA_HELP: Final = "On Postgres, the schema of the tables."
-# The variable is read before the command, so that an option after the command wins over it.
-program_database_option: OptionDecorator = click.option(
-    "-d", "--database-url", envvar="TASKCTX_DATABASE_URL", metavar="URL", help=_URL_HELP
+database_option: OptionDecorator = _database_option()
+schema_option: OptionDecorator = click.option(
+    "--schema", metavar="NAME", callback=_given_once, help="On Postgres, the schema of the tables."
 )
-program_schema_option: OptionDecorator = click.option("--schema", metavar="NAME", help=_SCHEMA_HELP)
-database_option: OptionDecorator = _store_option("-d", "--database-url", metavar="URL", help=_URL_HELP)
-schema_option: OptionDecorator = _store_option("--schema", metavar="NAME", help=_SCHEMA_HELP)
-json_option: OptionDecorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def program_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the store that may stand before a command."""
+    # The variable is read here, so that an option after the command wins over it.
+    return _database_option(envvar="TASKCTX_DATABASE_URL")(schema_option(command))
+
+
+def _format_option(*forms: str) -> OptionDecorator:
+    """Return the option for how a result is printed: the first of the forms by default."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def run(*args: Any, form: str | None, as_json: bool, **options: Any) -> Any:
+            if as_json and form not in (None, "json"):
+                raise click.UsageError("--json is short for --format json: give one of them")
+            return command(*args, form="json" if as_json else form or forms[0], **options)
+
+        form = click.option(
+            "--format", "form", type=click.Choice(forms), help=f"How to print it.  [default: {forms[0]}]"
+        )
+        return form(click.option("--json", "as_json", is_flag=True, help="Short for --format json.")(run))
+
+    return add
+
+
+rows_format_option: OptionDecorator = _format_option("table", "json", "csv")
+format_option: OptionDecorator = _format_option("text", "json")
 
 _NO_URL: Final = "give the store by --database-url URL, or by the variable TASKCTX_DATABASE_URL"
 
@@ -83,7 +111,7 @@ until_option: OptionDecorator = click.option(
     "--until", type=Moment(), metavar="WHEN", help="Like --since; a day includes all of it."
 )
 limit_option: OptionDecorator = click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Maximum number of rows."
+    "--limit", type=click.IntRange(min=1), metavar="N", default=50, show_default=True, help="Maximum number of rows."
 )
 
 
@@ -115,7 +143,7 @@ def context_command(command: Callable[..., Coroutine[Any, Any, None]]) -> click.
     function = asynchronous(run)
     for option in (schema_option, database_option, click.argument("chat"), click.argument("user")):
         function = option(function)
-    return click.command()(function)
+    return command_of()(function)
 
 
 @asynccontextmanager
@@ -145,6 +173,13 @@ def needed_database(database_url: str | None, doing: str) -> str:
     if is_json_address(url):
         raise InvalidDatabaseUrlError(hidden(url), f"{doing} needs a database")
     return url
+
+
+def refuse_store_option() -> None:
+    """Refuse a store given before a command that names its stores itself."""
+    program = click.get_current_context().find_root()
+    if program.get_parameter_source("database_url") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("it names both of its stores: leave --database-url out")
 
 
 def require_file(url: str) -> None:

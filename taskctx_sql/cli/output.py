@@ -8,24 +8,22 @@ import json
 import logging
 import math
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from taskctx_sql import codec
+from taskctx_sql.cli import terminal
 from taskctx_sql.cli.demo_task import Changes, Result
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.locations import without_secrets
-from taskctx_sql.model import StoredUpdate
-from taskctx_sql.plain_text import plain, spreadsheet_cell
+from taskctx_sql.model import ContextUpdate, Finding, StoredUpdate
+from taskctx_sql.plain_text import counted, plain, spreadsheet_cell
 
 
 class Bold(str):
@@ -48,26 +46,6 @@ class PlainFormatter(logging.Formatter):
         return plain(without_secrets(super().format(record)), keep="\n")
 
 
-def escape_unencodable() -> None:
-    """Print characters that the output's encoding lacks as escapes, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def progress() -> Progress:
-    """Return a progress bar on standard error, which is hidden if that is not a terminal."""
-    console = Console(stderr=True, markup=False, emoji=False)
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
 def print_line(text: str, *, to_error: bool = False) -> None:
     """Print a line."""
     click.echo(plain(text), err=to_error)
@@ -76,7 +54,7 @@ def print_line(text: str, *, to_error: bool = False) -> None:
 def print_parts(*parts: str) -> None:
     """Print a line of several parts; those that are `Bold` are printed in bold."""
     styled = [(plain(part), "bold" if isinstance(part, Bold) else "") for part in parts]
-    _console().print(Text.assemble(*styled), soft_wrap=True)
+    terminal.console().print(Text.assemble(*styled), soft_wrap=True)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -84,11 +62,11 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
     click.echo(_json_text(_jsonable(value), indent))
 
 
-def print_result(value: Any, text: str, as_json: bool) -> None:
-    """Print a result as JSON, or its text."""
-    if as_json:
+def print_result(value: Any, text: str, form: str) -> None:
+    """Print a result as JSON, or its text, which ``--quiet`` leaves out: the exit code says that it worked."""
+    if form == "json":
         print_json(value)
-    else:
+    elif not terminal.is_quiet():
         print_line(text)
 
 
@@ -124,13 +102,43 @@ def print_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows as CSV, in which a spreadsheet takes no text for a formula."""
     written = io.StringIO()
     cells = ([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    csv.writer(written, lineterminator="\n").writerows([names, *cells])
+    csv.writer(written, lineterminator="\n").writerows([*([names] if names else []), *cells])
     click.echo(written.getvalue(), nl=False)
+
+
+def print_updates_csv(updates: Iterable[ContextUpdate], *, heading: bool = True) -> None:
+    """Print updates as CSV, with the JSON texts of their data and metadata."""
+    cells = [
+        (update.timestamp, value_text(update.update_type), stored_text(update.data), stored_text(update.metadata))
+        for update in updates
+    ]
+    print_csv(("timestamp", "update_type", "data", "metadata") if heading else (), cells)
+
+
+def print_findings(findings: Sequence[Finding], form: str) -> None:
+    """Print the findings of a check: one line each, its level in color, or as CSV."""
+    if form == "csv":
+        print_row_objects(findings, ("level", "check", "message", "remedy"), form)
+        return
+    for finding in findings:
+        if finding.level == "ok" and terminal.is_quiet():
+            continue
+        remedy = f": {finding.remedy}" if finding.remedy else ""
+        line = plain(without_secrets(f"{finding.check}: {finding.message}{remedy}"))
+        click.echo(terminal.styled_level(finding.level, f"{finding.level:8} ") + line)
+
+
+def print_row_objects(rows: Sequence[Any], names: Sequence[str], form: str) -> None:
+    """Print dataclasses with these fields as JSON or CSV."""
+    if form == "json":
+        print_json(rows)
+    else:
+        print_csv(names, [[getattr(row, name) for name in names] for row in rows])
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; only its last column is cut at the end of the line."""
-    console = _console()
+    console = terminal.console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # Programs and files take lines of any length.
         console.width = 1000
@@ -139,7 +147,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
     """Print the result of the demo and the reports about it; ``program`` is how to call this command."""
-    print_parts(Bold(f"{result.documents} files, {result.words:,} words"), f" in {result.folder}")
+    print_parts(Bold(f"{counted(result.documents, 'file')}, {counted(result.words, 'word')}"), f" in {result.folder}")
     if result.resumed:
         _print_changes(result.changes)
     print_parts("Most frequent: " + ", ".join(f"{term} {count}" for term, count in result.terms))
@@ -152,17 +160,19 @@ def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
     print_parts(f"The record: {program} show {result.user_id} {result.chat_id} --database-url {report['address']}")
 
 
-def print_context(context: MemoryContext) -> None:
-    """Print a context: its newest updates, files and models."""
+def print_context(context: MemoryContext, outcome: str) -> None:
+    """Print a context: the outcome of its runs, its newest updates, files and models."""
     print_parts(Bold(f"{context.user_id} / {context.chat_id}"), f" at revision {context.revision}")
+    if outcome:
+        print_parts("outcome: ", outcome)
     if context.metadata:
         print_parts(f"metadata: {stored_text(context.metadata)}")
-    which = "updates" if context.history_complete else "updates, the newest ones"
     updates = [
         (time_text(update.timestamp), value_text(update.update_type), stored_text(update.data))
         for update in context.context_history
     ]
-    _console().print(_table(f"{len(updates)} {which}", ("when (UTC)", "type", "data"), updates))
+    title = counted(len(updates), "update") + ("" if context.history_complete else ", the newest ones")
+    terminal.console().print(_table(title, ("when (UTC)", "type", "data"), updates))
     for path, entry in list(context.file_tracker.items())[-20:]:
         print_parts(f"file   {value_text(path)}: {field_text(entry, 'operation')}")
     for entry in context.model_tracker[-20:]:
@@ -185,9 +195,9 @@ def _print_report(report: dict[str, Any]) -> None:
         seconds = "" if run.duration is None else f"{run.duration:.2f}"
         runs.append((time_text(run.started_at), run.outcome or "not ended", seconds, str(run.saves), str(run.updates)))
     print_parts()
-    _console().print(_table("The end of the timeline", ("when (UTC)", "type", "data"), timeline))
+    terminal.console().print(_table("The end of the timeline", ("when (UTC)", "type", "data"), timeline))
     print_parts()
-    _console().print(_table("Runs", ("started (UTC)", "outcome", "seconds", "saves", "updates"), runs))
+    terminal.console().print(_table("Runs", ("started (UTC)", "outcome", "seconds", "saves", "updates"), runs))
     print_parts()
     for title, counts in (("Files by last operation", "files_by_operation"), ("Steps by type", "updates_by_type")):
         print_parts(f"{title}: " + ", ".join(f"{count.name} {count.count}" for count in report[counts]))
@@ -225,10 +235,6 @@ def time_text(timestamp: Any) -> str:
         return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (TypeError, ValueError, OverflowError, OSError):
         return value_text(timestamp)
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _json_text(tree: Any, indent: int | None) -> str:

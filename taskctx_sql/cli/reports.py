@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from taskctx_sql.cli import options, output
+from taskctx_sql.cli.commands import command
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.locations import is_address
 from taskctx_sql.model import ContextSummary
@@ -41,13 +42,12 @@ _HEADINGS: Final = {
 }
 
 
-@click.command()
-@click.argument("name", type=click.Choice(list(REPORTS)), required=False)
+@command()
+@click.argument("name", type=click.Choice(list(REPORTS)), required=False, metavar="[NAME]")
 @options.filter_options
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with charts.")
 @click.option("--replace", is_flag=True, help="Replace the file if it exists.")
-@options.json_option
+@options.rows_format_option
 @options.asynchronous
 async def report(
     name: str | None,
@@ -56,10 +56,11 @@ async def report(
     html: Path | None,
     replace: bool,
     form: str,
-    as_json: bool,
     **filters: Any,
 ) -> None:
-    """Print report NAME: what happened, what it cost, what failed, what is growing.
+    """Print a report: what happened, cost, failed, is growing.
+
+    NAME is one of: tasks, runs, models, files, activity, errors, largest, busiest, users.
 
     With --html no NAME is needed: the page has all reports, or with --user and --chat those of one task.
 
@@ -80,24 +81,24 @@ async def report(
 
             text = render(await collect(store, **filters))
             await on_thread(_write_page, html, text, replace=replace)
-            output.print_result({"html": str(html)}, f"Wrote {html}", as_json)
+            output.print_result({"html": str(html)}, f"Wrote {html}", form)
             return
         assert name is not None
         rows = await getattr(store.reports, name)(**filters)
-    _print_rows(rows, name, REPORTS[name], "json" if as_json else form)
+    _print_rows(rows, name, REPORTS[name], form)
 
 
-@click.command("list")
+@command("list")
 @options.database_option
 @options.schema_option
 @options.user_option
 @options.since_option
 @options.until_option
 @options.limit_option
-@options.json_option
+@options.rows_format_option
 @options.asynchronous
-async def list_contexts(database_url: str | None, schema: str | None, as_json: bool, **filters: Any) -> None:
-    """Print the contexts, newest first.
+async def list_contexts(database_url: str | None, schema: str | None, form: str, **filters: Any) -> None:
+    """List the contexts, newest first.
 
     A folder of JSON files has no users: every user gets all contexts.
 
@@ -110,15 +111,15 @@ async def list_contexts(database_url: str | None, schema: str | None, as_json: b
             rows = await store.reports.contexts(**filters)
         else:
             rows = await store.contexts(filters["user_id"] or "anonymous", limit=filters["limit"])
-    _print_rows(rows, "contexts", _LISTED, "json" if as_json else "table")
+    _print_rows(rows, "contexts", _LISTED, form)
 
 
-@click.command()
+@command()
 @click.argument("text")
 @options.filter_options
 @click.option("--type", "update_type", metavar="TYPE", help="Only updates of this type.")
 @click.option("--case-sensitive", is_flag=True, help="Distinguish upper and lower case.")
-@options.json_option
+@options.rows_format_option
 @options.asynchronous
 async def search(
     text: str,
@@ -126,24 +127,21 @@ async def search(
     schema: str | None,
     update_type: str | None,
     case_sensitive: bool,
-    as_json: bool,
+    form: str,
     **filters: Any,
 ) -> None:
-    """Print the updates that have TEXT in their data, newest first, including removed ones.
+    """Search the data of all updates, including removed ones.
 
-    Exit code 1: there are none.
+    Prints the updates that have TEXT in their data, newest first. Exit code 1: there are none.
 
     \b
-    taskctx search "connection refused" --type error --since 7d
+    taskctx search refused --type error --since 7d
     """
     async with options.opened_store(database_url, schema) as store:
         hits = await store.reports.search(text, update_type=update_type, case_sensitive=case_sensitive, **filters)
-    _print_rows(hits, "found", _HITS, "json" if as_json else "table")
+    _print_rows(hits, "found", _HITS, form)
     if not hits:
         sys.exit(1)
-
-
-COMMANDS: Final = (report, list_contexts, search)
 
 
 def _refuse_to_overwrite(path: Path) -> None:

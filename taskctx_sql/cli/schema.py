@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
 
 import click
 
 import taskctx_sql
 from taskctx_sql.cli import output
-from taskctx_sql.cli.options import asynchronous, database_option, json_option, needed_database, schema_option
+from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.options import asynchronous, database_option, format_option, needed_database, schema_option
 
 
-@click.command()
+@command()
 @database_option
 @schema_option
 @click.option("--revision", default="head", show_default=True, help="The revision to upgrade to.")
@@ -22,7 +22,7 @@ from taskctx_sql.cli.options import asynchronous, database_option, json_option, 
     help="On Postgres, whether accounts other than the owner see one user at a time.",
 )
 @click.option("--sql", is_flag=True, help="Print the SQL of the upgrade instead, and change nothing.")
-@json_option
+@format_option
 @asynchronous
 async def upgrade(
     database_url: str | None,
@@ -30,19 +30,19 @@ async def upgrade(
     revision: str,
     row_level_security: bool | None,
     sql: bool,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Set up a database, or bring it up to this version. Its data is kept.
 
     \b
     taskctx upgrade -d tasks.db
-    taskctx upgrade -d postgresql://me@host/db --schema tasks
+    taskctx upgrade -d postgresql://me@host/db
     taskctx upgrade --row-level-security
-    taskctx upgrade -d postgresql://me@host/db --sql | psql -v ON_ERROR_STOP=1 -d db
+    taskctx upgrade --sql > upgrade.sql
     """
     url = needed_database(database_url, "an upgrade")
     if sql:
-        if revision != "head" or as_json:
+        if revision != "head" or form == "json":
             raise click.UsageError("--sql prints the upgrade to the newest revision, without --revision and --json")
         statements = await taskctx_sql.schema.upgrade_sql(url, schema=schema, row_level_security=row_level_security)
         # As it is, for another program.
@@ -52,7 +52,7 @@ async def upgrade(
     await taskctx_sql.schema.upgrade(url, revision, schema=schema, row_level_security=row_level_security)
     after = await taskctx_sql.schema.current(url, schema=schema)
     is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
-    if as_json:
+    if form == "json":
         head = await taskctx_sql.schema.head()
         output.print_json({"before": before, "after": after, "head": head, "row_level_security": is_on})
         return
@@ -64,13 +64,15 @@ async def upgrade(
         output.print_line(f"Row-level security is {'on' if is_on else 'off'}.")
 
 
-@click.command()
+@command()
 @database_option
 @schema_option
-@json_option
+@format_option
 @asynchronous
-async def current(database_url: str | None, schema: str | None, as_json: bool) -> None:
-    """Print the schema revision of a database, the one this version needs, and row-level security if on.
+async def current(database_url: str | None, schema: str | None, form: str) -> None:
+    """Print the revision of a database's schema.
+
+    Also the one that this version needs, and whether row-level security is on. Exit code 1: they differ.
 
     \b
     taskctx current -d tasks.db
@@ -78,13 +80,10 @@ async def current(database_url: str | None, schema: str | None, as_json: bool) -
     url = needed_database(database_url, "a schema")
     revision, head = await taskctx_sql.schema.current(url, schema=schema), await taskctx_sql.schema.head()
     is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
-    if as_json:
+    if form == "json":
         output.print_json({"current": revision, "head": head, "row_level_security": is_on})
     else:
         security = ", row-level security is on" if is_on else ""
         output.print_line(f"{revision or 'nothing'} (this version needs {head}){security}")
     if revision != head:
         sys.exit(1)
-
-
-COMMANDS: Final = (upgrade, current)

@@ -4,44 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Final
 
 import click
 
-from taskctx_sql.cli import output
-from taskctx_sql.cli.options import database_option, json_option, opened_store, schema_option
+from taskctx_sql.cli import failures, output
+from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.options import database_option, opened_store, rows_format_option, schema_option
 from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.model import ContextKey, StoredUpdate
 from taskctx_sql.stores import Feature, Store
 
 
-@click.command()
+@command()
 @click.argument("user")
 @click.argument("chat")
 @database_option
 @schema_option
 @click.option(
-    "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="How many older updates to print first."
+    "--lines",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="How many older updates to print first.",
 )
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.05),
+    metavar="SECONDS",
     default=0.5,
     show_default=True,
     help="Seconds between polls, at most.",
 )
-@json_option
+@click.option("--wait", is_flag=True, help="Wait for a context that does not exist yet.")
+@rows_format_option
 def tail(
-    user: str, chat: str, database_url: str | None, schema: str | None, lines: int, interval: float, as_json: bool
+    user: str,
+    chat: str,
+    database_url: str | None,
+    schema: str | None,
+    lines: int,
+    interval: float,
+    wait: bool,
+    form: str,
 ) -> None:
-    """Follow the context of USER and CHAT as it grows, whichever process writes it, until Ctrl-C or SIGTERM.
+    """Follow a context as it grows.
 
-    Waits for a context that does not exist yet. --json prints one object a line.
+    Prints its updates, whichever process writes them, until Ctrl-C or SIGTERM. A context that is removed is waited
+    for again. --json prints one object a line.
 
     \b
     taskctx tail u1 c1 -d tasks.db
@@ -56,20 +69,20 @@ def tail(
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with opened_store(database_url, schema) as store:
             newest = [row async for row in _newest(store, key, lines or 1)]
-            last = max((row.seq for row in newest), default=0)
+            if not newest and not wait:
+                await _require_context(store, key)
+            if form == "csv":
+                output.print_updates_csv([])
             for row in reversed(newest if lines else []):
-                _print_update(row, as_json)
+                _print_update(row, form)
+            last = max((row.seq for row in newest), default=0)
             async with aclosing(_follow(store, key, last, interval)) as coming:
                 async for row in coming:
-                    _print_update(row, as_json)
+                    _print_update(row, form)
 
-    try:
+    # Both are how one ends it.
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(follow())
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        pass
-    except BrokenPipeError:
-        # The reader has gone; keep the interpreter from reporting that again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> AsyncGenerator[StoredUpdate, None]:
@@ -90,6 +103,14 @@ async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> 
         await asyncio.sleep(interval)
 
 
+async def _require_context(store: Store, key: ContextKey) -> None:
+    if (await store.load(key, history_limit=0)).revision == 0:
+        raise click.ClickException(
+            f"there is no context of user {key.user_id!r} and chat {key.chat_id!r} in {store.database_url}: "
+            f"use --wait to wait for it; {failures.hint('list')} shows which there are"
+        )
+
+
 async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[StoredUpdate]:
     async for row in store.updates(key, newest_first=True):
         yield row
@@ -98,11 +119,10 @@ async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[St
             return
 
 
-def _print_update(row: StoredUpdate, as_json: bool) -> None:
-    if as_json:
+def _print_update(row: StoredUpdate, form: str) -> None:
+    if form == "json":
         output.print_json(output.update_object(row), indent=None)
+    elif form == "csv":
+        output.print_updates_csv([row.update], heading=False)
     else:
         output.print_line(output.update_text(row))
-
-
-COMMANDS: Final = (tail,)

@@ -12,13 +12,15 @@ from typing import Final
 import click
 
 from taskctx_sql import transfer
-from taskctx_sql.cli import output
+from taskctx_sql.cli import output, terminal
+from taskctx_sql.cli.commands import command
 from taskctx_sql.cli.options import (
     OptionDecorator,
     asynchronous,
     database_option,
-    json_option,
+    format_option,
     needed_database,
+    refuse_store_option,
     require_file,
     schema_option,
 )
@@ -26,7 +28,7 @@ from taskctx_sql.json_files import chat_files
 from taskctx_sql.locations import command_line_address, is_json_address
 from taskctx_sql.model import Imported, TransferProgress, Transferred
 from taskctx_sql.opening import open_store
-from taskctx_sql.plain_text import plain
+from taskctx_sql.plain_text import counted, plain
 
 _FOLDER: Final = click.Path(path_type=Path)
 
@@ -37,21 +39,21 @@ verify_option: OptionDecorator = click.option(
 )
 
 
-@click.command("import")
+@command("import")
 @click.argument("folder", type=_FOLDER)
 @database_option
 @click.option("--user", metavar="ID", required=True, help="Whose contexts they are: the files do not say.")
 @chat_option
 @schema_option
 @verify_option
-@json_option
+@format_option
 @asynchronous
 async def import_command(
-    folder: Path, database_url: str | None, user: str, chat: str | None, schema: str | None, verify: bool, as_json: bool
+    folder: Path, database_url: str | None, user: str, chat: str | None, schema: str | None, verify: bool, form: str
 ) -> None:
-    """Import the original's history files in FOLDER into a database.
+    """Import the original's files into a database.
 
-    The folder is not changed. Entries that the database already has are not written again, so an import can be
+    FOLDER is not changed. Entries that the database already has are not written again, so an import can be
     interrupted and repeated. Every whole entry of a damaged file is imported; the damaged parts are listed by file and
     byte. Exit code 1: not everything was imported.
 
@@ -66,10 +68,10 @@ async def import_command(
             imported = await transfer.import_folder(
                 folder, store, user_id=user, chat_id=chat, verify=verify, progress=progress
             )
-    _print(imported, as_json)
+    _print(imported, form)
 
 
-@click.command()
+@command()
 @click.argument("folder", type=_FOLDER)
 @database_option
 @user_option
@@ -77,7 +79,7 @@ async def import_command(
 @schema_option
 @click.option("--replace", is_flag=True, help="Also replace files that differ.")
 @verify_option
-@json_option
+@format_option
 @asynchronous
 async def export(
     folder: Path,
@@ -87,9 +89,9 @@ async def export(
     schema: str | None,
     replace: bool,
     verify: bool,
-    as_json: bool,
+    form: str,
 ) -> None:
-    """Write the contexts of a database to FOLDER, in the original's format.
+    """Write a database's contexts as the original's files.
 
     With --user the files go into FOLDER itself, and without it each user's files go into a subfolder, because the
     original has no users. What its format cannot hold is counted. Exit code 1: not everything was written.
@@ -105,19 +107,32 @@ async def export(
             result = await transfer.export(
                 store, folder, user_id=user, chat_id=chat, replace=replace, verify=verify, progress=progress
             )
-    _print(result, as_json)
+    _print(result, form)
 
 
-@click.command()
+@command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @user_option
 @chat_option
+@schema_option
+@click.option("--to-schema", metavar="NAME", help="On Postgres, the schema of TO; that of FROM by default.")
 @verify_option
-@json_option
+@format_option
 @asynchronous
-async def copy(source: str, target: str, user: str | None, chat: str | None, verify: bool, as_json: bool) -> None:
-    """Copy contexts from the store at FROM to the one at TO.
+async def copy(
+    source: str,
+    target: str,
+    user: str | None,
+    chat: str | None,
+    schema: str | None,
+    to_schema: str | None,
+    verify: bool,
+    form: str,
+) -> None:
+    """Copy contexts from one store to another.
+
+    FROM and TO are paths or URLs; no other store is named.
 
     Between databases everything is copied, including removed updates, runs and revisions. A context that fell behind
     in TO is brought up to date; one that has changed there is left alone, and listed. So a copy can be interrupted and
@@ -125,17 +140,28 @@ async def copy(source: str, target: str, user: str | None, chat: str | None, ver
 
     \b
     taskctx copy tasks.db postgresql://me@host/db
-    taskctx copy json:///tasks tasks.db --user u1
+    taskctx copy ./tasks/ tasks.db --user u1
     """
+    refuse_store_option()
     source, target = command_line_address(source), command_line_address(target)
     if not is_json_address(source):
         _require_user(user, chat)
     with _progress("") as progress:
-        result = await transfer.copy(source, target, user_id=user, chat_id=chat, verify=verify, progress=progress)
-    _print(result, as_json)
+        result = await transfer.copy(
+            source,
+            target,
+            user_id=user,
+            chat_id=chat,
+            source_schema=schema if _has_schemas(source) else None,
+            target_schema=(to_schema or schema) if _has_schemas(target) else None,
+            verify=verify,
+            progress=progress,
+        )
+    _print(result, form)
 
 
-COMMANDS: Final = (import_command, export, copy)
+def _has_schemas(address: str) -> bool:
+    return address.startswith("postgres")
 
 
 def _require_user(user: str | None, chat: str | None) -> None:
@@ -146,7 +172,7 @@ def _require_user(user: str | None, chat: str | None) -> None:
 @contextmanager
 def _progress(unit: str) -> Iterator[TransferProgress]:
     """Yield a function that updates a progress bar, at most ten times a second."""
-    with output.progress() as bars:
+    with terminal.progress() as bars:
         bar = bars.add_task("Reading", total=None)
         last = 0.0
 
@@ -159,8 +185,8 @@ def _progress(unit: str) -> Iterator[TransferProgress]:
         yield update
 
 
-def _print(result: Imported | Transferred, as_json: bool) -> None:
-    if as_json:
+def _print(result: Imported | Transferred, form: str) -> None:
+    if form == "json":
         output.print_json(result.as_dict())
     elif isinstance(result, Imported):
         _print_imported(result)
@@ -172,18 +198,19 @@ def _print(result: Imported | Transferred, as_json: bool) -> None:
 
 def _print_imported(result: Imported) -> None:
     output.print_parts(
-        output.Bold(f"{result.entries:,} entries of {len(result.chats):,} chats"),
+        output.Bold(f"{counted(result.entries, 'entry')} of {counted(len(result.chats), 'chat')}"),
         f", {result.added:,} of them new, from {result.source} to {result.target} in {result.seconds:.1f} s",
     )
     checked = [chat for chat in result.chats if chat.verified is not None]
     if checked:
         good = sum(chat.entries for chat in checked if chat.verified)
-        output.print_parts(f"{good:,} entries were verified in the database.")
+        output.print_parts(f"Verified in the database: {counted(good, 'entry')}.")
     for chat in result.chats:
         for name, damage in chat.damage:
             output.print_parts(f"not imported: {name}, {damage!s}")
         if chat.damage_count > len(chat.damage):
-            output.print_parts(f"not imported: {chat.damage_count - len(chat.damage):,} more parts of the same chat")
+            more = counted(chat.damage_count - len(chat.damage), "part")
+            output.print_parts(f"not imported: {more} more of the same chat")
         if chat.error is not None:
             output.print_parts(f"not imported: {', '.join(chat.files)}: {chat.error}")
         if chat.verified is False:
@@ -193,20 +220,21 @@ def _print_imported(result: Imported) -> None:
         output.print_parts(f"Not history files: {', '.join(result.ignored[:5])}{others}")
     complete = sum(chat.ok for chat in result.chats)
     if complete < len(result.chats):
-        output.print_parts(f"{complete:,} chats were imported completely, {len(result.chats) - complete:,} were not.")
+        rest = len(result.chats) - complete
+        output.print_parts(f"Imported completely: {counted(complete, 'chat')}; not completely: {rest:,}.")
 
 
 def _print_transferred(result: Transferred) -> None:
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items() if count) or "none"
     output.print_parts(
-        output.Bold(f"{result.contexts:,} contexts"),
-        f" ({outcomes}), {result.added:,} updates written "
+        output.Bold(counted(result.contexts, "context")),
+        f" ({outcomes}), {counted(result.added, 'update')} written "
         f"from {result.source} to {result.target} in {result.seconds:.1f} s",
     )
     if result.verified is not None:
-        output.print_parts(f"{result.verified:,} updates were compared afterwards, and are equal.")
+        output.print_parts(f"Compared afterwards, and equal: {counted(result.verified, 'update')}.")
     for what, count in result.left_behind.items():
-        output.print_parts(f"left behind: {count:,} {what}")
+        output.print_parts(f"left behind, {what}: {count:,}")
     for problem in result.problems:
         output.print_parts(f"problem: {problem.where}: {problem.reason}")
     if result.problem_count > len(result.problems):

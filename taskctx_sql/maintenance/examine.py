@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from taskctx_sql.json_files import JsonStore, recovery
 from taskctx_sql.locations import is_json_address, json_address, json_folder
 from taskctx_sql.maintenance.self_checks import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
 from taskctx_sql.model import Damage, Examination, Finding
+from taskctx_sql.plain_text import counted
 from taskctx_sql.stores import ContextStore
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ async def examine(database_url: str | AsyncEngine | ContextStore, *, schema: str
 
         findings, url = await checks.examine(database_url, schema)
     for diagnose in (diagnose_resource_cleanup_issue, diagnose_context_optimization_issue):
-        findings += (await on_thread(diagnose)).findings
+        findings += [replace(found, check="self-test") for found in (await on_thread(diagnose)).findings]
     return Examination(url, tuple(findings))
 
 
@@ -58,13 +60,13 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
         return
     paths = sorted(folder.iterdir())
     histories = [path for path in paths if json_files.chat_id(path.name) is not None]
-    yield Finding("folder", "ok", f"{folder} has {len(histories):,} histories")
+    yield Finding("folder", "ok", f"{folder} has {counted(len(histories), 'history')}")
     for path in paths:
         if json_files.set_aside_from(path.name) is not None:
             remedy = "import its whole entries into a database with `taskctx import`, and move it away"
-            yield Finding("set aside", "warning", f"{path.name} was not readable", remedy)
+            yield Finding("set-aside", "warning", f"{path.name} was not readable", remedy)
         elif path.name.startswith(".taskctx-"):
-            yield Finding("left over", "note", f"{path.name} was left by an interrupted save", "remove it")
+            yield Finding("left-over", "note", f"{path.name} was left by an interrupted save", "remove it")
     for path in histories:
         yield from _check_file(path)
 

@@ -28,8 +28,9 @@ def diagnose_resource_cleanup_issue() -> Diagnosis:
         resources.add(f"probe {number}", probe)
     resources.close_all_here(blocking)
     if failed != ["probe 1"] or not all(probe.closed for probe in probes) or resources.named:
-        return Diagnosis((Finding("closing", "error", "a failing close() kept another resource open"),))
-    return Diagnosis((Finding("closing", "ok", "a failing close() is reported, and every other resource is closed"),))
+        return Diagnosis((Finding("closing", "error", "in memory, a failing close() kept another resource open"),))
+    message = "in memory, a failing close() is reported, and every other resource is closed"
+    return Diagnosis((Finding("closing", "ok", message),))
 
 
 def diagnose_context_optimization_issue() -> Diagnosis:
@@ -38,5 +39,6 @@ def diagnose_context_optimization_issue() -> Diagnosis:
     for number in range(100):
         context.add_context_update("test", f"data_{number}", {"index": number})
     if not context.optimize_context(max_size=50):
-        return Diagnosis((Finding("optimizing", "error", "optimizing removed nothing"),))
-    return Diagnosis((Finding("optimizing", "ok", f"optimized: 100 -> {len(context.context_history)} updates"),))
+        return Diagnosis((Finding("optimizing", "error", "in memory, optimizing removed nothing"),))
+    message = f"in memory, of 100 made-up updates optimizing keeps {len(context.context_history)}"
+    return Diagnosis((Finding("optimizing", "ok", message),))

@@ -1,7 +1,7 @@
 """What a context is made of, and what travels between a context and a store. No I/O."""
 
 from taskctx_sql.model.delta import Delta, FileChange, MappingChange, Saved
-from taskctx_sql.model.finding import Diagnosis, Examination, Finding, Level
+from taskctx_sql.model.finding import CHECKS, Diagnosis, Examination, Finding, Level
 from taskctx_sql.model.key import ContextKey
 from taskctx_sql.model.loaded import ContextSummary, Loaded, StoredUpdate
 from taskctx_sql.model.retention import Pruned, PruneProgress, Receipt, Retention, check_interval

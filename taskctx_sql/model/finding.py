@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+# What `maintenance.examine` checks.
+CHECKS: Final = (
+    *("open", "schema", "machines", "functions", "row-level-security", "indexes", "orphans", "unfinished", "numbers"),
+    *("contexts", "largest", "sqlite", "journal", "synchronous", "busy-timeout", "space"),
+    *("fsync", "full_page_writes", "synchronous_commit", "clock"),
+    *("folder", "histories", "set-aside", "left-over", "self-test"),
+)
 Level = Literal["ok", "note", "warning", "error"]
 
 

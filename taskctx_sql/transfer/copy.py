@@ -20,6 +20,8 @@ async def copy(
     *,
     user_id: str | None = None,
     chat_id: str | None = None,
+    source_schema: str | None = None,
+    target_schema: str | None = None,
     verify: bool = True,
     progress: TransferProgress | None = None,
 ) -> Transferred | Imported:
@@ -33,6 +35,8 @@ async def copy(
         target: The URL of the store to write to.
         user_id: Copy only this user's contexts. Required when copying from JSON files to a database.
         chat_id: Copy only this chat of that user.
+        source_schema: On Postgres, the schema of the source's tables.
+        target_schema: On Postgres, the schema of the target's tables.
         verify: Compare both sides afterwards.
         progress: Called with what is being copied, how much is done, and the total.
 
@@ -46,7 +50,7 @@ async def copy(
     for url in (source, target):
         if not isinstance(url, str):
             raise InvalidDatabaseUrlError("***", f"it is a {type(url).__name__}")
-    if source == target:
+    if (source, source_schema) == (target, target_schema):
         raise InvalidDatabaseUrlError(_masked(source), "it is both ends of the copy")
     if (missing := missing_file(source)) is not None:
         raise MissingHistoriesError(shown_path(missing), "there is no such file")
@@ -58,16 +62,16 @@ async def copy(
             raise MissingUserError(_masked(source))
         # Check the folder before a database is created for nothing.
         chat_files(folder, chat_id)
-        async with open_store(target) as store:
+        async with open_store(target, schema=target_schema) as store:
             return await import_folder(
                 folder, store, user_id=user_id, chat_id=chat_id, verify=verify, progress=progress
             )
-    async with open_store(source) as store:
+    async with open_store(source, schema=source_schema) as store:
         if is_json_address(target):
             return await export(
                 store, json_folder(target), user_id=user_id, chat_id=chat_id, verify=verify, progress=progress
             )
-        async with open_store(target) as other:
+        async with open_store(target, schema=target_schema) as other:
             from taskctx_sql.sql.store import as_database
             from taskctx_sql.sql.transfer import copy_database
 

@@ -247,13 +247,5 @@ def test_wrong_usage_is_reported() -> None:
     assert taskctx("demo", AIECS_LOG_LEVEL="LOUD").returncode == 1
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["demo"], ["show"], ["upgrade"], ["current"], ["diagnose"], ["report"], ["list"], ["search"], ["tail"]],
-)
-def test_help_is_worth_reading(command: list[str]) -> None:
-    done = taskctx(*command, "--help")
-    assert done.returncode == 0
-    assert "taskctx " in done.stdout.split("Options:")[0].split("\n", 1)[1]
-    assert max(map(len, done.stdout.splitlines())) <= 100
+def test_the_version_is_printed() -> None:
     assert taskctx("--version").stdout.startswith("taskctx")

@@ -47,7 +47,7 @@ def test_damage_is_printed_by_file_and_byte_and_is_an_exit_code(database_url: st
     assert done.stderr == ""
     assert f"{WHOLE + 15:,} entries of 14 chats, {WHOLE + 15:,} of them new" in done.stdout
     assert "not imported: context_history_cut_short.json, bytes 5,167 to 5,245: it is not a whole entry" in done.stdout
-    assert "11 chats were imported completely, 3 were not." in done.stdout
+    assert "Imported completely: 11 chats; not completely: 3." in done.stdout
 
 
 def test_a_summary_of_a_transfer_is_printed(folder: Path, tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_a_summary_of_a_transfer_is_printed(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "out" / "context_history_none.json").write_text("mine")
     done = taskctx("export", "-d", "sqlite:///a.db", "out", "--user", "u1")
     assert done.returncode == 1
-    for part in ("11 contexts (10 added, 1 refused)", "are equal", "left behind: 10 runs", "has something else"):
+    for part in ("11 contexts (10 added, 1 refused)", "equal: ", "left behind, runs: 10", "has something else"):
         assert part in done.stdout
     done = taskctx("copy", "sqlite:///a.db", "sqlite:///b.db")
     assert done.returncode == 0
-    assert f"{WHOLE:,} updates were compared afterwards, and are equal." in done.stdout
+    assert f"Compared afterwards, and equal: {WHOLE:,} updates." in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_old_or_too_much_is_removed_if_one_says_yes(folder: Path, databa
     assert parsed(*asked, "--dry-run")["by_count"] == 9
     done = taskctx(*asked, "--yes")
     assert done.returncode == 0
-    assert "0 contexts were removed because of their age, 9 because there are too many" in done.stdout
+    assert "Removed 0 contexts because of their age, 9 because there are too many" in done.stdout
     assert parsed(*asked, "--older-than", "1w", "--removed", "0s", "--yes")["rows"] == {}
 
 
@@ -126,14 +126,6 @@ def test_a_pruning_of_nothing_or_of_no_age_is_no_command() -> None:
     assert "there is no file" in taskctx("prune", "-d", "sqlite:///x.db", "--keep", "1").stderr
     assert "there is no file" in taskctx("erase", "-d", "sqlite:///x.db", "u").stderr
     assert not Path("x.db").exists()
-
-
-@pytest.mark.parametrize("command", ["import", "export", "copy", "prune", "erase", "doctor"])
-def test_help_has_an_example(command: str) -> None:
-    done = taskctx(command, "--help")
-    assert done.returncode == 0
-    assert f"  taskctx {command} " in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 100
 
 
 @pytest.mark.wide

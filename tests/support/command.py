@@ -21,8 +21,12 @@ def taskctx(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
     """Run it in this process, on a thread: a test may have an event loop, and an interpreter takes long to start."""
     words = [str(argument) for argument in arguments]
     runner = CliRunner(env={"COLUMNS": COLUMNS, **environment})
+    # click has 80 of its own in tests; a program takes at most that for its help.
+    width = min(80, int(environment.get("COLUMNS", COLUMNS)))
     with ThreadPoolExecutor(1) as threads:
-        done = threads.submit(runner.invoke, main, words, prog_name="taskctx", catch_exceptions=False).result()
+        more: dict[str, Any] = {"prog_name": "taskctx", "catch_exceptions": False, "terminal_width": width}
+        done = threads.submit(lambda: runner.invoke(main, words, **more)).result()
+    assert "this is a bug of taskctx" not in done.stderr, done.stderr
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 

@@ -25,7 +25,7 @@ def refused(line: str, *, whole: bool) -> str | None:
     try:
         with click.Context(main, info_name="taskctx") as program:
             _, rest, _ = main.make_parser(program).parse_args(words)
-            if not rest and not whole:
+            if not rest:
                 return None
             name, command, rest = main.resolve_command(program, rest)
             assert command is not None

@@ -19,6 +19,7 @@ from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, Schem
 from taskctx_sql.errors.remedies import command
 from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding
+from taskctx_sql.plain_text import counted
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
 from taskctx_sql.sql.schema import HEAD, check, citus, contexts, functions, on_connection, row_security, tables
@@ -109,7 +110,7 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     yield from _functions(connection, name, address)
     if row_security.is_active(connection, name):
         message = "row-level security is on, and this account sees one user at a time: nothing else can be checked"
-        yield Finding("row-level security", "error", message, "connect as the owner of the tables")
+        yield Finding("row-level-security", "error", message, "connect as the owner of the tables")
         return
     yield from _row_level_security(connection, name, address)
     # Qualify each table's name with the schema.
@@ -145,7 +146,7 @@ def _settings_of_sqlite(connection: sa.Connection) -> Iterator[Finding]:
     )
     timeout = int(_pragma(connection, "busy_timeout"))
     yield _ok_or_warning(
-        "busy timeout",
+        "busy-timeout",
         timeout >= SHORT_BUSY_TIMEOUT,
         f"the busy timeout is {timeout / 1000:g} s",
         "with several writers, saves fail as locked: run `PRAGMA busy_timeout = 60000` on each connection",
@@ -196,7 +197,7 @@ def _row_level_security(connection: sa.Connection, name: str | None, address: st
     unguarded = row_security.unguarded(connection, name)
     what = f"but not for {', '.join(unguarded)}" if unguarded else "and this account sees all rows"
     remedy = f"run {command('upgrade', '--row-level-security', database_url=address, schema=name)}"
-    yield _ok_or_warning("row-level security", not unguarded, f"row-level security is on, {what}", remedy)
+    yield _ok_or_warning("row-level-security", not unguarded, f"row-level security is on, {what}", remedy)
 
 
 def _indexes(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
@@ -234,7 +235,7 @@ def _orphans(connection: sa.Connection) -> Iterator[Finding]:
         count = connection.scalar(alone) or 0
         if count:
             orphans += 1
-            message = f"{table.name} has rows of {count:,} contexts that do not exist"
+            message = f"{table.name} has rows of {counted(count, 'context')} without an entry in {contexts.name}"
             existing = sa.select(contexts.c.context_id).scalar_subquery()
             statement = str(sa.delete(table).where(table.c.context_id.not_in(existing)))
             yield Finding("orphans", "warning", message, f"run `{' '.join(statement.split())}`")
@@ -245,24 +246,24 @@ def _orphans(connection: sa.Connection) -> Iterator[Finding]:
 def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
     count = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision == 0)) or 0
     if count:
-        message = f"{count:,} contexts were not completely copied or removed, and cannot be read"
+        message = f"not completely copied or removed, so that it cannot be read: {counted(count, 'context')}"
         remedy = "run the command that was interrupted again: `taskctx copy`, `taskctx prune` or `taskctx erase`"
         yield Finding("unfinished", "warning", message, remedy)
     c = tables.updates.c
     beyond = sa.exists().where(c.context_id == contexts.c.context_id, c.seq >= contexts.c.next_seq)
     wrong = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0, beyond)) or 0
     if wrong:
-        message = f"{wrong:,} contexts have updates beyond their next number: saves to them fail"
+        message = f"updates beyond the next number, so that saves fail: in {counted(wrong, 'context')}"
         yield Finding("numbers", "error", message, "repeat the interrupted `taskctx copy`, or restore a backup")
 
 
 def _largest(connection: sa.Connection) -> Iterator[Finding]:
     statement = sa.select(contexts.c.user_id, contexts.c.chat_id, contexts.c.next_seq - 1)
     total = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0)) or 0
-    yield Finding("contexts", "ok", f"there are {total:,}")
+    yield Finding("contexts", "ok", f"the store has {counted(total, 'context')}")
     for user, chat, count in connection.execute(statement.order_by(contexts.c.next_seq.desc()).limit(LARGEST)):
         remedy = "load it with history_limit, or run `taskctx prune --removed`" if count > LARGE_CONTEXT else ""
-        yield Finding("largest", "note", f"context ({user!r}, {chat!r}) has {count:,} updates", remedy)
+        yield Finding("largest", "note", f"context ({user!r}, {chat!r}) has {counted(count, 'update')}", remedy)
 
 
 def _pragma(connection: sa.Connection, name: str) -> Any:

@@ -219,7 +219,7 @@ def test_the_command_switches_it_and_prints_it(empty_postgres_url: str) -> None:
 
 async def test_the_doctor_reports_it(url: str, application: str) -> None:
     async def findings_of(address: str) -> list[Finding]:
-        return [found for found in (await examine(address)).findings if found.check == "row-level security"]
+        return [found for found in (await examine(address)).findings if found.check == "row-level-security"]
 
     assert await findings_of(url) == []
     await schema.upgrade(url, row_level_security=True)
