@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import taskctx_sql
 from taskctx_sql.sql.schema import REVISIONS
 
 CHECKOUT = Path(__file__).parent.parent
@@ -54,6 +56,24 @@ def test_the_wheel_has_the_migrations_the_functions_and_the_types(wheel: Path) -
     assert "taskctx_sql/sql/schema/functions/save_v1.sql" in names
     assert {f"taskctx_sql/migrations/versions/{name}" for name in versions} <= names
     assert not [name for name in names if name.startswith(("tests/", "migrations/"))]
+
+
+@pytest.mark.wide
+def test_the_links_of_the_description_lead_to_the_project_and_to_files_that_are_there(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        text = archive.read(metadata).decode()
+    header, description = text.split("\n\n", 1)
+    (address,) = re.findall(r"^Project-URL: Repository, (\S+)$", header, re.MULTILINE)
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(links) > 20
+    version = f"v{taskctx_sql.__version__}"
+    for link in links:
+        parts = re.fullmatch(rf"{address}/(blob|raw)/{version}/([^#]+)(#[\w-]+)?", link)
+        assert parts is not None, link
+        kind, path = parts.group(1, 2)
+        assert (CHECKOUT / path).is_file(), link
+        assert (kind == "raw") == path.endswith(".png")
 
 
 @pytest.mark.wide
