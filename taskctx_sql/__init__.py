@@ -17,6 +17,7 @@ Namespaces
     `maintenance`    prune, erase, and find what endangers data
     `transfer`       import, export and copy contexts
     `reports`        the rows that ``store.reports`` returns, and the report as a page
+    `testing`        the contract of stores, as a suite of tests; needs pytest
     `health`         the reference's health checks and diagnoses
     `settings`       the environment's variables, their defaults, and presets
     `errors`         everything that is raised on purpose; `TaskContextError` is the base
@@ -56,7 +57,7 @@ from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, Stor
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
-    from taskctx_sql import reports, schema, transfer
+    from taskctx_sql import reports, schema, testing, transfer
     from taskctx_sql.sql.store import SqlStore
 
 __version__ = "0.1.0"
@@ -103,6 +104,7 @@ __all__ = [
     "schema",
     "settings",
     "task_context",
+    "testing",
     "transfer",
 ]
 
@@ -111,6 +113,7 @@ _ON_DEMAND: Final = {
     "SqlStore": "taskctx_sql.sql.store",
     "reports": "taskctx_sql.reports",
     "schema": "taskctx_sql.schema",
+    "testing": "taskctx_sql.testing",
     "transfer": "taskctx_sql.transfer",
 }
 

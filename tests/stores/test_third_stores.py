@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -142,6 +145,46 @@ async def test_it_can_not_be_copied_yet_and_says_so(tmp_path: Path) -> None:
         context.add_context_update("message", "hello")
     with pytest.raises(InvalidDatabaseUrlError, match=r"memory://six.*it is not a database"):
         await transfer.copy("memory://six", f"sqlite:///{tmp_path}/x.db")
+
+
+def run_contract(site: Path, folder: Path, *, more: str = "-q") -> str:
+    """Run the guide's test as its reader does, with no plugin for async tests."""
+    (folder / "test_memory_store.py").write_text(guide_code("py", 1))
+    path = os.pathsep.join([str(site), *sys.path])
+    plugins = ("asyncio", "anyio", "xdist", "cacheprovider")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", more, *(f"-pno:{plugin}" for plugin in plugins), "-W", "error"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=120,
+    ).stdout
+
+
+def test_the_store_of_the_guide_keeps_the_contract(site: Path, tmp_path: Path) -> None:
+    summary = run_contract(site, tmp_path).splitlines()[-1]
+    assert re.fullmatch(r"(\d+) passed in .*", summary), summary
+    assert int(summary.split()[0]) > 90
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(
+    ("sound", "broken"),
+    [
+        ("raise LostContextError(delta.key)", "seen = 0"),
+        ("delta.if_there and gone", "False"),
+        ("deepcopy(self._records.get(key))", "self._records.get(key)"),
+        ("Feature.METADATA, ", ""),
+    ],
+)
+def test_the_contract_finds_what_is_broken(sound: str, broken: str, site: Path, tmp_path: Path) -> None:
+    code = guide_code("py")
+    assert code.count(sound) == 1
+    mutated = tmp_path / "site"
+    shutil.copytree(site, mutated, ignore=shutil.ignore_patterns("__pycache__"))
+    (mutated / "memory_store.py").write_text(code.replace(sound, broken))
+    assert " failed" in run_contract(mutated, tmp_path, more="-qx").splitlines()[-1]
 
 
 def test_a_program_of_its_own_finds_it(site: Path) -> None:

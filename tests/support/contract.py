@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql import ContextKey, ContextUpdate, Feature, Store, TaskContext
-from taskctx_sql.model import Delta, Run, StoredUpdate
+from taskctx_sql import Feature, Store, TaskContext
+from taskctx_sql.testing import all_rows as all_rows
+from taskctx_sql.testing import new_delta as new_delta
+from taskctx_sql.testing import new_run as new_run
+from taskctx_sql.testing import stored as stored
 
 RETURNED_WITHIN: Final = 5.0
-
-
-def new_run(saves: int = 1, **more: Any) -> Run:
-    return Run(run_id=str(uuid.uuid4()), saves=saves, started_at=time.time(), **more)
-
-
-def new_delta(key: ContextKey, *datas: Any, base: Any = None, run: Run | None = None, **more: Any) -> Delta:
-    """A delta that appends updates with these data."""
-    updates = [ContextUpdate(1_700_000_000.25 + place, "message", data, {}) for place, data in enumerate(datas)]
-    return Delta(key=key, run=run or new_run(), base=base, at=time.time(), updates=updates, **more)
-
-
-async def stored(store: Store, key: ContextKey) -> list[Any]:
-    """The data of the history as the store holds it."""
-    return [row.update.data for row in (await store.load(key)).updates]
-
-
-async def all_rows(store: Store, key: ContextKey, **bounds: Any) -> list[StoredUpdate]:
-    return [row async for row in store.updates(key, **bounds)]
 
 
 async def loaded(store: Store, user: str, chat: str = "c1", **more: Any) -> TaskContext:
