@@ -25,7 +25,8 @@ from tests.test_api import NAMESPACES
 CHECKOUT = Path(__file__).parent.parent
 DOCS = CHECKOUT / "docs" / "pages"
 README = CHECKOUT / "README.md"
-PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+CONTRIBUTING = CHECKOUT / "CONTRIBUTING.md"
+PAGES = [README, CONTRIBUTING, *sorted(DOCS.rglob("*.md"))]
 # Their blocks run in the ordinary run, those of the other pages in the wide one.
 FIRST_PAGES = (README, DOCS / "start.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -37,7 +38,7 @@ def blocks(language: str) -> list[Any]:
     for page in PAGES:
         codes = [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
         marks = () if page in FIRST_PAGES or language == "sql" else pytest.mark.wide
-        name = page.relative_to(CHECKOUT if page == README else DOCS)
+        name = page.relative_to(DOCS if page.is_relative_to(DOCS) else CHECKOUT)
         found += [pytest.param(code, id=f"{name}-{number}", marks=marks) for number, code in enumerate(codes, 1)]
     return found
 
@@ -136,15 +137,15 @@ def test_the_settings_of_the_docs_are_those_of_the_library() -> None:
         assert value is not None or default.startswith("none")
 
 
-def test_the_links_of_the_readme_lead_to_files_of_the_checkout() -> None:
-    links = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", README.read_text())
-    assert len(links) > 5
+@pytest.mark.parametrize("page", [README, CONTRIBUTING, CHECKOUT / "SECURITY.md"], ids=lambda page: page.name)
+def test_the_links_lead_to_files_of_the_checkout(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", page.read_text())
+    assert len(links) > 5 or page != README
     for path, anchor in links:
         if path.startswith("https://"):
             continue
-        page = CHECKOUT / path
-        assert page.exists(), path
-        headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE) if anchor else []
+        assert (CHECKOUT / path).exists(), path
+        headings = re.findall(r"^#+ (.*)$", (CHECKOUT / path).read_text(), re.MULTILINE) if anchor else []
         slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
         assert not anchor or anchor in slugs, f"{path}#{anchor}"
 
