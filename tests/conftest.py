@@ -363,7 +363,7 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 # Elsewhere than over a plain address, only what shows the contract of stores is tried.
 CONTRACT = {
     *("test_contract", "test_large_saves", "test_saving", "test_saving_state", "test_time_travel", "test_values"),
-    "test_watching",
+    *("test_together", "test_watching"),
 }
 # What becomes of values depends on the engine and the driver alone.
 SAME_VALUES = {"schema", "pgbouncer", "pgbouncer asyncpg", "row-level security"}

@@ -9,14 +9,25 @@
 CREATE FUNCTION taskctx_save_v1(first_context text, request text, waits boolean) RETURNS text
 LANGUAGE plpgsql AS $function$
 DECLARE
-    answers text[] := '{}';
+    answers text[];
+    -- The saves that are done one by one, and the places of their answers.
+    others json := request::json;
+    places bigint[];
+    done bigint := 0;
     save record;
 BEGIN
+    -- A plan that was made while a table was small would read the whole table each time.
+    PERFORM set_config('enable_seqscan', 'off', true);
     IF NOT waits THEN
         -- Another save holds a lock for a shorter time.
         PERFORM set_config('lock_timeout', '50ms', true);
+        -- The statement costs more than it saves for fewer. Citus takes none for several contexts.
+        IF json_array_length(others) >= 8 AND current_setting('citus.version', true) IS NULL THEN
+            SELECT t.answers, t.others, t.places INTO answers, others, places
+            FROM taskctx_save_together_v1(others) AS t;
+        END IF;
     END IF;
-    FOR save IN SELECT * FROM json_to_recordset(request::json) AS r (
+    FOR save IN SELECT * FROM json_to_recordset(others) AS r (
         context_id text, user_id text, chat_id text, rls_user text, saved_at double precision, run_id text,
         save_number bigint, started_at double precision, ended_at double precision, outcome text, error text,
         base_created_at double precision, base_revision bigint, base_newest bigint, makes_revision boolean,
@@ -33,7 +44,10 @@ BEGIN
                                      THEN save.base_revision END;
             is_decided boolean := false;
             saved_revision bigint;
+            place bigint;
         BEGIN
+            done := done + 1;
+            place := coalesce(places[done], done);
             IF save.rls_user IS NOT NULL THEN
                 PERFORM set_config('taskctx.user_id', save.rls_user, true);
             END IF;
@@ -68,7 +82,7 @@ BEGIN
                 save.changes := decision.changes;
             END LOOP;
             IF head IS NULL THEN
-                answers := answers || decision.answer::text;
+                answers[place] := decision.answer::text;
                 CONTINUE;
             END IF;
 
@@ -102,8 +116,8 @@ BEGIN
                     head.revision, head.next_seq, head.next_model, head.next_position, save.metadata, save.toggles,
                     save.model_count, save.position_count, save.changes);
             END IF;
-            answers := answers || json_build_array(
-                'saved', head.created_at, head.revision, head.next_seq, head.next_model, head.next_position)::text;
+            answers[place] := json_build_array(
+                'saved', head.created_at, head.revision, head.next_seq, head.next_model, head.next_position);
         END;
     END LOOP;
     RETURN '[' || array_to_string(answers, ',') || ']';
@@ -254,6 +268,7 @@ CREATE FUNCTION taskctx_save_changes_v1(
 LANGUAGE plpgsql AS $function$
 DECLARE
     changes record;
+    replaced_path text;
 BEGIN
     SELECT * INTO changes FROM json_to_record(request) AS r (
         restored_from bigint, added bigint, removed bigint, removed_updates bigint[], dropped_updates bigint[],
@@ -286,10 +301,12 @@ BEGIN
         UPDATE taskctx_models m SET removed_in = saved_revision
         WHERE m.context_id = saved_context AND m.seq = ANY (changes.removed_models) AND m.removed_in IS NULL;
     END IF;
-    IF changes.changed_paths IS NOT NULL THEN
+    -- One by one: for all of them in one statement, Postgres may read every file of the context, since without
+    -- statistics it expects a context to have hardly any.
+    FOREACH replaced_path IN ARRAY coalesce(changes.changed_paths, '{}') LOOP
         UPDATE taskctx_files f SET removed_in = saved_revision
-        WHERE f.context_id = saved_context AND f.path_id = ANY (changes.changed_paths) AND f.removed_in IS NULL;
-    END IF;
+        WHERE f.context_id = saved_context AND f.path_id = replaced_path AND f.removed_in IS NULL;
+    END LOOP;
     IF changes.models IS NOT NULL THEN
         INSERT INTO taskctx_models (context_id, seq, model_id, provider_id, mode, timestamp, input_tokens,
                                     output_tokens, cost, duration, exact, added_in, run_id)
