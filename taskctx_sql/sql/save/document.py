@@ -44,10 +44,6 @@ def _save(request: SaveRequest, with_updates: bool) -> dict[str, Any]:
         "run_id": run.run_id,
         "save_number": run.saves,
         "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "outcome": run.outcome,
-        "error": request.error,
-        "base_created_at": base.created_at,
         "base_revision": base.revision,
         "base_newest": base.newest,
         "makes_revision": request.makes_revision,
@@ -57,6 +53,10 @@ def _save(request: SaveRequest, with_updates: bool) -> dict[str, Any]:
     }
     if base.created_at is None:
         save |= {"user_id": delta.key.user_id, "chat_id": delta.key.chat_id}
+    else:
+        save["base_created_at"] = base.created_at
+    if run.ended_at is not None or run.outcome is not None or request.error is not None:
+        save |= {"ended_at": run.ended_at, "outcome": run.outcome, "error": request.error}
     if request.rls_user is not None:
         save["rls_user"] = request.rls_user
     if with_updates and request.updates:
@@ -111,7 +111,7 @@ def _keys(name: str, change: MappingChange) -> Mapping[str, orjson.Fragment]:
 
 
 def _records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
-    records = [dict(zip(names, row, strict=True)) for row in rows]
+    records = [{name: value for name, value in zip(names, row, strict=True) if value is not None} for row in rows]
     for record in records:
         for name in ("timestamp", "cost", "duration"):
             if record.get(name) in _INFINITIES:
