@@ -104,7 +104,7 @@ class Connections:
             await shielded(connection.drop())
         generation = failover.generation(self._engine)
         pooled = await self._engine.raw_connection()
-        driver = engines.driver_of(pooled.driver_connection, self._engine.dialect, pooled=self._pooled)
+        driver = engines.driver_of(pooled, self._engine.dialect, pooled=self._pooled)
         return _Connection(pooled, driver, generation)
 
     async def _put_back(self, connection: _Connection) -> None:

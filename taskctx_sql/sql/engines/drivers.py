@@ -18,6 +18,7 @@ from taskctx_sql.sql.engines.sql import driver_dialect
 if TYPE_CHECKING:
     import asyncpg
     import psycopg
+    from sqlalchemy.pool import PoolProxiedConnection
 
 Rows = Sequence[Sequence[Any]]
 
@@ -119,6 +120,8 @@ class PsycopgDriver(Driver):
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], dialect: sa.Dialect, *, pooled: bool) -> None:
         self._connection = connection
+        # Kept, since a new one takes a third of what a small statement takes here.
+        self._cursor = self._new_cursor()
         self.dialect = dialect
         # Behind a pooler no statement is prepared. None: as the connection is set, after some executions.
         self._prepare = False if pooled else None
@@ -126,13 +129,18 @@ class PsycopgDriver(Driver):
     async def fetch(self, sql: str, values: Sequence[Any]) -> Rows:
         """See `Driver.fetch`."""
         await self._autocommit(True)
-        cursor = await self._connection.execute(sql.encode(), values, prepare=self._prepare)
-        return await cursor.fetchall() if cursor.description is not None else ()
+        cursor = await self._cursor.execute(sql.encode(), values, prepare=self._prepare)
+        result = cursor.pgresult
+        rows = await cursor.fetchall() if result is not None and result.nfields else ()
+        if len(rows) > 1:
+            # It would hold them.
+            self._cursor = self._new_cursor()
+        return rows
 
     async def execute(self, sql: str) -> None:
         """See `Driver.execute`."""
         await self._autocommit(True)
-        await self._connection.execute(sql.encode(), prepare=False)
+        await self._cursor.execute(sql.encode(), prepare=False)
 
     async def execute_many(self, sql: str, rows: Rows) -> None:
         """See `Driver.execute_many`."""
@@ -172,13 +180,23 @@ class PsycopgDriver(Driver):
         """See `Driver.release`."""
         await self._autocommit(False)
 
+    def _new_cursor(self) -> psycopg.AsyncCursor[Any]:
+        return self._connection.cursor()
+
     async def _autocommit(self, value: bool) -> None:
         # Nothing is sent for it.
         if self._connection.autocommit is not value:
             await self._connection.set_autocommit(value)
 
 
-def driver_of(connection: Any, dialect: sa.Dialect, *, pooled: bool) -> Driver:
+def driver_of(connection: PoolProxiedConnection, dialect: sa.Dialect, *, pooled: bool) -> Driver:
     """Return a connection of a pool, whose engine has this dialect, and may lead to a pooler in transaction mode."""
-    kind = AsyncpgDriver if dialect.driver == "asyncpg" else PsycopgDriver
-    return kind(connection, driver_dialect(dialect.driver), pooled=pooled)
+    # SQLAlchemy empties it with each new connection to the server.
+    known: dict[Any, Any] = connection.info
+    driver: Driver | None = known.get((Driver, pooled))
+    if driver is None:
+        kind = AsyncpgDriver if dialect.driver == "asyncpg" else PsycopgDriver
+        opened: Any = connection.driver_connection
+        driver = kind(opened, driver_dialect(dialect.driver), pooled=pooled)
+        known[Driver, pooled] = driver
+    return driver
