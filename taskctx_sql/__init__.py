@@ -9,8 +9,9 @@ Contexts
 
 Stores
     `open_store` opens a `Store` at a database URL: rows in SQLite or Postgres (`SqlStore`), or the original's JSON
-    files (`JsonStore`). A context in it is identified by its `ContextKey`. `ContextStore` is what a store of your own
-    implements, with `RevisionStore` and `WatchableStore` if it keeps revisions and can be watched.
+    files (`JsonStore`); `ConnectionOptions` say how to connect. A context in it is identified by its `ContextKey`.
+    `ContextStore` is what a store of your own implements, with `RevisionStore` and `WatchableStore` if it keeps
+    revisions and can be watched.
 
 Namespaces
     `schema`         set up a database, bring it up to date, switch row-level security
@@ -37,6 +38,7 @@ from taskctx_sql.errors import TaskContextError
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.model import (
     MISSING,
+    ConnectionOptions,
     ContextKey,
     ContextSummary,
     ContextUpdate,
@@ -64,6 +66,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MISSING",
+    "ConnectionOptions",
     "ContextKey",
     "ContextStore",
     "ContextSummary",

@@ -11,7 +11,7 @@ from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError, St
 from taskctx_sql.json_files import JsonStore
 from taskctx_sql.locations import hidden, is_json_address, json_folder, other_scheme
 from taskctx_sql.maintenance import prune_periodically
-from taskctx_sql.model import Retention, check_interval
+from taskctx_sql.model import ConnectionOptions, Retention, check_interval
 from taskctx_sql.stores import Store, open_third_store
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def open_store(
     retry_seconds: float | None = None,
     transaction_pooling: bool = False,
     read_url: str | None = None,
+    connection: ConnectionOptions | None = None,
+    open_seconds: float | None = None,
     retention: Retention | None = None,
     cleanup_interval: float = 3600,
 ) -> UnopenedStore:
@@ -46,13 +48,16 @@ def open_store(
             ``?transaction_pooling=true`` in the URL has the same effect.
         read_url: A read replica of the Postgres database. Loads and reports read from it, except what this store
             knows to be newer on the primary.
+        connection: How to connect to Postgres: the pool, timeouts, TLS, several hosts, a password that expires.
+        open_seconds: How long to retry opening while the database is unreachable; as ``retry_seconds`` by default.
         retention: Prune the store periodically while it is open; what the retention does not keep is removed for
             good. Requires ``async with`` or ``with``, which stop the pruning.
         cleanup_interval: The time in seconds between two prunings. The first one begins at once.
 
     Raises:
         InvalidArgumentError: The interval is not above 0. On opening: ``retry_seconds`` is negative or not a number,
-            or a store with a retention is awaited and not entered.
+            an argument of ``connection`` does not fit the store, or a store with a retention is awaited and not
+            entered.
         InvalidDatabaseUrlError: On opening: the URL names no store, or ``read_url`` is not a replica of it.
         StorePluginError: On opening: the package that opens the scheme is broken.
         MissingDriverError: On opening: the driver is not installed.
@@ -62,6 +67,12 @@ def open_store(
     options: dict[str, Any] = {"schema": schema, "strict": strict, "transaction_pooling": transaction_pooling}
     if read_url is not None:
         options["read_url"] = read_url
+    if connection is not None:
+        if not isinstance(connection, ConnectionOptions):
+            raise InvalidArgumentError("connection", connection, "a ConnectionOptions")
+        options["connection"] = connection
+    if open_seconds is not None:
+        options["open_seconds"] = open_seconds
     if retry_seconds is not None:
         options["retry_seconds"] = retry_seconds
     return UnopenedStore(database_url, options, retention, cleanup_interval)
@@ -116,6 +127,8 @@ class UnopenedStore:
         if isinstance(url, str) and is_json_address(url):
             if "read_url" in self._options:
                 raise InvalidDatabaseUrlError(hidden(url), "a folder of files has no replica for read_url=")
+            if "connection" in self._options:
+                self._options["connection"].only((), "a folder of JSON files has no connections")
             known = {name: self._options[name] for name in ("strict", "retry_seconds") if name in self._options}
             return JsonStore(json_folder(url), **known)
         if isinstance(url, str) and (scheme := other_scheme(url)) is not None:

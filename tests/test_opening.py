@@ -55,7 +55,7 @@ async def test_a_wrong_address_does_not_show_its_password(address: str) -> None:
 def test_postgres_addresses_are_taken_as_people_write_them(scheme: str) -> None:
     url = engines.parse_url(f"{scheme}://me:pw@host:5433/db?sslmode=require&host=/socket")
     assert url.drivername == "postgresql+asyncpg"
-    assert dict(url.query) == {"ssl": "require", "host": "/socket"}
+    assert dict(url.query) == {"sslmode": "require", "host": "/socket"}
     assert engines.mask(str(url)).startswith("postgresql://me:***@host:5433/db")
 
 

@@ -1,5 +1,6 @@
 """What a context is made of, and what travels between a context and a store. No I/O."""
 
+from taskctx_sql.model.connection_options import DEFAULT_CONNECTION, ConnectionOptions
 from taskctx_sql.model.delta import Delta, FileChange, MappingChange, Saved
 from taskctx_sql.model.finding import CHECKS, Diagnosis, Examination, Finding, Level
 from taskctx_sql.model.key import ContextKey

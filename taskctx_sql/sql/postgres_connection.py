@@ -41,7 +41,7 @@ class Connections:
         self.schema = schema
         self._engine = engine
         self._pooled = pooled
-        self._most_idle = IDLE_CONNECTIONS if keeps else 0
+        self._most_idle = engines.most_idle(engine, IDLE_CONNECTIONS) if keeps else 0
         self._idle: list[_Connection] = []
 
     async def use(self, work: Work[T], until: float | None, *, writes: bool) -> T:
@@ -99,6 +99,10 @@ class Connections:
     async def _get(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
+            if engines.is_old(self._engine, connection.pooled):
+                # The pool replaces it.
+                await connection.release()
+                continue
             if not connection.driver.is_closed and connection.generation == failover.generation(self._engine):
                 return connection
             await shielded(connection.drop())

@@ -26,6 +26,8 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.limits import check_number, check_seconds
 from taskctx_sql.model import (
+    DEFAULT_CONNECTION,
+    ConnectionOptions,
     ContextKey,
     ContextSummary,
     Delta,
@@ -94,6 +96,8 @@ class SqlStore:
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
         transaction_pooling: bool = False,
         read_url: str | None = None,
+        connection: ConnectionOptions = DEFAULT_CONNECTION,
+        open_seconds: float | None = None,
     ) -> SqlStore:
         """Open a database and check that its schema is the one this version needs; a new SQLite file is set up.
 
@@ -106,9 +110,13 @@ class SqlStore:
             StoreError: The database could not be reached, or refused.
         """
         check_seconds("retry_seconds", retry_seconds)
+        if open_seconds is not None:
+            check_seconds("open_seconds", open_seconds)
         settings = (schema, retry_seconds, transaction_pooling)
-        replica = None if read_url is None else open_replica(database, read_url, *settings)
-        share = await open_backend(database, *settings, others=(strict, read_url))
+        replica = None if read_url is None else open_replica(database, read_url, *settings, options=connection)
+        share = await open_backend(
+            database, *settings, options=connection, open_seconds=open_seconds, others=(strict, read_url)
+        )
         return cls(share, replica=replica, strict=strict)
 
     async def load(

@@ -211,7 +211,7 @@ def test_an_address_that_was_taken_apart_is_shown_without_its_secrets(address: s
         "sqlite://tasks.db", "sqlite://./tasks.db", "sqlite://host:1/x.db", "sqlite:tasks.db", "sqlite:///a%00b.db",
         "json:///a%00b", "sqlite:///x.db?timeout=soon", "sqlite:///file:x.db?uri=true&mode=all",
         "sqlite:///x.db?uri=perhaps", "sqlite:///x.db?timeout=1&timeout=2",
-        "sqlite:///x.db?mode=memory", "sqlite:///file:x?cache=shared", "sqlite:///x.db?cipher=aes",
+        "sqlite:///:memory:?mode=ro", "sqlite:///file:x?cache=shared", "sqlite:///x.db?cipher=aes",
         "postgresql://me@host:99999/db",
     ],
 )  # fmt: skip
@@ -223,7 +223,7 @@ async def test_a_mistyped_address_is_refused_as_one(address: str) -> None:
 @pytest.mark.parametrize(
     "parameter",
     [
-        "channel_binding=require", "sslrootcert=/x.pem", "pgbouncer=true", "options=-cx%3D1", "keepalives=1",
+        "channel_binding=perhaps", "sslrootcert=/x.pem", "pgbouncer=perhaps", "schema=public", "keepalives=yes",
         "connect_timeout=soon", "port=soon", "port=0", "port=1,x", "port=1&port=x", "sslmode=yes",
         "target_session_attrs=all", "statement_cache_size=few", "transaction_pooling=perhaps", "timeout=1&timeout=2",
     ],

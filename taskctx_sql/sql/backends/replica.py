@@ -10,13 +10,14 @@ import logging
 import time
 from array import array
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 from zlib import crc32
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, SchemaError
-from taskctx_sql.model import ContextKey, Loaded
+from taskctx_sql.model import DEFAULT_CONNECTION, ConnectionOptions, ContextKey, Loaded
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.backends.backend import Backend
 from taskctx_sql.sql.backends.open import backend_on
@@ -132,16 +133,25 @@ class Replica:
 
 
 def open_replica(
-    database: str | AsyncEngine, read_url: str, schema: str | None, retry_seconds: float, transaction_pooling: bool
+    database: str | AsyncEngine,
+    read_url: str,
+    schema: str | None,
+    retry_seconds: float,
+    transaction_pooling: bool,
+    *,
+    options: ConnectionOptions = DEFAULT_CONNECTION,
 ) -> Replica:
     """Return the replica of a database; nothing is connected yet."""
+    # Its hosts are its own.
+    options = replace(options, host=None, target_session_attrs=None)
     url = engines.parse_url(read_url, transaction_pooling=transaction_pooling)
     primary = engines.parse_url(database) if isinstance(database, str) else database.url
     if "sqlite" in (primary.get_backend_name(), url.get_backend_name()):
         reason = "read_url= is for a replica of a Postgres, beside its primary"
         raise InvalidDatabaseUrlError(engines.mask(read_url), reason)
+    url = engines.parse_url(read_url, options, transaction_pooling=transaction_pooling)
     pooling = transaction_pooling or engines.is_pooled(url)
-    engine = engines.create_engine(url, transaction_pooling=pooling, connect_seconds=CONNECT_SECONDS)
+    engine = engines.create_engine(url, options, transaction_pooling=pooling, connect_seconds=CONNECT_SECONDS)
     return Replica(backend_on(engine, schema, retry_seconds, pooling))
 
 

@@ -19,11 +19,11 @@ T = TypeVar("T")
 class SqliteBackend(Backend):
     """See `Backend`."""
 
-    def __init__(self, engine: AsyncEngine, schema: str | None, retry_seconds: float) -> None:
+    def __init__(self, engine: AsyncEngine, schema: str | None, retry_seconds: float, lock_seconds: float) -> None:
         super().__init__(engine, schema, retry_seconds)
         path = str(engine.url.database)
-        self.writer: SqliteWriter = SqliteWriter(path, self.database_url, retry_seconds)
-        self.reader: SqliteReader = SqliteReader(path, retry_seconds)
+        self.writer: SqliteWriter = SqliteWriter(path, self.database_url, lock_seconds)
+        self.reader: SqliteReader = SqliteReader(path, lock_seconds)
         self._parts += (self.reader.close, self.writer.close)
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:

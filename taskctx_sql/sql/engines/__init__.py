@@ -26,7 +26,7 @@ from taskctx_sql.sql.engines.error_classes import (
     reason,
     sqlstate,
 )
-from taskctx_sql.sql.engines.postgres import can_listen
+from taskctx_sql.sql.engines.postgres import can_listen, is_old, most_idle
 from taskctx_sql.sql.engines.sql import (
     as_utf8,
     contains,
@@ -43,6 +43,7 @@ from taskctx_sql.sql.engines.sqlite import (
     connect_sqlite_to_poll,
     has_data_version,
     is_sqlite,
+    lock_seconds_of,
     set_busy_timeout,
     shorter_busy_timeout,
 )

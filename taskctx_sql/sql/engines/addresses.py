@@ -6,7 +6,8 @@ A URL is shown only if each part of it was recognized; of any other only the sch
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_plus, unquote
@@ -17,7 +18,9 @@ from sqlalchemy.util import asbool
 
 from taskctx_sql.errors import InvalidDatabaseUrlError
 from taskctx_sql.locations import has_secret, hidden, refuse_invisible
-from taskctx_sql.sql.engines import postgres_urls
+from taskctx_sql.model import DEFAULT_CONNECTION, ConnectionOptions
+from taskctx_sql.sql.engines import parameters
+from taskctx_sql.sql.engines.hosts import check_hosts, in_query, with_hosts
 
 _DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
@@ -25,43 +28,10 @@ _DRIVERS: Final = {
     # None: the library chooses.
     "postgresql": None,
     "postgres": None,
-    "postgresql+asyncpg": postgres_urls.ASYNCPG,
-    "postgresql+psycopg": postgres_urls.PSYCOPG,
-    "postgresql+psycopg_async": postgres_urls.PSYCOPG,
+    "postgresql+asyncpg": parameters.ASYNCPG,
+    "postgresql+psycopg": parameters.PSYCOPG,
+    "postgresql+psycopg_async": parameters.PSYCOPG,
 }
-
-# The parameters of SQLite's driver, and how a text becomes the value that it takes.
-_SQLITE_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "cached_statements": int,
-    "check_same_thread": asbool,
-    "detect_types": int,
-    "isolation_level": str,
-    "timeout": float,
-    "uri": asbool,
-}
-_SQLITE_URI_PARAMETERS: Final = ("cache", "immutable", "mode", "nolock", "psow", "vfs")
-
-# Parameters whose values are shown if they match; all other values may be secrets.
-_MODES: Final = "disable|allow|prefer|require|verify-ca|verify-full"
-_SHOWN: Final[Mapping[str, re.Pattern[str]]] = {
-    name: re.compile(pattern, re.IGNORECASE)
-    for name, pattern in {
-        **dict.fromkeys(postgres_urls.NUMBERS, r"[\d.]+"),
-        **dict.fromkeys(("cached_statements", "detect_types", "port", "timeout"), r"[\d.]+(,\d+)*"),
-        **dict.fromkeys(
-            ("check_same_thread", "immutable", "nolock", "uri", postgres_urls.TRANSACTION_POOLING),
-            "true|false|yes|no|on|off|t|f|y|n|0|1",
-        ),
-        **dict.fromkeys(("ssl", "sslmode"), _MODES),
-        "cache": "shared|private",
-        "host": r"[\w.,:/\[\]-]*",
-        "isolation_level": "deferred|immediate|exclusive",
-        "mode": "ro|rw|rwc|memory",
-        "target_session_attrs": "any|primary|standby|read-write|read-only|prefer-standby",
-    }.items()
-}
-# Parameters whose values must match.
-_CHECKED: Final = frozenset({"cache", "mode", "ssl", "sslmode", "target_session_attrs"})
 
 _HOST: Final = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+(%\w+)?")
 _USER: Final = re.compile(r"[\w.+@ -]+")
@@ -69,10 +39,13 @@ _DATABASE: Final = re.compile(r"[\w.+$~ -]+")
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,40}")
 
 
-def parse_url(database_url: str, *, transaction_pooling: bool = False) -> sa.URL:
+def parse_url(
+    database_url: str, options: ConnectionOptions = DEFAULT_CONNECTION, *, transaction_pooling: bool = False
+) -> sa.URL:
     """Return a URL as people write it, with the driver that the library uses, or raise InvalidDatabaseUrlError.
 
-    ``transaction_pooling``, which the URL may say too, matters for a URL that names no driver.
+    For Postgres it has the parameters of the options, too. ``transaction_pooling``, which the URL may say too, matters
+    for a URL that names no driver.
     """
     if not isinstance(database_url, str):
         raise InvalidDatabaseUrlError("***", f"it is a {type(database_url).__name__}")
@@ -87,15 +60,17 @@ def parse_url(database_url: str, *, transaction_pooling: bool = False) -> sa.URL
         raise InvalidDatabaseUrlError(hidden(database_url), f"{url.drivername} is not supported")
     driver = _DRIVERS[url.drivername]
     if url.get_backend_name() == "sqlite":
-        _check_sqlite(url, database_url)
-        return url.set(drivername=driver)
-    _check_postgres(url, database_url)
+        options.only(("lock_timeout",), f"{hidden(database_url)} is a SQLite file")
+        return _parse_sqlite(url, database_url).set(drivername=driver)
+    _check_parts(url, database_url)
+    url = _with_parts(url)
+    _check_values(url, parameters.POSTGRES, database_url)
+    url = _with_options(_unified(url, database_url), options)
+    check_hosts(url, mask(database_url))
+    _check_trust(url, database_url)
     if driver is None:
-        driver = postgres_urls.choose(url.query, transaction_pooling=transaction_pooling or is_pooled(url))
-    _check_values(url, postgres_urls.PARAMETERS[driver], database_url)
-    for name, driver_name in postgres_urls.NAMES[driver].items():
-        if name in url.query:
-            url = url.difference_update_query([name]).update_query_dict({driver_name: url.query[name]})
+        driver = _choose(url, transaction_pooling=transaction_pooling or is_pooled(url))
+    _check_driver(url, driver, database_url)
     return url.set(drivername=driver)
 
 
@@ -104,7 +79,10 @@ def mask(database_url: str) -> str:
     url = _make_url(database_url)
     if url is None or not _is_recognized(url, database_url):
         return hidden(database_url)
-    query = [f"{name}={_shown(name, value)}" for name, value in url.normalized_query.items()]
+    is_sqlite = url.get_backend_name() == "sqlite"
+    known = {**parameters.SQLITE, **parameters.SQLITE_URI} if is_sqlite else parameters.POSTGRES
+    url = url if is_sqlite else _with_parts(url)
+    query = [f"{name}={_shown(known, name, value)}" for name, value in url.normalized_query.items()]
     # As people write it, without the driver.
     url = url.set(drivername=url.get_backend_name(), query={})
     return url.render_as_string(hide_password=True) + ("?" + "&".join(query) if query else "")
@@ -112,7 +90,7 @@ def mask(database_url: str) -> str:
 
 def is_pooled(url: sa.URL) -> bool:
     """Whether a URL has ``?transaction_pooling=true``: there is a pooler in transaction mode."""
-    return _is_true(url, postgres_urls.TRANSACTION_POOLING)
+    return _is_true(url, parameters.TRANSACTION_POOLING)
 
 
 def _is_true(url: sa.URL, parameter: str) -> bool:
@@ -151,32 +129,64 @@ def _make_url(database_url: str) -> sa.URL | None:
     try:
         # A lone surrogate, which stands for a byte that is not UTF-8, is a ValueError too.
         database_url.encode()
-        return sa.make_url(database_url)
+        return sa.make_url(in_query(database_url))
     except (ArgumentError, ValueError):
         return None
 
 
-def _check_sqlite(url: sa.URL, database_url: str) -> None:
+def _unified(url: sa.URL, database_url: str) -> sa.URL:
+    """Return a URL of Postgres whose parameters have one name each."""
+    for name, same in parameters.SAME.items():
+        if name in url.query:
+            if same in url.query:
+                reason = f"the parameters {name} and {same} are the same: leave one out"
+                raise InvalidDatabaseUrlError(mask(database_url), reason)
+            url = url.difference_update_query([name]).update_query_dict({same: url.query[name]})
+    return url
+
+
+def _with_parts(url: sa.URL) -> sa.URL:
+    """Return a URL of Postgres whose user, password, database and hosts have one place each."""
+    for name, part in parameters.PARTS.items():
+        value = url.query.get(name)
+        if isinstance(value, str):
+            parts: dict[str, Any] = {part: value}
+            url = url.difference_update_query([name]).set(**parts)
+    return with_hosts(url)
+
+
+def _with_options(url: sa.URL, options: ConnectionOptions) -> sa.URL:
+    url = url.update_query_dict(options.parameters)
+    if isinstance(options.password, str):
+        url = url.set(password=options.password)
+    if options.host is not None:
+        url = url.difference_update_query(["host", "port"])._replace(host=None, port=None)
+        url = with_hosts(url.update_query_dict({"host": str(options.host)}))
+    return url
+
+
+def _parse_sqlite(url: sa.URL, database_url: str) -> sa.URL:
     if url.host is not None or url.username is not None or url.password is not None or url.port is not None:
         raise InvalidDatabaseUrlError(
             hidden(database_url), "the URL of a SQLite file has three slashes before its path"
         )
     if "\x00" in (url.database or ""):
         raise InvalidDatabaseUrlError(hidden(database_url), "no file has a NUL character in its name")
-    known = dict(_SQLITE_PARAMETERS)
-    _check_values(url, known, database_url, refuse_others=False)
-    if _is_true(url, "uri"):
-        known |= dict.fromkeys(_SQLITE_URI_PARAMETERS, str)
-    elif (url.database or "").startswith("file:"):
+    _check_values(url, {**parameters.SQLITE, **parameters.SQLITE_URI}, database_url)
+    of_sqlite = [name for name in parameters.SQLITE_URI if name in url.query]
+    if _is_true(url, "uri") or not (of_sqlite or (url.database or "").startswith("file:")):
+        return url
+    if (url.database or "").startswith("file:"):
         raise InvalidDatabaseUrlError(mask(database_url), "file: needs the parameter uri=true")
-    elif uri_only := [name for name in _SQLITE_URI_PARAMETERS if name in url.query]:
-        raise InvalidDatabaseUrlError(
-            mask(database_url), f"the parameter {uri_only[0]} needs file: before the path, and uri=true"
-        )
-    _check_values(url, known, database_url)
+    if (url.database or "") in ("", ":memory:"):
+        reason = f"the parameter {of_sqlite[0]} needs a file, and a database in memory has none: leave it out"
+        raise InvalidDatabaseUrlError(mask(database_url), reason)
+    # SQLite reads its own parameters from a URI alone.
+    path = Path(str(url.database)).absolute()
+    return url.set(database=path.as_uri()).update_query_dict({"uri": "true"})
 
 
-def _check_postgres(url: sa.URL, database_url: str) -> None:
+def _check_parts(url: sa.URL, database_url: str) -> None:
     user, database = url.username or "", url.database or ""
     is_unclear = ("@" in user and user in database_url) or (
         database in database_url and not _DATABASE.fullmatch(database or "x")
@@ -184,41 +194,70 @@ def _check_postgres(url: sa.URL, database_url: str) -> None:
     if not _has_valid_host(url) or is_unclear:
         reason = "its parts are ambiguous. In a user, a password and a database's name write @ : / ? # ; = as "
         raise InvalidDatabaseUrlError(hidden(database_url), reason + "%40 %3A %2F %3F %23 %3B %3D")
-    # Read before the driver is known, which decides about the others.
-    pooling = postgres_urls.TRANSACTION_POOLING
-    _check_values(
-        url, {pooling: postgres_urls.PARAMETERS[postgres_urls.ASYNCPG][pooling]}, database_url, refuse_others=False
-    )
 
 
-def _check_values(
-    url: sa.URL, known: Mapping[str, Callable[[str], Any]], database_url: str, *, refuse_others: bool = True
-) -> None:
+def _check_values(url: sa.URL, known: Mapping[str, parameters.Kind], database_url: str) -> None:
     for name, values in url.normalized_query.items():
         if name not in known:
-            if not refuse_others:
-                continue
             which = f"the parameter {name}" if _PARAMETER.fullmatch(name) else "one of its parameters"
-            raise InvalidDatabaseUrlError(mask(database_url), f"{which} cannot be used here: {_advice(url, name)}")
-        if len(values) > 1 and name not in ("host", "port"):
+            advice = parameters.advice(name, known) if _PARAMETER.fullmatch(name) else "leave it out"
+            raise InvalidDatabaseUrlError(mask(database_url), f"{which} cannot be used here: {advice}")
+        if len(values) > 1:
             raise InvalidDatabaseUrlError(mask(database_url), f"the parameter {name} is given twice")
-        if name in _CHECKED and not all(_SHOWN[name].fullmatch(value) for value in values):
-            allowed = _SHOWN[name].pattern.replace("|", ", ")
-            raise InvalidDatabaseUrlError(mask(database_url), f"the parameter {name} must be one of {allowed}")
-        try:
-            for value in values:
-                known[name](value)
-        except ValueError:
-            kind = {int: "a whole number", float: "a number", postgres_urls.ports: "a port"}.get(
-                known[name], "true or false"
-            )
-            raise InvalidDatabaseUrlError(mask(database_url), f"the parameter {name} must be {kind}") from None
+        if not known[name].pattern.fullmatch(values[0]):
+            raise InvalidDatabaseUrlError(mask(database_url), f"the parameter {name} must be {known[name].allowed}")
 
 
-def _advice(url: sa.URL, name: str) -> str:
-    """Return what to do about a parameter that a URL's driver does not take."""
-    takes = [driver for driver, taken in postgres_urls.PARAMETERS.items() if name in taken]
-    return f"leave it out, or write {takes[0]}://" if takes and url.get_backend_name() != "sqlite" else "leave it out"
+def _check_trust(url: sa.URL, database_url: str) -> None:
+    # As libpq does: with any other mode, the certificate would be of no use.
+    if url.query.get("sslrootcert") == "system" and url.query.get("sslmode", "verify-full") != "verify-full":
+        reason = "the parameter sslrootcert=system needs sslmode=verify-full, or no sslmode"
+        raise InvalidDatabaseUrlError(mask(database_url), reason)
+
+
+def _choose(url: sa.URL, *, transaction_pooling: bool) -> str:
+    """Return the driver for a URL that names none: the one that has its parameters, asyncpg if both have.
+
+    Without prepared statements, which a pooler may not keep, psycopg takes one round trip where asyncpg takes four.
+    """
+    beyond = parameters.needs_psycopg(_texts(url)) is not None
+    prefers_psycopg = (transaction_pooling or beyond) and not parameters.needs_asyncpg(url.query)
+    first, second = (
+        (parameters.PSYCOPG, parameters.ASYNCPG) if prefers_psycopg else (parameters.ASYNCPG, parameters.PSYCOPG)
+    )
+    if _is_installed(first):
+        return first
+    # If neither is, the error names asyncpg.
+    return second if _is_installed(second) else parameters.ASYNCPG
+
+
+def _is_installed(driver: str) -> bool:
+    try:
+        # psycopg can be there, and the library of Postgres that it needs can not.
+        import_module(driver.partition("+")[2])
+    except ImportError:
+        return False
+    return True
+
+
+def _check_driver(url: sa.URL, driver: str, database_url: str) -> None:
+    """Raise InvalidDatabaseUrlError for what the driver cannot do."""
+    if driver == parameters.PSYCOPG:
+        name, other = parameters.needs_asyncpg(url.query), parameters.ASYNCPG
+    else:
+        name, other = parameters.needs_psycopg(_texts(url)), parameters.PSYCOPG
+    if name is None:
+        return
+    install = "" if _is_installed(other) else f" (`pip install 'taskctx_sql[{parameters.EXTRAS[other]}]'`)"
+    what = f"the parameter {name} cannot be used here, since {driver.partition('+')[2]} does not have it"
+    instead = f"leave it out, or write {other}://{install}"
+    if name in parameters.PROTECTING:
+        instead = f"write {other}://{install}, or protect the connection by sslmode=verify-full instead"
+    raise InvalidDatabaseUrlError(mask(database_url), f"{what}: {instead}")
+
+
+def _texts(url: sa.URL) -> dict[str, str]:
+    return {name: str(value) for name, value in url.query.items()}
 
 
 def _has_valid_host(url: sa.URL) -> bool:
@@ -240,7 +279,8 @@ def _is_recognized(url: sa.URL, database_url: str) -> bool:
     )
 
 
-def _shown(name: str, values: tuple[str, ...] | Any) -> str:
-    if name not in _SHOWN or not all(_SHOWN[name].fullmatch(value) for value in values):
+def _shown(known: Mapping[str, parameters.Kind], name: str, values: tuple[str, ...] | Any) -> str:
+    kind = known.get(name)
+    if kind is None or not kind.shown or not all(kind.pattern.fullmatch(value) for value in values):
         return "***"
     return f"&{name}=".join(quote_plus(value, safe="/:,[]") for value in values)

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, MissingDriverError
-from taskctx_sql.sql.engines import postgres_urls
+from taskctx_sql.model import DEFAULT_CONNECTION, ConnectionOptions
+from taskctx_sql.sql.engines import parameters
 from taskctx_sql.sql.engines.addresses import is_memory, mask
 from taskctx_sql.sql.engines.postgres import create_postgres_engine
 from taskctx_sql.sql.engines.sqlite import create_sqlite_engine, is_sqlite
@@ -25,6 +26,7 @@ _READ_COMMITTED: Final = "taskctx_read_committed"
 
 def create_engine(
     url: sa.URL,
+    options: ConnectionOptions = DEFAULT_CONNECTION,
     *,
     transaction_pooling: bool = False,
     connect_seconds: float | None = None,
@@ -33,17 +35,21 @@ def create_engine(
     """Return an engine with the settings that the guarantees depend on, or raise MissingDriverError.
 
     With ``transaction_pooling``, which the URL may set too, a pooler may give each transaction another connection of
-    the server: then nothing may outlive a transaction, prepared statements least of all.
+    the server: then nothing may outlive a transaction, prepared statements least of all. ``connect_seconds`` is the
+    most that a host gets to accept a connection, ``lock_seconds`` how long a lock is waited for unless the options say.
     """
     try:
         if url.get_backend_name() == "sqlite":
-            return create_sqlite_engine(url, lock_seconds)
+            return create_sqlite_engine(url, options, lock_seconds)
         return create_postgres_engine(
-            url, transaction_pooling=transaction_pooling, connect_seconds=connect_seconds, lock_seconds=lock_seconds
+            url,
+            options,
+            transaction_pooling=transaction_pooling,
+            connect_seconds=connect_seconds,
+            lock_seconds=lock_seconds,
         )
     except (ImportError, NoSuchModuleError) as error:
-        extra = "psycopg" if url.drivername == postgres_urls.PSYCOPG else "postgres"
-        raise MissingDriverError("Postgres", extra) from error
+        raise MissingDriverError("Postgres", parameters.EXTRAS[url.drivername]) from error
 
 
 @asynccontextmanager

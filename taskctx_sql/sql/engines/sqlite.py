@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
+from taskctx_sql.model import ConnectionOptions
 from taskctx_sql.sql.engines import read_only
 from taskctx_sql.sql.engines.addresses import is_file, is_memory, is_plain_file
 from taskctx_sql.sql.engines.dispose import track_threads
@@ -22,8 +23,13 @@ from taskctx_sql.sql.engines.dispose import track_threads
 SQLITE_BUSY_SECONDS: Final = 60.0
 
 
-def create_sqlite_engine(url: sa.URL, lock_seconds: float | None) -> AsyncEngine:
+def create_sqlite_engine(url: sa.URL, options: ConnectionOptions, lock_seconds: float | None) -> AsyncEngine:
     """Return an engine for SQLite; see `create_engine`."""
+    lock_seconds = lock_seconds_of(url, options, lock_seconds)
+    settings: dict[str, Any] = {"timeout": busy_seconds(lock_seconds), "isolation_level": None}
+    if "cached_statements" in url.query:
+        settings["cached_statements"] = int(str(url.query["cached_statements"]))
+    url = url.difference_update_query(["timeout", "cached_statements"])
     if is_file(url):
         # A program may change its working directory between two connections.
         url = url.set(database=str(Path(str(url.database)).absolute()))
@@ -33,7 +39,6 @@ def create_sqlite_engine(url: sa.URL, lock_seconds: float | None) -> AsyncEngine
     elif is_plain_file(url) and read_only.options(str(url.database)) is not None:
         # A connection that takes the file for unchanging is not kept: others may write to it.
         pool = {"poolclass": NullPool}
-    settings = {"timeout": busy_seconds(lock_seconds), "isolation_level": None}
     # Parameters are hidden: what people store does not belong in messages and tracebacks.
     engine = create_async_engine(url, hide_parameters=True, connect_args=settings, **pool)
     track_threads(engine)
@@ -82,6 +87,14 @@ def has_data_version(engine: AsyncEngine) -> bool:
 def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     """Whether the engine is SQLite."""
     return engine.dialect.name == "sqlite"
+
+
+def lock_seconds_of(url: sa.URL, options: ConnectionOptions, lock_seconds: float | None) -> float | None:
+    """Return how long a lock of a file is waited for: as the options or its URL say, or ``lock_seconds``."""
+    given = url.query.get("timeout")
+    if options.lock_timeout is None and given is not None:
+        return max(0.0, float(str(given)))
+    return lock_seconds if options.lock_timeout is None else options.lock_timeout
 
 
 def busy_seconds(lock_seconds: float | None) -> float:

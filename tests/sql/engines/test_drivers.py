@@ -86,7 +86,7 @@ async def test_the_extra_with_the_driver_is_named(
         ("sslmode=disable&connect_timeout=9", {"sslmode": "disable", "connect_timeout": 9}),
         ("host=a,b&port=1,2&target_session_attrs=read-write", {"host": "a,b", "port": "1,2"}),
         ("host=/tmp/socket&user=other", {"host": "/tmp/socket", "user": "other"}),
-        ("sslrootcert=/x.pem&keepalives_idle=30", {"sslrootcert": "/x.pem", "keepalives_idle": "30"}),
+        (f"sslrootcert={__file__}&keepalives_idle=30", {"sslrootcert": __file__, "keepalives_idle": "30"}),
         ("timeout=inf&application_name=a%20b", {"connect_timeout": 0, "application_name": "a b"}),
         ("transaction_pooling=true", {"prepare_threshold": None}),
     ],
@@ -115,7 +115,7 @@ async def test_what_only_asyncpg_takes_is_refused_with_psycopg(parameter: str) -
     with pytest.raises(InvalidDatabaseUrlError, match=r"leave it out, or write postgresql\+asyncpg://"):
         await open_store(f"{PSYCOPG}://me@host/db?{parameter}")
     with pytest.raises(InvalidDatabaseUrlError, match=r"leave it out, or write postgresql\+psycopg://"):
-        await open_store(f"{ASYNCPG}://me@host/db?sslrootcert=x")
+        await open_store(f"{ASYNCPG}://me@host/db?keepalives_idle=30")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
