@@ -75,7 +75,7 @@ def asyncpg_settings(url: sa.URL, pooled: bool, seconds: float | None, server: M
         settings["ssl"] = _system_context(tls)
         tls = {name: tls[name] for name in ("sslnegotiation",) if name in tls}
     if tls:
-        settings["dsn"] = f"postgresql://?{urlencode(tls, quote_via=quote)}"
+        settings["dsn"] = f"postgresql://?{urlencode(tls, quote_via=quote, safe='/')}"
     if "target_session_attrs" in given:
         settings["target_session_attrs"] = given["target_session_attrs"]
     if "," in str(url.query.get("host", "")):

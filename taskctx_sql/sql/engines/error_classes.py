@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import sqlite3
+import ssl
 from enum import Enum
 from typing import Final
 
@@ -39,6 +40,15 @@ _REFUSED_CONNECTION: Final = re.compile(
     r"FATAL: +(password authentication failed|no pg_hba\.conf entry|.+ authentication failed|"
     r"(database|role) \".*\" does not exist|permission denied for database)|no password supplied"
 )
+# What libpq and asyncpg say if TLS is not as the address demands; asyncpg by an OSError, as for a lost connection.
+_REFUSED_TLS: Final = re.compile(
+    r"certificate verify failed|certificate for .* does not match host name|does not match|rejected SSL upgrade|"
+    r"server does not support SSL|channel binding (is )?required|(root )?certificate file .*does not exist|"
+    r"could not (load|read) .*(certificate|private key) file|private key file .* (has|must)|"
+    r"tlsv1\w* alert|sslv3 alert|TLSV1\w*_ALERT\w*|SSLV3_ALERT\w*",
+)
+# What poolers say of settings that a connection begins with.
+_REFUSED_SETTINGS: Final = re.compile(r"unsupported startup parameter|doesn't support command-line options")
 
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 # The files of one connection: the database, its log, the log's index, and the folder.
@@ -88,6 +98,8 @@ def _sqlite_code(error: BaseException) -> int | None:
 
 def classify(error: BaseException) -> ErrorClass:
     """Return what an error means for a retry."""
+    if _is_refused_tls(error) or _REFUSED_SETTINGS.search(str(_driver_error(error))):
+        return ErrorClass.FINAL
     if isinstance(error, OSError | PoolTimeoutError):
         # asyncpg raises plain OSErrors when it cannot connect.
         return ErrorClass.TRANSIENT
@@ -105,6 +117,14 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.TRANSIENT if is_transient else ErrorClass.FINAL
     is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
     return ErrorClass.TRANSIENT if is_lost else ErrorClass.FINAL
+
+
+def _is_refused_tls(error: BaseException) -> bool:
+    cause = _driver_error(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return True
+    is_of_driver = isinstance(cause, OSError) or type(cause).__module__.partition(".")[0] == "psycopg"
+    return is_of_driver and _REFUSED_TLS.search(str(cause)) is not None
 
 
 def is_failover(error: BaseException) -> bool:
@@ -159,7 +179,7 @@ def reason(error: BaseException) -> str:
     remedy = _REMEDIES.get(_sqlite_code(error) or 0)
     if is_out_of_files(error):
         remedy = "too many open files: close stores that are not used, or raise the limit (ulimit -n)"
-    if sqlstate(error) in _LOST_STATEMENT_STATES:
+    if sqlstate(error) in _LOST_STATEMENT_STATES or _REFUSED_SETTINGS.search(message):
         remedy = "behind a pooler in transaction mode, open the store with transaction_pooling=True"
     elif sqlstate(error) == _DENIED_STATE:
         remedy = (
