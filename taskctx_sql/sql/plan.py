@@ -75,15 +75,8 @@ class WriteAll(NamedTuple):
                 yield Step(write.statement, Rows(write.names, rows))
 
 
-class Count(NamedTuple):
-    """A write to SQLite, of which the plan is sent how many rows of the table it changed for each row."""
-
-    write: Write
-    rows: Sequence[tuple[Any, ...]]
-
-
 # What a plan is sent: the rows, or None for a statement that returns none.
-Plan = Generator[Step | WriteAll | Count, Sequence[Any] | None, T]
+Plan = Generator[Step | WriteAll, Sequence[Any] | None, T]
 
 
 async def execute(plan: Plan[T], connection: AsyncConnection) -> T:
@@ -94,11 +87,6 @@ async def execute(plan: Plan[T], connection: AsyncConnection) -> T:
             next_step = plan.send(rows)
         except StopIteration as end:
             return cast(T, end.value)
-        if isinstance(next_step, Count):
-            statement, names = next_step.write.statement, next_step.write.names
-            each = [dict(zip(names, row, strict=True)) for row in next_step.rows]
-            rows = [(await connection.execute(statement, row)).rowcount for row in each]
-            continue
         for step in _steps(next_step):
             if isinstance(step.parameters, Rows):
                 names = step.parameters.names
@@ -128,10 +116,6 @@ def execute_on_sqlite(plan: Plan[T], connection: sqlite3.Connection) -> T:
                 elif new:
                     connection.executemany(write.on_sqlite, new)
             continue
-        if isinstance(step, Count):
-            sql = step.write.on_sqlite
-            rows = [connection.execute(sql, row).rowcount for row in step.rows]
-            continue
         text = compiled("sqlite", step.statement)
         if isinstance(step.parameters, Rows):
             connection.executemany(text.sql, text.rows(step.parameters))
@@ -151,7 +135,6 @@ async def execute_on_driver(
             next_step = plan.send(rows)
         except StopIteration as end:
             return cast(T, end.value)
-        assert not isinstance(next_step, Count)
         for step in _steps(next_step):
             text = compiled(driver.dialect.driver, step.statement, schema)
             new = step.parameters

@@ -19,6 +19,7 @@ from taskctx_sql.sql.engines.error_classes import (
     classify,
     is_denied,
     is_failover,
+    is_in_doubt_alone,
     is_in_doubt_at_commit,
     is_lock_timeout,
     is_raised_by_writing,

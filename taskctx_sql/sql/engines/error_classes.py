@@ -220,6 +220,11 @@ def is_raised_by_writing(error: BaseException) -> bool:
     return _sqlite_code(error) == sqlite3.SQLITE_FULL or is_refusal(error)
 
 
+def is_in_doubt_alone(error: sqlite3.OperationalError) -> bool:
+    """Whether an error of a statement of SQLite that is its own transaction leaves open if it was done."""
+    return _sqlite_code(error) in (0, sqlite3.SQLITE_IOERR)
+
+
 def is_in_doubt_at_commit(error: BaseException) -> bool:
     """Whether an error of COMMIT leaves open if it happened."""
     state = sqlstate(error)

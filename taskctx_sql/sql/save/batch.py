@@ -119,10 +119,6 @@ class Batch:
     ) -> None:
         """Let the context's row become ``head``, with mappings that are not None."""
         self._rows.heads.append((*head[1:], request.delta.at, request.context_id))
-        self.change_mappings(request, metadata, toggles)
-
-    def change_mappings(self, request: SaveRequest, metadata: str | None, toggles: str | None) -> None:
-        """Change the mappings that are not None, in a context's row that `advance` has changed already."""
         if metadata is not None:
             self._rows.metadata.append((metadata, request.context_id))
         if toggles is not None:
@@ -153,38 +149,16 @@ class Batch:
 # The statements.
 
 
-_HEAD_NOW: Final = ("revision_now", "seq_now", "model_now", "position_now", "at", "context")
-
-
-def _update_head() -> sa.Update:
-    return _update(
-        revision=number("revision_now"),
-        next_seq=number("seq_now"),
-        next_model=number("model_now"),
-        next_position=number("position_now"),
-        # A slow clock does not set it back.
-        updated_at=sa.func.max(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
-    )
-
-
-@cache
-def advance() -> Write:
-    """Return the write that changes a context's row if it is in the state that the last five values describe."""
-    names = ("created_then", "revision_then", "seq_then", "model_then", "position_then")
-    columns_then = zip(ContextHead._fields, names, strict=True)
-    is_as_seen = (contexts.c[name] == sa.bindparam(then, type_=contexts.c[name].type) for name, then in columns_then)
-    return Write(_update_head().where(*is_as_seen), (*_HEAD_NOW, *names))
-
-
 @cache
 def _writes() -> PerWrite[Write]:
     removal = ("revision", "context", "low", "high")
     # Columns that a save leaves NULL, since it copies nothing.
     later = ("removed_in", "copy_of")
+    of_head = ("revision_now", "seq_now", "model_now", "position_now", "at", "context")
     of_operations = ("added", "operation", "source_revision", "source_chat_id")
     return PerWrite(
         contexts=_insertion(contexts, "pruned_until"),
-        heads=Write(_update_head(), _HEAD_NOW),
+        heads=Write(_update_head(), of_head),
         metadata=Write(_update(metadata=text("now")), ("now", "context")),
         toggles=Write(_update(metadata_toggles=text("now")), ("now", "context")),
         runs_under_way=_upsertion_of_run("ended_at", "outcome", "error"),
@@ -199,6 +173,17 @@ def _writes() -> PerWrite[Write]:
         updates=_insertion(updates, *later),
         models=_insertion(models, *later),
         files=_insertion(files, *later),
+    )
+
+
+def _update_head() -> sa.Update:
+    return _update(
+        revision=number("revision_now"),
+        next_seq=number("seq_now"),
+        next_model=number("model_now"),
+        next_position=number("position_now"),
+        # A slow clock does not set it back.
+        updated_at=sa.func.max(contexts.c.updated_at, sa.bindparam("at", type_=sa.Double)),
     )
 
 

@@ -1,8 +1,7 @@
 """What a save to SQLite does, statement by statement; on Postgres a function in the database does it.
 
-First come the contexts that are as memory has seen them, and whose saves cannot be refused: their rows are changed.
-Then everything else is read and decided, then everything is written. So saves of several contexts can share a
-transaction: one that is refused has written nothing, and does not affect the others.
+First everything is read and decided, then everything is written. So saves of several contexts can share a transaction:
+one that is refused has written nothing, and does not affect the others.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from taskctx_sql.model import MappingChange, Saved
 from taskctx_sql.sql import engines, history, incomplete, row_codec
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.load import as_of
-from taskctx_sql.sql.plan import Count, Plan, Statement, Step, number, read_value, text
-from taskctx_sql.sql.save.batch import EMPTY, Batch, advance
+from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
+from taskctx_sql.sql.save.batch import EMPTY, Batch
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 from taskctx_sql.sql.schema import contexts, models, revisions, runs, updates
 
@@ -43,49 +42,14 @@ def save_group(requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContext
     """Return the plan of saves to different contexts, for one transaction, with their answers in order."""
     batch = Batch()
     answers: list[Saved | TaskContextError] = []
-    advanced = yield from _advance(requests)
-    heads: dict[str, ContextHead] = {}
-    if len(advanced) < len(requests):
-        heads = yield from _heads([request for request in requests if request.context_id not in advanced])
+    heads = yield from _heads(requests)
     for request in requests:
-        after = advanced.get(request.context_id)
-        if after is not None:
-            batch.change_mappings(request, request.metadata, request.toggles)
-            batch.add(request, after, request.metadata, request.toggles, removed_by(request.delta))
-            answers.append(request.saved(after))
-            continue
         try:
             answers.append((yield from _decide(request, heads.get(request.context_id), batch)))
         except TaskContextError as error:
             answers.append(error)
     yield batch.writes()
     return answers
-
-
-def _advance(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
-    """Return the plan that changes the rows of contexts that are as memory has seen them, which most are.
-
-    Then there is nothing to compare, to merge or to look for, and the row need not be read. The plan returns those rows
-    as they are now, by context.
-    """
-    after: dict[str, ContextHead] = {}
-    rows = []
-    for request in requests:
-        base = request.base
-        if base.numbers is None or not 0 < base.newest <= base.revision:
-            continue
-        if request.delta.operation in ("restore", "undo"):
-            continue
-        assert base.created_at is not None
-        seen = ContextHead(base.created_at, base.revision, *base.numbers)
-        after[request.context_id] = now = _after(request, seen)
-        rows.append((*now[1:], request.delta.at, request.context_id, *seen))
-    if not rows:
-        return after
-    changed = (yield Count(advance(), rows)) or ()
-    if all(changed):
-        return after
-    return {context_id: now for (context_id, now), one in zip(after.items(), changed, strict=True) if one}
 
 
 def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
@@ -97,17 +61,6 @@ def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
         ids = engines.list_value(_ENGINE, [request.context_id for request in requests])
         rows = yield Step(_select_heads(), {"contexts": ids}, reads=True)
     return {row[0]: ContextHead(*row[1:]) for row in rows or ()}
-
-
-def _after(request: SaveRequest, head: ContextHead) -> ContextHead:
-    """Return a context's row after an ordinary save."""
-    return ContextHead(
-        head.created_at,
-        head.revision + request.step,
-        head.next_seq + len(request.updates),
-        head.next_model + len(request.models),
-        head.next_position + request.unplaced_files,
-    )
 
 
 def _decide(request: SaveRequest, found: ContextHead | None, batch: Batch) -> Plan[Saved | TaskContextError]:
@@ -135,7 +88,13 @@ def _decide(request: SaveRequest, found: ContextHead | None, batch: Batch) -> Pl
         after = ContextHead(head.created_at, numbers[0], restored.next_seq, restored.next_model, head.next_position)
         batch.add_restore(request, after, restored)
         return request.saved(after)
-    after = _after(request, head)
+    after = ContextHead(
+        head.created_at,
+        head.revision + request.step,
+        head.next_seq + len(request.updates),
+        head.next_model + len(request.models),
+        head.next_position + request.unplaced_files,
+    )
     saved = request.saved(after)
     metadata, toggles, removed = request.metadata, request.toggles, removed_by(delta)
     if not saved.complete:

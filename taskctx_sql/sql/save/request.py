@@ -21,7 +21,8 @@ class SaveRequest:
 
     __slots__ = (
         *("base", "changed_paths", "context_id", "delta", "error", "files", "is_operation", "makes_revision"),
-        *("metadata", "models", "positions", "rls_user", "step", "strict", "toggles", "unplaced_files", "updates"),
+        *("metadata", "models", "only_appends", "positions", "rls_user", "step", "strict", "toggles"),
+        *("unplaced_files", "updates"),
     )
 
     def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool, rls_user: str | None) -> None:
@@ -56,6 +57,7 @@ class SaveRequest:
         self.metadata: str | None = row_codec.mapping_text(delta.metadata, "metadata", strict)
         self.toggles: str | None = row_codec.mapping_text(delta.toggles, "metadata_toggles", strict)
         self.error: str | None = row_codec.column_text(delta.run.error)
+        self.only_appends: bool = self._only_appends()
 
     @classmethod
     async def of(cls, delta: Delta, *, strict: bool, rls_user: str | None = None) -> SaveRequest:
@@ -80,6 +82,20 @@ class SaveRequest:
             rows.append(row_codec.update_row(update, number, strict))
         delta.sent = request = cls(delta, rows, strict=strict, rls_user=rls_user)
         return request
+
+    def _only_appends(self) -> bool:
+        """Whether it adds updates to a context that memory knows or has made, and changes nothing else."""
+        delta, base, run = self.delta, self.base, self.delta.run
+        return bool(
+            self.updates
+            and not (delta.operation or delta.removed_updates or delta.models or delta.removed_models or delta.files)
+            and delta.metadata is None
+            and delta.toggles is None
+            and run.ended_at is None
+            and run.outcome is None
+            and run.error is None
+            and (base is UNSEEN or (base.numbers is not None and 0 < base.newest <= base.revision))
+        )
 
     def count_rows(self) -> int:
         """Return how many rows it writes or removes."""

@@ -21,6 +21,7 @@ from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan, execute_on_sqlite
 from taskctx_sql.sql.retry import InDoubtError, deadline, in_turn, lock_seconds_left
+from taskctx_sql.sql.save.appends import appends_of, set_up
 from taskctx_sql.sql.save.decide import save_group
 from taskctx_sql.sql.save.group_commit import Answers, GroupCommit
 from taskctx_sql.sql.save.request import SaveRequest
@@ -102,6 +103,7 @@ class SqliteWriter:
             try:
                 if connection is None:
                     connection = engines.connect_sqlite(self._path, self._lock_seconds)
+                    set_up(connection)
                     self._identity = engines.file_identity(self._path)
                 result = work(connection)
             except Exception as error:
@@ -124,13 +126,32 @@ class SqliteWriter:
 
     def _save(self, requests: list[SaveRequest], until: float | None, connection: sqlite3.Connection) -> _Answers:
         try:
-            return self._execute(save_group(requests), until, connection)
+            return self._append(requests, until, connection) or self._execute(save_group(requests), until, connection)
         except Exception as error:
             if len(requests) == 1 or isinstance(error, InDoubtError | StoreFailedError):
                 raise
             # One of them may be the cause; then the others must succeed.
             _roll_back(connection)
             return [self._save_alone(request, until, connection) for request in requests]
+
+    def _append(
+        self, requests: list[SaveRequest], until: float | None, connection: sqlite3.Connection
+    ) -> Sequence[Saved] | None:
+        """Save by one statement; None if it cannot be, and nothing was written."""
+        appends = appends_of(requests)
+        if appends is None:
+            return None
+        try:
+            self._lock(connection, until, appends.statement, appends.values)
+        except sqlite3.IntegrityError:
+            # A context is not as memory has seen it, or a row is refused.
+            return None
+        except sqlite3.OperationalError as error:
+            if engines.is_in_doubt_alone(error):
+                raise InDoubtError from error
+            raise
+        self._check_file("save")
+        return appends.answers
 
     def _save_alone(
         self, request: SaveRequest, until: float | None, connection: sqlite3.Connection
@@ -142,7 +163,7 @@ class SqliteWriter:
             return error
 
     def _execute(self, plan: Plan[T], until: float | None, connection: sqlite3.Connection, doing: str = "save") -> T:
-        self._begin(connection, until)
+        self._lock(connection, until, "BEGIN IMMEDIATE")
         result = execute_on_sqlite(plan, connection)
         try:
             connection.execute("COMMIT")
@@ -150,11 +171,14 @@ class SqliteWriter:
             if not engines.is_in_doubt_at_commit(error):
                 raise
             raise InDoubtError from error
+        self._check_file(doing)
+        return result
+
+    def _check_file(self, doing: str) -> None:
         if engines.file_identity(self._path) != self._identity:
             # It was written to a file that has no name any more, or another one.
             reason = "the file was removed or replaced while the store was open: put it back, or open the store again"
             raise StoreFailedError(doing, self._database_url, reason, outcome_unknown=True)
-        return result
 
     def _write(self, plan: Plan[T], until: float | None, connection: sqlite3.Connection) -> T | TaskContextError:
         try:
@@ -166,16 +190,18 @@ class SqliteWriter:
             connection.execute("ROLLBACK")
             return error
 
-    def _begin(self, connection: sqlite3.Connection, until: float | None) -> None:
-        """Take the write lock."""
+    def _lock(
+        self, connection: sqlite3.Connection, until: float | None, statement: str, values: Sequence[Any] = ()
+    ) -> None:
+        """Execute the statement that takes the write lock."""
         most = self._busy_seconds
         left = lock_seconds_left(until, most)
         if left > most - _SOON:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement, values)
             return
         engines.set_busy_timeout(connection, left)
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement, values)
         finally:
             engines.set_busy_timeout(connection, most)
 

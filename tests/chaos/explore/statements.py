@@ -73,11 +73,11 @@ def _sqlite_error(code: int, text: str) -> sqlite3.OperationalError:
 
 class _Cursor(sqlite3.Cursor):
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
-        self.connection.before(sql)  # type: ignore[attr-defined]
+        self.connection.before(sql, lambda: super(_Cursor, self).execute(sql, parameters))  # type: ignore[attr-defined]
         return super().execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Any, /) -> Any:
-        self.connection.before(sql)  # type: ignore[attr-defined]
+        self.connection.before(sql, lambda: None)  # type: ignore[attr-defined]
         return super().executemany(sql, parameters)
 
 
@@ -91,11 +91,12 @@ class _Connection(sqlite3.Connection):
 
     def commit(self) -> None:
         if self.in_transaction:
-            self.before("COMMIT")
+            self.before("COMMIT", super().commit)
         super().commit()
 
-    def before(self, sql: str) -> None:
-        commits = sql.startswith("COMMIT")
+    def before(self, sql: str, do: Callable[[], object]) -> None:
+        # Saves that only append are one statement without a COMMIT.
+        commits = sql.startswith(("COMMIT", "INSERT INTO taskctx_appends"))
         fault = None if sql.startswith(("PRAGMA", "ROLLBACK")) else WATCH.ask(sql, commits)
         if fault is Fault.PASSING:
             raise _sqlite_error(sqlite3.SQLITE_BUSY, "database is locked")
@@ -106,7 +107,7 @@ class _Connection(sqlite3.Connection):
             if fault is Fault.NOT_DONE:
                 super().rollback()
             else:
-                super().commit()
+                do()
             raise _sqlite_error(sqlite3.SQLITE_IOERR, "disk I/O error")
 
 
