@@ -27,7 +27,7 @@ from tests.chaos.writer import Job, work
 PROJECT = Path(__file__).parents[2]
 # Everything that a writer would import at its first save.
 PRELOADED = (
-    *("aiosqlite", "asyncpg", "psycopg", "alembic.command"),
+    *("aiosqlite", "asyncpg", "psycopg", "alembic.operations", "alembic.script"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
 )
 
