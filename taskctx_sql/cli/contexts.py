@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,14 +14,8 @@ import click
 from taskctx_sql import health
 from taskctx_sql.cli import failures, output
 from taskctx_sql.cli.commands import command
-from taskctx_sql.cli.options import (
-    Opened,
-    context_command,
-    database_option,
-    rows_format_option,
-    schema_option,
-    store_url,
-)
+from taskctx_sql.cli.options import Opened, context_command, database_option, rows_format_option, schema_option
+from taskctx_sql.cli.stores import reached, store_url
 from taskctx_sql.model import ContextKey
 from taskctx_sql.plain_text import counted
 from taskctx_sql.reports import RunReport
@@ -93,10 +88,9 @@ def diagnose(user: str, chat: str, database_url: str | None, schema: str | None,
     \b
     taskctx diagnose u1 c1 -d ./tasks/
     """
+    url = asyncio.run(reached(store_url(database_url), may_be_missing=True))
     diagnoses = {
-        "loading": health.diagnose_history_loading_issue(
-            store_url(database_url), user_id=user, chat_id=chat, schema=schema
-        ),
+        "loading": health.diagnose_history_loading_issue(url, user_id=user, chat_id=chat, schema=schema),
         "closing": health.diagnose_resource_cleanup_issue(),
         "optimizing": health.diagnose_context_optimization_issue(),
     }

@@ -14,6 +14,7 @@ import taskctx_sql
 from taskctx_sql.cli import demo_task, output, terminal
 from taskctx_sql.cli.commands import command
 from taskctx_sql.cli.options import database_option, format_option, schema_option
+from taskctx_sql.cli.stores import reached
 from taskctx_sql.locations import command_line_address, file_address, make_folder, plain_folder
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
@@ -55,6 +56,7 @@ def demo(folder: Path | None, database_url: str | None, schema: str | None, targ
         def update(name: str, number: int, total: int) -> None:
             bars.update(bar, completed=number, total=total, description=f"Indexing {plain(name[-40:])}")
 
+        asyncio.run(reached(url, may_be_missing=True))
         result = asyncio.run(demo_task.index_folder(folder, target / "index.json", url, progress=update, schema=schema))
     report = asyncio.run(_report(url, schema, result))
     if form == "json":

@@ -18,11 +18,10 @@ from taskctx_sql.cli.options import (
     asynchronous,
     database_option,
     format_option,
-    opened_store,
     rows_format_option,
     schema_option,
-    store_url,
 )
+from taskctx_sql.cli.stores import opened_store, reached, store_url
 from taskctx_sql.model import CHECKS, Pruned, Retention
 from taskctx_sql.plain_text import counted
 from taskctx_sql.stores import ContextStore
@@ -92,7 +91,7 @@ async def prune(
         pruned, _ = await _prune(store, retention, user, total, dry_run=dry_run)
     if form == "json":
         output.print_json(pruned)
-    else:
+    elif not terminal.is_quiet():
         _print_pruned(pruned, to_error=False)
 
 
@@ -125,10 +124,10 @@ async def erase(
     else:
         when = datetime.fromtimestamp(receipt.erased_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         count = f"{counted(len(receipt.chats), 'context')} of user {user!r}"
-        output.print_line(f"Erased from {receipt.database_url} at {when} UTC: {count}")
+        output.say(f"Erased from {receipt.database_url} at {when} UTC: {count}")
         for name in receipt.chats:
-            output.print_line(f"  {name}")
-        output.print_line(_counts(receipt.rows))
+            output.say(f"  {name}")
+        output.say(_counts(receipt.rows))
     if not receipt.chats:
         raise click.exceptions.Exit(1)
 
@@ -151,7 +150,8 @@ async def doctor(database_url: str | None, schema: str | None, ignore: tuple[str
     taskctx doctor -d tasks.db
     taskctx doctor -d tasks.db --ignore sqlite --ignore clock
     """
-    examined = await maintenance.examine(store_url(database_url), schema=schema)
+    url = await reached(store_url(database_url), may_be_missing=True)
+    examined = await maintenance.examine(url, schema=schema)
     examination = replace(examined, findings=tuple(one for one in examined.findings if one.check not in ignore))
     if form == "json":
         output.print_json({"ok": examination.ok, **asdict(examination)})

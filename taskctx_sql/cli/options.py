@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
-from taskctx_sql import settings
 from taskctx_sql.cli import failures
 from taskctx_sql.cli.commands import command as command_of
-from taskctx_sql.errors import InvalidDatabaseUrlError
-from taskctx_sql.locations import command_line_address, file_address, hidden, is_json_address, missing_file, shown_path
+from taskctx_sql.cli.stores import opened_store
 from taskctx_sql.model import ContextKey
-from taskctx_sql.opening import open_store
 from taskctx_sql.stores import Store
 
 OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -78,8 +74,6 @@ def _format_option(*forms: str) -> OptionDecorator:
 
 rows_format_option: OptionDecorator = _format_option("table", "json", "csv")
 format_option: OptionDecorator = _format_option("text", "json")
-
-_NO_URL: Final = "give the store by --database-url URL, or by the variable TASKCTX_DATABASE_URL"
 
 _AGO: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -144,45 +138,3 @@ def context_command(command: Callable[..., Coroutine[Any, Any, None]]) -> click.
     for option in (schema_option, database_option, click.argument("chat"), click.argument("user")):
         function = option(function)
     return command_of()(function)
-
-
-@asynccontextmanager
-async def opened_store(database_url: str | None, schema: str | None = None) -> AsyncIterator[Store]:
-    """Yield the store at a URL, or without one the task folder's. A missing SQLite file is not created."""
-    url = store_url(database_url)
-    require_file(url)
-    async with open_store(url, schema=schema) as store:
-        yield store
-
-
-def store_url(database_url: str | None) -> str:
-    """Return the URL that was given, or else that of the task folder, if it exists."""
-    if database_url is not None:
-        return command_line_address(database_url)
-    folder = settings.task_dir()
-    if not Path(folder).is_dir():
-        raise click.UsageError(f"{_NO_URL}; without one the folder {folder} is used, which does not exist")
-    return file_address("json", folder)
-
-
-def needed_database(database_url: str | None, doing: str) -> str:
-    """Return the URL that was given for what only a database can do."""
-    if database_url is None:
-        raise click.UsageError(_NO_URL)
-    url = command_line_address(database_url)
-    if is_json_address(url):
-        raise InvalidDatabaseUrlError(hidden(url), f"{doing} needs a database")
-    return url
-
-
-def refuse_store_option() -> None:
-    """Refuse a store given before a command that names its stores itself."""
-    program = click.get_current_context().find_root()
-    if program.get_parameter_source("database_url") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("it names both of its stores: leave --database-url out")
-
-
-def require_file(url: str) -> None:
-    """Refuse the URL of a SQLite file that does not exist, because opening would create it."""
-    if (missing := missing_file(url)) is not None:
-        raise click.ClickException(f"there is no file {shown_path(missing)}: check the path")

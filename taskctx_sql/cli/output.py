@@ -63,10 +63,16 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def print_result(value: Any, text: str, form: str) -> None:
-    """Print a result as JSON, or its text, which ``--quiet`` leaves out: the exit code says that it worked."""
+    """Print a result as JSON, or `say` its text."""
     if form == "json":
         print_json(value)
-    elif not terminal.is_quiet():
+    else:
+        say(text)
+
+
+def say(text: str) -> None:
+    """Print a line about what was done, unless ``--quiet`` is given: the exit code says that it worked."""
+    if not terminal.is_quiet():
         print_line(text)
 
 
@@ -139,7 +145,7 @@ def print_row_objects(rows: Sequence[Any], names: Sequence[str], form: str) -> N
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; only its last column is cut at the end of the line."""
     console = terminal.console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if not terminal.is_terminal() and not os.environ.get("COLUMNS"):
         # Programs and files take lines of any length.
         console.width = 1000
     console.print(_table(title, columns, rows))

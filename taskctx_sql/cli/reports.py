@@ -14,6 +14,7 @@ import click
 
 from taskctx_sql.cli import options, output
 from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.stores import opened_store
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.locations import is_address
 from taskctx_sql.model import ContextSummary
@@ -75,7 +76,7 @@ async def report(
         raise click.UsageError("--html takes a file path, not a URL")
     if html is not None and not replace:
         _refuse_to_overwrite(html)
-    async with options.opened_store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         if html is not None:
             from taskctx_sql.reports import collect, render
 
@@ -106,7 +107,7 @@ async def list_contexts(database_url: str | None, schema: str | None, form: str,
     taskctx list --user u1 -d tasks.db
     """
     rows: Sequence[ContextSummary]
-    async with options.opened_store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         if Feature.USERS in store.features:
             rows = await store.reports.contexts(**filters)
         else:
@@ -137,7 +138,7 @@ async def search(
     \b
     taskctx search refused --type error --since 7d
     """
-    async with options.opened_store(database_url, schema) as store:
+    async with opened_store(database_url, schema) as store:
         hits = await store.reports.search(text, update_type=update_type, case_sensitive=case_sensitive, **filters)
     _print_rows(hits, "found", _HITS, form)
     if not hits:

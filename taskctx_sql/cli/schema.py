@@ -9,7 +9,8 @@ import click
 import taskctx_sql
 from taskctx_sql.cli import output
 from taskctx_sql.cli.commands import command
-from taskctx_sql.cli.options import asynchronous, database_option, format_option, needed_database, schema_option
+from taskctx_sql.cli.options import asynchronous, database_option, format_option, schema_option
+from taskctx_sql.cli.stores import needed_database, reached
 
 
 @command()
@@ -40,7 +41,7 @@ async def upgrade(
     taskctx upgrade --row-level-security
     taskctx upgrade --sql > upgrade.sql
     """
-    url = needed_database(database_url, "an upgrade")
+    url = await reached(needed_database(database_url, "an upgrade"), may_be_missing=True)
     if sql:
         if revision != "head" or form == "json":
             raise click.UsageError("--sql prints the upgrade to the newest revision, without --revision and --json")
@@ -57,11 +58,11 @@ async def upgrade(
         output.print_json({"before": before, "after": after, "head": head, "row_level_security": is_on})
         return
     if before == after:
-        output.print_line(f"The schema is already at {after}.")
+        output.say(f"The schema is already at {after}.")
     else:
-        output.print_line(f"The schema went from {before or 'nothing'} to {after}.")
+        output.say(f"The schema went from {before or 'nothing'} to {after}.")
     if is_on or row_level_security is not None:
-        output.print_line(f"Row-level security is {'on' if is_on else 'off'}.")
+        output.say(f"Row-level security is {'on' if is_on else 'off'}.")
 
 
 @command()
@@ -77,7 +78,7 @@ async def current(database_url: str | None, schema: str | None, form: str) -> No
     \b
     taskctx current -d tasks.db
     """
-    url = needed_database(database_url, "a schema")
+    url = await reached(needed_database(database_url, "a schema"), may_be_missing=True)
     revision, head = await taskctx_sql.schema.current(url, schema=schema), await taskctx_sql.schema.head()
     is_on = await taskctx_sql.schema.row_level_security(url, schema=schema)
     if form == "json":

@@ -12,7 +12,8 @@ import click
 
 from taskctx_sql.cli import failures, output
 from taskctx_sql.cli.commands import command
-from taskctx_sql.cli.options import database_option, opened_store, rows_format_option, schema_option
+from taskctx_sql.cli.options import database_option, rows_format_option, schema_option
+from taskctx_sql.cli.stores import opened_store
 from taskctx_sql.errors import ContextNotFoundError
 from taskctx_sql.model import ContextKey, StoredUpdate
 from taskctx_sql.stores import Feature, Store
@@ -67,7 +68,7 @@ def tail(
         # Signals are delivered to the main thread only, and to no event loop on Windows.
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with opened_store(database_url, schema) as store:
+        async with opened_store(database_url, schema, may_be_missing=wait) as store:
             newest = [row async for row in _newest(store, key, lines or 1)]
             if not newest and not wait:
                 await _require_context(store, key)

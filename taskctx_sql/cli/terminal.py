@@ -33,6 +33,11 @@ def console(*, to_error: bool = False) -> Console:
     return TerminalConsole(stderr=to_error, highlight=False, markup=False, emoji=False, **options)
 
 
+def is_terminal() -> bool:
+    """Whether results go to a terminal, and not to a file or another program."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def wants_color() -> bool | None:
     """Whether output has colors; None: if it goes to a terminal."""
     context = click.get_current_context(silent=True)
@@ -61,13 +66,15 @@ def styled_level(level: str, text: str) -> str:
 def progress() -> Progress:
     """Return a progress bar on standard error, which is hidden if that is not a terminal, or by ``--quiet``."""
     to = console(to_error=True)
+    # Colors may be asked for elsewhere; lines that are written over are for terminals.
+    is_shown = sys.stderr is not None and sys.stderr.isatty() and to.is_terminal and not is_quiet()
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         console=to,
         transient=True,
-        disable=is_quiet() or not to.is_terminal,
+        disable=not is_shown,
     )
 
 

@@ -14,16 +14,8 @@ import click
 from taskctx_sql import transfer
 from taskctx_sql.cli import output, terminal
 from taskctx_sql.cli.commands import command
-from taskctx_sql.cli.options import (
-    OptionDecorator,
-    asynchronous,
-    database_option,
-    format_option,
-    needed_database,
-    refuse_store_option,
-    require_file,
-    schema_option,
-)
+from taskctx_sql.cli.options import OptionDecorator, asynchronous, database_option, format_option, schema_option
+from taskctx_sql.cli.stores import needed_database, reached, refuse_store_option
 from taskctx_sql.json_files import chat_files
 from taskctx_sql.locations import command_line_address, is_json_address
 from taskctx_sql.model import Imported, TransferProgress, Transferred
@@ -63,6 +55,7 @@ async def import_command(
     url = needed_database(database_url, "an import")
     # Check the folder before a database is created for nothing.
     chat_files(folder, chat)
+    await reached(url, may_be_missing=True)
     async with open_store(url, schema=schema) as store:
         with _progress("bytes") as progress:
             imported = await transfer.import_folder(
@@ -100,8 +93,8 @@ async def export(
     taskctx export ./tasks --user u1 -d tasks.db
     """
     url = needed_database(database_url, "an export")
-    require_file(url)
     _require_user(user, chat)
+    await reached(url)
     async with open_store(url, schema=schema) as store:
         with _progress("updates") as progress:
             result = await transfer.export(
@@ -146,6 +139,9 @@ async def copy(
     source, target = command_line_address(source), command_line_address(target)
     if not is_json_address(source):
         _require_user(user, chat)
+    # The library refuses to copy a store to itself, and names a missing one.
+    for url in (source, target) if source != target else ():
+        await reached(url, may_be_missing=True)
     with _progress("") as progress:
         result = await transfer.copy(
             source,
@@ -188,6 +184,8 @@ def _progress(unit: str) -> Iterator[TransferProgress]:
 def _print(result: Imported | Transferred, form: str) -> None:
     if form == "json":
         output.print_json(result.as_dict())
+    elif terminal.is_quiet() and result.ok:
+        pass
     elif isinstance(result, Imported):
         _print_imported(result)
     else:

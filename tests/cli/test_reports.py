@@ -129,7 +129,7 @@ class Tail:
 
 
 def test_a_context_is_followed_while_another_process_writes_it(address: str, user: str) -> None:
-    tail = Tail(user, "c1", "--database-url", address, "--lines", "2", "--json")
+    tail = Tail(user, "c1", "--database-url", address, "--lines", "2", "--json", "--wait")
     with task_context({"user_id": user, "chat_id": "c1"}, database_url=address) as ctx:
         for number in range(3):
             ctx.add_context_update("message", f"first {number}")
@@ -146,7 +146,7 @@ def test_a_context_is_followed_while_another_process_writes_it(address: str, use
 
 @pytest.mark.wide
 def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: str) -> None:
-    tail = Tail(user, "c1", "--database-url", database_url, "--json")
+    tail = Tail(user, "c1", "--database-url", database_url, "--json", "--wait")
     with open_store(database_url) as store:
         for life in range(2):
             with task_context({"user_id": user, "chat_id": "c1"}, store=store) as ctx:
@@ -161,10 +161,10 @@ def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: 
     ("arguments", "message"),
     [
         (
-            ["report", "tasks", "--database-url", "json:///x"],
+            ["report", "tasks", "--database-url", "json:///."],
             "cannot report, because it does not keep rows that SQL can query",
         ),
-        (["search", "x", "--database-url", "json:///x"], "use a database"),
+        (["search", "x", "--database-url", "json:///."], "use a database"),
         (["list", "--database-url", "sqlite:///no.db"], "there is no file no.db"),
         (["tail", "u", "c", "--database-url", "sqlite:///no.db"], "there is no file no.db"),
         (["tail", "u", "x" * 300], "the limit is 255"),

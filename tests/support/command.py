@@ -22,7 +22,7 @@ def taskctx(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
     words = [str(argument) for argument in arguments]
     runner = CliRunner(env={"COLUMNS": COLUMNS, **environment})
     # click has 80 of its own in tests; a program takes at most that for its help.
-    width = min(80, int(environment.get("COLUMNS", COLUMNS)))
+    width = min(80, int(environment.get("COLUMNS", COLUMNS) or 80))
     with ThreadPoolExecutor(1) as threads:
         more: dict[str, Any] = {"prog_name": "taskctx", "catch_exceptions": False, "terminal_width": width}
         done = threads.submit(lambda: runner.invoke(main, words, **more)).result()
