@@ -48,6 +48,7 @@ CREATE FUNCTION truncate_local_data_after_distributing_table(regclass) RETURNS v
 # Functions whose statements a Citus never sees.
 ELSEWHERE = {
     # What a save does to a Postgres is in functions of the database, which call each other on one machine.
+    "appends.py": "it saves to SQLite",
     "decide.py": "it saves to SQLite",
     "batch.py": "it saves to SQLite",
     "copies.py": "it saves to SQLite",
