@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, overload
 
-from taskctx_sql import settings
+from taskctx_sql import clock, settings
 from taskctx_sql.codec import is_same
 from taskctx_sql.context.memory import Memory, checked_list, checked_mapping
 from taskctx_sql.context.observable import ObservableDict, plain_entry
@@ -262,7 +262,7 @@ class MemoryContext:
         return self._unsaved.has_changes
 
     def _now(self) -> float:
-        return time.time() if self._clock is None else self._clock()
+        return clock.now(time.time) if self._clock is None else self._clock()
 
 
 def _warn_of_unknown_keys(data: Mapping[Any, Any]) -> None:

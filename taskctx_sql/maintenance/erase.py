@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
+from taskctx_sql import clock
 from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.json_files import JsonStore, erase_files
 from taskctx_sql.limits import check_number
@@ -50,4 +50,4 @@ async def erase(store: ContextStore, user_id: str, chat_id: str | None = None, *
             await pruner.remove(page, guarded=False)
             chats += [context.chat_id for context in page]
     chat = None if chat_id is None else key.chat_id
-    return Receipt(store.database_url, key.user_id, chat, tuple(chats), removed.rows, time.time())
+    return Receipt(store.database_url, key.user_id, chat, tuple(chats), removed.rows, clock.now())

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+from taskctx_sql import clock
 from taskctx_sql.concurrency import shielded
 from taskctx_sql.errors import StoreClosedError, TaskContextError
 from taskctx_sql.json_files import JsonStore, prune_folder
@@ -58,7 +59,7 @@ async def prune(
     """
     started = time.monotonic()
     check_number("batch", batch, 1)
-    at = time.time() if now is None else now
+    at = clock.now() if now is None else now
     check_real("now", at, "seconds since the epoch")
     user_id = None if user_id is None else ContextKey(user_id, "").user_id
     pruned = Pruned(store.database_url, dry_run)

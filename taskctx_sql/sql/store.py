@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from taskctx_sql import clock
 from taskctx_sql.concurrency import is_running, running_loop, shielded
 from taskctx_sql.errors import (
     ContextNotFoundError,
@@ -199,7 +199,7 @@ class SqlStore:
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         """See `Store.fork`."""
-        new, at = ContextKey(key.user_id, chat_id), time.time()
+        new, at = ContextKey(key.user_id, chat_id), clock.now()
         check_number("revision", revision, 1, optional=True)
         run = Run(str(uuid.uuid4()), 1, at)
         self._note(new, 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import time
 import uuid
 from dataclasses import replace
 from typing import Final
 
+from taskctx_sql import clock
 from taskctx_sql.context import Handout, Unsaved
 from taskctx_sql.errors import (
     ContextNotFoundError,
@@ -262,8 +262,8 @@ def _new_run(started_at: float) -> Run:
 
 
 def _now() -> float:
-    # Neither the context's clock nor `time.time`: the original uses both for updates only, and tests replace them.
-    return time.time_ns() / 1e9
+    # Not the context's clock: the original uses it for updates only.
+    return clock.now()
 
 
 def _was_not_written(error: BaseException, *, again: bool) -> bool:

@@ -17,8 +17,20 @@ from taskctx_sql.errors import MissingPackageError
 if find_spec("pytest") is None:
     raise MissingPackageError("pytest", "testing")
 
+from taskctx_sql.testing.any_loop import AnyLoopStore
+from taskctx_sql.testing.clocks import Clock
 from taskctx_sql.testing.contract import StoreContract
 from taskctx_sql.testing.deltas import all_rows, delta_of, new_delta, new_run, stored
 from taskctx_sql.testing.running import OpenStore
 
-__all__ = ["OpenStore", "StoreContract", "all_rows", "delta_of", "new_delta", "new_run", "stored"]
+__all__ = [
+    "AnyLoopStore",
+    "Clock",
+    "OpenStore",
+    "StoreContract",
+    "all_rows",
+    "delta_of",
+    "new_delta",
+    "new_run",
+    "stored",
+]

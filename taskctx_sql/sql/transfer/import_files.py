@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from taskctx_sql import json_files
+from taskctx_sql import clock, json_files
 from taskctx_sql.concurrency import on_thread, wait_until_done
 from taskctx_sql.errors import StaleContextError
 from taskctx_sql.json_files import Entry, recovery
@@ -111,7 +110,7 @@ async def import_chat(store: SqlStore, key: ContextKey, chat_files: ChatFiles, r
 
 
 async def _import(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> None:
-    run = Run(str(uuid.uuid4()), 0, time.time())
+    run = Run(str(uuid.uuid4()), 0, clock.now())
     context = await store.read("import", partial(read.context_row, key))
     if context is not None and context.revision == 0:
         # An incomplete context does not exist yet; the first save clears it.
@@ -132,7 +131,7 @@ async def _import(store: SqlStore, key: ContextKey, chat_files: ChatFiles, repor
     # A file with nothing but damage creates no context.
     if waiting is not None or (is_new and not chat_files.chat.damage_count):
         # The last save ends the run.
-        run = replace(run, ended_at=time.time(), outcome="completed")
+        run = replace(run, ended_at=clock.now(), outcome="completed")
         await _save(store, key, waiting or [], run, base)
         chat_files.chat.added += len(waiting or [])
 
@@ -222,7 +221,7 @@ async def _save(
             key=key,
             run=run.next_save(),
             base=base,
-            at=time.time(),
+            at=clock.now(),
             updates=updates,
             models=models,
             files=await _file_changes(store, key, tracked),
