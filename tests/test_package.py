@@ -48,6 +48,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_the_migrations_the_functions_and_the_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "taskctx_sql/py.typed" in names
+    assert "taskctx_pytest.py" in names
+    (points,) = [zipfile.ZipFile(wheel).read(name).decode() for name in names if name.endswith("/entry_points.txt")]
+    assert "[pytest11]\ntaskctx_pytest = taskctx_pytest\n" in points
     assert {"taskctx_sql/migrations/env.py", "taskctx_sql/migrations/script.py.mako"} <= names
     versions = {path.name for path in (CHECKOUT / "taskctx_sql" / "migrations" / "versions").glob("*.py")}
     assert len(versions) == len(REVISIONS)
