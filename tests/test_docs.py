@@ -105,6 +105,12 @@ def test_the_tables_of_the_docs_are_those_of_the_schema() -> None:
         assert not missing - {"context_id"}, f"{name}: {missing}"
 
 
+def test_every_page_is_once_in_the_navigation() -> None:
+    navigation = (CHECKOUT / "docs" / "mkdocs.yml").read_text().split("\nnav:\n")[1]
+    listed = re.findall(r"([\w/-]+\.md)$", navigation, re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
 def test_every_public_name_has_its_place_in_the_api_reference() -> None:
     documented: list[str] = []
     for page in (DOCS / "reference").rglob("*.md"):
