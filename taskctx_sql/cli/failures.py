@@ -63,13 +63,11 @@ def as_messages(meta: Meta) -> Iterator[None]:
         raise Failure(_shown(error.format_message(), meta)) from error
     except KeyboardInterrupt:
         raise click.exceptions.Exit(INTERRUPTED) from None
-    except BrokenPipeError as error:
-        if terminal.discard_unwritable():
-            # The reader has what it wanted, as `head` does.
-            raise click.exceptions.Exit(0) from None
-        raise _failure(error, meta) from error
+    except BrokenPipeError:
+        # The reader has what it wanted, as `head` does. A store's broken connection is a StoreError.
+        terminal.discard_output()
+        raise click.exceptions.Exit(0) from None
     except Exception as error:
-        terminal.discard_unwritable()
         raise _failure(error, meta) from error
 
 

@@ -79,7 +79,9 @@ async def reached(url: str, *, may_be_missing: bool = False) -> str:
         try:
             await reach(url, REACH_SECONDS)
         except StoreUnavailableError as error:
-            tried = f"could not connect to {error.database_url} within {error.waited:.1f} s ({error.reason})"
+            tried = (
+                f"could not connect to {error.database_url} within {error.waited:.1f} s ({error.reason.rstrip(': ')})"
+            )
             raise click.ClickException(f"{tried}: check the host and the port, and whether the server runs") from error
     elif not may_be_missing:
         _require_place(url)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -91,21 +93,9 @@ def flush_output() -> None:
         sys.stdout.flush()
 
 
-def discard_unwritable() -> bool:
-    """Discard what cannot be printed any more, so that nothing fails again at exit; return whether there was any."""
-    discarded = [_discard(stream) for stream in (sys.stdout, sys.stderr) if stream is not None]
-    return any(discarded)
-
-
-def _discard(stream: TextIO) -> bool:
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-        except (OSError, ValueError):
-            return True
-        return True
-    return False
+def discard_output() -> None:
+    """Discard what is printed from now on, so that the interpreter does not fail to print the rest at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # One that is not open, or is not a file, has nothing to discard.
+        with contextlib.suppress(AttributeError, OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

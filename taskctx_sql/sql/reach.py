@@ -13,7 +13,7 @@ async def reach(database_url: str, seconds: float) -> None:
         StoreUnavailableError: It could not be reached in this time.
         StoreFailedError: It refuses the connection.
     """
-    engine = engines.create_engine(engines.parse_url(database_url))
+    engine = engines.create_engine(engines.parse_url(database_url), connect_seconds=seconds)
     try:
         connection = await Retrying(engines.mask(database_url), seconds).run("connect", engine.connect)
         await connection.close()
