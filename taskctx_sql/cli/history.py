@@ -9,14 +9,18 @@ from typing import Any, Final
 
 import click
 
-from taskctx_sql.cli import failures, output
+from taskctx_sql.cli import failures, output, tables
 from taskctx_sql.cli.options import Moment, Opened, context_command, format_option, rows_format_option
+from taskctx_sql.cli.tables import Column
 from taskctx_sql.model import MISSING, ContextKey, Difference, Revision
 from taskctx_sql.plain_text import counted
 from taskctx_sql.stores import Store
 from taskctx_sql.task import TaskContext
 
-_COLUMNS: Final = ("revision", "saved (UTC)", "run", "added", "removed", "what")
+_COLUMNS: Final = (
+    *(Column("revision", "number"), Column("saved (UTC)", rank=1), Column("run", rank=3)),
+    *(Column("added", "number", 2), Column("removed", "number", 2), Column("what", "text")),
+)
 
 
 @context_command
@@ -42,7 +46,7 @@ async def log(key: ContextKey, opened: Opened, limit: int, before: int | None, f
         output.print_row_objects(revisions, [field.name for field in fields(Revision)], form)
     else:
         title = f"{key.user_id} / {key.chat_id}: {counted(len(revisions), 'revision')}"
-        output.print_table(title, _COLUMNS, [_row(one) for one in revisions])
+        tables.print_table(title, _COLUMNS, [_row(one) for one in revisions])
 
 
 @context_command

@@ -105,7 +105,7 @@ until_option: OptionDecorator = click.option(
     "--until", type=Moment(), metavar="WHEN", help="Like --since; a day includes all of it."
 )
 limit_option: OptionDecorator = click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", default=50, show_default=True, help="Maximum number of rows."
+    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.  [default: 50; all as JSON and CSV]"
 )
 
 

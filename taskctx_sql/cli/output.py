@@ -7,23 +7,28 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from taskctx_sql import codec
-from taskctx_sql.cli import terminal
+from taskctx_sql.cli import tables, terminal
 from taskctx_sql.cli.demo_task import Changes, Result
+from taskctx_sql.cli.tables import Column
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.locations import without_secrets
 from taskctx_sql.model import ContextUpdate, Finding, StoredUpdate
 from taskctx_sql.plain_text import counted, plain, spreadsheet_cell
+
+UPDATE_COLUMNS: Final = (Column("when (UTC)", rank=2), Column("type", "id", 1), Column("data", "text"))
+_RUN_COLUMNS: Final = (
+    *(Column("began (UTC)", rank=3), Column("outcome"), Column("seconds", "number", 1)),
+    *(Column("saves", "number", 2), Column("updates", "number", 2)),
+)
 
 
 class Bold(str):
@@ -82,6 +87,14 @@ def stored_value(value: Any) -> StoredValue:
     return StoredValue(codec.with_fresh_stack(lambda: json.loads(text)))
 
 
+def stored_json(text: str) -> StoredValue | str:
+    """Return stored JSON text for `print_json`, or the text itself if it is damaged."""
+    try:
+        return StoredValue(codec.with_fresh_stack(lambda: json.loads(text)))
+    except ValueError:
+        return text
+
+
 def stored_values(values: Mapping[str, Any]) -> dict[str, StoredValue]:
     """Return a user's values for `print_json`, by name."""
     return {name: stored_value(value) for name, value in values.items()}
@@ -107,9 +120,18 @@ def stored_text(value: Any) -> str:
 def print_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows as CSV, in which a spreadsheet takes no text for a formula."""
     written = io.StringIO()
-    cells = ([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    cells = ([_csv_cell(cell) for cell in row] for row in rows)
     csv.writer(written, lineterminator="\n").writerows([*([names] if names else []), *cells])
     click.echo(written.getvalue(), nl=False)
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, StoredValue):
+        value = codec.with_fresh_stack(lambda: json.dumps(value.tree, ensure_ascii=False))
+    if isinstance(value, bool):
+        # As JSON has them.
+        return str(value).lower()
+    return spreadsheet_cell(value) if isinstance(value, str) else value
 
 
 def print_updates_csv(updates: Iterable[ContextUpdate], *, heading: bool = True) -> None:
@@ -142,15 +164,6 @@ def print_row_objects(rows: Sequence[Any], names: Sequence[str], form: str) -> N
         print_csv(names, [[getattr(row, name) for name in names] for row in rows])
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; only its last column is cut at the end of the line."""
-    console = terminal.console()
-    if not terminal.is_terminal() and not os.environ.get("COLUMNS"):
-        # Programs and files take lines of any length.
-        console.width = 1000
-    console.print(_table(title, columns, rows))
-
-
 def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
     """Print the result of the demo and the reports about it; ``program`` is how to call this command."""
     print_parts(Bold(f"{counted(result.documents, 'file')}, {counted(result.words, 'word')}"), f" in {result.folder}")
@@ -178,7 +191,7 @@ def print_context(context: MemoryContext, outcome: str) -> None:
         for update in context.context_history
     ]
     title = counted(len(updates), "update") + ("" if context.history_complete else ", the newest ones")
-    terminal.console().print(_table(title, ("when (UTC)", "type", "data"), updates))
+    tables.print_table(title, UPDATE_COLUMNS, updates)
     for path, entry in list(context.file_tracker.items())[-20:]:
         print_parts(f"file   {value_text(path)}: {field_text(entry, 'operation')}")
     for entry in context.model_tracker[-20:]:
@@ -199,26 +212,14 @@ def _print_report(report: dict[str, Any]) -> None:
     runs = []
     for run in report["runs"]:
         seconds = "" if run.duration is None else f"{run.duration:.2f}"
-        runs.append((time_text(run.started_at), run.outcome or "not ended", seconds, str(run.saves), str(run.updates)))
+        runs.append((time_text(run.started_at), run.outcome or "unfinished", seconds, str(run.saves), str(run.updates)))
     print_parts()
-    terminal.console().print(_table("The end of the timeline", ("when (UTC)", "type", "data"), timeline))
+    tables.print_table("The end of the timeline", UPDATE_COLUMNS, timeline)
     print_parts()
-    terminal.console().print(_table("Runs", ("started (UTC)", "outcome", "seconds", "saves", "updates"), runs))
+    tables.print_table("Runs", _RUN_COLUMNS, runs)
     print_parts()
     for title, counts in (("Files by last operation", "files_by_operation"), ("Steps by type", "updates_by_type")):
         print_parts(f"{title}: " + ", ".join(f"{count.name} {count.count}" for count in report[counts]))
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=Text(plain(title)), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    texts = [[plain(cell) for cell in row] for row in rows]
-    for index, column in enumerate(columns[:-1]):
-        widest = max(len(column), *(len(row[index]) for row in texts), 0)
-        table.add_column(column, no_wrap=True, min_width=min(widest, 30))
-    table.add_column(columns[-1], no_wrap=True, overflow="ellipsis")
-    for row in texts:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def field_text(entry: Any, name: str) -> str:
@@ -241,6 +242,14 @@ def time_text(timestamp: Any) -> str:
         return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (TypeError, ValueError, OverflowError, OSError):
         return value_text(timestamp)
+
+
+def utc_text(timestamp: float | None) -> str | None:
+    """Return a time as ISO 8601 for programs; None for a time that no date can be."""
+    try:
+        return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _json_text(tree: Any, indent: int | None) -> str:

@@ -1,6 +1,7 @@
 """The rows of the reports; the page "Views" of the docs describes their columns.
 
-Times are in seconds since the epoch, UTC, durations in seconds, sizes in bytes. Days are UTC days.
+Times are in seconds since the epoch, UTC, and as ISO 8601 (``created_utc``), which is None outside of the years 1 to
+9999. Durations are in seconds, sizes in bytes. Days are UTC days.
 """
 
 from __future__ import annotations
@@ -53,19 +54,28 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A context with its totals. ``first_at``, ``last_at`` and ``duration`` are None without updates."""
+    """A context with its totals.
+
+    ``outcome`` is the worst of its runs: failed, unfinished, cancelled or completed, or None if it has none.
+    ``first_at``, ``last_at`` and ``duration`` are None without updates.
+    """
 
     context_id: str
     user_id: str
     chat_id: str
+    day: date | None
     created_at: float
+    created_utc: str | None
     updated_at: float
+    updated_utc: str | None
     saves: int
     updates: int
     removed: int
     errors: int
     first_at: float | None
+    first_utc: str | None
     last_at: float | None
+    last_utc: str | None
     duration: float | None
     runs: int
     failed_runs: int
@@ -75,6 +85,9 @@ class Task:
     input_tokens: int
     output_tokens: int
     cost: float
+    unfinished_runs: int
+    cancelled_runs: int
+    outcome: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +98,19 @@ class TaskRun:
     user_id: str
     chat_id: str
     run_id: str
+    day: date | None
     started_at: float
+    started_utc: str | None
     ended_at: float | None
+    ended_utc: str | None
     duration: float | None
     outcome: str
     error: str | None
     saves: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +141,8 @@ class FileActivity:
     source: str | None
     state: str | None
     timestamp: float | None
+    timestamp_utc: str | None
+    day: date | None
     run_id: str
     revision: int
     model_id: str | None
@@ -147,7 +169,9 @@ class ErrorReport:
     chat_id: str
     run_id: str
     seq: int
+    day: date | None
     timestamp: float | None
+    timestamp_utc: str | None
     message: str
     removed: bool
 
@@ -159,8 +183,11 @@ class ContextSize:
     context_id: str
     user_id: str
     chat_id: str
+    day: date | None
     created_at: float
+    created_utc: str | None
     updated_at: float
+    updated_utc: str | None
     bytes: int
     largest_update: int
     updates: int
@@ -172,7 +199,7 @@ class ContextSize:
 
 @dataclass(frozen=True, slots=True)
 class UserSize:
-    """The contexts and the data of a user."""
+    """The contexts, the data and the costs of a user."""
 
     user_id: str
     contexts: int
@@ -180,6 +207,14 @@ class UserSize:
     removed: int
     bytes: int
     updated_at: float
+    updated_utc: str | None
+    runs: int
+    failed_runs: int
+    unfinished_runs: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
 
 
 @dataclass(frozen=True, slots=True)

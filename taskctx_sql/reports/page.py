@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Final, TypeVar, Unpack
+from typing import Any, Final, Unpack
 
 from taskctx_sql.errors import MissingPackageError
 from taskctx_sql.model import ContextKey, report_rows
@@ -16,18 +16,21 @@ from taskctx_sql.plain_text import plain
 from taskctx_sql.reports import charts
 from taskctx_sql.stores import Store
 
-T = TypeVar("T")
-
 # The timeline of a task shows at most this many updates, and the text of at most so many.
 MAX_TIMELINE: Final = 5_000
 MAX_TEXTS: Final = 100
 MAX_CHARACTERS: Final = 400
-_PAGE_SIZE: Final = 1_000
+# The reports of which a page has the first rows and the totals; the others are shown whole.
+_LIMITED: Final = ("tasks", "runs", "files", "errors", "largest")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page shows. ``timeline`` is empty unless it is about one task."""
+    """What a page shows.
+
+    ``totals`` has `Report.totals` by the name of each report, over every row; ``timeline`` is empty unless the page is
+    about one task.
+    """
 
     database_url: str
     user_id: str | None
@@ -35,7 +38,11 @@ class Page:
     since: str | None
     until: str | None
     created_at: datetime
-    contexts: int
+    limit: int | None
+    totals: Mapping[str, Mapping[str, int | float]]
+    failed_tasks: int
+    failed_runs: int
+    unfinished_runs: int
     tasks: Sequence[report_rows.Task]
     runs: Sequence[report_rows.TaskRun]
     models: Sequence[report_rows.ModelUsage]
@@ -56,7 +63,9 @@ async def collect(store: Store, **filters: Unpack[Filters]) -> Page:
     user_id, chat_id = filters.get("user_id"), filters.get("chat_id")
     one_task = user_id is not None and chat_id is not None
     key = ContextKey(user_id or "", chat_id or "")
+    unlimited: Filters = {**filters, "limit": None}
     timeline = await reports.timeline(key, limit=MAX_TIMELINE) if one_task else []
+    limited = {name: getattr(reports, name)(**filters) for name in _LIMITED}
     return Page(
         database_url=store.database_url,
         user_id=user_id,
@@ -64,25 +73,16 @@ async def collect(store: Store, **filters: Unpack[Filters]) -> Page:
         since=_moment(filters.get("since")),
         until=_moment(filters.get("until")),
         created_at=datetime.now(UTC),
-        contexts=await reports.contexts(**filters).count(),
-        tasks=await reports.tasks(**filters),
-        runs=await reports.runs(**filters),
-        models=await _all_pages(reports.models, filters),
-        activity=await _all_pages(reports.activity, filters),
-        files=await reports.files(**filters),
-        errors=await reports.errors(**filters),
-        largest=[] if one_task else await reports.largest(**filters),
+        limit=filters.get("limit"),
+        failed_tasks=await reports.tasks(outcome="failed", **filters).count(),
+        failed_runs=await reports.runs(outcome="failed", **filters).count(),
+        unfinished_runs=await reports.runs(outcome="unfinished", **filters).count(),
+        totals={name: await report.totals() for name, report in limited.items()},
+        **{name: await report for name, report in limited.items()},
+        models=await reports.models(**unlimited),
+        activity=await reports.activity(**unlimited),
         timeline=[entry for entry in timeline if in_period(entry.timestamp, filters)],
     )
-
-
-async def _all_pages(report: Callable[..., Awaitable[list[T]]], filters: Filters) -> list[T]:
-    rows: list[T] = []
-    while page := await report(**{**filters, "limit": _PAGE_SIZE}, after=rows[-1] if rows else None):
-        rows += page
-        if len(page) < _PAGE_SIZE:
-            break
-    return rows
 
 
 def render(page: Page) -> str:
@@ -127,9 +127,10 @@ def _figures(page: Page) -> dict[str, Any]:
         "total": {
             "updates": sum(day.updates for day in page.activity),
             "removed": sum(day.removed for day in page.activity),
-            "errors": sum(day.updates for day in page.activity if day.update_type == "error"),
             "bytes": sum(day.bytes for day in page.activity),
             "calls": sum(calls.values()),
+            "input_tokens": sum(use.input_tokens for use in page.models),
+            "output_tokens": sum(use.output_tokens for use in page.models),
             "tokens": sum(use.input_tokens + use.output_tokens for use in page.models),
             "cost": sum(cost.values()),
         },

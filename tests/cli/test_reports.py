@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from taskctx_sql import ContextKey, blocking, open_store, task_context
 from taskctx_sql.cli.reports import REPORTS
@@ -45,11 +49,19 @@ def test_a_report_is_a_table_json_or_csv(told: str, user: str, name: str) -> Non
     table = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(table) == len(rows)
     assert list(table[0]) == list(rows[0])
-    assert [row[next(iter(row))] for row in table] == [str(next(iter(row.values()))) for row in rows]
+    for row, written in zip(rows, table, strict=True):
+        for column, value in row.items():
+            text = "" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
+            assert written[column] == text
+            assert isinstance(value, str) or not column.endswith("_utc") or value is None
+            if column.endswith("_utc") and value is not None:
+                assert datetime.fromisoformat(value).utcoffset() == timedelta()
     done = taskctx(*where, COLUMNS="300")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].strip() == f"{name}: {len(rows)}"
-    assert len(done.stdout.splitlines()) == len(rows) + 2
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{name}: {len(rows)}"
+    assert len([line for line in lines[2:] if not line.startswith("total")]) == len(rows)
+    assert lines[-1].startswith("total") == (name not in ("files", "errors"))
 
 
 def test_a_report_takes_filters(told: str, user: str) -> None:
@@ -182,3 +194,142 @@ def test_what_a_report_cannot_do_is_one_sentence(arguments: list[str], message: 
 def test_wrong_usage_is_reported() -> None:
     for words in (["report"], ["report", "no such"], ["report", "tasks", "--limit", "0"], ["search"], ["tail", "u"]):
         assert taskctx(*words).returncode == 2
+
+
+# The width of the output.
+
+# Wide letters and signs, marks that reverse a line, letters without width, and markup.
+HOSTILE_TEXTS = (
+    "\u8a9e" * 40,
+    "\U0001f44d\U0001f3fd" * 30,
+    "\u202etxt.exe \x1b[31m",
+    "e" + "\u0301" * 500,
+    "[bold]x[/bold] " * 9,
+)
+ENDLESS = "x" * 250
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with long and hostile texts wherever texts can be."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('crowded')}/t.db"
+    for number in range(60):
+        text = HOSTILE_TEXTS[number % len(HOSTILE_TEXTS)]
+        user, chat = f"{ENDLESS[: number * 4]}{number % 2}", f"nightly-2026-11-30-{number:02}-documents-folder"
+        with (
+            contextlib.suppress(KeyError),
+            task_context({"user_id": user, "chat_id": chat}, database_url=url) as context,
+        ):
+            context.add_context_update("message", text)
+            context.track_file_operation(f"/srv/{text}/{number}.txt", text[:50], text)
+            context.track_model_usage(f"{text}-{number}", text, text, input_tokens=10**9, cost=number / 8)
+            if number % 3 == 0:
+                raise KeyError(text * 20)
+    return url
+
+
+MONEY = {"tasks": ("outcome", "cost"), "runs": ("outcome", "cost", "error"), "models": ("cost",), "users": ("cost",)}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("name", [*REPORTS, "list", "search"])
+def test_a_table_fits_and_says_what_it_leaves_out(crowded: str, name: str, columns: int) -> None:
+    command = ["report", name] if name in REPORTS else ["list"] if name == "list" else ["search", "e"]
+    done = taskctx(*command, "--database-url", crowded, "--limit", "7", COLUMNS=str(columns))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if cell_len(line) > columns] == []
+    left_out = re.search(r"No room for: (.*?)\.", " ".join(lines))
+    for essential in MONEY.get(name, ()):
+        assert re.search(rf"\b{essential}\b", lines[1])
+    headings = len(re.split(r"\s\s+", lines[1].strip()))
+    everything = taskctx(*command, "--database-url", crowded, "--limit", "1", COLUMNS="2000").stdout.splitlines()[1]
+    assert headings + (left_out[1].count(",") + 1 if left_out else 0) == len(re.split(r"\s\s+", everything.strip()))
+    title = re.match(r"\w+: (\d+)(?: of (\d+))?$", lines[0])
+    assert title is not None
+    if title[2]:
+        assert f"{int(title[2]) - 7} more: --limit {title[2]} shows all." in lines[-1]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_shortened_ids_stay_different(crowded: str, columns: int) -> None:
+    done = taskctx("report", "tasks", "--database-url", crowded, "--format", "table", COLUMNS=str(columns))
+    lines = done.stdout.splitlines()
+    chat = lines[1].index("chat")
+    shown = [line[chat : lines[1].index("outcome")].strip() for line in lines[2:52]]
+    assert len(set(shown)) == len(shown) == 50
+    assert all("\u2026" in text for text in shown)
+
+
+def test_totals_are_over_what_the_limit_leaves_out(crowded: str) -> None:
+    for name, cost in {"tasks": 221.25, "runs": 221.25, "models": 221.25, "users": 221.25}.items():
+        done = taskctx("report", name, "--database-url", crowded, "--limit", "2", COLUMNS="300")
+        (total,) = [line for line in done.stdout.splitlines() if line.startswith("total")]
+        assert f"{cost:.4f}" in total
+
+
+def test_without_a_terminal_nothing_is_shortened_or_left_out(crowded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in REPORTS:
+        done = subprocess.run(
+            [sys.executable, "-m", "taskctx_sql", "report", name, "--limit", "60", "-d", crowded],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "\u2026" not in done.stdout
+        assert "No room" not in done.stdout
+        if name == "tasks":
+            assert all(f"nightly-2026-11-30-{number:02}-documents-folder" in done.stdout for number in range(60))
+
+
+def test_json_and_csv_have_every_row_unless_a_limit_is_given(crowded: str) -> None:
+    assert len(parsed("report", "tasks", "--database-url", crowded)) == 60
+    assert len(parsed("report", "tasks", "--database-url", crowded, "--limit", "7")) == 7
+    assert len(parsed("list", "--database-url", crowded)) == 60
+    done = taskctx("report", "runs", "--format", "csv", "--database-url", crowded)
+    assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 60
+    assert "50 of 60" in taskctx("report", "runs", "--database-url", crowded).stdout
+    done = taskctx("report", "runs", "--format", "csv", "--user", "nobody", "--database-url", crowded)
+    assert done.stdout.startswith("context_id,user_id,chat_id,run_id,day,started_at,started_utc,")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_rows_are_sorted_and_selected_by_outcome(crowded: str) -> None:
+    where = ("--database-url", crowded)
+    costs = [row["cost"] for row in parsed("report", "tasks", "--sort", "cost", *where)]
+    assert costs == sorted(costs, reverse=True)
+    assert [row["chat_id"] for row in parsed("report", "runs", "--sort", "chat_id", "--limit", "1", *where)] == [
+        "nightly-2026-11-30-00-documents-folder"
+    ]
+    for name in ("runs", "tasks"):
+        failed = parsed("report", name, "--failed", *where)
+        assert (len(failed), {row["outcome"] for row in failed}) == (20, {"failed"})
+        assert parsed("report", name, "--unfinished", *where) == []
+    assert "20 of 20" not in taskctx("report", "runs", "--failed", *where).stdout
+    for wrong, message in (
+        (("models", "--failed"), "--failed is for the reports runs and tasks"),
+        (("runs", "--failed", "--unfinished"), "not both"),
+        (("runs", "--sort", "price"), "sort='price'"),
+    ):
+        done = taskctx("report", *wrong, *where)
+        assert done.returncode != 0
+        assert message in done.stderr
+
+
+def test_found_data_is_encoded_once(told: str, user: str) -> None:
+    (found,) = parsed("search", "say [BOLD]c1", "--user", user, "--database-url", told)
+    assert found["data"] == "Say [bold]c1[/bold] \x1b[31mred"
+    tracked = parsed("search", "c1.txt", "--user", user, "--database-url", told)
+    assert {"operation": "write"}.items() <= tracked[0]["data"].items()
+    done = taskctx("search", "c1.txt", "--format", "csv", "--user", user, "--database-url", told)
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert json.loads(row["data"]) == tracked[0]["data"]
+    assert row["timestamp_utc"] == tracked[0]["timestamp_utc"]
+
+
+def test_a_small_cost_is_not_shown_as_nothing(database_url: str, user: str) -> None:
+    with task_context({"user_id": user, "chat_id": "c"}, database_url=database_url) as context:
+        context.track_model_usage("m", "p", "chat", cost=0.000012)
+    assert "0.000012" in taskctx("report", "tasks", "--user", user, "--database-url", database_url).stdout

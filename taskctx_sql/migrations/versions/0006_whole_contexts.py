@@ -28,6 +28,12 @@ _WHOLE = {
 
 @branch.upgrades_to(revision)
 def upgrade(op: Operations) -> None:
+    for name, select in whole_views(op):
+        _replace(op, name, select)
+
+
+def whole_views(op: Operations) -> Iterator[tuple[str, str]]:
+    """Yield the views as they are from this revision on."""
     for name, select in _views(op):
         before = select
         for place, whole in _WHOLE.items():
@@ -35,7 +41,7 @@ def upgrade(op: Operations) -> None:
             if "FROM taskctx_contexts c " in select or place.startswith("JOIN"):
                 select = select.replace(place, whole)
         assert select != before, name
-        _replace(op, name, select)
+        yield name, select
 
 
 @branch.downgrades_from(revision)

@@ -38,10 +38,11 @@ T = TypeVar("T")
 
 # The columns of each report that can be added up.
 _USAGE: Final = ("calls", "input_tokens", "output_tokens", "cost")
-_TASK_SUMS: Final = ("saves", "updates", "removed", "errors", "runs", "failed_runs", "files", *_USAGE)
-_RUN_SUMS: Final = ("duration", "saves")
+_FAILURES: Final = ("failed_runs", "unfinished_runs")
+_TASK_SUMS: Final = ("saves", "updates", "removed", "errors", "runs", "files", *_FAILURES, "cancelled_runs", *_USAGE)
+_RUN_SUMS: Final = ("duration", "saves", *_USAGE)
 _SIZE_SUMS: Final = ("bytes", "updates", "removed", "saves", "files", "runs")
-_USER_SUMS: Final = ("contexts", "updates", "removed", "bytes")
+_USER_SUMS: Final = ("contexts", "updates", "removed", "bytes", "runs", *_FAILURES, *_USAGE)
 
 
 class Reports:
@@ -59,9 +60,9 @@ class Reports:
         """Return the contexts that were worked on in the period, the newest first, without their contents."""
 
         def source() -> Source[ContextSummary]:
-            rows = sa.select(*columns_of(ContextSummary, contexts)).where(*_worked_on(contexts, filters))
-            order = ("-created_at", "user_id", "chat_id")
-            return Source(ContextSummary, rows.where(incomplete.is_there()), order, after)
+            view = views.contexts
+            rows = sa.select(*columns_of(ContextSummary, view)).where(*_worked_on(view, filters))
+            return Source(ContextSummary, rows, ("-created_at", "user_id", "chat_id"), after)
 
         return Report(self._query, ContextSummary, source, filters)
 
@@ -77,8 +78,8 @@ class Reports:
             view = views.tasks
             rows = sa.select(*columns_of(Task, view)).where(*_worked_on(view, filters), *_with(view, outcome))
             # The page's contexts are selected first, so that only theirs are summed up.
-            selected = sa.select(contexts.c.context_id, contexts.c.created_at)
-            selected = selected.where(*_worked_on(contexts, filters), incomplete.is_there())
+            newest = views.contexts
+            selected = sa.select(newest.c.context_id, newest.c.created_at).where(*_worked_on(newest, filters))
             order = ("-created_at", "-context_id")
             return Source(Task, rows, order, after, _TASK_SUMS, ("context_id",), selected if outcome is None else None)
 

@@ -12,7 +12,7 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
 
 # The migrations in order, so that opening a database need not read their files; a test compares them.
-REVISIONS: Final = tuple(f"taskctx_{number:04}" for number in range(1, 8))
+REVISIONS: Final = tuple(f"taskctx_{number:04}" for number in range(1, 9))
 HEAD: Final = REVISIONS[-1]
 
 # The revisions' names before they had the prefix. A database keeps such a name until it is changed.

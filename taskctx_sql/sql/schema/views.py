@@ -12,9 +12,12 @@ _CONTEXT: Final = ("context_id", "user_id", "chat_id")
 _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("created_at", "updated_at", "started_at", "ended_at", "first_at", "last_at"), sa.Double),
     **dict.fromkeys(("timestamp", "duration", "cost"), sa.Double),
-    **dict.fromkeys(("updates", "removed", "errors", "runs", "failed_runs", "files", "models", "calls"), sa.BigInteger),
+    **dict.fromkeys(
+        ("updates", "removed", "errors", "runs", "failed_runs", "unfinished_runs", "files", "models", "calls"),
+        sa.BigInteger,
+    ),
     **dict.fromkeys(("saves", "revision", "bytes", "largest_update", "contexts", "seq"), sa.BigInteger),
-    **dict.fromkeys(("input_tokens", "output_tokens"), sa.BigInteger),
+    **dict.fromkeys(("input_tokens", "output_tokens", "cancelled_runs"), sa.BigInteger),
     "day": sa.Date,
 }
 
@@ -28,15 +31,16 @@ def _view(name: str, *columns: str) -> sa.Table:
 _CREATED: Final = ("day", "created_at", "created_utc", "updated_at", "updated_utc")
 _USAGE: Final = ("calls", "input_tokens", "output_tokens", "cost")
 
+contexts: Final = _view("contexts", *_CONTEXT, *_CREATED, "revision")
 tasks: Final = _view(
     "tasks",
     *(*_CONTEXT, *_CREATED, "saves", "updates", "removed", "errors", "first_at", "first_utc", "last_at", "last_utc"),
-    *("duration", "runs", "failed_runs", "files", "models", *_USAGE),
+    *("duration", "runs", "failed_runs", "files", "models", *_USAGE, "unfinished_runs", "cancelled_runs", "outcome"),
 )
 runs: Final = _view(
     "runs",
     *(*_CONTEXT, "run_id", "day", "started_at", "started_utc", "ended_at", "ended_utc"),
-    *("duration", "outcome", "error", "saves"),
+    *("duration", "outcome", "error", "saves", *_USAGE),
 )
 models: Final = _view("models", *_CONTEXT, "day", "model_id", "provider_id", "mode", *_USAGE, "duration")
 files: Final = _view(
@@ -51,4 +55,7 @@ errors: Final = _view(
 sizes: Final = _view(
     "sizes", *_CONTEXT, *_CREATED, "bytes", "largest_update", "updates", "removed", "saves", "files", "runs"
 )
-users: Final = _view("users", "user_id", "contexts", "updates", "removed", "bytes", "updated_at", "updated_utc")
+users: Final = _view(
+    *("users", "user_id", "contexts", "updates", "removed", "bytes", "updated_at", "updated_utc"),
+    *("runs", "failed_runs", "unfinished_runs", *_USAGE),
+)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, ContextUpdate, SqlStore, TaskContext, codec, open_store, schema
+from taskctx_sql.model import report_rows
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import views
 from tests.conftest import Clock
@@ -60,7 +64,12 @@ async def test_a_task_is_summed_up(sql_store: SqlStore, recorded: TaskContext, u
     (task,) = await answers(sql_store, "tasks", user)
     counts = {name: task[name] for name in ("updates", "removed", "errors", "runs", "failed_runs", "files", "models")}
     assert counts["runs"] == 2
-    assert counts["failed_runs"] == 1
+    assert (counts["failed_runs"], task["unfinished_runs"], task["cancelled_runs"], task["outcome"]) == (
+        1,
+        0,
+        0,
+        "failed",
+    )
     assert counts["files"] == 4
     assert counts["models"] == 2
     # Those after the one that left were written anew.
@@ -68,8 +77,8 @@ async def test_a_task_is_summed_up(sql_store: SqlStore, recorded: TaskContext, u
     assert (task["calls"], task["input_tokens"], task["output_tokens"], task["cost"]) == (3, 30, 2, 0.3)
     # The clock of the database.
     created = datetime.fromtimestamp(task["created_at"], UTC)
-    assert (task["day"], task["created_utc"]) == (created.date(), f"{created:%Y-%m-%d %H:%M:%S}")
-    assert (task["first_utc"], task["last_utc"]) == ("2025-12-31 23:59:59", "2026-01-01 00:00:00")
+    assert (task["day"], task["created_utc"]) == (created.date(), f"{created:%Y-%m-%dT%H:%M:%SZ}")
+    assert (task["first_utc"], task["last_utc"]) == ("2025-12-31T23:59:59Z", "2026-01-01T00:00:00Z")
     assert task["duration"] == task["last_at"] - task["first_at"]
     assert 0.9 < task["duration"] < 1.1
 
@@ -81,14 +90,66 @@ async def test_runs_have_their_outcome(sql_store: SqlStore, recorded: TaskContex
         ("failed", "KeyError: 'made for this test'"),
     ]
     assert found[0]["duration"] == found[0]["ended_at"] - found[0]["started_at"]
-    assert found[0]["started_utc"] == "2025-12-31 23:59:59"
+    assert [(run["calls"], run["input_tokens"], run["output_tokens"], run["cost"]) for run in found] == [
+        (3, 30, 2, 0.3),
+        (0, 0, 0, 0.0),
+    ]
+    assert found[0]["started_utc"] == "2025-12-31T23:59:59Z"
 
 
 async def test_a_run_that_goes_on_is_unfinished(sql_store: SqlStore, user: str) -> None:
     async with context_of(sql_store, user, NEW_YEAR) as context:
         await context.save()
         (run,) = await answers(sql_store, "runs", user)
+        (task,) = await answers(sql_store, "tasks", user)
     assert (run["outcome"], run["ended_at"], run["ended_utc"], run["duration"]) == ("unfinished", None, None, None)
+    assert (task["outcome"], task["unfinished_runs"], task["failed_runs"]) == ("unfinished", 1, 0)
+
+
+async def leave(sql_store: SqlStore, user: str, error: BaseException | None) -> None:
+    """Make a run that ends in some way."""
+    with contextlib.suppress(KeyError, asyncio.CancelledError):
+        async with context_of(sql_store, user, NEW_YEAR) as context:
+            context.add_context_update("message", 1)
+            if error is not None:
+                raise error
+
+
+async def test_a_task_has_the_worst_outcome_of_its_runs(sql_store: SqlStore, user: str) -> None:
+    ways = ((None, "completed"), (asyncio.CancelledError(), "cancelled"), (KeyError(), "failed"), (None, "failed"))
+    for number, (error, outcome) in enumerate(ways, 1):
+        await leave(sql_store, user, error)
+        (task,) = await answers(sql_store, "tasks", user)
+        assert (task["outcome"], task["runs"]) == (outcome, number)
+    (all_of_the_user,) = await answers(sql_store, "users", user)
+    assert (task["failed_runs"], task["cancelled_runs"], task["unfinished_runs"]) == (1, 1, 0)
+    assert (all_of_the_user["runs"], all_of_the_user["failed_runs"], all_of_the_user["unfinished_runs"]) == (4, 1, 0)
+
+
+async def test_costs_add_up_in_every_view(sql_store: SqlStore, user: str) -> None:
+    for chat in ("a", "b"):
+        context = TaskContext({"user_id": user, "chat_id": chat}, store=sql_store)
+        for _ in range(2):
+            async with context:
+                context.track_model_usage("m", "p", "chat", input_tokens=5, cost=0.1)
+    for view, rows in {"tasks": 2, "runs": 4, "models": 2, "users": 1}.items():
+        found = await answers(sql_store, view, user)
+        assert (len(found), round(sum(row["cost"] for row in found), 9)) == (rows, 0.4), view
+        assert sum(row["input_tokens"] for row in found) == 20, view
+
+
+def test_a_row_has_every_column_of_its_view() -> None:
+    of_views = {
+        "tasks": report_rows.Task,
+        "runs": report_rows.TaskRun,
+        "files": report_rows.FileActivity,
+        "errors": report_rows.ErrorReport,
+        "sizes": report_rows.ContextSize,
+        "users": report_rows.UserSize,
+    }
+    for name, row_type in of_views.items():
+        view = views.metadata.tables[f"taskctx_report_{name}"]
+        assert [field.name for field in fields(row_type)] == view.c.keys(), name
 
 
 async def test_model_uses_are_summed_by_day_model_provider_and_mode(
