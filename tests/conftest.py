@@ -173,7 +173,6 @@ def guarded_url(postgres_server: str) -> Iterator[str]:
 def tenant_url(guarded_url: str) -> Iterator[str]:
     """The same, as the application's account sees it: one user at a time."""
     url = _run(accounts.create(guarded_url))
-    _run(accounts.grant_views(guarded_url, url))
     yield url
     _run(accounts.drop(guarded_url, url))
 

@@ -59,7 +59,7 @@ _VALUES: Final = ("day", "kind", "outcome", *_TIMES)
 # How many rows a table or a page has if no limit is given.
 _ROWS: Final = 50
 
-_sort_option: Final = click.option("--sort", metavar="COLUMN", help="Sort by a column: cost, duration, chat_id, ...")
+_sort_option: Final = click.option("--sort", metavar="COLUMN", help="Sort by a column, such as cost or duration.")
 
 
 @command()

@@ -93,6 +93,36 @@ def test_a_page_shows_everything_and_nothing_runs(hostile: str, user: str, one: 
     assert "1.25" in text
 
 
+def test_a_failed_run_is_a_failure_on_the_whole_page(hostile: str, user: str) -> None:
+    with task_context({"user_id": user, "chat_id": "fine"}, database_url=hostile) as context:
+        context.track_model_usage("m", "p", "chat", cost=0.5)
+    text = " ".join(" ".join(Elements(page_of(hostile, user)).texts).split())
+    assert "2 tasks, 1 of them failed" in text
+    assert "2 runs, 1 of them failed" in text
+    # The update of the type "error", and the run.
+    assert "2 errors, failed runs included" in text
+    assert re.search(r"Newest tasks .* completed 0\.5 .* failed 1\.25", text)
+
+
+def test_a_page_says_what_its_tables_leave_out_and_adds_up_everything(database_url: str, user: str) -> None:
+    for number in range(3):
+        with task_context({"user_id": user, "chat_id": f"c{number}"}, database_url=database_url) as context:
+            context.track_file_operation(f"{number}.txt", "write", "agent")
+            context.track_model_usage(f"m{number}", "p", "chat", input_tokens=10, cost=0.5)
+            context.add_context_update("error", "broke")
+    text = " ".join(" ".join(Elements(page_of(database_url, user, "--limit", "2")).texts).split())
+    for title in (
+        *("Errors", "Files, by their last activity", "Model use by day", "Largest tasks", "Newest tasks"),
+        *("Newest runs", "Files by last operation"),
+    ):
+        assert f"{title}: 2 of 3" in text
+    assert text.count("Total") == 3
+    assert text.count(" 1.50 ") >= 4
+    assert "at most 2 rows" in text
+    text = " ".join(" ".join(Elements(page_of(database_url, user)).texts).split())
+    assert " of 3" not in text
+
+
 def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
     if BROWSER is None:
         if os.environ.get("TASKCTX_TEST_BROWSER"):

@@ -1,10 +1,10 @@
-"""Accounts of a Postgres that may do no more than the page on guarantees grants them."""
+"""Accounts of a Postgres that may do no more than the docs grant them."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,35 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import ContextKey, Store
 from taskctx_sql.sql import engines, row_codec
-from taskctx_sql.sql.schema import tables, views
+from taskctx_sql.sql.schema import tables
 from tests.support.contract import loaded
 
-PAGE = Path(__file__).parents[2] / "docs/pages/explanation/guarantees.md"
+PAGES = Path(__file__).parents[2] / "docs" / "pages"
+PAGE = PAGES / "explanation" / "guarantees.md"
+VIEWS_PAGE = PAGES / "reference" / "views.md"
 
 
 async def create(owner_url: str, schema: str = "public") -> str:
     """Make an account that has what the page grants, and return the database's URL for it."""
-    name = f"application_{uuid.uuid4().hex[:8]}"
-    await run(owner_url, [f"CREATE ROLE {name} LOGIN PASSWORD 'x'", *_recipe("grants", name, schema)])
+    return await _created(owner_url, "application", lambda name: _recipe("grants", name, schema))
+
+
+@asynccontextmanager
+async def analyst(owner_url: str, *, of_all_users: bool = False) -> AsyncIterator[str]:
+    """Make an account that has what the page of the views grants, yield the URL for it, and drop it."""
+
+    def recipe(name: str) -> list[str]:
+        titles = ["analyst", *(["analyst of all users"] if of_all_users else [])]
+        return [one for title in titles for one in _recipe(title, name, "public", VIEWS_PAGE, "analyst")]
+
+    url = await _created(owner_url, "analyst", recipe)
+    yield url
+    await drop(owner_url, url)
+
+
+async def _created(owner_url: str, kind: str, recipe: Callable[[str], list[str]]) -> str:
+    name = f"{kind}_{uuid.uuid4().hex[:8]}"
+    await run(owner_url, [f"CREATE ROLE {name} LOGIN PASSWORD 'x'", *recipe(name)])
     return sa.make_url(owner_url).set(username=name, password="x").render_as_string(hide_password=False)
 
 
@@ -33,11 +52,11 @@ async def grant_functions(owner_url: str, url: str, schema: str = "public") -> N
     await run(owner_url, _recipe("functions", str(sa.make_url(url).username), schema))
 
 
-def _recipe(title: str, name: str, schema: str) -> list[str]:
-    """Return the statements of a part of the page, for an account and a schema."""
-    found = re.search(rf"```pgsql\n-- {title}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def _recipe(title: str, name: str, schema: str, page: Path = PAGE, role: str = "application") -> list[str]:
+    """Return the statements of a part of a page, for an account and a schema."""
+    found = re.search(rf"```pgsql\n-- {title}\n(.*?)```", page.read_text(), re.DOTALL)
     assert found is not None
-    text = found[1].replace("application", name).replace("public", f'"{schema}"')
+    text = found[1].replace(role, name).replace("public", f'"{schema}"')
     # A DO block is one statement.
     statements = [text] if "DO $$" in text else text.split(";")
     return [f'SET search_path TO "{schema}"', *(statement for statement in statements if statement.strip())]
@@ -103,10 +122,3 @@ async def everything(owner_url: str, key: ContextKey) -> dict[str, list[Any]]:
     found = {name: await connection.fetch(question, row_codec.context_id(key)) for name, question in asked.items()}
     await connection.close()
     return found
-
-
-async def grant_views(owner_url: str, url: str) -> None:
-    """Let an account read the reports' views as well."""
-    connection = await asyncpg.connect(owner_url)
-    await connection.execute(f"GRANT SELECT ON {', '.join(views.metadata.tables)} TO {sa.make_url(url).username}")
-    await connection.close()

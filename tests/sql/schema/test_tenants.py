@@ -24,7 +24,7 @@ from taskctx_sql.sql.maintenance import statements
 from taskctx_sql.sql.schema import tables, views
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.support import accounts, pgbouncer
-from tests.support.accounts import everything, filled, grant_views
+from tests.support.accounts import everything, filled
 from tests.support.contract import all_rows, loaded, new_delta, stored
 
 pytestmark = pytest.mark.wide
@@ -158,7 +158,6 @@ async def test_users_are_distinguished_whatever_their_names(tenant_store: SqlSto
 async def test_reports_are_of_the_user_who_is_asked_for(
     tenant_store: SqlStore, guarded_url: str, tenant_url: str, mine: ContextKey, theirs: ContextKey
 ) -> None:
-    await grant_views(guarded_url, tenant_url)
     reports = tenant_store.reports
     of_users: list[Any] = [reports.contexts, reports.tasks, reports.runs, reports.files, reports.errors]
     of_users += [reports.largest, reports.busiest, reports.users]

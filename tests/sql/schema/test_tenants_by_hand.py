@@ -13,7 +13,7 @@ from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import StoreFailedError
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import tables, views
-from tests.support.accounts import by_hand, everything, filled, grant_views
+from tests.support.accounts import by_hand, everything, filled
 from tests.support.contract import loaded, stored
 
 pytestmark = pytest.mark.wide
@@ -29,7 +29,6 @@ INSERTION: Final = "INSERT INTO taskctx_contexts (context_id, {0}) SELECT $1, {0
 async def test_by_hand_only_the_rows_of_the_set_user_are_read(
     guarded_url: str, tenant_url: str, mine: ContextKey, theirs: ContextKey, name: str
 ) -> None:
-    await grant_views(guarded_url, tenant_url)
     own, other = row_codec.context_id(mine), row_codec.context_id(theirs)
     column, value, others = "context_id", own, other
     if "context_id" not in (tables.metadata.tables | views.metadata.tables)[name].c:
