@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +36,8 @@ _SPLITS: Final = (0.5, 0.25, 0.0, 0.75, 1.0)
 # How much of what all ids have in common is left, where they differ in their middle.
 _COMMON: Final = 3
 _TOTAL: Final = "total"
-_STYLES: Final = {"failed": "red", "unfinished": "yellow", "error": "red"}
+# Of outcomes.
+_STYLES: Final = {"failed": "red", "unfinished": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,10 @@ def print_line(text: str, *, style: str = "") -> None:
     """Print a text, on as many lines as it needs."""
     console = terminal.console()
     width = _width_of(console)
-    for line in [plain(text)] if width is None else textwrap.wrap(plain(text), width) or [""]:
-        console.print(Text(line, style), soft_wrap=True)
+    line = Text(plain(text), style)
+    for part in [line] if width is None else line.wrap(console, width):
+        part.rstrip()
+        console.print(part, soft_wrap=True)
 
 
 class _Layout:
@@ -144,7 +146,7 @@ class _Layout:
                 text = self._shorten[index](text, width)
             space = " " * max(width - cell_len(text), 0)
             line.append(space if kind == "number" else "")
-            line.append(text, _STYLES.get(text, ""))
+            line.append(text, _STYLES.get(text, "") if kind == "value" else "")
             line.append("" if kind == "number" else space)
             line.append(" " * _GAP)
         line.rstrip()

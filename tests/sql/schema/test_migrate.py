@@ -216,7 +216,7 @@ async def test_a_database_kept_from_an_earlier_revision_is_upgraded_and_loads(
                 names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
                 statement = sa.text(f"INSERT INTO {content['table']} ({names}) VALUES ({marks})")
                 await connection.execute(statement, row)
-    assert await schema.current(url) == f"taskctx_{found['revision']}"
+    assert await schema.current(url) == f"taskctx_{kept.stem}"
     await schema.upgrade(url)
     assert await schema.current(url) == HEAD
     async with task_context({"user_id": "kept", "chat_id": f"from {found['revision']}"}, database_url=url) as context:
@@ -406,8 +406,9 @@ async def test_an_upgrade_waits_for_another_one(url: str, engine: AsyncEngine, f
 
 
 async def test_an_account_that_only_uses_the_tables_blocks_no_upgrade(empty_postgres_url: str) -> None:
-    await schema.upgrade(empty_postgres_url, REVISIONS[-2])
+    await schema.upgrade(empty_postgres_url)
     application = await accounts.create(empty_postgres_url)
+    await schema.downgrade(empty_postgres_url, REVISIONS[-2])
     holder = create_async_engine(engines.parse_url(application))
     async with holder.connect() as connection:
         await connection.execute(sa.text(f"SELECT pg_advisory_lock({migrations.UPGRADE_LOCK})"))
