@@ -55,6 +55,16 @@ def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
         assert done.stderr == ""
 
 
+def test_the_first_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    found = dict(BLOCK.findall((DOCS / "start.md").read_text()))
+    subprocess.run([sys.executable, "-"], input=found["python"], text=True, check=True, capture_output=True)
+    command = re.findall(r"^taskctx (.*?) +#", found["sh"], re.MULTILINE)[-1]
+    done = subprocess.run([sys.executable, "-m", "taskctx_sql", *command.split()], capture_output=True, text=True)
+    printed = [re.sub(r"^\d{4}-\d\d-\d\d", "2026-11-30", line).rstrip() for line in done.stdout.splitlines()]
+    assert printed == found["text"].splitlines()
+
+
 @pytest.mark.parametrize("code", blocks("sql"))
 async def test_a_question_is_answered(code: str, database_url: str, user: str) -> None:
     with pytest.raises(KeyError):
