@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskctx_sql.errors.base import TaskContextError
+from taskctx_sql.errors.remedies import shell_command
 from taskctx_sql.errors.stores import StoreError
 
 
@@ -52,7 +53,7 @@ class RevisionNotFoundError(StoreError):
         first = max(pruned_until, 1)
         super().__init__(
             f"context {key} has no {what} to show: {why}. "
-            f"It has revisions {first} to {newest}; `taskctx log` lists them"
+            f"It has revisions {first} to {newest}; {_log_of(key)} lists them"
         )
         self.key: Any = key
         self.asked: int | float = asked
@@ -65,7 +66,7 @@ class NothingToUndoError(StoreError):
 
     def __init__(self, key: object) -> None:
         super().__init__(
-            f"context {key} has no optimize, truncate or restore to take back; `taskctx log` lists what was done"
+            f"context {key} has no optimize, truncate or restore to take back; {_log_of(key)} lists what was done"
         )
         self.key: Any = key
 
@@ -139,3 +140,7 @@ class UnreadableFileError(StoreError):
         self.path: str = path
         self.moved_to: str | None = moved_to
         self.reason: str = reason
+
+
+def _log_of(key: Any) -> str:
+    return shell_command("log", str(key.user_id), str(key.chat_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskctx_sql.errors.remedies import command
+from taskctx_sql.errors.remedies import shell_command
 from taskctx_sql.errors.stores import StoreError
 
 
@@ -14,7 +14,7 @@ class SchemaMissingError(SchemaError):
     """The database has no tables of this library."""
 
     def __init__(self, database_url: str, schema: str | None = None) -> None:
-        upgrade = command("upgrade", database_url=database_url, schema=schema)
+        upgrade = shell_command("upgrade", database_url=database_url, schema=schema)
         super().__init__(f"{database_url} has no taskctx tables yet: run {upgrade}")
         self.database_url: str = database_url
         self.schema: str | None = schema
@@ -24,7 +24,7 @@ class SchemaTooOldError(SchemaError):
     """The schema of the database is older than this version of the library."""
 
     def __init__(self, database_url: str, found: str, needed: str, schema: str | None = None) -> None:
-        upgrade = command("upgrade", database_url=database_url, schema=schema)
+        upgrade = shell_command("upgrade", database_url=database_url, schema=schema)
         super().__init__(f"the schema of {database_url} is at {found}, this version needs {needed}: run {upgrade}")
         self.database_url: str = database_url
         self.schema: str | None = schema

@@ -120,7 +120,8 @@ class UnsupportedByStoreError(StoreError):
     def __init__(self, doing: str, database_url: str, feature: str) -> None:
         super().__init__(
             f"{database_url} cannot {doing}, because it does not keep {feature}: "
-            "use a database, such as sqlite:///tasks.db; `taskctx import` brings a folder into one"
+            "use a database, such as sqlite:///tasks.db; "
+            "`taskctx import FOLDER --user USER -d tasks.db` brings a folder into one"
         )
         self.doing: str = doing
         self.database_url: str = database_url

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from taskctx_sql import json_files
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.errors import StoreClosedError
+from taskctx_sql.errors.remedies import shell_command
 from taskctx_sql.json_files import JsonStore, recovery
 from taskctx_sql.locations import is_json_address, json_address, json_folder
 from taskctx_sql.maintenance.self_checks import diagnose_context_optimization_issue, diagnose_resource_cleanup_issue
@@ -63,7 +64,7 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
     yield Finding("folder", "ok", f"{folder} has {counted(len(histories), 'history')}")
     for path in paths:
         if json_files.set_aside_from(path.name) is not None:
-            remedy = "import its whole entries into a database with `taskctx import`, and move it away"
+            remedy = f"import its whole entries into a database, by {_import_of(folder)}, and move it away"
             yield Finding("set-aside", "warning", f"{path.name} was not readable", remedy)
         elif path.name.startswith(".taskctx-"):
             yield Finding("left-over", "note", f"{path.name} was left by an interrupted save", "remove it")
@@ -78,8 +79,14 @@ def _check_file(path: Path) -> Iterator[Finding]:
         yield Finding("histories", "error", f"{path.name} cannot be read: {error.strerror}", "check its permissions")
         return
     if damage is not None:
-        remedy = "import its whole entries into a database with `taskctx import`: the next load sets the file aside"
+        remedy = f"import its whole entries into a database, by {_import_of(path.parent)}: the next load sets it aside"
         yield Finding("histories", "error", f"{path.name}, {damage}", remedy)
     elif path.stat().st_size > LARGE_FILE:
         size = f"{path.name} has {path.stat().st_size / 1e6:,.0f} MB"
-        yield Finding("histories", "note", size, "each save writes all of it: move to a database with `taskctx import`")
+        yield Finding(
+            "histories", "note", size, f"each save writes all of it: move to a database, by {_import_of(path.parent)}"
+        )
+
+
+def _import_of(folder: Path) -> str:
+    return shell_command("import", str(folder), "--user", "USER", database_url="tasks.db")

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
 from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, SchemaError, StoreFailedError
-from taskctx_sql.errors.remedies import command
+from taskctx_sql.errors.remedies import shell_command
 from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding
 from taskctx_sql.plain_text import counted
@@ -73,7 +73,7 @@ def _reading_engine(address: str) -> AsyncEngine | Finding:
     path = Path(str(url.database)).absolute()
     if not path.is_file():
         reason = f"there is no file {shown_path(path)}"
-        upgrade = command("upgrade", database_url=engines.mask(address))
+        upgrade = shell_command("upgrade", database_url=engines.mask(address))
         return Finding("open", "error", reason, f"check the path, or run {upgrade}")
     # Nothing may be written, not even the files that SQLite creates when it reads.
     options = dict(parse_qsl(read_only.options(str(path)) or read_only.READING))
@@ -103,7 +103,7 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     newer = "" if found == HEAD else f", which is newer than this version's {HEAD}, and can be used"
     yield Finding("schema", "ok", f"it is at {found}{newer}")
     if citus.is_installed(connection):
-        remedy = f"run {command('upgrade', database_url=address, schema=name)}, which distributes them"
+        remedy = f"run {shell_command('upgrade', database_url=address, schema=name)}, which distributes them"
         message = "this is a Citus cluster, and the tables are only on the coordinator"
         distributed = citus.is_distributed(connection, name)
         yield _ok_or_warning("machines", distributed, "the tables are distributed" if distributed else message, remedy)
@@ -115,10 +115,10 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     yield from _row_level_security(connection, name, address)
     # Qualify each table's name with the schema.
     connection = connection.execution_options(schema_translate_map={None: name}) if name else connection
-    yield from _indexes(connection, name)
+    yield from _indexes(connection, name, address)
     yield from _orphans(connection)
     yield from _unfinished(connection)
-    yield from _largest(connection)
+    yield from _largest(connection, name, address)
 
 
 def _settings_of_sqlite(connection: sa.Connection) -> Iterator[Finding]:
@@ -182,7 +182,7 @@ def _functions(connection: sa.Connection, name: str | None, address: str) -> Ite
     account = connection.dialect.identifier_preparer.quote(str(connection.scalar(sa.text("SELECT current_user"))))
     for function, fault in faults:
         called = qualified(connection, name, function.signature)
-        upgrade = command("upgrade", database_url=address, schema=name)
+        upgrade = shell_command("upgrade", database_url=address, schema=name)
         remedy = f"run {upgrade} as the owner of the tables, which creates it anew"
         if fault is functions.Fault.DENIED:
             remedy = f"as the owner of the tables, run `GRANT EXECUTE ON FUNCTION {called} TO {account}`"
@@ -196,11 +196,11 @@ def _row_level_security(connection: sa.Connection, name: str | None, address: st
         return
     unguarded = row_security.unguarded(connection, name)
     what = f"but not for {', '.join(unguarded)}" if unguarded else "and this account sees all rows"
-    remedy = f"run {command('upgrade', '--row-level-security', database_url=address, schema=name)}"
+    remedy = f"run {shell_command('upgrade', '--row-level-security', database_url=address, schema=name)}"
     yield _ok_or_warning("row-level-security", not unguarded, f"row-level security is on, {what}", remedy)
 
 
-def _indexes(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
+def _indexes(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:
     inspector = sa.inspect(connection)
     missing = 0
     for table in tables.metadata.sorted_tables:
@@ -208,7 +208,8 @@ def _indexes(connection: sa.Connection, name: str | None) -> Iterator[Finding]:
         wanted = [column.name for column in table.primary_key.columns]
         if key != wanted:
             missing += 1
-            remedy = "restore the table from a backup, or copy the database into a new one with `taskctx copy`"
+            anew = shell_command("copy", address, "NEW", schema=name)
+            remedy = f"restore the table from a backup, or copy the database into a new one: {anew}"
             yield Finding("indexes", "error", f"the key of {table.name} is not ({', '.join(wanted)})", remedy)
         with warnings.catch_warnings():
             # SQLAlchemy cannot read expression indexes from SQLite. Without them only reports are slower.
@@ -247,22 +248,23 @@ def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
     count = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision == 0)) or 0
     if count:
         message = f"not completely copied or removed, so that it cannot be read: {counted(count, 'context')}"
-        remedy = "run the command that was interrupted again: `taskctx copy`, `taskctx prune` or `taskctx erase`"
+        remedy = "run the copy, prune or erase that was interrupted again"
         yield Finding("unfinished", "warning", message, remedy)
     c = tables.updates.c
     beyond = sa.exists().where(c.context_id == contexts.c.context_id, c.seq >= contexts.c.next_seq)
     wrong = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0, beyond)) or 0
     if wrong:
         message = f"updates beyond the next number, so that saves fail: in {counted(wrong, 'context')}"
-        yield Finding("numbers", "error", message, "repeat the interrupted `taskctx copy`, or restore a backup")
+        yield Finding("numbers", "error", message, "run the interrupted copy again, or restore a backup")
 
 
-def _largest(connection: sa.Connection) -> Iterator[Finding]:
+def _largest(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:
     statement = sa.select(contexts.c.user_id, contexts.c.chat_id, contexts.c.next_seq - 1)
     total = connection.scalar(sa.select(sa.func.count()).where(contexts.c.revision > 0)) or 0
     yield Finding("contexts", "ok", f"the store has {counted(total, 'context')}")
+    prune = shell_command("prune", "--removed", "30d", database_url=address, schema=name)
     for user, chat, count in connection.execute(statement.order_by(contexts.c.next_seq.desc()).limit(LARGEST)):
-        remedy = "load it with history_limit, or run `taskctx prune --removed`" if count > LARGE_CONTEXT else ""
+        remedy = f"load it with history_limit, or run {prune}" if count > LARGE_CONTEXT else ""
         yield Finding("largest", "note", f"context ({user!r}, {chat!r}) has {counted(count, 'update')}", remedy)
 
 
