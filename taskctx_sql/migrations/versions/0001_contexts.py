@@ -10,7 +10,7 @@ from taskctx_sql.sql.schema import branch
 
 revision = "taskctx_0001"
 down_revision = None
-branch_labels = ("taskctx",)
+branch_labels = "taskctx"
 depends_on = None
 
 

@@ -20,11 +20,13 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.sql.schema import HEAD, REVISIONS, tables
 from tests.sql.schema.test_printing import everything, in_file
+from tests.sql.test_statements import STAND_IN
 from tests.support.application import (
     CREATE_ORDERS,
     DROP_ORDERS,
     OURS,
     Application,
+    look,
     names,
     run,
     saves,
@@ -220,3 +222,19 @@ def test_the_branch_refuses_a_database_that_cannot_hold_every_text(
     application.list_the_branch()
     with pytest.raises(UnsupportedEncodingError):
         application.alembic("upgrade", "heads")
+
+
+@pytest.mark.parametrize("printed", [False, True])
+def test_where_there_is_citus_the_branch_distributes_each_table(
+    empty_postgres_url: str, on_postgres: Application, printed: bool
+) -> None:
+    url = empty_postgres_url
+    execute(url, STAND_IN)
+    on_postgres.list_the_branch()
+    on_postgres.add_revision("first")
+    if printed:
+        execute(url, on_postgres.alembic("upgrade", "heads", sql=True))
+    else:
+        on_postgres.alembic("upgrade", "heads")
+    distributed = sa.text("SELECT CAST(logicalrelid AS text) FROM pg_dist_partition")
+    assert sorted(look(url, lambda connection: connection.scalars(distributed).all())) == sorted(OURS)

@@ -59,7 +59,7 @@ def test_what_a_revision_does_after_our_upgrade_is_in_the_same_transaction(url: 
     application.add_revision("first", [UPGRADE, CREATE_ORDERS, "raise KeyError(1)"])
     with pytest.raises(KeyError):
         application.alembic("upgrade", "head")
-    # alembic takes SQLite for a database that does not roll CREATE TABLE back, and its driver begins no transaction.
+    # On SQLite alembic creates its own table before the transaction of the revision.
     assert names(url) in (set(), {"alembic_version"})
     application.add_revision("first", [UPGRADE, CREATE_ORDERS])
     application.alembic("upgrade", "head")
