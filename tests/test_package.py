@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -81,11 +82,12 @@ def test_the_links_of_the_description_lead_to_the_project_and_to_files_that_are_
 
 @pytest.mark.wide
 def test_the_wheel_works_in_an_empty_environment_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env", with_pip=False)
     programs = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin")
     work = tmp_path / "work"
     work.mkdir()
-    run(programs / "python", "-m", "pip", "install", "-q", wheel, folder=work)
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python")
+    run(*pip, "install", "-q", "--no-compile", wheel, folder=work)
 
     assert "went from nothing" in run(programs / "taskctx", "upgrade", "-d", "sqlite:///tasks.db", folder=work)
     assert "The end of the timeline" in run(programs / "taskctx", "demo", folder=work)
@@ -101,3 +103,23 @@ def test_the_wheel_works_in_an_empty_environment_away_from_the_checkout(wheel: P
     without_driver = [programs / "taskctx", "upgrade", "-d", "postgresql://me@127.0.0.1/x"]
     done = subprocess.run(list(map(str, without_driver)), capture_output=True, text=True, cwd=work)
     assert "pip install 'taskctx_sql[postgres]'" in done.stderr
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(sys.platform == "win32", reason="the command is for a POSIX shell")
+def test_the_first_command_of_the_readme_shows_a_task_within_half_a_minute(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^python3 -m venv .* demo$", (CHECKOUT / "README.md").read_text(), re.MULTILINE)
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copy(CHECKOUT / name, clone)
+    shutil.copytree(CHECKOUT / "taskctx_sql", clone / "taskctx_sql", ignore=shutil.ignore_patterns("__pycache__"))
+    before = os.times()
+    # The Python of these tests, whichever one `python3` is.
+    shown = run("bash", "-c", command.replace("python3", sys.executable), folder=clone)
+    after = os.times()
+    assert "Runs" in shown
+    assert "completed" in shown
+    assert "Files by last operation: read" in shown
+    # Time of the processor, so that other tests do not count. It has taken 12 s.
+    assert sum(after[2:4]) - sum(before[2:4]) < 30
