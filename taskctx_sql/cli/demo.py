@@ -62,8 +62,7 @@ def demo(folder: Path | None, database_url: str | None, schema: str | None, targ
     if form == "json":
         output.print_json({"result": result, **report})
     else:
-        program = "taskctx" if shutil.which("taskctx") else sys.argv[0]
-        output.print_demo(result, report, program)
+        output.print_demo(result, report, _program())
 
 
 async def _report(url: str, schema: str | None, result: demo_task.Result) -> dict[str, Any]:
@@ -79,6 +78,14 @@ async def _report(url: str, schema: str | None, result: demo_task.Result) -> dic
             "files_by_operation": await store.reports.files_by_operation(key),
             "runs": await store.reports.context_runs(key),
         }
+
+
+def _program() -> list[str]:
+    """Return the words by which this program was called, or its name if that is enough."""
+    if shutil.which("taskctx"):
+        return ["taskctx"]
+    called = Path(sys.argv[0])
+    return [sys.executable, "-m", taskctx_sql.__name__] if called.name == "__main__.py" else [str(called)]
 
 
 def _project_folder() -> Path:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from taskctx_sql.json_files import open_file, replace_file
 from taskctx_sql.locations import make_folder
 from taskctx_sql.opening import open_store
+from taskctx_sql.plain_text import counted
 from taskctx_sql.task import TaskContext, task_context
 
 USER_ID: Final = "demo"
@@ -108,7 +109,7 @@ async def index_folder(
     async with open_store(database_url, schema=schema) as store, task_context(data, store=store) as context:
         resumed = bool(context.context_history)
         before = _known_documents(context)
-        context.add_context_update("message", f"Indexing {len(paths)} files", {"source": "system"})
+        context.add_context_update("message", f"Indexing {counted(len(paths), 'file')}", {"source": "system"})
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="demo-read")
         context.add_resource("reader", _Closing(pool))
         documents, unreadable, changes = {}, [], Changes()
@@ -128,7 +129,7 @@ async def index_folder(
         _note_removed(context, before, documents, unreadable, changes)
         await asyncio.to_thread(_write_index, index, documents.values())
         context.track_file_operation(str(index), "write", "indexer")
-        context.add_context_update("message", f"Indexed {len(documents)} files", {"source": "system"})
+        context.add_context_update("message", f"Indexed {counted(len(documents), 'file')}", {"source": "system"})
     terms = Counter[str]()
     for document in documents.values():
         terms.update(dict(document.terms))

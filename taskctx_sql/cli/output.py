@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -164,8 +165,8 @@ def print_row_objects(rows: Sequence[Any], names: Sequence[str], form: str) -> N
         print_csv(names, [[getattr(row, name) for name in names] for row in rows])
 
 
-def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
-    """Print the result of the demo and the reports about it; ``program`` is how to call this command."""
+def print_demo(result: Result, report: dict[str, Any], program: Sequence[str]) -> None:
+    """Print the result of the demo and the reports about it; ``program`` are the words that call this command."""
     print_parts(Bold(f"{counted(result.documents, 'file')}, {counted(result.words, 'word')}"), f" in {result.folder}")
     if result.resumed:
         _print_changes(result.changes)
@@ -176,7 +177,8 @@ def print_demo(result: Result, report: dict[str, Any], program: str) -> None:
         _print_report(report)
     print_parts()
     print_parts(f"The index: {result.index}")
-    print_parts(f"The record: {program} show {result.user_id} {result.chat_id} --database-url {report['address']}")
+    show = shlex.join([*program, "show", result.user_id, result.chat_id, "-d", report["address"]])
+    print_parts(f"The record: {show}")
 
 
 def print_context(context: MemoryContext, outcome: str) -> None:

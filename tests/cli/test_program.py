@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -121,16 +123,16 @@ def test_the_demo_takes_the_checkout_that_it_is_run_in(tmp_path: Path, monkeypat
 
 
 def test_the_demo_is_readable(notes: Path) -> None:
-    taskctx("demo", notes)
+    taskctx("demo", notes, "--output", "my output")
     (notes / "one.md").write_text("# Changed\n")
-    done = taskctx_process("demo", notes)
+    done = taskctx_process("demo", notes, "--output", "my output")
     assert done.returncode == 0
     assert done.stderr == ""
     for part in ("3 files, ", "Since the last run: 1 changed", "The end of the timeline", "Runs", "completed",
                  "Files by last operation: read 4, write 1", "Not text: broken.txt"):  # fmt: skip
         assert part in done.stdout
-    words = done.stdout.split("The record: ")[1].split()
-    assert taskctx(*words[words.index("show") :]).returncode == 0
+    words = shlex.split(done.stdout.split("The record: ")[1])
+    assert subprocess.run(words, capture_output=True, timeout=120).returncode == 0
 
 
 def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
@@ -149,9 +151,17 @@ def test_a_context_is_shown(database_url: str, user: str) -> None:
     assert len(found["context_history"]) == 20
     assert found["metadata"] == {"k": "v"}
     assert not found["complete"]
+    assert [run["outcome"] for run in found["runs"]] == ["completed"]
     assert len(parsed("show", user, "c", "--database-url", database_url, "--limit", "100")["context_history"]) == 32
     done = taskctx("show", user, "c", TASKCTX_DATABASE_URL=database_url)
-    for part in ("step [bold]29[/bold]", "in put.pdf: read", "gpt-4: chat", '{"k": "v"}', "the newest ones"):
+    for part in (
+        "outcome: completed (1 run: 1 completed)",
+        "step [bold]29[/bold]",
+        "in put.pdf: read",
+        "gpt-4: chat",
+        '{"k": "v"}',
+        "the newest ones",
+    ):
         assert part in done.stdout
 
 
