@@ -8,7 +8,7 @@ Contexts
     history is a list of `ContextUpdate`. `blocking` waits for any of the async calls from sync code.
 
 Stores
-    `open_store` opens a `Store` at a database URL: rows in SQLite or Postgres (`SqlStore`), or the original's JSON
+    `open_store` opens a `Store` at a database URL: rows in SQLite or Postgres (`SqlStore`), or JSON
     files (`JsonStore`); `ConnectionOptions` say how to connect. A context in it is identified by its `ContextKey`.
     `ContextStore` is what a store of your own implements, with `RevisionStore` and `WatchableStore` if it keeps
     revisions and can be watched.
@@ -19,7 +19,7 @@ Namespaces
     `transfer`       import, export and copy contexts
     `reports`        the rows that ``store.reports`` returns, and the report as a page
     `testing`        the contract of stores, as a suite of tests; needs pytest
-    `health`         the reference's health checks and diagnoses
+    `health`         health checks of a context, and diagnoses
     `settings`       the environment's variables, their defaults, and presets
     `errors`         everything that is raised on purpose; `TaskContextError` is the base
 

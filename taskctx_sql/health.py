@@ -1,4 +1,4 @@
-"""The reference's health checks and diagnoses. They return their findings and print nothing."""
+"""Health checks of a context, and diagnoses. They return their findings and print nothing."""
 
 from __future__ import annotations
 

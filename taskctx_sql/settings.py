@@ -49,7 +49,7 @@ DEFAULT_MAX_CONTEXT_SIZE: Final = 1000
 
 
 class Config(TypedDict):
-    """A preset of the reference's section 7.3. Sizes are characters, intervals seconds."""
+    """A preset. Sizes are characters, intervals seconds."""
 
     task_dir: str
     max_context_size: int

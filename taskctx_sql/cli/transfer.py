@@ -43,7 +43,7 @@ verify_option: OptionDecorator = click.option(
 async def import_command(
     folder: Path, database_url: str | None, user: str, chat: str | None, schema: str | None, verify: bool, form: str
 ) -> None:
-    """Import the original's files into a database.
+    """Import a folder of JSON files into a database.
 
     FOLDER is not changed. Entries that the database already has are not written again, so an import can be
     interrupted and repeated. Every whole entry of a damaged file is imported; the damaged parts are listed by file and
@@ -84,10 +84,10 @@ async def export(
     verify: bool,
     form: str,
 ) -> None:
-    """Write a database's contexts as the original's files.
+    """Write a database's contexts as JSON files.
 
     With --user the files go into FOLDER itself, and without it each user's files go into a subfolder, because the
-    original has no users. What its format cannot hold is counted. Exit code 1: not everything was written.
+    files have no users. What their format cannot hold is counted. Exit code 1: not everything was written.
 
     \b
     taskctx export ./tasks --user u1 -d tasks.db

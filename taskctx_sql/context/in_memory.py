@@ -215,7 +215,7 @@ class MemoryContext:
         return {key: value for key, value in metadata.items() if toggles.get(key) is not False}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the context as a plain dictionary, in the reference's order."""
+        """Return the context as a plain dictionary: ids, active metadata, history and trackers."""
         return {
             "user_id": self.user_id,
             "chat_id": self.chat_id,

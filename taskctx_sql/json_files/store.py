@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class JsonStore:
-    """A folder of the original's history files.
+    """A folder of JSON files, one for each chat's history.
 
     Saves of several writers, in one process or several, are all kept. Each save replaces the whole file, so it costs
     more the longer the history is; a database has no such cost.

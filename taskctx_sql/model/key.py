@@ -17,7 +17,7 @@ class ContextKey:
     """The user and the chat that identify a context.
 
     Strings are compared exactly, without folding case or look-alikes. Whole numbers and UUIDs become their text, as in
-    the original's file names. Each id has at most `MAX_ID_LENGTH` characters.
+    the names of JSON files. Each id has at most `MAX_ID_LENGTH` characters.
 
     Raises:
         InvalidIdError: An id is of another type, too long, or has characters that no database accepts.

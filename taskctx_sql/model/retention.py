@@ -26,7 +26,7 @@ class Retention:
 
     Attributes:
         max_age: Contexts that nobody saved to for longer than this are removed.
-        max_contexts: Each user keeps only so many contexts, those saved last: the reference's max_history_files.
+        max_contexts: Each user keeps only so many contexts, those saved last.
         removed_age: Updates, files and model uses that left the working history longer ago than this are removed.
 
     Raises:

@@ -67,7 +67,7 @@ class ContextUpdate:
         return (ContextUpdate, (self.timestamp, self.update_type, None, {}), (None, content))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the four fields, in the reference's order."""
+        """Return the four fields as a dictionary, in the order of the arguments."""
         return {
             "timestamp": self.timestamp,
             "update_type": self.update_type,

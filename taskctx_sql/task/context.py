@@ -37,7 +37,7 @@ class TaskContext(StoredContext):
     JSON files in ``task_dir``. With ``AIECS_ENABLE_PERSISTENCE=false`` the last two are off, and the context stays in
     memory.
 
-    JSON files are read by the constructor, as in the original; a database is read on entering (``with`` or ``async
+    JSON files are read by the constructor; a database is read on entering (``with`` or ``async
     with``) or by `load`. Leaving closes the resources, and then saves.
     """
 

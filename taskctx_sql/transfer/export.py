@@ -1,4 +1,4 @@
-"""Exporting a database's contexts to the original's format."""
+"""Exporting a database's contexts as JSON files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ async def export(
     verify: bool = True,
     progress: TransferProgress | None = None,
 ) -> Transferred:
-    """Write contexts of a database as the original's history files, and compare them entry by entry.
+    """Write contexts of a database as JSON files, and compare them entry by entry.
 
-    The original has no users. So with ``user_id`` the files go into the folder itself, and without it each user's
+    The files have no users. So with ``user_id`` the files go into the folder itself, and without it each user's
     files go into a subfolder. An existing file is replaced only if the new one continues it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Importing the original's JSON folders into a database."""
+"""Importing folders of JSON files into a database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def import_folder(
     verify: bool = True,
     progress: TransferProgress | None = None,
 ) -> Imported:
-    """Import the original's history files into a database. The folder is not changed.
+    """Import a folder of JSON files into a database. The folder is not changed.
 
     An entry that the database already has is not written again, so an import can be interrupted and repeated. Every
     whole entry of a damaged file is imported; the result lists the damaged parts by their bytes. Files that were set
