@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import click
 
@@ -17,13 +16,10 @@ from taskctx_sql.cli.commands import command
 from taskctx_sql.cli.options import Opened, context_command, database_option, rows_format_option, schema_option
 from taskctx_sql.cli.stores import reached, store_url
 from taskctx_sql.model import ContextKey
+from taskctx_sql.model.report_rows import RunReport, worst_outcome
 from taskctx_sql.plain_text import counted
-from taskctx_sql.reports import RunReport
 from taskctx_sql.stores import Feature
 from taskctx_sql.task import TaskContext
-
-# A context of a long life has more of them than a screen.
-_RUNS: Final = 20
 
 
 @context_command
@@ -39,7 +35,7 @@ _RUNS: Final = 20
 async def show(key: ContextKey, opened: Opened, limit: int, form: str) -> None:
     """Print a context: its outcome, newest updates, files and models.
 
-    The outcome is that of its newest run; --format csv prints the updates only.
+    The outcome is the worst of its runs; --format csv prints the updates only.
 
     \b
     taskctx show u1 c1 -d tasks.db
@@ -47,7 +43,7 @@ async def show(key: ContextKey, opened: Opened, limit: int, form: str) -> None:
     async with opened as store:
         context = TaskContext({"user_id": key.user_id, "chat_id": key.chat_id}, store=store, history_limit=limit)
         await context.load()
-        runs = await store.reports.context_runs(key, limit=_RUNS) if Feature.RUNS in store.features else []
+        runs = await store.reports.context_runs(key) if Feature.RUNS in store.features else []
     if context.is_new:
         raise click.ClickException(
             f"there is no context of user {key.user_id!r} and chat {key.chat_id!r} in {store.database_url}: "
@@ -55,7 +51,8 @@ async def show(key: ContextKey, opened: Opened, limit: int, form: str) -> None:
         )
     if form == "json":
         values = output.stored_values(context.to_dict())
-        output.print_json(values | {"revision": context.revision, "complete": context.history_complete, "runs": runs})
+        about = {"revision": context.revision, "complete": context.history_complete, "outcome": worst_outcome(runs)}
+        output.print_json(values | about | {"runs": runs})
     elif form == "csv":
         output.print_updates_csv(context.context_history)
     else:
@@ -67,9 +64,8 @@ def _outcome(runs: Sequence[RunReport]) -> str:
     if not runs:
         return ""
     counts = Counter(run.outcome or "unfinished" for run in runs)
-    which = "the newest runs" if len(runs) == _RUNS else counted(len(runs), "run")
     each = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    text = f"{runs[-1].outcome or 'unfinished'} ({which}: {each})"
+    text = f"{worst_outcome(runs)} ({counted(len(runs), 'run')}: {each})"
     error = next((run.error for run in reversed(runs) if run.error), None)
     return text if error is None else f"{text}; the last error: {error}"
 

@@ -6,6 +6,7 @@ Times are in seconds since the epoch, UTC, and as ISO 8601 (``created_utc``), wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Final, Literal, get_args
@@ -50,6 +51,12 @@ class RunReport:
     def duration(self) -> float | None:
         """The time from start to end in seconds; None if the run has not ended."""
         return None if self.ended_at is None else self.ended_at - self.started_at
+
+
+def worst_outcome(runs: Iterable[RunReport]) -> Outcome | None:
+    """Return the outcome of a task with these runs, as the views have it; None without runs."""
+    outcomes = {run.outcome or "unfinished" for run in runs}
+    return next((outcome for outcome in OUTCOMES if outcome in outcomes), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import pytest
 from taskctx_sql import task_context
 from taskctx_sql.cli import commands, main
 from taskctx_sql.errors import SchemaMissingError
-from tests.support.command import taskctx
+from tests.support.command import parsed, taskctx
 
 
 @pytest.fixture
@@ -152,6 +152,14 @@ def test_the_outcome_of_runs_is_shown(filled: str) -> None:
     done = taskctx("show", "u1", "c1", "-d", filled)
     assert "outcome: failed (1 run: 1 failed); the last error: " in done.stdout
     assert "made for this test" in done.stdout
+    # A later success hides no failure, here as in the reports.
+    with task_context({"user_id": "u1", "chat_id": "c1"}, database_url=filled) as context:
+        context.add_context_update("message", "again")
+    done = taskctx("show", "u1", "c1", "-d", filled)
+    assert "outcome: failed (2 runs: 1 failed, 1 completed); the last error: " in done.stdout
+    assert parsed("show", "u1", "c1", "-d", filled)["outcome"] == "failed"
+    (task,) = parsed("report", "tasks", "--chat", "c1", "-d", filled)
+    assert (task["outcome"], task["runs"], task["failed_runs"]) == ("failed", 2, 1)
 
 
 def test_doctor_leaves_out_what_is_ignored(filled: str) -> None:
