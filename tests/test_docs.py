@@ -55,8 +55,7 @@ def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
         assert done.stderr == ""
 
 
-def test_the_first_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+def test_the_first_page_shows_what_its_commands_print() -> None:
     found = dict(BLOCK.findall((DOCS / "start.md").read_text()))
     subprocess.run([sys.executable, "-"], input=found["python"], text=True, check=True, capture_output=True)
     command = re.findall(r"^taskctx (.*?) +#", found["sh"], re.MULTILINE)[-1]
