@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.errors import InvalidArgumentError, StoreFailedError, StoreUnavailableError
+from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError, StoreFailedError, StoreUnavailableError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import GRACE
 from taskctx_sql.sql.schema import migrations, row_security
@@ -294,6 +294,12 @@ def _is_newer_and_usable(connection: sa.Connection, schema: str | None) -> bool:
 
 
 def _engine_name(database_url: Database) -> str:
+    if isinstance(database_url, sa.Connection | sa.Engine):
+        raise InvalidDatabaseUrlError(
+            "***",
+            "its connections are not async, so call `schema.upgrade_connection(connection)`"
+            " or `schema.downgrade_connection(connection, revision)`",
+        )
     if not isinstance(database_url, AsyncEngine | AsyncConnection):
         # Refuses everything that is no URL, too.
         return engines.parse_url(database_url).get_backend_name()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from taskctx_sql.errors import (
-    InvalidArgumentError,
-)
+from taskctx_sql import blocking, schema
+from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError
 from tests.support.application import (
     AWAITED,
     CALLED,
@@ -108,6 +109,16 @@ def test_a_revision_that_upgrades_the_library_cannot_be_printed(application: App
     application.add_revision("first", [UPGRADE, CREATE_ORDERS])
     with pytest.raises(InvalidArgumentError, match="offline mode"):
         application.alembic("upgrade", "head", sql=True)
+
+
+def test_the_async_functions_name_those_for_a_connection_that_is_not_async() -> None:
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        given: Any = connection
+        for attempt in (schema.upgrade(given), schema.downgrade(given, "base")):
+            with pytest.raises(InvalidDatabaseUrlError, match=r"schema\.upgrade_connection"):
+                blocking(attempt)
+    engine.dispose()
 
 
 def test_the_page_shows_what_is_tested_here(tmp_path: Path, create: Callable[..., Application]) -> None:
