@@ -124,6 +124,7 @@ def _set_traceback(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 def _set_color(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.color = {"auto": None, "always": True, "never": False}[value]
+        # Also for an error, which is printed after the command's own context has ended.
+        ctx.color = ctx.find_root().color = {"auto": None, "always": True, "never": False}[value]
     elif ctx.parent is None:
         ctx.color = terminal.wants_color()
