@@ -1,7 +1,11 @@
-"""README and docs: every Python block runs, every shell command exists, every SQL question is answered."""
+"""README and docs: every Python block runs, every shell command exists, every SQL question is answered.
+
+Blocks marked ``py`` are parts of programs, which other tests have; here, what they import must exist.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pydoc
 import re
@@ -37,7 +41,7 @@ def blocks(language: str) -> list[Any]:
     found = []
     for page in PAGES:
         codes = [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
-        marks = () if page in FIRST_PAGES or language == "sql" else pytest.mark.wide
+        marks = () if page in FIRST_PAGES or language in ("py", "sql") else pytest.mark.wide
         name = page.relative_to(DOCS if page.is_relative_to(DOCS) else CHECKOUT)
         found += [pytest.param(code, id=f"{name}-{number}", marks=marks) for number, code in enumerate(codes, 1)]
     return found
@@ -53,6 +57,17 @@ def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
             assert (tmp_path / "notes.txt").exists()
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
+
+
+@pytest.mark.parametrize("code", blocks("py"))
+def test_a_block_that_is_part_of_a_program_imports_what_exists(code: str) -> None:
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    for node in ast.walk(compile(code, "page", "exec", flags)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taskctx_sql"):
+            module = importlib.import_module(node.module or "")
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "schema":
+            assert hasattr(taskctx_sql.schema, node.attr)
 
 
 def test_the_first_page_shows_what_its_commands_print() -> None:
