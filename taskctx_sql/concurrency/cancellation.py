@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from taskctx_sql.errors import AsyncioNeededError
 
 T = TypeVar("T")
+
+# How long a caller that was cancelled waits for a write that is under way: longer than any takes while the database
+# answers, and short enough for a timeout to take effect when it does not.
+CANCEL_SECONDS: Final = 2.0
+
+# What goes on though its caller has left.
+_left: Final[set[asyncio.Future[Any]]] = set()
 
 
 def running_loop(doing: str) -> asyncio.AbstractEventLoop:
@@ -45,10 +52,41 @@ async def shielded(work: Awaitable[T], *, cancel: bool = False) -> T:
         raise
 
 
-async def wait_until_done(future: asyncio.Future[Any]) -> None:
-    """Wait until a future is done, even if the caller is cancelled. Its result is not retrieved."""
+async def finished(work: Awaitable[T], *, cancel: bool) -> T:
+    """Await work, and after a cancellation of the caller `CANCEL_SECONDS` more; the cancellation takes effect then.
+
+    Work that is not done by then is cancelled, and awaited until it has cleaned up; or it goes on without the caller.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await wait_until_done(task, CANCEL_SECONDS)
+        if not task.done() and cancel:
+            task.cancel()
+            await wait_until_done(task)
+        if not task.done():
+            _left.add(task)
+        task.add_done_callback(_forget)
+        raise
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _left.discard(task)
+    if not task.cancelled():
+        # Retrieved, so that asyncio does not report the failure as never retrieved.
+        task.exception()
+
+
+async def wait_until_done(future: asyncio.Future[Any], seconds: float | None = None) -> None:
+    """Wait until a future is done, or so many seconds, even if the caller is cancelled. It is not retrieved."""
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
     while not future.done():
+        left = None if until is None else until - loop.time()
+        if left is not None and left <= 0:
+            return
         try:
-            await asyncio.wait([future])
+            await asyncio.wait([future], timeout=left)
         except asyncio.CancelledError:
             continue

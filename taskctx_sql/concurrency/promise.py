@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
-from taskctx_sql.concurrency.cancellation import wait_until_done
+from taskctx_sql.concurrency.cancellation import CANCEL_SECONDS, wait_until_done
 
 T = TypeVar("T")
 
@@ -25,16 +25,22 @@ class Promise(Generic[T]):
         return self.wait().__await__()
 
     async def wait(self, *, shield: bool = True) -> T:
-        """Wait for the result. With ``shield``, a cancellation takes effect when the result was delivered."""
+        """Wait for the result. With ``shield``, a cancellation takes effect when the result was delivered.
+
+        One that is not delivered within `CANCEL_SECONDS` after a cancellation is not waited for any more.
+        """
         try:
             return await self._future
         except asyncio.CancelledError:
             if shield and not self._resolved:
                 # The cancellation cancelled the future, too.
                 self._future = self._loop.create_future()
-                await wait_until_done(self._future)
-                # Retrieved, so that asyncio does not report the failure as never retrieved.
-                self._future.exception()
+                await wait_until_done(self._future, CANCEL_SECONDS)
+                if self._future.done():
+                    # Retrieved, so that asyncio does not report the failure as never retrieved.
+                    self._future.exception()
+                else:
+                    self._future.cancel()
             raise
 
     def resolve(self, result: T | BaseException) -> None:

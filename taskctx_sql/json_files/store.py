@@ -34,7 +34,7 @@ from taskctx_sql.model import (
     Selection,
     StoredUpdate,
 )
-from taskctx_sql.stores import Feature, choose_updates
+from taskctx_sql.stores import Feature, answering, choose_updates
 
 T = TypeVar("T")
 
@@ -152,6 +152,11 @@ class JsonStore:
         check_number("limit", limit, 0)
         return await self.run_in_thread("list", lambda _: self._contexts_now(user_id, after, limit), reads=True)
 
+    async def ping(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # the protocol's name
+        """See `Store.ping`. The folder, or the one that it would be made in, is looked at."""
+        async with answering(timeout, self.database_url):
+            await self.run_in_thread("ping", lambda _: self._ping_now(), reads=True)
+
     async def delete(self, key: ContextKey, /) -> bool:
         """See `Store.delete`."""
         return await self.run_in_thread("delete", lambda patience: self._delete_now(key, patience))
@@ -221,6 +226,13 @@ class JsonStore:
             if after is not None:
                 found = [summary for summary in found if _newest_first(summary) > _newest_first(after)]
             return sorted(found, key=_newest_first)[:limit]
+
+    def _ping_now(self) -> None:
+        with self._errors_of("ping", None) as folder:
+            while not os.path.lexists(folder) and folder != folder.parent:
+                folder = folder.parent
+            with os.scandir(folder):
+                pass
 
     def _delete_now(self, key: ContextKey, patience: Patience) -> bool:
         with self._errors_of("delete", key) as path:

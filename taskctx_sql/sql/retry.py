@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+DEFAULT_RETRY_SECONDS: Final = 15.0
+
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -15,14 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskctx_sql import clock
-from taskctx_sql.concurrency import is_running, running_loop, shielded
+from taskctx_sql.concurrency import finished
 from taskctx_sql.errors import (
     ContextNotFoundError,
     InvalidDatabaseUrlError,
     RowLevelSecurityError,
     StaleContextError,
     StoreClosedError,
-    WrongEventLoopError,
 )
 from taskctx_sql.limits import check_number, check_seconds
 from taskctx_sql.model import (
@@ -41,18 +39,17 @@ from taskctx_sql.model import (
 )
 from taskctx_sql.sql import delete, history, load, watch
 from taskctx_sql.sql.backends import NEVER, Replica, Share, open_backend, open_replica
+from taskctx_sql.sql.home import Home
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.reports import Reports
-from taskctx_sql.sql.retry import ROWS_A_SECOND, Retrying
+from taskctx_sql.sql.retry import DEFAULT_RETRY_SECONDS, ROWS_A_SECOND, Retrying
 from taskctx_sql.sql.row_codec import AnyRow
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.schema import row_security
 from taskctx_sql.sql.watch import Subscriptions
-from taskctx_sql.stores import ContextStore, Feature, check_watch
+from taskctx_sql.stores import ContextStore, Feature, answering, check_watch
 
 T = TypeVar("T")
-
-DEFAULT_RETRY_SECONDS: Final = 15.0
 
 
 class SqlStore:
@@ -72,7 +69,7 @@ class SqlStore:
         self.database_url: str = self._backend.database_url
         self._retrying = Retrying(self.database_url, self._backend.retry_seconds)
         self._subscriptions = Subscriptions(self._backend.listener)
-        self._home = (os.getpid(), asyncio.get_running_loop())
+        self._home = Home()
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
 
@@ -110,8 +107,6 @@ class SqlStore:
             StoreError: The database could not be reached, or refused.
         """
         check_seconds("retry_seconds", retry_seconds)
-        if open_seconds is not None:
-            check_seconds("open_seconds", open_seconds)
         settings = (schema, retry_seconds, transaction_pooling)
         replica = None if read_url is None else open_replica(database, read_url, *settings, options=connection)
         share = await open_backend(
@@ -232,6 +227,12 @@ class SqlStore:
         self.note_gone(key)
         return await self._write("delete", partial(delete.delete, key), key.user_id)
 
+    async def ping(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # the protocol's name
+        """See `Store.ping`. It reads the schema's revision from the primary."""
+        self._check_open()
+        async with answering(timeout, self.database_url):
+            await self._backend.ping(timeout)
+
     def engine_and_schema(self) -> tuple[AsyncEngine, str | None]:
         """Return the engine of the open store, and on Postgres the schema of its tables."""
         self._check_open()
@@ -283,11 +284,12 @@ class SqlStore:
         Calls under way are finished, and not repeated. A second call of `close`, or one that is cancelled, waits too.
         """
         if self._closing is None:
-            self._check_home()
+            self._home.check(self.database_url)
             self._closed = True
             self._closing = asyncio.ensure_future(self._close())
         if not self._closing.done():
-            await shielded(self._closing)
+            # If the caller does not wait, it goes on.
+            await finished(self._closing, cancel=False)
 
     async def _close(self) -> None:
         # The last is closed first, and one that fails keeps no other open.
@@ -316,7 +318,7 @@ class SqlStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError(self.database_url)
-        self._check_home()
+        self._home.check(self.database_url)
 
     def _note(self, key: ContextKey, revision: int) -> None:
         if self._replica is not None:
@@ -339,14 +341,6 @@ class SqlStore:
     ) -> T:
         rls_user = self._begin(doing, user_id)
         return await self._retrying.run(doing, lambda: self._backend.write(plan(), rls_user), extra=extra)
-
-    def _check_home(self) -> None:
-        process, loop = self._home
-        if not is_running(loop):
-            # The process first: in a forked child no loop counts as running.
-            if process == os.getpid():
-                running_loop(f"use {self.database_url}")
-            raise WrongEventLoopError(self.database_url)
 
 
 def as_database(store: ContextStore) -> SqlStore:

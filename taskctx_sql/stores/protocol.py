@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from taskctx_sql.errors import InvalidArgumentError, UnsupportedByStoreError
 from taskctx_sql.limits import check_number
 from taskctx_sql.model import ContextKey, ContextSummary, Delta, Difference, Loaded, Revision, Saved, StoredUpdate
+from taskctx_sql.stores.pinging import answering
 
 if TYPE_CHECKING:
     from taskctx_sql.sql.reports import Reports
@@ -42,7 +43,8 @@ class ContextStore(Protocol):
     in; another one gets `WrongEventLoopError`. After `close` all but `close` raise `StoreClosedError`.
 
     **Cancellation.** A cancelled call that writes finishes its work before the cancellation goes on, so that it was
-    done wholly or not at all; one that reads ends at once. No connection or lock is left behind.
+    done wholly or not at all; one that reads ends at once. No connection or lock is left behind. A database that does
+    not answer is waited for some seconds at most, so that ``asyncio.timeout`` takes effect.
     """
 
     @property
@@ -146,6 +148,20 @@ class ContextStore(Protocol):
     @abstractmethod
     async def delete(self, key: ContextKey, /) -> bool:
         """Erase a context and all that belongs to it. Return whether it was there."""
+
+    async def ping(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # a limit that it names in its error
+        """Return if the store answers now, for a health check. It is asked once, whatever ``retry_seconds`` is.
+
+        Args:
+            timeout: How many seconds it has to answer, above 0.
+
+        Raises:
+            InvalidArgumentError: The timeout is no such number.
+            StoreUnavailableError: It did not answer in time, or could not be reached.
+            StoreError: The store failed, or is closed.
+        """
+        async with answering(timeout, self.database_url):
+            await self.contexts("ping", limit=1)
 
     @abstractmethod
     async def close(self) -> None:

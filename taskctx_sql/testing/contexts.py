@@ -157,7 +157,15 @@ class Listing(ContractPart):
 
 
 class Lifecycle(ContractPart):
-    """What a closed store does."""
+    """What an open and a closed store do."""
+
+    async def test_an_open_store_answers(self, store: ContextStore, key: ContextKey) -> None:
+        await store.ping()
+        await store.save(new_delta(key, "a"))
+        await store.ping(timeout=20)
+        for timeout in (0, -1, float("nan")):
+            with pytest.raises(InvalidArgumentError, match="timeout"):
+                await store.ping(timeout=timeout)
 
     async def test_a_closed_store_says_so(self, store: ContextStore, key: ContextKey) -> None:
         await store.close()
@@ -170,5 +178,7 @@ class Lifecycle(ContractPart):
             await store.contexts(key.user_id)
         with pytest.raises(StoreClosedError):
             await store.delete(key)
+        with pytest.raises(StoreClosedError):
+            await store.ping()
         with pytest.raises(StoreClosedError):
             await all_rows(store, key)

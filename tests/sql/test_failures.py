@@ -411,7 +411,7 @@ async def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> 
 def test_the_home_of_a_store_is_a_process(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/x.db") as store:
         assert isinstance(store, SqlStore)
-        assert store._home[0] == os.getpid()
+        assert store._home.process == os.getpid()
 
 
 # Outages.

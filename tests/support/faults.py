@@ -72,5 +72,8 @@ class FaultyStore:
     async def delete(self, key: ContextKey, /) -> bool:
         return await self.behind.delete(key)
 
+    async def ping(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # the protocol's name
+        await self.behind.ping(timeout=timeout)
+
     async def close(self) -> None:
         await self.behind.close()

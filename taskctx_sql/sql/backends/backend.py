@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
-from typing import TypeVar
+from functools import cache, partial
+from typing import Any, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql.concurrency import shielded
-from taskctx_sql.errors import SchemaMissingError
+from taskctx_sql.concurrency import finished, shielded
+from taskctx_sql.errors import SchemaMissingError, StoreUnavailableError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import failover
-from taskctx_sql.sql.plan import Plan, execute
+from taskctx_sql.sql.plan import Plan, execute, read_value
 from taskctx_sql.sql.retry import InDoubtError, deadline, extend_limit, extended_by, in_turn, seconds_left, within
 from taskctx_sql.sql.save import SaveRequest, save
-from taskctx_sql.sql.schema import check, citus, has_tables, row_security
+from taskctx_sql.sql.schema import check, citus, has_tables, row_security, tables
 from taskctx_sql.sql.watch import Listener, Notifier, listener_of, notify
 
 T = TypeVar("T")
@@ -78,13 +80,32 @@ class Backend:
 
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """Execute a plan in one transaction. Raises as `save` does."""
-        return await shielded(self._in_transaction(partial(execute, plan), rls_user, write=True))
+        # The thread of a driver of SQLite cannot be interrupted.
+        return await finished(self._in_transaction(partial(execute, plan), rls_user, write=True), cancel=False)
 
     async def query(self, work: Callable[[AsyncConnection], Awaitable[T]], rls_user: str | None) -> T:
         """Return the result of work that only reads, on a connection of SQLAlchemy's. Raises as `read` does."""
         run = self._in_transaction(work, rls_user, write=False)
-        # A driver of SQLite that is interrupted leaves its thread with a statement.
-        return await shielded(run, cancel=self.engine_name != "sqlite")
+        if self.engine_name == "sqlite":
+            # A driver that is interrupted leaves its thread with a statement.
+            return await finished(run, cancel=False)
+        return await shielded(run, cancel=True)
+
+    async def ping(self, seconds: float) -> None:
+        """Read the schema's revision once, and wait no longer for a lock; raise StoreUnavailableError if it fails."""
+        began = time.monotonic()
+        with within(seconds):
+            while True:
+                try:
+                    await self.read(read_value(_select_revision(), {}), None)
+                    return
+                except Exception as error:
+                    # A connection that broke while the pool kept it says nothing about the server: the next one is
+                    # tried. The subclasses of this error are failures to connect.
+                    if type(error) is not ConnectionError:
+                        waited = time.monotonic() - began
+                        reason = engines.reason(error)
+                        raise StoreUnavailableError("ping", self.database_url, waited, reason) from error
 
     def notify(self, context_id: str) -> None:
         """Let those who watch a context in other processes know soon that it has grown."""
@@ -149,3 +170,8 @@ class Backend:
                 if cause is not error:
                     raise cause from error
                 raise
+
+
+@cache
+def _select_revision() -> sa.Select[*tuple[Any, ...]]:
+    return sa.select(tables.version(None).c.version_num)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql.concurrency import shielded
+from taskctx_sql.limits import check_seconds
 from taskctx_sql.model import DEFAULT_CONNECTION, ConnectionOptions
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.backends.backend import Backend
@@ -35,6 +36,7 @@ async def open_backend(
     Opening is tried for ``open_seconds``, by default for ``retry_seconds``. Raises as `SqlStore.open` does.
     """
     patience = retry_seconds if open_seconds is None else open_seconds
+    check_seconds("open_seconds", patience)
     if isinstance(database, str):
         url = engines.parse_url(database, options, transaction_pooling=transaction_pooling)
         retrying = Retrying(engines.mask(str(url)), patience)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from taskctx_sql.concurrency import shielded
+from taskctx_sql.concurrency import finished
 from taskctx_sql.model import Saved
 from taskctx_sql.sql.backends.backend import Backend
 from taskctx_sql.sql.plan import Plan
@@ -55,7 +55,8 @@ class PostgresBackend(Backend):
 
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Backend.write`."""
-        return await shielded(self._write(partial(execute_in_transaction, plan, self.schema, rls_user)))
+        work = partial(execute_in_transaction, plan, self.schema, rls_user)
+        return await finished(self._write(work), cancel=True)
 
     async def _write(self, work: Work[T]) -> T:
         async with in_turn(self._turns.write):

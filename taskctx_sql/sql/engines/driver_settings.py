@@ -115,6 +115,10 @@ def psycopg_settings(url: sa.URL, pooled: bool, seconds: float | None, server: M
     """Return a URL with parameters of libpq, and the settings for psycopg."""
     # It takes whole numbers; 0 is no limit.
     settings: dict[str, Any] = {"connect_timeout": math.ceil(seconds) if seconds is not None else 0}
+    # Not at the top: it needs psycopg.
+    from taskctx_sql.sql.engines import psycopg_connection
+
+    settings["async_creator_fn"] = psycopg_connection.connect
     if pooled:
         settings["prepare_threshold"] = None
     if "application_name" not in url.query and not os.environ.get("PGAPPNAME"):

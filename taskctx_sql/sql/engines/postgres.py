@@ -23,6 +23,8 @@ POOL_SIZE: Final = 10
 MAX_OVERFLOW: Final = 10
 CONNECT_SECONDS: Final = 10.0
 
+# What psycopg's dialect and psycopg itself are told.
+_NOT_OF_LIBPQ: Final = ("async_creator_fn", "context", "prepare_threshold")
 # In milliseconds: Postgres accepts no more.
 _LONGEST_TIMEOUT: Final = 2**31 - 1
 # Of a connection: when it was made, by `time.monotonic`. Of an engine: how old its connections may be.
@@ -92,7 +94,7 @@ def _check_with_libpq(engine: AsyncEngine, url: sa.URL, settings: dict[str, Any]
     import psycopg
 
     given = {**engine.dialect.create_connect_args(engine.url)[1], **settings}
-    known = {name: value for name, value in given.items() if name not in ("context", "prepare_threshold")}
+    known = {name: value for name, value in given.items() if name not in _NOT_OF_LIBPQ}
     try:
         psycopg.conninfo.make_conninfo(**known)
     except psycopg.ProgrammingError as error:

@@ -7,13 +7,15 @@ its first context, so there it is the saves of one machine that share calls.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from taskctx_sql.concurrency import shielded
+from taskctx_sql.concurrency import finished
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines, load
@@ -34,6 +36,14 @@ MAX_CHARACTERS: Final = 1_000_000
 _Answer = Saved | TaskContextError
 
 
+@dataclass(slots=True)
+class _Group:
+    """Saves that were sent together: the task that waits for the answers, and how many callers wait for it."""
+
+    task: asyncio.Task[Any]
+    waiting: int
+
+
 class PostgresWriter:
     """Writes groups of saves. It belongs to one event loop."""
 
@@ -44,15 +54,22 @@ class PostgresWriter:
         # By the number of the machine; that is 0 where there is one.
         self._groups: dict[int, GroupCommit[Saved | None]] = {}
         self._closed = False
+        # By the id of a request that was sent, the group that it is in.
+        self._sent: dict[int, _Group] = {}
 
     async def save(self, request: SaveRequest) -> Saved:
         """Save; the result is there when it is on the disk. See `Backend.save`."""
         if not _takes_long(request):
             machine = 0 if self._machines is None else await self._machines.of(request.context_id)
-            saved = await self._groups_of(machine).save(request)
+            try:
+                saved = await self._groups_of(machine).save(request)
+            except asyncio.CancelledError:
+                self._leave(request)
+                raise
             if saved is not None:
                 return saved
-        return await shielded(self._connections.use(partial(self._write_alone, request), deadline(), writes=True))
+        work = self._connections.use(partial(self._write_alone, request), deadline(), writes=True)
+        return await finished(work, cancel=True)
 
     async def close(self) -> None:
         """Finish what was accepted."""
@@ -68,7 +85,27 @@ class PostgresWriter:
                 groups.stop()
         return groups
 
+    def _leave(self, request: SaveRequest) -> None:
+        """Give up a group that has no answer when nobody waits for it any more."""
+        group = self._sent.pop(id(request), None)
+        if group is not None:
+            group.waiting -= 1
+            if not group.waiting:
+                group.task.cancel()
+
     async def _write_group(self, requests: list[SaveRequest], until: float | None) -> Sequence[_Answer | None]:
+        task = asyncio.current_task()
+        assert task is not None
+        group = _Group(task, len(requests))
+        for request in requests:
+            self._sent[id(request)] = group
+        try:
+            return await self._call_together(requests, until)
+        finally:
+            for request in requests:
+                self._sent.pop(id(request), None)
+
+    async def _call_together(self, requests: list[SaveRequest], until: float | None) -> Sequence[_Answer | None]:
         # In one order everywhere, so that two processes never wait for each other.
         ordered = sorted(requests, key=lambda request: request.context_id)
         try:
