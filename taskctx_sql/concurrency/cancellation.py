@@ -14,9 +14,6 @@ T = TypeVar("T")
 # answers, and short enough for a timeout to take effect when it does not.
 CANCEL_SECONDS: Final = 2.0
 
-# What goes on though its caller has left.
-_left: Final[set[asyncio.Future[Any]]] = set()
-
 
 def running_loop(doing: str) -> asyncio.AbstractEventLoop:
     """Return the running event loop, or raise AsyncioNeededError, as under trio."""
@@ -52,27 +49,28 @@ async def shielded(work: Awaitable[T], *, cancel: bool = False) -> T:
         raise
 
 
-async def finished(work: Awaitable[T], *, cancel: bool) -> T:
+async def finished(work: Awaitable[T], left: set[asyncio.Future[Any]] | None = None) -> T:
     """Await work, and after a cancellation of the caller `CANCEL_SECONDS` more; the cancellation takes effect then.
 
-    Work that is not done by then is cancelled, and awaited until it has cleaned up; or it goes on without the caller.
+    Work that is not done by then is cancelled, and awaited until it has cleaned up. With ``left`` it goes on without
+    the caller, and is in there until it is done.
     """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await wait_until_done(task, CANCEL_SECONDS)
-        if not task.done() and cancel:
+        if left is not None and not task.done():
+            left.add(task)
+            task.add_done_callback(left.discard)
+        elif not task.done():
             task.cancel()
             await wait_until_done(task)
-        if not task.done():
-            _left.add(task)
-        task.add_done_callback(_forget)
+        task.add_done_callback(_retrieve)
         raise
 
 
-def _forget(task: asyncio.Future[Any]) -> None:
-    _left.discard(task)
+def _retrieve(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         # Retrieved, so that asyncio does not report the failure as never retrieved.
         task.exception()

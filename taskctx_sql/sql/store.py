@@ -289,7 +289,7 @@ class SqlStore:
             self._closing = asyncio.ensure_future(self._close())
         if not self._closing.done():
             # If the caller does not wait, it goes on.
-            await finished(self._closing, cancel=False)
+            await finished(self._closing, set())
 
     async def _close(self) -> None:
         # The last is closed first, and one that fails keeps no other open.

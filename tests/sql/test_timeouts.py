@@ -145,7 +145,7 @@ async def test_every_call_ends_when_a_file_of_ones_own_engine_is_locked(
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         # Then readers wait for writers, too.
         other.execute("PRAGMA journal_mode = DELETE")
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 6})
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": 4})
         store = await SqlStore.open(engine, retry_seconds=8)
         await store.save(new_delta(key, "a"))
         await store.save(new_delta(ContextKey(user, "to erase"), "a"))

@@ -59,6 +59,8 @@ class Backend:
         self.listener: Listener | None = listener_of(engine, transaction_pooling=transaction_pooling)
         self._turns = engines.turns(engine)
         self._notifier = Notifier(self._notify)
+        # What goes on although its caller was cancelled.
+        self._left: set[asyncio.Future[Any]] = set()
         # What `close` calls, the last one first.
         self._parts: list[Callable[[], Awaitable[None]]] = []
         if owns_engine:
@@ -81,14 +83,14 @@ class Backend:
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """Execute a plan in one transaction. Raises as `save` does."""
         # The thread of a driver of SQLite cannot be interrupted.
-        return await finished(self._in_transaction(partial(execute, plan), rls_user, write=True), cancel=False)
+        return await finished(self._in_transaction(partial(execute, plan), rls_user, write=True), self._left)
 
     async def query(self, work: Callable[[AsyncConnection], Awaitable[T]], rls_user: str | None) -> T:
         """Return the result of work that only reads, on a connection of SQLAlchemy's. Raises as `read` does."""
         run = self._in_transaction(work, rls_user, write=False)
         if self.engine_name == "sqlite":
             # A driver that is interrupted leaves its thread with a statement.
-            return await finished(run, cancel=False)
+            return await finished(run, self._left)
         return await shielded(run, cancel=True)
 
     async def ping(self, seconds: float) -> None:
@@ -122,7 +124,7 @@ class Backend:
         """Finish what was accepted, and release everything. An engine of the caller's stays open."""
         # If one fails, the others are closed all the same.
         async with AsyncExitStack() as parts:
-            for close in (*self._parts, self._notifier.close):
+            for close in (*self._parts, self._notifier.close, self._finish_left):
                 parts.push_async_callback(close)
 
     def abandon(self) -> None:
@@ -139,6 +141,10 @@ class Backend:
         self.is_distributed = await connection.run_sync(citus.is_distributed, self.schema)
         self.row_level_security = await connection.run_sync(row_security.is_active, self.schema)
         return True
+
+    async def _finish_left(self) -> None:
+        if self._left:
+            await asyncio.wait(list(self._left))
 
     async def _notify(self, payload: str) -> None:
         with within(self.retry_seconds):

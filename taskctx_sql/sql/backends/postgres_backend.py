@@ -56,7 +56,7 @@ class PostgresBackend(Backend):
     async def write(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Backend.write`."""
         work = partial(execute_in_transaction, plan, self.schema, rls_user)
-        return await finished(self._write(work), cancel=True)
+        return await finished(self._write(work))
 
     async def _write(self, work: Work[T]) -> T:
         async with in_turn(self._turns.write):

@@ -69,7 +69,7 @@ class PostgresWriter:
             if saved is not None:
                 return saved
         work = self._connections.use(partial(self._write_alone, request), deadline(), writes=True)
-        return await finished(work, cancel=True)
+        return await finished(work)
 
     async def close(self) -> None:
         """Finish what was accepted."""
