@@ -8,7 +8,19 @@ from typing import Any, Final
 import click
 
 from taskctx_sql import settings
-from taskctx_sql.cli import contexts, demo, history, maintenance, options, output, reports, schema, tail, transfer
+from taskctx_sql.cli import (
+    contexts,
+    demo,
+    history,
+    maintenance,
+    options,
+    output,
+    reports,
+    schema,
+    tail,
+    terminal,
+    transfer,
+)
 from taskctx_sql.cli.commands import Program
 
 # In the order in which the help lists them.
@@ -48,5 +60,6 @@ def main(**_: Any) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(output.PlainFormatter("%(levelname)s %(message)s"))
     logger = logging.getLogger("taskctx_sql")
-    logger.setLevel(settings.log_level())
+    level = settings.log_level()
+    logger.setLevel(logging.ERROR if terminal.is_quiet() else level)
     logger.handlers = [handler]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,8 @@ def wants_color() -> bool | None:
 def set_quiet(context: click.Context) -> None:
     """Print results and errors only, in this command."""
     context.meta[_QUIET] = True
+    # Threads log, too, and know no context.
+    logging.getLogger("taskctx_sql").setLevel(logging.ERROR)
 
 
 def is_quiet() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from taskctx_sql import task_context
-from taskctx_sql.cli import commands, main
+from taskctx_sql.cli import commands, main, stores
 from taskctx_sql.errors import SchemaMissingError
 from tests.support.command import parsed, taskctx
 
@@ -135,6 +135,16 @@ def test_a_host_that_does_not_answer_is_reported_within_seconds() -> None:
             assert done.returncode == 1
             assert f"://me:***@127.0.0.1:{port}/x within " in done.stderr
             assert "check the host and the port" in done.stderr
+
+
+def test_quiet_leaves_warnings_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "REACH_SECONDS", 0.3)
+    command = ["list", "-d", "postgresql://me:hunter2@127.0.0.1:1/x"]
+    assert taskctx(*command).stderr.startswith("WARNING could not connect in postgresql://me:***@127.0.0.1:1/x, ")
+    for words in ([*command, "--quiet"], ["-q", *command]):
+        done = taskctx(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith("Error: could not connect to ")
 
 
 def test_what_is_not_there_is_said_with_what_is(filled: str) -> None:
