@@ -70,7 +70,7 @@ WITH_A_SECRET = [
 async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskctx_sql.sql.schema.connect.CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr("taskctx_sql.sql.schema.connect.SERVER_SECONDS", 0.01)
 
     async def read(address: str) -> None:
         async with open_store("postgresql://me@localhost:1/db", read_url=address, retry_seconds=0.01):

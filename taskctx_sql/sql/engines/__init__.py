@@ -24,6 +24,7 @@ from taskctx_sql.sql.engines.error_classes import (
     is_lock_timeout,
     is_raised_by_writing,
     is_refusal,
+    is_unknown_host,
     reason,
     sqlstate,
 )

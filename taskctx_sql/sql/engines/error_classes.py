@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import socket
 import sqlite3
 import ssl
 from enum import Enum
@@ -152,6 +153,14 @@ def _is_lost_psycopg(error: BaseException) -> bool:
     """Whether psycopg could not connect, or lost its connection: it says so by an error without an SQLSTATE."""
     kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(_driver_error(error)).__mro__]
     return ("psycopg", "OperationalError") in kinds and not _REFUSED_CONNECTION.search(str(_driver_error(error)))
+
+
+def is_unknown_host(error: BaseException) -> bool:
+    """Whether no address was found for the name of a host."""
+    cause = _driver_error(error)
+    # psycopg has no class for it.
+    is_of_psycopg = type(cause).__module__.partition(".")[0] == "psycopg"
+    return isinstance(cause, socket.gaierror) or (is_of_psycopg and "failed to resolve host" in str(cause))
 
 
 def is_out_of_files(error: BaseException) -> bool:

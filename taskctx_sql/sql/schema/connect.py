@@ -16,7 +16,11 @@ from taskctx_sql.sql.retry import Retrying
 
 T = TypeVar("T")
 
-CONNECT_SECONDS: Final = 15.0
+# How long connecting to a file is tried: SQLite does not wait for locks when the first connection to one changes its
+# journal mode.
+FILE_SECONDS: Final = 15.0
+# How long connecting to a server is tried, which may have started together with this program.
+SERVER_SECONDS: Final = 5.0
 
 Database = str | AsyncEngine | AsyncConnection
 
@@ -61,7 +65,7 @@ async def _connected(database_url: Database) -> AsyncIterator[AsyncConnection]:
         ):
             yield connection
     elif isinstance(database_url, str):
-        engine = engines.create_engine(engines.parse_url(database_url))
+        engine = engines.create_engine(engines.parse_url(database_url), connect_seconds=SERVER_SECONDS)
         try:
             async with _opened(engine) as connection:
                 yield connection
@@ -74,8 +78,19 @@ async def _connected(database_url: Database) -> AsyncIterator[AsyncConnection]:
 @asynccontextmanager
 async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     engines.prepare_file(engine.url)
-    # SQLite does not wait for locks when the first connection to a file changes its journal mode.
-    connection = await Retrying(engines.mask(str(engine.url)), CONNECT_SECONDS).run("connect", engine.connect)
+    address = engines.mask(str(engine.url))
+
+    async def connect() -> AsyncConnection:
+        try:
+            return await engine.connect()
+        except Exception as error:
+            # Whoever sets up a database names it anew, and often wrongly.
+            if engines.is_unknown_host(error):
+                raise StoreFailedError("connect", address, f"{engines.reason(error)}: check the host") from error
+            raise
+
+    seconds = FILE_SECONDS if engines.is_sqlite(engine) else SERVER_SECONDS
+    connection = await Retrying(address, seconds).run("connect", connect)
     try:
         await engines.set_isolation(connection)
         yield connection

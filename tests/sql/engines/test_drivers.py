@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 import asyncpg
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import open_store, schema
-from taskctx_sql.errors import InvalidDatabaseUrlError, MissingDriverError, StoreFailedError
+from taskctx_sql.errors import InvalidDatabaseUrlError, MissingDriverError, StoreError, StoreFailedError
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import ErrorClass
 from tests.support.connections import with_driver
@@ -268,6 +269,18 @@ async def test_a_server_that_is_away_is_worth_another_try(driver: str) -> None:
         with pytest.raises((OSError, sa.exc.OperationalError)) as caught:
             await engine.connect()
         assert engines.classify(caught.value) is ErrorClass.TRANSIENT, host
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_a_command_soon_gives_up_a_server_that_is_not_there(driver: str) -> None:
+    for host, seconds in (("host.invalid", 4.0), ("127.0.0.1:1", 8.0)):
+        url = f"postgresql+{driver}://me@{host}/d"
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="check the host" if "invalid" in host else "within 4|within 5"):
+            await schema.current(url)
+        with pytest.raises(StoreError):
+            await open_store(url, open_seconds=0.5)
+        assert time.monotonic() - began < seconds + 2
 
 
 async def test_a_server_that_does_not_answer_in_time_is_worth_another_try() -> None:
