@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,6 +31,8 @@ Direction = Literal["upgrade", "downgrade"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+# As alembic takes them: names, labels before an @, and steps such as +1.
+_REVISION: Final = re.compile(r"[\w.+-]+(@[\w.+-]+)?")
 # How long a schema change waits for a lock at a time; others queue behind it as long.
 LOCK_SECONDS: Final = 2.0
 LOCK_PAUSE: Final = 1.0
@@ -255,7 +258,9 @@ def _run(
     if is_upgrade and row_level_security is None and _is_newer_and_usable(connection, schema):
         return
     start = _start(direction, revision)
-    migrations.run_migrations(connection, schema, start, row_level_security, only_upgrades=is_upgrade)
+    # Any other revision is looked for, so that one that does not exist is refused at the newest one, too.
+    only_upgrades = is_upgrade and revision == "head"
+    migrations.run_migrations(connection, schema, start, row_level_security, only_upgrades=only_upgrades)
 
 
 def _start(direction: Direction, revision: str) -> Callable[..., MigrationContext]:
@@ -281,6 +286,9 @@ def _start(direction: Direction, revision: str) -> Callable[..., MigrationContex
 def _checked(revision: str) -> str:
     if not isinstance(revision, str) or not revision.strip():
         raise InvalidArgumentError("revision", revision, '"head", or the name of a revision')
+    if not _REVISION.fullmatch(revision):
+        # Perhaps an address, whose password alembic would show.
+        raise InvalidArgumentError("revision", "***", '"head", or the name of a revision')
     return with_prefix(revision)
 
 
