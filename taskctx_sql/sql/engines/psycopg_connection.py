@@ -10,7 +10,7 @@ import psycopg
 CANCEL_SECONDS: Final = 1.0
 
 
-class Connection(psycopg.AsyncConnection[Any]):
+class PromptConnection(psycopg.AsyncConnection[Any]):
     """A connection on which a cancelled call ends soon, also if the server does not answer."""
 
     async def cancel_safe(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109  # psycopg's own
@@ -23,6 +23,6 @@ class Connection(psycopg.AsyncConnection[Any]):
             raise
 
 
-async def connect(**settings: Any) -> Connection:
+async def connect(**settings: Any) -> PromptConnection:
     """Connect as ``psycopg.AsyncConnection.connect`` does."""
-    return await Connection.connect(**settings)
+    return await PromptConnection.connect(**settings)
