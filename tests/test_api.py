@@ -93,7 +93,8 @@ def test_whatever_a_signature_mentions_can_be_imported() -> None:
         for function in callables(value)
         if function.__qualname__ not in INTERNAL
         for annotation in function.__annotations__.values()
-        for word in re.findall(r"\b[A-Z]\w+", str(annotation))
+        # SQLAlchemy's names are its own.
+        for word in re.findall(r"(?<!\bsa\.)\b[A-Z]\w+", str(annotation))
         if word in own and word not in importable
     }
     assert hidden == set()
