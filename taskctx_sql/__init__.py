@@ -19,6 +19,7 @@ Namespaces
     `transfer`       import, export and copy contexts
     `reports`        the rows that ``store.reports`` returns, and the report as a page
     `testing`        the contract of stores, as a suite of tests; needs pytest
+    `telemetry`      spans and metrics for OpenTelemetry; needs the extra `opentelemetry`
     `health`         health checks of a context, and diagnoses
     `settings`       the environment's variables, their defaults, and presets
     `errors`         everything that is raised on purpose; `TaskContextError` is the base
@@ -59,7 +60,7 @@ from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, Stor
 from taskctx_sql.task import TaskContext, build_context, task_context
 
 if TYPE_CHECKING:
-    from taskctx_sql import reports, schema, testing, transfer
+    from taskctx_sql import reports, schema, telemetry, testing, transfer
     from taskctx_sql.sql.store import SqlStore
 
 __version__ = "0.1.0"
@@ -107,6 +108,7 @@ __all__ = [
     "schema",
     "settings",
     "task_context",
+    "telemetry",
     "testing",
     "transfer",
 ]
@@ -116,6 +118,7 @@ _ON_DEMAND: Final = {
     "SqlStore": "taskctx_sql.sql.store",
     "reports": "taskctx_sql.reports",
     "schema": "taskctx_sql.schema",
+    "telemetry": "taskctx_sql.telemetry",
     "testing": "taskctx_sql.testing",
     "transfer": "taskctx_sql.transfer",
 }

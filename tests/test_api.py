@@ -17,7 +17,7 @@ import pytest
 import taskctx_sql
 
 PAGE = Path(__file__).parents[1] / "docs" / "pages" / "reference" / "api" / "index.md"
-NAMESPACES = ("schema", "maintenance", "transfer", "reports", "health", "settings", "errors", "testing")
+NAMESPACES = ("schema", "maintenance", "transfer", "reports", "health", "settings", "errors", "telemetry", "testing")
 
 
 # Methods for the library itself, or of objects that it creates: nobody else calls them.

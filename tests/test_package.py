@@ -31,7 +31,7 @@ def test_importing_it_brings_no_database_along() -> None:
     code = (
         "import sys, taskctx_sql\n"
         "taskctx_sql.TaskContext({}, 'tasks').add_context_update('message', 1)\n"
-        "others = {'sqlalchemy', 'alembic', 'aiosqlite', 'asyncpg', 'psycopg', 'click', 'rich'}\n"
+        "others = {'sqlalchemy', 'alembic', 'aiosqlite', 'asyncpg', 'psycopg', 'click', 'rich', 'opentelemetry'}\n"
         "print(sorted(others & set(sys.modules)))"
     )
     assert run(sys.executable, "-c", code, folder=Path.cwd()).strip() == "[]"

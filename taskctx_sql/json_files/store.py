@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 from weakref import WeakSet
 
+from taskctx_sql import observing
 from taskctx_sql.concurrency import after_fork, running_loop, shielded
 from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavailableError, UnsupportedByStoreError
 from taskctx_sql.json_files import files, names
@@ -68,6 +69,7 @@ class JsonStore:
         # The loop of each call in progress, and a future that is done when the call has ended.
         self._in_progress: dict[Patience, tuple[asyncio.AbstractEventLoop, Future[None]]] = {}
         self._states = FileStates()
+        observing.observer().store_opened(self, None, ("load_now",))
 
     @property
     def database_url(self) -> str:
@@ -98,7 +100,7 @@ class JsonStore:
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
         if selection.is_past:
             raise self._no_revisions()
-        return await self.run_in_thread("load", lambda _: self.load_now(key, selection), reads=True)
+        return await self.run_in_thread("load", lambda _: self._load_now(key, selection), reads=True)
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`. Only the history is kept."""
@@ -191,6 +193,9 @@ class JsonStore:
 
     def load_now(self, key: ContextKey, selection: Selection) -> Loaded:
         """Load on the calling thread, for the constructor of a context, which cannot wait."""
+        return self._load_now(key, selection)
+
+    def _load_now(self, key: ContextKey, selection: Selection) -> Loaded:
         with self._errors_of("load", key) as path, self._lock:
             state = self._states.get(path.name)
             updates, existed, _ = ChatFile(path, state, self.database_url).read()

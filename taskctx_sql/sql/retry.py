@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Final, TypeVar
 
+from taskctx_sql import observing
 from taskctx_sql.errors import (
     NotADatabaseError,
     SaveRefusedError,
@@ -125,8 +126,9 @@ class InDoubtError(Exception):
 class Retrying:
     """Repeats work that may safely be done twice after failures that may pass."""
 
-    def __init__(self, database_url: str, seconds: float) -> None:
+    def __init__(self, database_url: str, seconds: float, schema: str | None = None) -> None:
         self._database_url = database_url
+        self._schema = schema
         self._seconds = seconds
         # Since when nothing has worked: an outage is logged once, whichever call notices it.
         self._away_since: float | None = None
@@ -187,6 +189,7 @@ class Retrying:
         if self._away_since is not None:
             away_for = time.monotonic() - self._away_since
             logger.warning("%s is back after %.1f s", self._database_url, away_for)
+            observing.observer().outage_ended(self._database_url, self._schema, away_for)
             self._away_since = None
 
     def _raise_final(self, doing: str, error: Exception, *, in_doubt: bool) -> None:
@@ -217,6 +220,8 @@ class Retrying:
         if self._away_since is None:
             self._away_since = started
             logger.warning("could not %s in %s, trying again: %s", doing, name, reason)
+            observing.observer().outage_began(name, self._schema)
+        observing.observer().attempt_failed(name, self._schema, cause)
         if await self._closes_within(pause):
             raise (away if in_doubt else StoreClosedError(name)) from cause
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from taskctx_sql import clock
+from taskctx_sql import clock, observing
 from taskctx_sql.concurrency import finished
 from taskctx_sql.errors import (
     ContextNotFoundError,
@@ -64,14 +64,14 @@ class SqlStore:
         """Use an open back end, and a replica, which are closed with the store; `SqlStore.open` opens them."""
         self._share = share
         self._backend = share.backend
-        self._replica = replica
-        self._strict = strict
+        self._replica, self._strict = replica, strict
         self.database_url: str = self._backend.database_url
-        self._retrying = Retrying(self.database_url, self._backend.retry_seconds)
+        self._retrying = Retrying(self.database_url, self._backend.retry_seconds, self._backend.schema)
         self._subscriptions = Subscriptions(self._backend.listener)
         self._home = Home()
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
+        observing.observer().store_opened(self, self._backend.schema, ("query", "read", "write"))
 
     @property
     def engine_name(self) -> str:

@@ -6,6 +6,7 @@ import inspect
 from importlib.metadata import EntryPoint
 from typing import Any, Protocol
 
+from taskctx_sql import observing
 from taskctx_sql.errors import InvalidArgumentError, StorePluginError, TaskContextError, UnknownSchemeError
 from taskctx_sql.locations import BUILT_IN, hidden, installed_schemes, without_secrets
 from taskctx_sql.stores.protocol import Store
@@ -73,6 +74,7 @@ async def open_third_store(
     except Exception as error:
         raise StorePluginError(scheme, _package(point), f"opening failed: {_reason(error)}") from error
     _check(store, point)
+    observing.observer().store_opened(store, None, ())
     return store
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
+from taskctx_sql import observing
 from taskctx_sql.concurrency import Promise
 from taskctx_sql.errors import StoreClosedError
 from taskctx_sql.sql.retry import deadline
@@ -49,14 +50,21 @@ class GroupCommit(Generic[T]):
     """
 
     def __init__(
-        self, write: Write[T], database_url: str, *, max_group: int = MAX_GROUP, max_in_flight: int = 2
+        self,
+        write: Write[T],
+        database_url: str,
+        *,
+        schema: str | None = None,
+        max_group: int = MAX_GROUP,
+        max_in_flight: int = 2,
     ) -> None:
         """Send at most ``max_in_flight`` groups of ``max_group`` saves at a time to ``write``.
 
         If ``write`` raises, and gives no answers, each save of the group gets the error.
         """
         self._write = write
-        self._database_url = database_url
+        self.database_url: str = database_url
+        self.schema: str | None = schema
         self._max_group = max_group
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
@@ -69,6 +77,12 @@ class GroupCommit(Generic[T]):
         self._will_send = False
         self._closed = False
         self._ended: asyncio.Future[None] | None = None
+        observing.observer().queue_created(self)
+
+    @property
+    def waiting(self) -> int:
+        """How many saves were accepted and not yet sent. Callable from any thread."""
+        return len(self._ready) + sum(len(later) for later in list(self._later.values()) if later)
 
     async def save(self, request: SaveRequest) -> T:
         """Return the answer to a save. If the caller is cancelled, that takes effect when the answer is there.
@@ -80,7 +94,7 @@ class GroupCommit(Generic[T]):
         await self._room.acquire()
         try:
             if self._closed:
-                raise StoreClosedError(self._database_url)
+                raise StoreClosedError(self.database_url)
             save: WaitingSave[T] = WaitingSave(request, self._loop)
             self._accept(save)
             return await save.wait()

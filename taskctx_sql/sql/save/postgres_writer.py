@@ -80,7 +80,9 @@ class PostgresWriter:
     def _groups_of(self, machine: int) -> GroupCommit[Saved | None]:
         groups = self._groups.get(machine)
         if groups is None:
-            groups = self._groups[machine] = GroupCommit(in_tasks(self._write_group), self._database_url)
+            groups = self._groups[machine] = GroupCommit(
+                in_tasks(self._write_group), self._database_url, schema=self._connections.schema
+            )
             if self._closed:
                 groups.stop()
         return groups
