@@ -44,7 +44,7 @@ class Backend:
         transaction_pooling: bool = False,
         owns_engine: bool = True,
     ) -> None:
-        self.database_url: str = engines.mask(str(engine.url))
+        self.database_url: str = engines.mask(engine.url)
         self.retry_seconds = retry_seconds
         # Whether this account sees one user's rows at a time. Set by `check`.
         self.row_level_security: bool = False

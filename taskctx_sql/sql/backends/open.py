@@ -39,7 +39,7 @@ async def open_backend(
     check_seconds("open_seconds", patience)
     if isinstance(database, str):
         url = engines.parse_url(database, options, transaction_pooling=transaction_pooling)
-        retrying = Retrying(engines.mask(str(url)), patience)
+        retrying = Retrying(engines.mask(url), patience)
         await retrying.run("open", partial(_prepare, url))
         pooling = transaction_pooling or engines.is_pooled(url)
 

@@ -93,8 +93,8 @@ async def set_isolation(connection: AsyncConnection) -> None:
 
 def check_pool(engine: AsyncEngine) -> None:
     """Raise InvalidDatabaseUrlError if each connection would have a database in memory of its own."""
-    url, pool = str(engine.url), engine.sync_engine.pool
-    is_private = is_sqlite(engine) and is_memory(engine.url) and "cache=shared" not in url
+    url, pool = engine.url, engine.sync_engine.pool
+    is_private = is_sqlite(engine) and is_memory(url) and "cache=shared" not in str(url)
     if is_private and not isinstance(pool, StaticPool):
         pooled = f"with a {type(pool).__name__} each connection has a database in memory of its own"
         raise InvalidDatabaseUrlError(mask(url), f"{pooled}: create the engine with StaticPool")
@@ -104,7 +104,7 @@ async def check_transactions(connection: AsyncConnection) -> None:
     """Raise InvalidDatabaseUrlError if the driver commits each statement. Call it in a transaction, as the first."""
     if is_sqlite(connection) and not await connection.run_sync(_can_roll_back):
         reason = "its driver is set to autocommit=True, so nothing would be a transaction: leave that setting out"
-        raise InvalidDatabaseUrlError(mask(str(connection.engine.url)), reason)
+        raise InvalidDatabaseUrlError(mask(connection.engine.url), reason)
 
 
 def _can_roll_back(connection: sa.Connection) -> bool:

@@ -11,6 +11,7 @@ import time
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
+import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -49,26 +50,7 @@ class _Connection(sqlite3.Connection):
         super().close()
 
 
-class _Thread:
-    """The thread of a connection of aiosqlite, which closing the connection does not wait for.
-
-    Called on the thread to connect, as the ``factory`` of the driver. Exists until the thread ends.
-    """
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-
-    def __call__(self, *arguments: Any, **settings: Any) -> sqlite3.Connection:
-        self._thread = threading.current_thread()
-        _of_thread.keep = self
-        return _Connection(*arguments, **settings)
-
-    def is_alive(self) -> bool:
-        return self._thread is None or self._thread.is_alive()
-
-
-_of_thread: Final = threading.local()
-_threads: Final[WeakKeyDictionary[sa.Engine, WeakSet[_Thread]]] = WeakKeyDictionary()
+_connections: Final[WeakKeyDictionary[sa.Engine, WeakSet[aiosqlite.Connection]]] = WeakKeyDictionary()
 
 
 def track_threads(engine: AsyncEngine) -> None:
@@ -76,12 +58,18 @@ def track_threads(engine: AsyncEngine) -> None:
 
     Connecting raises ReplacedQueuesError where gevent keeps such a thread from receiving anything.
     """
-    threads = _threads[engine.sync_engine] = WeakSet()
+    connections = _connections[engine.sync_engine] = WeakSet()
+
+    def create(*arguments: Any, **settings: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*arguments, **settings, factory=_Connection)
+        # SQLAlchemy before 2.0.45 does not find the thread to make it a daemon.
+        connection._thread.daemon = True
+        connections.add(connection)
+        return connection
 
     def connect(dialect: Any, record: Any, arguments: list[Any], settings: dict[str, Any]) -> None:
         check_queues()
-        settings["factory"] = thread = _Thread()
-        threads.add(thread)
+        settings["async_creator_fn"] = create
 
     event.listen(engine.sync_engine, "do_connect", connect)
 
@@ -91,7 +79,7 @@ async def dispose(engine: AsyncEngine) -> None:
 
     A server that does not answer delays this only briefly. A connection that is in use is closed when it is released.
     """
-    address = mask(str(engine.url))
+    address = mask(engine.url)
     while True:
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
@@ -101,8 +89,13 @@ async def dispose(engine: AsyncEngine) -> None:
             # The connection that got no answer is closed now; dispose() goes on with the next one.
             logger.warning("%s did not answer when a connection was closed", address)
     until = time.monotonic() + GOODBYE_SECONDS
+    threads = [connection._thread for connection in _connections.get(engine.sync_engine, ())]
+    if not engine.dialect.has_terminate:
+        # SQLAlchemy before 2.0.44 leaves connections open that failed while they were set up, or whose call was cancelled.
+        for connection in _connections.get(engine.sync_engine, ()):
+            connection.stop()
     # Polled, since the end of a thread notifies no event loop.
-    while any(thread.is_alive() for thread in _threads.get(engine.sync_engine, ())):
+    while any(thread.is_alive() for thread in threads):
         if time.monotonic() > until:
             logger.warning("a statement in %s goes on after its connection was closed", address)
             return

@@ -62,7 +62,7 @@ def prepare_file(url: sa.URL) -> None:
         cause = OSError(error.errno, error.strerror)
         if is_out_of_files(error):
             raise cause from None
-        raise StoreFailedError("open the file", mask(str(url)), f"{error.strerror}: {CANNOT_OPEN}") from cause
+        raise StoreFailedError("open the file", mask(url), f"{error.strerror}: {CANNOT_OPEN}") from cause
 
 
 def _check(path: Path, suffix: str) -> None:

@@ -45,7 +45,7 @@ def is_newer_and_usable(revision: str | None) -> bool:
 
 def refuse_foreign(connection: sa.Connection, schema: str | None, database_url: str | None = None) -> None:
     """Raise a SchemaError if a database's schema is newer, or has tables that this library did not create."""
-    database_url = database_url or engines.mask(str(connection.engine.url))
+    database_url = database_url or engines.mask(connection.engine.url)
     found = found_revision(connection, schema)
     if found is not None:
         if found not in REVISIONS:
@@ -126,4 +126,4 @@ def check_encoding(connection: sa.Connection) -> None:
     statement = "PRAGMA encoding" if engines.is_sqlite(connection) else "SHOW server_encoding"
     found = str(connection.exec_driver_sql(statement).scalar())
     if found.upper().replace("-", "") != "UTF8":
-        raise errors.UnsupportedEncodingError(engines.mask(str(connection.engine.url)), found)
+        raise errors.UnsupportedEncodingError(engines.mask(connection.engine.url), found)

@@ -46,7 +46,7 @@ def on_sync_connection(connection: sa.Connection, doing: str, work: Callable[[sa
     except TaskContextError:
         raise
     except Exception as error:
-        shown = engines.mask(str(connection.engine.url))
+        shown = engines.mask(connection.engine.url)
         if engines.classify(error) is engines.ErrorClass.NOT_A_DATABASE:
             raise NotADatabaseError(shown) from error
         raise StoreFailedError(doing, shown, engines.reason(error)) from error
@@ -78,7 +78,7 @@ async def _connected(database_url: Database) -> AsyncIterator[AsyncConnection]:
 @asynccontextmanager
 async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     engines.prepare_file(engine.url)
-    address = engines.mask(str(engine.url))
+    address = engines.mask(engine.url)
 
     async def connect() -> AsyncConnection:
         try:

@@ -85,7 +85,7 @@ def unguarded(connection: sa.Connection, schema: str | None) -> list[str]:
 
 def check_possible(connection: sa.Connection) -> None:
     """Raise RowLevelSecurityUnavailableError if the database cannot have it."""
-    url = engines.mask(str(connection.engine.url))
+    url = engines.mask(connection.engine.url)
     if engines.is_sqlite(connection):
         raise RowLevelSecurityUnavailableError(url, "SQLite has no accounts", "give each user a file, or use Postgres")
     version = connection.dialect.server_version_info or (0,)

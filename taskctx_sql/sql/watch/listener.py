@@ -48,7 +48,7 @@ async def _listen_on_postgres(engine: AsyncEngine, subscriptions: Subscriptions)
             logged = False
         except Exception as error:
             if not logged:
-                database_url = engines.mask(str(engine.url))
+                database_url = engines.mask(engine.url)
                 logger.warning("cannot listen on %s, so watches poll: %s", database_url, engines.reason(error))
             logged = True
         await asyncio.sleep(RECONNECT_PAUSE)
