@@ -15,6 +15,7 @@ from taskctx_sql.cli import output, terminal
 from taskctx_sql.cli.commands import command
 from taskctx_sql.cli.options import (
     OptionDecorator,
+    ParameterType,
     asynchronous,
     database_option,
     format_option,
@@ -31,7 +32,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 yes_option: OptionDecorator = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-class Age(click.ParamType[float]):
+class Age(ParameterType):
     """An age such as 30d, in seconds."""
 
     name = "AGE"

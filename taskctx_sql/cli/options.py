@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -21,6 +21,12 @@ from taskctx_sql.stores import Store
 
 OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Opened = AbstractAsyncContextManager[Store]
+
+if TYPE_CHECKING:
+    ParameterType = click.ParamType[Any]
+else:
+    # Not generic before click 8.4.
+    ParameterType = click.ParamType
 
 
 def _given_once(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -79,7 +85,7 @@ _AGO: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Moment(click.ParamType[Any]):
+class Moment(ParameterType):
     """A day, a time, or a time span ago."""
 
     name = "when"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import threading
 import time
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
@@ -91,7 +90,7 @@ async def dispose(engine: AsyncEngine) -> None:
     until = time.monotonic() + GOODBYE_SECONDS
     threads = [connection._thread for connection in _connections.get(engine.sync_engine, ())]
     if not engine.dialect.has_terminate:
-        # SQLAlchemy before 2.0.44 leaves connections open that failed while they were set up, or whose call was cancelled.
+        # SQLAlchemy before 2.0.44 leaves those open that failed while they were set up, or whose call was cancelled.
         for connection in _connections.get(engine.sync_engine, ()):
             connection.stop()
     # Polled, since the end of a thread notifies no event loop.

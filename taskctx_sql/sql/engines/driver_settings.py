@@ -54,7 +54,7 @@ def check_files(url: sa.URL) -> None:
             continue
         if not Path(value).is_file():
             reason = f"the parameter {name} names a file that does not exist, {shown_path(value)}: check the path"
-            raise InvalidDatabaseUrlError(mask(str(url)), reason)
+            raise InvalidDatabaseUrlError(mask(url), reason)
 
 
 def asyncpg_settings(url: sa.URL, pooled: bool, seconds: float | None, server: Mapping[str, str]) -> Settings:

@@ -98,7 +98,7 @@ def _check_with_libpq(engine: AsyncEngine, url: sa.URL, settings: dict[str, Any]
     try:
         psycopg.conninfo.make_conninfo(**known)
     except psycopg.ProgrammingError as error:
-        raise InvalidDatabaseUrlError(mask(str(url)), f"libpq says: {error}") from None
+        raise InvalidDatabaseUrlError(mask(url), f"libpq says: {error}") from None
 
 
 def _asking(password: Callable[[], Any]) -> Callable[..., None]:
