@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -27,10 +28,11 @@ MAX_GROUP: Final = 32
 class WaitingSave(Promise[T]):
     """A save that was accepted, and the answer that its caller waits for."""
 
-    __slots__ = ("deadline", "request")
+    __slots__ = ("context", "deadline", "request")
 
-    def __init__(self, request: SaveRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: SaveRequest, loop: asyncio.AbstractEventLoop, context: Context | None) -> None:
         super().__init__(loop)
+        self.context: Context | None = context
         self.request: SaveRequest = request
         self.deadline: float | None = deadline()
 
@@ -77,6 +79,8 @@ class GroupCommit(Generic[T]):
         self._will_send = False
         self._closed = False
         self._ended: asyncio.Future[None] | None = None
+        # Then a group is written in the context of its first save, which has the span that caused it.
+        self._is_observed = observing.observer() is not observing.NOBODY
         observing.observer().queue_created(self)
 
     @property
@@ -95,7 +99,7 @@ class GroupCommit(Generic[T]):
         try:
             if self._closed:
                 raise StoreClosedError(self.database_url)
-            save: WaitingSave[T] = WaitingSave(request, self._loop)
+            save: WaitingSave[T] = WaitingSave(request, self._loop, copy_context() if self._is_observed else None)
             self._accept(save)
             return await save.wait()
         finally:
@@ -140,8 +144,12 @@ class GroupCommit(Generic[T]):
             if not group:
                 continue
             self._in_flight += 1
+            requests, answer = [save.request for save in group], partial(self._answer, group)
             try:
-                self._write([save.request for save in group], until, partial(self._answer, group))
+                if (context := group[0].context) is None:
+                    self._write(requests, until, answer)
+                else:
+                    context.run(self._write, requests, until, answer)
             except Exception as error:
                 self._answer(group, error)
 
