@@ -208,6 +208,11 @@ def build_context(data: Mapping[str, Any]) -> dict[str, Any]:
     return MemoryContext(data).to_dict()
 
 
+# What ends a block from outside: a task that is cancelled, an interrupt, and a generator that is closed, as that of a
+# streamed answer is when its client leaves.
+_CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+
+
 def _outcome(error: BaseException | None) -> tuple[RunOutcome, str | None]:
     if error is None:
         return "completed", None
@@ -215,4 +220,4 @@ def _outcome(error: BaseException | None) -> tuple[RunOutcome, str | None]:
     # A program's error may have no text.
     with contextlib.suppress(Exception):
         text = f"{text}: {error}"
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed", text
+    return "cancelled" if isinstance(error, _CANCELLATIONS) else "failed", text

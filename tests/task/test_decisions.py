@@ -262,9 +262,10 @@ async def outcome_of(store: Store, user: str) -> tuple[str | None, str | None]:
         (None, ("completed", None)),
         (ValueError("no\x00good"), ("failed", "ValueError: no\\u0000good")),
         (asyncio.CancelledError(), ("cancelled", "CancelledError: ")),
-        (KeyboardInterrupt(), ("failed", "KeyboardInterrupt: ")),
+        (KeyboardInterrupt(), ("cancelled", "KeyboardInterrupt: ")),
+        (GeneratorExit(), ("cancelled", "GeneratorExit: ")),
     ],
-    ids=["completed", "failed", "cancelled", "interrupted"],
+    ids=["completed", "failed", "cancelled", "interrupted", "closed"],
 )
 async def test_the_outcome_of_a_run_is_recorded(
     database_url: str, user: str, error: BaseException | None, expected: Any

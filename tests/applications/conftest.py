@@ -1,0 +1,3 @@
+"""The applications have tests of their own, which are run as theirs."""
+
+collect_ignore = ["service"]
