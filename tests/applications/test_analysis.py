@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import ContextKey, blocking, open_store, task_context
+from taskctx_sql import blocking, open_store, task_context
 from tests.test_docs import BLOCK, DOCS
 
 
