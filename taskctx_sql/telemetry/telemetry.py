@@ -86,8 +86,8 @@ class Telemetry(Observer):
         kind = type(store)
         traced = self._classes.get((kind, schema))
         if traced is None:
-            calls = {name: getattr(kind, name) for name in (*_CALLS, *others) if hasattr(kind, name)}
-            members = {name: self._traced(name, call, schema) for name, call in calls.items()}
+            names = [name for name in (*_CALLS, *others) if hasattr(kind, name)]
+            members = {name: self._traced(kind, name, schema) for name in names}
             # It adds no attributes, so that an object of the one class can become one of the other.
             body = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__, **members}
             traced = self._classes[kind, schema] = new_class(kind.__name__, (kind,), exec_body=partial(_fill, body))
@@ -117,8 +117,12 @@ class Telemetry(Observer):
             waiting[queue.database_url, queue.schema] += queue.waiting
         return [Observation(count, attributes.of_database(*database)) for database, count in waiting.items()]
 
-    def _traced(self, name: str, method: Callable[..., Any], schema: str | None) -> Callable[..., Any]:
-        """Return a method that calls another one, in a span."""
+    def _traced(self, kind: type, name: str, schema: str | None) -> Callable[..., Any]:
+        """Return a method that calls that of the class, in a span."""
+
+        def call_of_class(store: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+            # Found at each call, since a test may have replaced it.
+            return getattr(kind, name)(store, *arguments, **keywords)
 
         def begin(store: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Call:
             # The plans of maintenance and transfer say what they do.
@@ -127,11 +131,11 @@ class Telemetry(Observer):
 
         async def run(store: Any, /, *arguments: Any, **keywords: Any) -> Any:
             with begin(store, arguments, keywords) as call, call.entered():
-                return call.note(await method(store, *arguments, **keywords))
+                return call.note(await call_of_class(store, arguments, keywords))
 
         async def iterate(store: Any, /, *arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
             with begin(store, arguments, keywords) as call:
-                rows = method(store, *arguments, **keywords)
+                rows = call_of_class(store, arguments, keywords)
                 try:
                     while True:
                         # Not while the caller uses the row: it is the caller's own time and context.
@@ -148,10 +152,10 @@ class Telemetry(Observer):
 
         def run_now(store: Any, /, *arguments: Any, **keywords: Any) -> Any:
             with begin(store, arguments, keywords) as call, call.entered():
-                return call.note(method(store, *arguments, **keywords))
+                return call.note(call_of_class(store, arguments, keywords))
 
         unlike: dict[str, Callable[..., Any]] = {"updates": iterate, "load_now": run_now}
-        return wraps(method)(unlike.get(name, run))
+        return wraps(getattr(kind, name))(unlike.get(name, run))
 
 
 class Call:

@@ -363,8 +363,8 @@ class Switch(Loopback):
         await asyncio.gather(*both, watching, return_exceptions=True)
 
 
-async def test_an_outage_is_counted_with_its_retries(postgres_url: str, recorded: Recorded, user: str) -> None:
-    async with Switch(postgres_url) as network, open_store(network.url, retry_seconds=20) as store:
+async def test_an_outage_is_counted_with_its_retries(schema_url: str, recorded: Recorded, user: str) -> None:
+    async with Switch(schema_url) as network, open_store(network.url, schema=SCHEMA, retry_seconds=20) as store:
         await store.save(new_delta(ContextKey(user, "c"), "before"))
         network.switch(on=False)
         saving = asyncio.create_task(store.save(new_delta(ContextKey(user, "d"), "meanwhile")))
@@ -383,6 +383,9 @@ async def test_an_outage_is_counted_with_its_retries(postgres_url: str, recorded
     assert second.attributes["taskctx.retry_count"] == recorded.total("taskctx.client.retries") >= 1
     assert (second.attributes["server.address"], second.attributes["server.port"]) == ("127.0.0.1", port)
     assert second.status.status_code is StatusCode.UNSET
+    for name in ("retries", "outages", "outage.duration"):
+        (point, *_) = recorded.points(f"taskctx.client.{name}")
+        assert point["attributes"]["db.namespace"] == second.attributes["db.namespace"]
     assert all(point["attributes"]["error.type"] for point in recorded.points("taskctx.client.retries"))
 
 
