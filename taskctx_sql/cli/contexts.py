@@ -63,7 +63,7 @@ def _outcome(runs: Sequence[RunReport]) -> str:
     """Return how the runs ended, and what the newest failure was."""
     if not runs:
         return ""
-    counts = Counter(run.outcome or "unfinished" for run in runs)
+    counts = Counter(run.outcome for run in runs)
     each = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     text = f"{worst_outcome(runs)} ({counted(len(runs), 'run')}: {each})"
     error = next((run.error for run in reversed(runs) if run.error), None)

@@ -214,7 +214,7 @@ def _print_report(report: dict[str, Any]) -> None:
     runs = []
     for run in report["runs"]:
         seconds = "" if run.duration is None else f"{run.duration:.2f}"
-        runs.append((time_text(run.started_at), run.outcome or "unfinished", seconds, str(run.saves), str(run.updates)))
+        runs.append((time_text(run.started_at), run.outcome, seconds, str(run.saves), str(run.updates)))
     print_parts()
     tables.print_table("The end of the timeline", UPDATE_COLUMNS, timeline)
     print_parts()

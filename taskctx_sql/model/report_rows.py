@@ -37,12 +37,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run of a context. ``outcome`` is None if it has not ended, or was interrupted."""
+    """A run of a context, with the number of its updates. ``outcome`` is "unfinished" if it has no end."""
 
     run_id: str
     started_at: float
     ended_at: float | None
-    outcome: str | None
+    outcome: str
     error: str | None
     saves: int
     updates: int
@@ -55,7 +55,7 @@ class RunReport:
 
 def worst_outcome(runs: Iterable[RunReport]) -> Outcome | None:
     """Return the outcome of a task with these runs, as the views have it; None without runs."""
-    outcomes = {run.outcome or "unfinished" for run in runs}
+    outcomes = {run.outcome for run in runs}
     return next((outcome for outcome in OUTCOMES if outcome in outcomes), None)
 
 
@@ -99,7 +99,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """A run of a context. ``outcome`` is "unfinished" if it has not ended, or was interrupted."""
+    """A run of a context. ``outcome`` is "unfinished" if it has not ended, or was killed."""
 
     context_id: str
     user_id: str

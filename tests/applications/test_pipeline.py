@@ -77,9 +77,7 @@ async def test_each_document_is_done_once(database_url: str, user: str, tmp_path
         updates = [row.update async for row in store.updates(ContextKey(user, "inbox"))]
         done = sorted(update.data["file"] for update in updates if update.update_type == "result")
         assert done == sorted(DOCUMENTS)
-        assert [error.message[:25] for error in await store.reports.errors(user_id=user)] == [
-            "'utf-8' codec can't decod"
-        ]
+        assert [error.message[:20] for error in await store.reports.errors(user_id=user)] == ["picture.png: 'utf-8'"]
         outcomes = Counter(run.outcome for run in await store.reports.runs(user_id=user))
         assert outcomes == {"unfinished": 1, "completed": 2}
         assert (await store.reports.models(user_id=user).totals())["calls"] == len(DOCUMENTS)

@@ -194,11 +194,15 @@ async def test_runs_are_recorded_with_their_saves(store: SqlStore, user: str) ->
             for step in range(number):
                 context.add_context_update("message", step)
                 await context.save()
-    found = await store.reports.context_runs(ContextKey(user, "c1"))
+    async with TaskContext({"user_id": user, "chat_id": "c1"}, store=store) as context:
+        context.add_context_update("message", "goes on")
+        await context.save()
+        found = await store.reports.context_runs(ContextKey(user, "c1"))
     assert [(run.saves, run.updates, run.outcome) for run in found] == [
         (1, 0, "completed"),
         (2, 1, "completed"),
         (3, 2, "completed"),
+        (1, 1, "unfinished"),
     ]
 
 

@@ -203,9 +203,9 @@ class Reports:
             .group_by(updates.c.run_id)
             .subquery()
         )
-        names = ("run_id", "started_at", "ended_at", "outcome", "error", "saves")
+        shown = (runs.c.run_id, runs.c.started_at, runs.c.ended_at, sa.func.coalesce(runs.c.outcome, "unfinished"))
         statement = (
-            sa.select(*(runs.c[name] for name in names), sa.func.coalesce(written.c.updates, 0))
+            sa.select(*shown, runs.c.error, runs.c.saves, sa.func.coalesce(written.c.updates, 0))
             .select_from(runs.outerjoin(written, runs.c.run_id == written.c.run_id))
             .where(*conditions)
             .order_by(runs.c.started_at.desc(), runs.c.run_id)
