@@ -1,0 +1,35 @@
+"""A store that is observed keeps what every store promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+
+from taskctx_sql import telemetry
+from taskctx_sql.testing import OpenStore, StoreContract
+
+
+@pytest.mark.wide
+class TestObservedStore(StoreContract):
+    """A database and a folder, traced and measured; what observes them is the same for the others."""
+
+    @pytest.fixture(params=["json", "sqlite"])
+    def kind(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    def opener(self, reopened: OpenStore, observed: None) -> OpenStore:
+        return reopened
+
+    @pytest.fixture
+    def observed(self) -> Iterator[None]:
+        tracers, meters = TracerProvider(), MeterProvider([InMemoryMetricReader()])
+        telemetry.enable(tracer_provider=tracers, meter_provider=meters)
+        yield
+        telemetry.disable()
+        meters.shutdown()
+        tracers.shutdown()
