@@ -259,8 +259,10 @@ async def test_no_more_saves_wait_than_there_is_room_for(
 
 
 async def test_a_cancelled_waiter_cancels_neither_the_others_nor_its_own_write(
-    store: SqlStore, engine: AsyncEngine, user: str
+    store: SqlStore, engine: AsyncEngine, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Not given up before the stranger's transaction ends, however slow the machine.
+    monkeypatch.setattr("taskctx_sql.concurrency.promise.CANCEL_SECONDS", 60)
     all_keys = keys(user, 20)
     async with engines.transaction(engine, write=True) as stranger:
         if engine.dialect.name == "postgresql":
