@@ -107,6 +107,11 @@ async def set_up(guide: Guide) -> None:
     await schema.upgrade(guide.url)
 
 
+@stop("ping")
+async def _(store: SqlStore, guide: Guide) -> None:
+    await store.ping()
+
+
 @stop("save")
 async def _(store: SqlStore, guide: Guide) -> None:
     found = await context(store)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from taskctx_sql import ContextKey, open_store, schema
 from taskctx_sql.errors import SaveRefusedError, StoreFailedError
 from taskctx_sql.maintenance import examine
-from taskctx_sql.sql.schema import REVISIONS, functions
+from taskctx_sql.sql.schema import functions
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
 from tests.support.psql import psql
@@ -76,7 +76,7 @@ async def test_the_functions_in_the_database_are_the_shipped_ones(
     assert await found(connection, "prosecdef", name) == dict.fromkeys(shipped, False)
     home = '"My ""tasks"""' if name else "public"
     assert await found(connection, "proconfig", name) == {key: [f"search_path={home}, pg_temp"] for key in shipped}
-    await schema.downgrade(empty_postgres_url, REVISIONS[-2], schema=name)
+    await schema.downgrade(empty_postgres_url, "taskctx_0006", schema=name)
     assert await found(connection, "prosrc", name) == {}
 
 
