@@ -217,7 +217,10 @@ def _outcome(error: BaseException | None) -> tuple[RunOutcome, str | None]:
     if error is None:
         return "completed", None
     text = type(error).__name__
+    if isinstance(error, _CANCELLATIONS):
+        # Its text, if any, is about the tasks and scopes of the event loop.
+        return "cancelled", text
     # A program's error may have no text.
     with contextlib.suppress(Exception):
         text = f"{text}: {error}"
-    return "cancelled" if isinstance(error, _CANCELLATIONS) else "failed", text
+    return "failed", text

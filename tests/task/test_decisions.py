@@ -261,9 +261,9 @@ async def outcome_of(store: Store, user: str) -> tuple[str | None, str | None]:
     [
         (None, ("completed", None)),
         (ValueError("no\x00good"), ("failed", "ValueError: no\\u0000good")),
-        (asyncio.CancelledError(), ("cancelled", "CancelledError: ")),
-        (KeyboardInterrupt(), ("cancelled", "KeyboardInterrupt: ")),
-        (GeneratorExit(), ("cancelled", "GeneratorExit: ")),
+        (asyncio.CancelledError("by scope 7f648fd671a0"), ("cancelled", "CancelledError")),
+        (KeyboardInterrupt(), ("cancelled", "KeyboardInterrupt")),
+        (GeneratorExit(), ("cancelled", "GeneratorExit")),
     ],
     ids=["completed", "failed", "cancelled", "interrupted", "closed"],
 )
