@@ -28,6 +28,7 @@ from taskctx_sql import blocking, open_store, schema
 from taskctx_sql.sql.schema import HEAD
 from tests.conftest import _command, _database, _run
 from tests.support import pgbouncer
+from tests.test_docs import BLOCK, DOCS
 
 pytest_plugins = ("pytester",)
 
@@ -91,6 +92,12 @@ async def ordered(client: httpx.AsyncClient, customer: str, number: int = 1) -> 
     response = await client.post("/orders", json={"customer": customer, "chat_id": f"{customer} {number}"})
     assert response.status_code == 201, response.text
     return int(response.json()["id"])
+
+
+def test_the_guide_shows_its_answer_as_it_is() -> None:
+    (shown,) = [code for kind, code in BLOCK.findall((DOCS / "guides" / "web-service.md").read_text()) if kind == "py"]
+    function = "async def answer("
+    assert shown.partition(function)[2] == (SERVICE / "shop" / "answers.py").read_text().partition(function)[2] != ""
 
 
 def test_its_alembic_has_both_histories_and_finds_nothing_to_do(database: str) -> None:
