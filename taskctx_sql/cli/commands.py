@@ -18,7 +18,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params += _printing_options()
+        self.params.extend(_printing_options())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, and then the shared ones."""
@@ -35,11 +35,11 @@ class Command(click.Command):
 class Program(click.Group):
     """The whole program: its help lists the commands in sections, and its errors are one line each."""
 
-    command_class = Command
+    command_class: type[click.Command] | None = Command
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[click.Command]], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params += _printing_options()
+        self.params.extend(_printing_options())
         self.sections = sections
         for commands in sections.values():
             for command in commands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -24,7 +25,7 @@ from taskctx_sql.cli import (
 from taskctx_sql.cli.commands import Program
 
 # In the order in which the help lists them.
-SECTIONS: Final = {
+SECTIONS: Final[Mapping[str, Sequence[click.Command]]] = {
     "Start": (demo.demo, schema.upgrade, schema.current),
     "Look": (
         reports.list_contexts,
