@@ -62,6 +62,7 @@ OF_STATEMENTS: Final[dict[str, Call]] = {
 OTHERS: Final = {
     "open",
     "close",
+    "ping",
     "features",
     "engine_name",
     "is_distributed",
