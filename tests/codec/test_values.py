@@ -32,7 +32,7 @@ from taskctx_sql.codec import encoder
 from taskctx_sql.errors import LossyValueWarning, UnstorableValueError
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.schema import tables
-from tests.conftest import Opener
+from tests.conftest import ON_CITUS, Opener, wide
 from tests.support.contract import new_delta, stored
 from tests.support.values import HOSTILE, VALUES, nested, picture
 
@@ -48,6 +48,12 @@ _seen: dict[str, int] = {}
 
 # To a store. TASKCTX_TEST_VALUES=10000 is the long form.
 HOW_MANY = int(os.environ.get("TASKCTX_TEST_VALUES", "2000"))
+
+
+@pytest.fixture(params=("json", "sqlite", "postgres", *wide("psycopg", *ON_CITUS)))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each driver in turn: how it is connected makes no difference to a value."""
+    return str(request.param)
 
 
 @settings(max_examples=30)

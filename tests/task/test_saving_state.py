@@ -24,6 +24,7 @@ from taskctx_sql.errors import (
     UnsupportedByStoreError,
 )
 from taskctx_sql.model import Loaded
+from tests.conftest import ON_CITUS, wide
 from tests.support.contract import expect_reload, loaded, new_run, stored
 from tests.support.faults import FaultyStore
 
@@ -69,6 +70,14 @@ REFUSED: Final[dict[tuple[str, str], type[Exception]]] = {
     },
 }
 NEEDS_REVISIONS: Final = ("load(revision)", "restore", "undo", "fork")
+
+
+@pytest.fixture(
+    params=("json", "sqlite", "postgres", *wide("psycopg engine", "pgbouncer", "row-level security", *ON_CITUS))
+)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The stores that answer differently: what is unsaved is known to the context, not to the store."""
+    return str(request.param)
 
 
 async def in_state(store: Store, user: str, state: str) -> tuple[FaultyStore, TaskContext, list[str]]:
