@@ -246,7 +246,7 @@ def test_an_unavailable_server_is_retried_and_then_reported() -> None:
     assert done.returncode == 1
     warning, error = done.stderr.splitlines()
     assert warning.startswith("WARNING could not connect in postgresql://me:***@127.0.0.1:1/x, trying again")
-    assert error.startswith("Error: could not connect to postgresql://me:***@127.0.0.1:1/x within 3")
+    assert error.startswith("Error: could not connect to postgresql://me:***@127.0.0.1:1/x within ")
     assert "hidden" not in done.stderr
 
 

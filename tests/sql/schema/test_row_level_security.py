@@ -124,7 +124,8 @@ async def test_a_role_that_bypasses_it_sees_all(url: str, application: str) -> N
     assert await seen(application) == {"u1", "u2"}
 
 
-async def test_what_the_page_does_by_hand_shows_one_user(application: str) -> None:
+async def test_what_the_page_does_by_hand_shows_one_user(url: str, application: str) -> None:
+    await schema.upgrade(url, row_level_security=True)
     # The accounts that the page creates, with their grants, are tested in tests/sql/schema/test_grants.py.
     _, by_hand = re.findall(r"```pgsql\n(.*?)```", PAGE.read_text(), re.DOTALL)
     connection = await asyncpg.connect(application)
