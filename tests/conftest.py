@@ -61,7 +61,7 @@ ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
 ELSEWHERE = ("sqlite engine", *(kind for kind in connections.ON_POSTGRES if kind != connections.PLAIN))
 # These share their driver, or their way through the pooler, with another kind; chaos and exploration take them always.
 if not os.environ.get("TASKCTX_TEST_EVERY_CONNECTION"):
-    ELSEWHERE = tuple(kind for kind in ELSEWHERE if kind not in ("psycopg", "pgbouncer asyncpg"))
+    ELSEWHERE = tuple(kind for kind in ELSEWHERE if kind not in ("sqlite engine", "psycopg", "pgbouncer asyncpg"))
 DATABASES = ("sqlite", "postgres", *wide(*ELSEWHERE, *ON_CITUS))
 STORES = ("json", *DATABASES)
 ON_POSTGRES = ("postgres", *wide(*(kind for kind in ELSEWHERE if kind != "sqlite engine"), *ON_CITUS))
