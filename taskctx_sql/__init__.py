@@ -18,6 +18,7 @@ Namespaces
     `maintenance`    prune, erase, and find what endangers data
     `transfer`       import, export and copy contexts
     `reports`        the rows that ``store.reports`` returns, and the report as a page
+    `prices`         costs of model uses, estimated from a list of prices; needs the extra `prices`
     `testing`        the contract of stores, as a suite of tests; needs pytest
     `telemetry`      spans and metrics for OpenTelemetry; needs the extra `opentelemetry`
     `health`         health checks of a context, and diagnoses
@@ -32,7 +33,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from taskctx_sql import errors, health, maintenance, settings
+from taskctx_sql import errors, health, maintenance, prices, settings
 from taskctx_sql.concurrency import blocking
 from taskctx_sql.context import Dropped, MemoryContext, OptimizePlan
 from taskctx_sql.errors import TaskContextError
@@ -46,18 +47,34 @@ from taskctx_sql.model import (
     Delta,
     Difference,
     FileChange,
+    Listing,
     Loaded,
     MappingChange,
+    OpenCall,
     Retention,
     Revision,
     Run,
+    RunOutcome,
     Saved,
     Selection,
+    StateChange,
+    StateEntry,
     StoredUpdate,
+    Write,
 )
 from taskctx_sql.opening import UnopenedStore, open_store
-from taskctx_sql.stores import ContextStore, Feature, RevisionStore, Store, StoreOpener, WatchableStore, choose_updates
+from taskctx_sql.stores import (
+    ContextStore,
+    Feature,
+    RevisionStore,
+    StateStore,
+    Store,
+    StoreOpener,
+    WatchableStore,
+    choose_updates,
+)
 from taskctx_sql.task import TaskContext, build_context, task_context
+from taskctx_sql.writer import ContextWriter
 
 if TYPE_CHECKING:
     from taskctx_sql import reports, schema, telemetry, testing, transfer
@@ -72,23 +89,30 @@ __all__ = [
     "ContextStore",
     "ContextSummary",
     "ContextUpdate",
+    "ContextWriter",
     "Delta",
     "Difference",
     "Dropped",
     "Feature",
     "FileChange",
     "JsonStore",
+    "Listing",
     "Loaded",
     "MappingChange",
     "MemoryContext",
+    "OpenCall",
     "OptimizePlan",
     "Retention",
     "Revision",
     "RevisionStore",
     "Run",
+    "RunOutcome",
     "Saved",
     "Selection",
     "SqlStore",
+    "StateChange",
+    "StateEntry",
+    "StateStore",
     "Store",
     "StoreOpener",
     "StoredUpdate",
@@ -96,6 +120,7 @@ __all__ = [
     "TaskContextError",
     "UnopenedStore",
     "WatchableStore",
+    "Write",
     "__version__",
     "blocking",
     "build_context",
@@ -104,6 +129,7 @@ __all__ = [
     "health",
     "maintenance",
     "open_store",
+    "prices",
     "reports",
     "schema",
     "settings",

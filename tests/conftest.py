@@ -26,8 +26,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import ContextKey, SqlStore, Store, open_store, schema
 from taskctx_sql.sql import engines
+from tests.integrations import frameworks
 from tests.support import accounts, citus, connections, pgbouncer
 from tests.support.connections import Connection
+from tests.support.waiting import SOON
 
 T = TypeVar("T")
 Opener = Callable[..., AbstractAsyncContextManager[Store]]
@@ -59,9 +61,10 @@ def wide(*values: Any) -> list[Any]:
 ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
 # Kinds of connections other than an address of the library's.
 ELSEWHERE = ("sqlite engine", *(kind for kind in connections.ON_POSTGRES if kind != connections.PLAIN))
-# These share their driver, or their way through the pooler, with another kind; chaos and exploration take them always.
+# These share their driver with one kind, and the way to it with another; chaos and exploration take them always.
+_LIKE_OTHERS = ("sqlite engine", "postgres engine", "psycopg", "pgbouncer asyncpg")
 if not os.environ.get("TASKCTX_TEST_EVERY_CONNECTION"):
-    ELSEWHERE = tuple(kind for kind in ELSEWHERE if kind not in ("sqlite engine", "psycopg", "pgbouncer asyncpg"))
+    ELSEWHERE = tuple(kind for kind in ELSEWHERE if kind not in _LIKE_OTHERS)
 DATABASES = ("sqlite", "postgres", *wide(*ELSEWHERE, *ON_CITUS))
 STORES = ("json", *DATABASES)
 ON_POSTGRES = ("postgres", *wide(*(kind for kind in ELSEWHERE if kind != "sqlite engine"), *ON_CITUS))
@@ -131,16 +134,15 @@ async def _open_connections(server: str, name: str) -> int:
 
 
 @contextmanager
-def _new_database(server: str, *, row_level_security: bool = False) -> Iterator[str]:
+def new_database(server: str, *, row_level_security: bool = False) -> Iterator[str]:
     """Yield a database at the newest schema. At the end nobody may be connected to it."""
     name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
     url = _database(server, name)
 
     async def leave() -> int:
         # The server hears of the end of a connection after its client.
-        for _ in range(100):
-            if not (left := await _open_connections(server, name)):
-                break
+        end = time.monotonic() + SOON
+        while (left := await _open_connections(server, name)) and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await _command(server, f"DROP DATABASE {name} WITH (FORCE)")
         return left
@@ -154,7 +156,7 @@ def _new_database(server: str, *, row_level_security: bool = False) -> Iterator[
 @pytest.fixture(scope="session")
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """A database of this test run."""
-    with _new_database(postgres_server) as url:
+    with new_database(postgres_server) as url:
         yield url
 
 
@@ -168,7 +170,7 @@ def schema_url(postgres_url: str) -> str:
 @pytest.fixture(scope="session")
 def guarded_url(postgres_server: str) -> Iterator[str]:
     """One under row-level security, as its owner sees it: whole."""
-    with _new_database(postgres_server, row_level_security=True) as url:
+    with new_database(postgres_server, row_level_security=True) as url:
         yield url
 
 
@@ -203,7 +205,8 @@ async def theirs(user: str, tenant_store: SqlStore) -> ContextKey:
 def pytest_report_header() -> list[str]:
     return [
         f"pgbouncer: {pgbouncer.BINARY or 'not installed, so the wide tests behind it are skipped'}",
-        f"citus: {engines.mask(CITUS_URL) or 'TASKCTX_TEST_CITUS_URL names none, so nothing is tested on it'}",
+        f"integrations not installed: {', '.join(frameworks.missing()) or 'none'}",
+        "citus: " + (engines.mask(CITUS_URL) if CITUS_URL else "TASKCTX_TEST_CITUS_URL names none: it is not tested"),
     ]
 
 
@@ -354,7 +357,7 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     logger.handlers = handlers
     gc.collect()
     # A driver does not wait for its threads' end, which takes a moment on a busy machine.
-    until = time.monotonic() + 10
+    until = time.monotonic() + SOON
     while left := [one.name for one in {*threading.enumerate()} - running if not one.name.startswith(EXPECTED_THREADS)]:
         assert time.monotonic() < until, f"threads left behind: {left}"
         time.sleep(0.01)
@@ -369,8 +372,9 @@ CONTRACT = {
     *("test_contract", "test_large_saves", "test_saving", "test_saving_state", "test_time_travel", "test_values"),
     *("test_together", "test_watching"),
 }
-# What becomes of values depends on the engine and the driver alone.
-SAME_VALUES = {"schema", "pgbouncer", "pgbouncer asyncpg", "row-level security"}
+# What becomes of values, and what a context gives its store to save, depends on the engine and the driver alone.
+SAME_DRIVER = {"schema", "pgbouncer", "pgbouncer asyncpg", "row-level security"}
+OF_THE_DRIVER = {"test_values", "test_saving", "test_saving_state"}
 # There only saves to one machine share a call; test_citus shows it.
 NOT_ON_CITUS = {"test_group_commit"}
 
@@ -389,11 +393,29 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Leave what outlives a test out of the next collections, which took longer from test to test."""
+    yield
+    # Otherwise held until later, the fixtures' values would be kept for good.
+    getattr(item, "funcargs", {}).clear()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_at_the_end() -> Iterator[None]:
+    """What outlives its test is collected at the end of the run, where it warns if it was not closed."""
+    yield
+    gc.unfreeze()
+    gc.collect()
+
+
 def _says_the_same(item: pytest.Item) -> bool:
     call = getattr(item, "callspec", None)
     if call is None:
         return False
     kind, module = call.params.get("kind"), item.path.stem
-    if (kind in ELSEWHERE and module not in CONTRACT) or (kind in SAME_VALUES and module == "test_values"):
+    if (kind in ELSEWHERE and module not in CONTRACT) or (kind in SAME_DRIVER and module in OF_THE_DRIVER):
         return True
     return "citus" in call.params.values() and module in NOT_ON_CITUS

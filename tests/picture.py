@@ -14,7 +14,7 @@ from random import Random
 import click
 
 from taskctx_sql import Store, TaskContext, open_store
-from taskctx_sql.reports import collect, render
+from taskctx_sql.pages import collect_frozen, render_frozen
 
 START = datetime(2026, 11, 23, 2, tzinfo=UTC).timestamp()
 DAY, NIGHTS = 86_400, 7
@@ -64,7 +64,7 @@ async def record(database_url: str) -> str:
             for hour, folder in enumerate(FOLDERS):
                 clock.now = START + night * DAY + hour * 1200
                 await one_night(store, folder, night, clock, chance)
-        return render(await collect(store))
+        return render_frozen(await collect_frozen(store))
 
 
 @click.command()

@@ -32,6 +32,7 @@ def test_importing_it_brings_no_database_along() -> None:
         "import sys, taskctx_sql\n"
         "taskctx_sql.TaskContext({}, 'tasks').add_context_update('message', 1)\n"
         "others = {'sqlalchemy', 'alembic', 'aiosqlite', 'asyncpg', 'psycopg', 'click', 'rich', 'opentelemetry'}\n"
+        "others |= {'taskctx_sql.integrations', 'genai_prices'}\n"
         "print(sorted(others & set(sys.modules)))"
     )
     assert run(sys.executable, "-c", code, folder=Path.cwd()).strip() == "[]"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from taskctx_sql import ContextUpdate, SqlStore, Store, TaskContext, open_store, schema
+from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, TaskContext, open_store, schema
 from taskctx_sql.errors import (
     InvalidArgumentError,
     InvalidContextError,
@@ -109,6 +109,11 @@ async def test_the_argument_is_named(store: Store, user: str) -> None:
     with pytest.raises(InvalidArgumentError, match="revision=<Shy>"):
         await context.load(revision=Shy())  # type: ignore[arg-type]
     assert [update.data for update in context.context_history] == [1]
+    key = ContextKey(user, "c1")
+    with pytest.raises(InvalidArgumentError, match="types='message'"):
+        await anext(aiter(store.updates(key, types="message")))
+    with pytest.raises(InvalidArgumentError, match="limit=-1"):
+        await anext(aiter(store.updates(key, limit=-1)))
 
 
 async def test_an_update_of_no_known_time_is_not_truncated(store: Store, user: str) -> None:
@@ -153,13 +158,13 @@ async def test_a_user_who_is_a_number_is_found_by_it(sql_store: SqlStore) -> Non
     await context.save()
     filters: Any = {"user_id": 5, "chat_id": 7}
     assert [task.user_id for task in await sql_store.reports.tasks(**filters)] == ["5"]
-    assert [found.seq for found in await sql_store.reports.search("word", update_type="odd\x00\ud800")] == [1]
+    assert [found.seq for found in await sql_store.search("word", update_type="odd\x00\ud800")] == [1]
     context.chat_id = "0"
     await context.save()
     assert (await erase(sql_store, "5", 0)).chats == ("0",)  # type: ignore[arg-type]  # a number, as ids may be
     for strange in (None, 5, b"x"):
         with pytest.raises(InvalidArgumentError, match="text="):
-            await sql_store.reports.search(strange)  # type: ignore[arg-type]
+            await sql_store.search(strange)  # type: ignore[arg-type]
     reports = sql_store.reports
     for report in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
         with pytest.raises(InvalidArgumentError, match="a ContextKey"):

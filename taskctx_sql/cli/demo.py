@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 import taskctx_sql
+from taskctx_sql import clock
 from taskctx_sql.cli import demo_task, output, terminal
 from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.demo_many import DAYS, MARK, TASKS, Written, write_many
 from taskctx_sql.cli.options import database_option, format_option, schema_option
 from taskctx_sql.cli.stores import reached
+from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.locations import command_line_address, file_address, make_folder, plain_folder
 from taskctx_sql.model import ContextKey
 from taskctx_sql.opening import open_store
-from taskctx_sql.plain_text import plain
+from taskctx_sql.plain_text import counted, plain
 from taskctx_sql.stores import Feature
+
+# What to look at first.
+_LOOKS: Final = {
+    "What each cost": ("report", "tasks", "--sort", "cost"),
+    "Which tool fails": ("report", "tools"),
+    "Where it is said": ("search", "customs form"),
+}
 
 
 @command()
@@ -34,8 +46,19 @@ from taskctx_sql.stores import Feature
     show_default=True,
     help="The folder for the index, and for the database if no store is named.",
 )
+@click.option(
+    "--many",
+    "tasks",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=TASKS,
+    metavar="[N]",
+    help=f"Instead, write N made-up tasks ({TASKS:,} by default) of the last {DAYS} days, to look at.",
+)
 @format_option
-def demo(folder: Path | None, database_url: str | None, schema: str | None, target: Path, form: str) -> None:
+def demo(
+    folder: Path | None, database_url: str | None, schema: str | None, target: Path, tasks: int | None, form: str
+) -> None:
     """Index a folder's text files, and report what was recorded.
 
     The index has the word counts, headings and frequent terms of each file. Every read, write and step is recorded in
@@ -46,9 +69,16 @@ def demo(folder: Path | None, database_url: str | None, schema: str | None, targ
     taskctx demo
     taskctx demo ~/notes
     taskctx demo ~/notes -d notes.db --json
+    taskctx demo --many -d many.db
     """
-    folder = (plain_folder(folder) if folder else _project_folder()).resolve()
+    if folder is not None and tasks is not None:
+        raise click.UsageError("give a folder to index, or --many")
     make_folder(plain_folder(target))
+    if tasks is not None:
+        url = command_line_address(database_url) if database_url else file_address("sqlite", target / "many.db")
+        asyncio.run(_write_many(url, schema, tasks, form))
+        return
+    folder = (plain_folder(folder) if folder else _project_folder()).resolve()
     url = command_line_address(database_url) if database_url else file_address("sqlite", target / "demo.db")
     with terminal.progress() as bars:
         bar = bars.add_task("Indexing", total=None)
@@ -63,6 +93,35 @@ def demo(folder: Path | None, database_url: str | None, schema: str | None, targ
         output.print_json({"result": result, **report})
     else:
         output.print_demo(result, report, _program())
+
+
+async def _write_many(url: str, schema: str | None, tasks: int, form: str) -> None:
+    """Write made-up tasks, and print how to look at them."""
+    await reached(url, may_be_missing=True)
+    async with open_store(url, schema=schema) as store:
+        if Feature.STATE not in store.features:
+            raise UnsupportedByStoreError("keep made-up tasks", store.database_url, Feature.STATE.value)
+        if await store.contexts(None, limit=1, labels=MARK):
+            name = store.database_url
+            raise click.ClickException(f"{name} has made-up tasks already: name another database with -d")
+        with terminal.progress() as bars:
+            bar = bars.add_task("Writing tasks", total=tasks)
+            written = await write_many(
+                store, tasks, clock.now(), progress=lambda done: bars.update(bar, completed=done)
+            )
+        _print_written(written, store.database_url, form)
+
+
+def _print_written(written: Written, address: str, form: str) -> None:
+    if form == "json":
+        output.print_json({"address": address, **asdict(written)})
+        return
+    tasks, users = counted(written.tasks, "task"), counted(written.users, "user")
+    rows = f"{counted(written.updates, 'update')} in {counted(written.saves, 'save')}"
+    output.print_parts(output.Bold(f"{tasks} of {users}"), f" over {written.days} days: {rows}")
+    output.print_parts()
+    for title, words in _LOOKS.items():
+        output.print_parts(f"{title}: {shlex.join([*_program(), *words, '-d', address])}")
 
 
 async def _report(url: str, schema: str | None, result: demo_task.Result) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def _what(revision: Revision) -> str:
         None if revision.operation is None else f"{revision.operation}{about}",
         None if revision.source_chat_id is None else f"of {revision.source_chat_id}",
         "metadata" if revision.changed_metadata else None,
+        "state" if revision.changed_state else None,
     )
     return ", ".join(part for part in parts if part is not None)
 
@@ -166,7 +167,9 @@ def _lines(difference: Difference) -> list[str]:
     for mark, entries in (("-", difference.removed_models), ("+", difference.added_models)):
         for entry in entries:
             lines.append(f"{mark} model {output.field_text(entry, 'model_id')}: {output.field_text(entry, 'mode')}")
-    for name, changes in (("metadata", difference.metadata), ("toggle", difference.toggles)):
+    mappings = {"metadata": difference.metadata, "toggle": difference.toggles}
+    mappings |= {"state": difference.state, "label": difference.labels}
+    for name, changes in mappings.items():
         lines += [_change(f"{name} {key}", before, after) for key, (before, after) in changes.items()]
     return lines
 
@@ -198,6 +201,8 @@ def _as_json(difference: Difference) -> dict[str, Any]:
         "files": _pairs(difference.files),
         "metadata": _pairs(difference.metadata),
         "toggles": _pairs(difference.toggles),
+        "state": _pairs(difference.state),
+        "labels": _pairs(difference.labels),
     }
 
 

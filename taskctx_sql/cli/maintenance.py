@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -24,10 +23,9 @@ from taskctx_sql.cli.options import (
 )
 from taskctx_sql.cli.stores import opened_store, reached, store_url
 from taskctx_sql.model import CHECKS, Pruned, Retention
+from taskctx_sql.model.moments import read_span
 from taskctx_sql.plain_text import counted
 from taskctx_sql.stores import ContextStore
-
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 yes_option: OptionDecorator = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
@@ -41,10 +39,10 @@ class Age(ParameterType):
         """Return the seconds."""
         if isinstance(value, int | float):
             return float(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
-        if found is None:
+        seconds = read_span(value.strip())
+        if seconds is None:
             self.fail(f"{value!r} is not an age: write a number and s, m, h, d or w, such as 30d", param, ctx)
-        return float(found[1]) * _SECONDS[found[2]]
+        return seconds
 
 
 @command()
@@ -54,6 +52,7 @@ class Age(ParameterType):
 @click.option(
     "--removed", type=Age(), help="Remove what left the working histories longer ago than this; 0s for all of it."
 )
+@click.option("--expired", is_flag=True, help="Remove state entries that have expired, which nobody reads any more.")
 @click.option("--user", metavar="ID", help="Only this user's contexts.")
 @schema_option
 @click.option("--dry-run", is_flag=True, help="Only count what would be removed.")
@@ -65,6 +64,7 @@ async def prune(
     older_than: float | None,
     keep: int | None,
     removed: float | None,
+    expired: bool,
     user: str | None,
     schema: str | None,
     dry_run: bool,
@@ -73,16 +73,16 @@ async def prune(
 ) -> None:
     """Permanently remove old or excess data.
 
-    At least one of --older-than, --keep and --removed is required. Data is removed in batches of some milliseconds,
-    with pauses for writers. In a folder of JSON files --keep counts all files.
+    At least one of --older-than, --keep, --removed and --expired is required. Data is removed in batches of some
+    milliseconds, with pauses for writers. In a folder of JSON files --keep counts all files.
 
     \b
     taskctx prune --older-than 90d --removed 30d --dry-run
     taskctx prune --keep 100 --yes -d ./tasks/
     """
-    if older_than is None and keep is None and removed is None:
-        raise click.UsageError("--older-than, --keep or --removed is required")
-    retention = Retention(max_age=older_than, max_contexts=keep, removed_age=removed)
+    if older_than is None and keep is None and removed is None and not expired:
+        raise click.UsageError("--older-than, --keep, --removed or --expired is required")
+    retention = Retention(max_age=older_than, max_contexts=keep, removed_age=removed, expired=expired)
     async with opened_store(database_url, schema) as store:
         total = None
         if not dry_run and not yes:
@@ -191,5 +191,5 @@ def _print_pruned(pruned: Pruned, *, to_error: bool) -> None:
 
 def _counts(rows: Mapping[str, int]) -> str:
     # A table is named for its rows, in the plural.
-    names = {name: name.removeprefix("taskctx_").removesuffix("s") for name in rows}
+    names = {name: name.removeprefix("taskctx_").removesuffix("s") for name in rows} | {"taskctx_state": "state entry"}
     return ", ".join(counted(count, names[name]) for name, count in rows.items()) or "nothing"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -16,7 +15,9 @@ from click.core import ParameterSource
 from taskctx_sql.cli import failures
 from taskctx_sql.cli.commands import command as command_of
 from taskctx_sql.cli.stores import opened_store
+from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.model import ContextKey
+from taskctx_sql.model.moments import read_moment
 from taskctx_sql.stores import Store
 
 OptionDecorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -81,9 +82,6 @@ def _format_option(*forms: str) -> OptionDecorator:
 rows_format_option: OptionDecorator = _format_option("table", "json", "csv")
 format_option: OptionDecorator = _format_option("text", "json")
 
-_AGO: Final = re.compile(r"(\d+)([smhdw])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
 
 class Moment(ParameterType):
     """A day, a time, or a time span ago."""
@@ -95,11 +93,9 @@ class Moment(ParameterType):
         if isinstance(value, date):
             return value
         try:
-            if ago := _AGO.fullmatch(value):
-                return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-            return date.fromisoformat(value) if len(value) <= 10 else datetime.fromisoformat(value)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a day (2026-01-31), a time (2026-01-31T08:00) or a time span ago (24h, 7d)")
+            return read_moment("when", value)
+        except InvalidArgumentError as error:
+            self.fail(f"{value!r} is not {error.allowed}")
 
 
 user_option: OptionDecorator = click.option("--user", "user_id", metavar="ID", help="Only this user.")
@@ -113,6 +109,32 @@ until_option: OptionDecorator = click.option(
 limit_option: OptionDecorator = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.  [default: 50; all as JSON and CSV]"
 )
+
+
+class Label(ParameterType):
+    """A label: a name and a value."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the name and the value."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, text = value.partition("=")
+        if not name or not separator:
+            self.fail(f"{value!r} is not a label: NAME=VALUE")
+        return name, text
+
+
+def label_option(text: str) -> OptionDecorator:
+    """Return the option for labels, which becomes ``labels``: a dict, or None."""
+
+    def labels(ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
+        return dict(given) or None
+
+    return click.option(
+        "--label", "labels", type=Label(), multiple=True, callback=labels, metavar="NAME=VALUE", help=text
+    )
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,9 +22,11 @@ from taskctx_sql.cli.demo_task import Changes, Result
 from taskctx_sql.cli.tables import Column
 from taskctx_sql.context import MemoryContext
 from taskctx_sql.locations import without_secrets
-from taskctx_sql.model import ContextUpdate, Finding, StoredUpdate
+from taskctx_sql.model import ContextUpdate, Finding, StateEntry, StoredUpdate
 from taskctx_sql.plain_text import counted, plain, spreadsheet_cell
 
+# So much of a state entry's value is printed for people.
+STATE_CHARACTERS: Final = 120
 UPDATE_COLUMNS: Final = (Column("when (UTC)", rank=2), Column("type", "id", 1), Column("data", "text"))
 _RUN_COLUMNS: Final = (
     *(Column("began (UTC)", rank=3), Column("outcome"), Column("seconds", "number", 1)),
@@ -74,6 +76,12 @@ def print_result(value: Any, text: str, form: str) -> None:
         print_json(value)
     else:
         say(text)
+
+
+def note(text: str) -> None:
+    """Print a remark beside the results, on standard error."""
+    if not terminal.is_quiet():
+        print_line(text, to_error=True)
 
 
 def say(text: str) -> None:
@@ -129,6 +137,8 @@ def print_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, StoredValue):
         value = codec.with_fresh_stack(lambda: json.dumps(value.tree, ensure_ascii=False))
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value), ensure_ascii=False)
     if isinstance(value, bool):
         # As JSON has them.
         return str(value).lower()
@@ -181,13 +191,26 @@ def print_demo(result: Result, report: dict[str, Any], program: Sequence[str]) -
     print_parts(f"The record: {show}")
 
 
-def print_context(context: MemoryContext, outcome: str) -> None:
-    """Print a context: the outcome of its runs, its newest updates, files and models."""
+def print_context(
+    context: MemoryContext,
+    outcome: str,
+    labels: Sequence[StateEntry],
+    state: Sequence[StateEntry],
+    *,
+    has_more_state: bool,
+) -> None:
+    """Print a context: the outcome of its runs, its labels, some of its state, its newest updates, files and models."""
     print_parts(Bold(f"{context.user_id} / {context.chat_id}"), f" at revision {context.revision}")
     if outcome:
         print_parts("outcome: ", outcome)
     if context.metadata:
         print_parts(f"metadata: {stored_text(context.metadata)}")
+    for label in labels:
+        print_parts(f"label  {label.name}: {value_text(label.value)}")
+    for value in state:
+        print_parts(f"state  {value.name}: {_short(stored_text(value.value))}")
+    if has_more_state:
+        print_parts("state  and more, which a higher --limit prints")
     updates = [
         (time_text(update.timestamp), value_text(update.update_type), stored_text(update.data))
         for update in context.context_history
@@ -198,6 +221,10 @@ def print_context(context: MemoryContext, outcome: str) -> None:
         print_parts(f"file   {value_text(path)}: {field_text(entry, 'operation')}")
     for entry in context.model_tracker[-20:]:
         print_parts(f"model  {field_text(entry, 'model_id')}: {field_text(entry, 'mode')}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= STATE_CHARACTERS else f"{text[: STATE_CHARACTERS - 1]}…"
 
 
 def _print_changes(changes: Changes) -> None:

@@ -14,13 +14,17 @@ from taskctx_sql.cli import (
     demo,
     history,
     maintenance,
+    mcp,
     options,
     output,
     reports,
     schema,
+    search,
     tail,
     terminal,
     transfer,
+    tree,
+    ui,
 )
 from taskctx_sql.cli.commands import Program
 
@@ -30,13 +34,16 @@ SECTIONS: Final[Mapping[str, Sequence[click.Command]]] = {
     "Look": (
         reports.list_contexts,
         contexts.show,
+        tree.tree,
         tail.tail,
-        reports.search,
+        search.search,
         reports.report,
         history.log,
         history.diff,
+        ui.ui,
+        mcp.mcp,
     ),
-    "Change": (history.restore, history.undo, history.fork),
+    "Change": (contexts.label, history.restore, history.undo, history.fork),
     "Move": (transfer.import_command, transfer.export, transfer.copy),
     "Keep": (maintenance.doctor, contexts.diagnose, maintenance.prune, maintenance.erase),
 }

@@ -1,63 +1,34 @@
-"""The commands that print what was recorded: ``report``, ``list`` and ``search``."""
+"""The commands that print what was recorded: ``report`` and ``list``."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from taskctx_sql.cli import options, output, tables
+from taskctx_sql.cli import options, output, report_columns, tables
 from taskctx_sql.cli.commands import command
+from taskctx_sql.cli.report_columns import LISTED, RARE, REPORTS, TIMES
 from taskctx_sql.cli.stores import opened_store
-from taskctx_sql.cli.tables import Column, Kind
 from taskctx_sql.concurrency import on_thread
 from taskctx_sql.limits import MAX_NUMBER
 from taskctx_sql.locations import is_address
 from taskctx_sql.model import ContextSummary
+from taskctx_sql.model.cost_rows import COST_BY
+from taskctx_sql.model.report_filters import seconds
+from taskctx_sql.model.report_rows import column_fields
 from taskctx_sql.stores import Feature
 
 if TYPE_CHECKING:
     from taskctx_sql.sql.reports import Report
 
-# The columns that each report prints in a table; JSON and CSV have all. Where there is no room, those with the highest
-# number are left out first, and those without a number never.
-REPORTS: Final = {
-    "tasks": (
-        "created_at:3 user_id:1 chat_id outcome cost runs:5 failed_runs:2 errors:4 updates:6 calls:7 files:8 duration:9"
-    ),
-    "runs": "started_at:2 user_id:1 chat_id outcome cost duration:3 saves:4 calls:5 error",
-    "models": "day:1 model_id provider_id:3 mode:4 calls:2 input_tokens:5 output_tokens:6 cost",
-    "files": "timestamp:2 user_id:3 chat_id:1 operation:1 source:5 model_id:4 path",
-    "activity": "day update_type updates removed:2 bytes:1",
-    "errors": "timestamp:1 user_id:2 chat_id kind:3 message",
-    "largest": "user_id:1 chat_id bytes updates:2 largest_update:5 removed:6 saves:7 files:8 runs:4 updated_at:3",
-    "busiest": "user_id:1 chat_id updates bytes:2 removed:6 saves:5 files:7 runs:4 updated_at:3",
-    "users": "user_id cost contexts:1 runs:3 failed_runs:2 updates:4 bytes:5 removed:7 updated_at:6",
-}
-_LISTED: Final = "user_id chat_id revision:1 updated_at:2 created_at:3"
-_HITS: Final = "timestamp:2 user_id:3 chat_id:1 seq:4 update_type:5 data"
-_TIMES: Final = {
-    "timestamp": "when (UTC)",
-    "created_at": "created (UTC)",
-    "updated_at": "saved (UTC)",
-    "started_at": "began (UTC)",
-}
-_HEADINGS: Final = {**_TIMES, "duration": "seconds", "failed_runs": "failed"}
-_IDS: Final = ("user_id", "chat_id", "model_id", "provider_id", "mode", "operation", "source", "update_type", "path")
-# Their least widths, where they need more than others of their kind.
-_WIDE: Final = {"path": 24, "message": 24, "data": 24}
-_TEXTS: Final = ("error", "message", "data")
-_VALUES: Final = ("day", "kind", "outcome", *_TIMES)
-
 # How many rows a table or a page has if no limit is given.
-_ROWS: Final = 50
+ROWS: Final = 50
 
 _sort_option: Final = click.option("--sort", metavar="COLUMN", help="Sort by a column, such as cost or duration.")
 
@@ -67,6 +38,7 @@ _sort_option: Final = click.option("--sort", metavar="COLUMN", help="Sort by a c
 @options.filter_options
 @click.option("--failed", is_flag=True, help="Only failed runs, or tasks with one.")
 @click.option("--unfinished", is_flag=True, help="Only runs that did not end, or tasks with one.")
+@click.option("--by", metavar="WHAT", help="Of costs: day, model, user, task, tree, or label:NAME. Default: day.")
 @_sort_option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with charts.")
 @click.option("--replace", is_flag=True, help="Replace the file if it exists.")
@@ -78,6 +50,7 @@ async def report(
     schema: str | None,
     failed: bool,
     unfinished: bool,
+    by: str | None,
     html: Path | None,
     replace: bool,
     form: str,
@@ -85,13 +58,16 @@ async def report(
 ) -> None:
     """Print a report: what happened, cost, failed, is growing.
 
-    NAME is one of: tasks, runs, models, files, activity, errors, largest, busiest, users.
+    NAME is one of: tasks, runs, models, tools, calls, open, files, activity, errors, largest, busiest, users, trees,
+    costs, speed, running. "open" are the calls of tools without a result, which a crash left; "speed" is that of
+    models, and "running" has the runs without an end.
 
     With --html no NAME is needed: the page has all reports, or with --user and --chat those of one task.
 
     \b
     taskctx report runs --failed --since 24h
     taskctx report tasks --sort cost
+    taskctx report costs --by label:team --since 30d
     taskctx report errors --user u1 --format csv
     taskctx report --html report.html --since 2026-01-01
     """
@@ -103,6 +79,8 @@ async def report(
         if name not in ("runs", "tasks"):
             raise click.UsageError(f"--{outcome} is for the reports runs and tasks")
         filters["outcome"] = outcome
+    if by is not None and name != "costs":
+        raise click.UsageError("--by is for the report costs")
     if html is not None and filters["sort"] is not None:
         raise click.UsageError("--sort is for a report, not for a page")
     if html is not None and is_address(html):
@@ -111,15 +89,19 @@ async def report(
         _refuse_to_overwrite(html)
     async with opened_store(database_url, schema) as store:
         if html is not None:
-            from taskctx_sql.reports import collect, render
+            from taskctx_sql.pages import collect_frozen, render_frozen
 
-            filters["limit"] = filters["limit"] or _ROWS
-            text = render(await collect(store, **filters))
+            text = render_frozen(await collect_frozen(store, **filters))
             await on_thread(_write_page, html, text, replace=replace)
             output.print_result({"html": str(html)}, f"Wrote {html}", form)
             return
         assert name is not None
-        await _print_report(getattr(store.reports, name), name, REPORTS[name], form, filters)
+        found: Callable[..., Report[Any]] = getattr(store.reports, "calls" if name == "open" else name)
+        if name == "open":
+            found = partial(found, outcome="open")
+        elif name == "costs":
+            found = partial(found, **_added_up_by(by or "day"))
+        await _print_report(found, name, REPORTS[name], form, filters)
 
 
 @command("list")
@@ -128,54 +110,40 @@ async def report(
 @options.user_option
 @options.since_option
 @options.until_option
+@options.label_option("Only contexts with this label; may be given several times.")
+@click.option("--title", metavar="TEXT", help="Only contexts whose title contains this text.")
 @options.limit_option
 @options.rows_format_option
 @options.asynchronous
 async def list_contexts(database_url: str | None, schema: str | None, form: str, **filters: Any) -> None:
     """List the contexts, newest first.
 
-    A folder of JSON files has no users: every user gets all contexts.
+    A folder of JSON files has no users: every user gets all contexts. It has no labels either.
 
     \b
     taskctx list --user u1 -d tasks.db
+    taskctx list --label framework=langgraph --since 7d
     """
     async with opened_store(database_url, schema) as store:
         if Feature.USERS in store.features:
-            await _print_report(store.reports.contexts, "contexts", _LISTED, form, filters)
+            await _print_report(store.reports.contexts, "contexts", LISTED, form, filters)
             return
-        rows = await store.contexts(filters["user_id"] or "anonymous", limit=MAX_NUMBER)
-    limit = filters["limit"] or (_ROWS if form == "table" else None)
-    _print_rows(rows[:limit], ContextSummary, "contexts", _LISTED, form, {"rows": len(rows)})
+        if filters["until"] is not None:
+            raise click.UsageError("--until is for databases: files do not say when a context was created")
+        since = None if filters["since"] is None else seconds(filters["since"])
+        only = {"labels": filters["labels"], "title": filters["title"], "updated_since": since}
+        rows = await store.contexts(filters["user_id"], limit=MAX_NUMBER, **only)
+    limit = filters["limit"] or (ROWS if form == "table" else None)
+    shown = " ".join(word for word in LISTED.split() if _is_filled(word.partition(":")[0], rows))
+    _print_rows(rows[:limit], ContextSummary, "contexts", shown, form, {"rows": len(rows)})
 
 
-@command()
-@click.argument("text")
-@options.filter_options
-@click.option("--type", "update_type", metavar="TYPE", help="Only updates of this type.")
-@click.option("--case-sensitive", is_flag=True, help="Distinguish upper and lower case.")
-@_sort_option
-@options.rows_format_option
-@options.asynchronous
-async def search(
-    text: str,
-    database_url: str | None,
-    schema: str | None,
-    update_type: str | None,
-    case_sensitive: bool,
-    form: str,
-    **filters: Any,
-) -> None:
-    """Search the data of all updates, including removed ones.
-
-    Prints the updates that have TEXT in their data, newest first. Exit code 1: there are none.
-
-    \b
-    taskctx search refused --type error --since 7d
-    """
-    async with opened_store(database_url, schema) as store:
-        found = partial(store.reports.search, text, update_type=update_type, case_sensitive=case_sensitive)
-        if not await _print_report(found, "found", _HITS, form, filters):
-            sys.exit(1)
+def _added_up_by(words: str) -> dict[str, str]:
+    """Return the arguments of the report of costs for what --by says."""
+    by, colon, label = words.partition(":")
+    if by not in COST_BY or (by == "label") != bool(colon and label):
+        raise click.UsageError(f"--by is {', '.join(one for one in COST_BY if one != 'label')}, or label:NAME")
+    return {"by": by, "label": label} if label else {"by": by}
 
 
 def _refuse_to_overwrite(path: Path) -> None:
@@ -196,14 +164,19 @@ async def _print_report(
     report_of: Callable[..., Report[Any]], title: str, shown: str, form: str, filters: dict[str, Any]
 ) -> bool:
     """Print a report, and return whether it has any row. Only a table has a limit if none is given."""
-    limit = filters["limit"] or (_ROWS if form == "table" else None)
+    limit = filters["limit"] or (ROWS if form == "table" else None)
     found = report_of(**{**filters, "limit": limit})
     rows = await found
     # A column in which every row has the same is not needed.
     needed = (word for word in shown.split() if ":" not in word or not filters.get(word.partition(":")[0]))
-    shown = " ".join(needed)
+    shown = " ".join(word for word in needed if _is_filled(word.partition(":")[0], rows))
     _print_rows(rows, found.row_type, title, shown, form, await found.totals() if form == "table" else {})
     return bool(rows)
+
+
+def _is_filled(name: str, rows: Sequence[Any]) -> bool:
+    """Return whether a column that few have is needed for these rows."""
+    return name not in RARE or any(getattr(row, name) for row in rows)
 
 
 def _print_rows(
@@ -220,9 +193,9 @@ def _print_rows(
 
 def _print_table(rows: Sequence[Any], title: str, shown: str, totals: dict[str, int | float]) -> None:
     ranks = {name: int(rank or 0) for name, _, rank in (word.partition(":") for word in shown.split())}
-    columns = [_column(name, rank) for name, rank in ranks.items()]
-    cells = [[_cell(name, getattr(row, name)) for name in ranks] for row in rows]
-    sums = [_cell(name, totals[name]) if name in totals else "" for name in ranks]
+    columns = [report_columns.column(name, rank) for name, rank in ranks.items()]
+    cells = [[report_columns.cell(name, getattr(row, name)) for name in ranks] for row in rows]
+    sums = [report_columns.cell(name, totals[name]) if name in totals else "" for name in ranks]
     total = sums if any(sums) and rows else None
     count = totals["rows"]
     is_cut = len(rows) < count
@@ -231,30 +204,6 @@ def _print_table(rows: Sequence[Any], title: str, shown: str, totals: dict[str, 
     tables.print_table(heading, columns, cells, total=total, remedy=remedy)
     if is_cut:
         tables.print_line(f"{count - len(rows):,} more: --limit {count} shows all.")
-
-
-def _column(name: str, rank: int) -> Column:
-    heading = _HEADINGS.get(name, name.removesuffix("_id").removeprefix("update_").replace("_", " "))
-    kind: Kind = "id" if name in _IDS else "text" if name in _TEXTS else "value" if name in _VALUES else "number"
-    return Column(heading, kind, rank, _WIDE.get(name, 0))
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if name in _TIMES:
-        return output.time_text(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.2f}" if name == "duration" else _amount(value)
-    return str(value)
-
-
-def _amount(cost: float) -> str:
-    """Return a cost with four digits, or as many more as one that is smaller has."""
-    exact = f"{cost:.9f}".rstrip("0")
-    return exact if cost and abs(cost) < 0.00005 else f"{cost:,.4f}"
 
 
 def _object(row: Any) -> dict[str, Any]:
@@ -271,11 +220,11 @@ def _object(row: Any) -> dict[str, Any]:
 
 def _names(row_type: type[Any]) -> list[str]:
     """Return the columns of rows, each time followed by its text."""
-    fields_of_row = [field.name for field in fields(row_type)]
+    fields_of_row = [field.name for field in column_fields(row_type)]
     names = []
     for name in fields_of_row:
         names.append(name)
-        if name in _TIMES and (text := _text_of(name)) not in fields_of_row:
+        if name in TIMES and (text := _text_of(name)) not in fields_of_row:
             names.append(text)
     return names
 
@@ -285,4 +234,4 @@ def _text_of(name: str) -> str:
 
 
 def _seconds_of(name: str) -> str:
-    return next(time for time in _TIMES if _text_of(time) == name)
+    return next(time for time in TIMES if _text_of(time) == name)

@@ -53,6 +53,20 @@ class Column:
     least: int = 0
 
 
+class Marked(str):
+    """A text of which parts are printed in bold, where the output has colors; it has only printable characters."""
+
+    __slots__ = ("matches",)
+
+    matches: Sequence[tuple[int, int]]
+
+    def __new__(cls, text: str, matches: Sequence[tuple[int, int]]) -> Marked:
+        """Return the text with the places of the parts: the index of the first character, and that after the last."""
+        marked = super().__new__(cls, text)
+        marked.matches = matches
+        return marked
+
+
 def print_table(
     title: str,
     columns: Sequence[Column],
@@ -149,6 +163,11 @@ class _Layout:
             line.append(text, _STYLES.get(text, "") if kind == "value" else "")
             line.append("" if kind == "number" else space)
             line.append(" " * _GAP)
+            if isinstance(cell := row[index], Marked):
+                begin = len(line) - _GAP - len(space) - len(text)
+                kept = len(text) - (text != cell)
+                for start, end in cell.matches:
+                    line.stylize("bold red", begin + min(start, kept), begin + min(end, kept))
         line.rstrip()
         return line
 

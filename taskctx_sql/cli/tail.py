@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import click
@@ -69,15 +69,15 @@ def tail(
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with opened_store(database_url, schema, may_be_missing=wait) as store:
-            newest = [row async for row in _newest(store, key, lines or 1)]
-            if not newest and not wait:
-                await _require_context(store, key)
+            loaded = await store.load(key, history_limit=lines or 1)
+            if not loaded.revision and not wait:
+                raise click.ClickException(_missing(store, key))
             if form == "csv":
                 output.print_updates_csv([])
-            for row in reversed(newest if lines else []):
+            for row in loaded.updates if lines else []:
                 _print_update(row, form)
-            last = max((row.seq for row in newest), default=0)
-            async with aclosing(_follow(store, key, last, interval)) as coming:
+            last = max(loaded.seqs, default=0)
+            async with aclosing(follow_updates(store, key, last, loaded.created_at, interval)) as coming:
                 async for row in coming:
                     _print_update(row, form)
 
@@ -86,7 +86,9 @@ def tail(
         asyncio.run(follow())
 
 
-async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> AsyncGenerator[StoredUpdate, None]:
+async def follow_updates(
+    store: Store, key: ContextKey, last: int, created_at: float | None, interval: float
+) -> AsyncGenerator[StoredUpdate, None]:
     """Yield the updates after a seq; wait for the context if it does not exist."""
     while Feature.REVISIONS not in store.features:
         async for row in store.updates(key, after=last):
@@ -95,29 +97,20 @@ async def _follow(store: Store, key: ContextKey, last: int, interval: float) -> 
         await asyncio.sleep(interval)
     while True:
         try:
-            async with aclosing(store.watch(key, after=last, poll_interval=interval)) as coming:
+            async with aclosing(store.watch(key, after=last, created_at=created_at, poll_interval=interval)) as coming:
                 async for row in coming:
                     yield row
         except ContextNotFoundError:
             # It does not exist yet, or was deleted, and then begins again.
-            last = 0
+            last, created_at = 0, None
         await asyncio.sleep(interval)
 
 
-async def _require_context(store: Store, key: ContextKey) -> None:
-    if (await store.load(key, history_limit=0)).revision == 0:
-        raise click.ClickException(
-            f"there is no context of user {key.user_id!r} and chat {key.chat_id!r} in {store.database_url}: "
-            f"use --wait to wait for it; {failures.hint('list')} shows which there are"
-        )
-
-
-async def _newest(store: Store, key: ContextKey, count: int) -> AsyncIterator[StoredUpdate]:
-    async for row in store.updates(key, newest_first=True):
-        yield row
-        count -= 1
-        if not count:
-            return
+def _missing(store: Store, key: ContextKey) -> str:
+    return (
+        f"there is no context of user {key.user_id!r} and chat {key.chat_id!r} in {store.database_url}: "
+        f"use --wait to wait for it; {failures.hint('list')} shows which there are"
+    )
 
 
 def _print_update(row: StoredUpdate, form: str) -> None:

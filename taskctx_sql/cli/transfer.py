@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 
 from taskctx_sql import transfer
 from taskctx_sql.cli import output, terminal
 from taskctx_sql.cli.commands import command
-from taskctx_sql.cli.options import OptionDecorator, asynchronous, database_option, format_option, schema_option
+from taskctx_sql.cli.options import (
+    OptionDecorator,
+    asynchronous,
+    database_option,
+    format_option,
+    schema_option,
+    since_option,
+    until_option,
+)
+from taskctx_sql.cli.progress import transfer_progress
+from taskctx_sql.cli.row_files import export_rows
 from taskctx_sql.cli.stores import needed_database, reached, refuse_store_option
+from taskctx_sql.errors import MissingPackageError
 from taskctx_sql.json_files import chat_files
 from taskctx_sql.locations import command_line_address, is_json_address
-from taskctx_sql.model import Imported, TransferProgress, Transferred
+from taskctx_sql.model import Imported, Transferred
+from taskctx_sql.model.report_filters import Filters, Moment
 from taskctx_sql.opening import open_store
-from taskctx_sql.plain_text import counted, plain
+from taskctx_sql.plain_text import counted
 
 _FOLDER: Final = click.Path(path_type=Path)
+# What a folder of Claude Code's transcripts has: a file for each session, in a folder for each project.
+_TRANSCRIPTS: Final = "*/*.jsonl"
 
 user_option: OptionDecorator = click.option("--user", metavar="ID", help="Only this user's contexts.")
 chat_option: OptionDecorator = click.option("--chat", metavar="ID", help="Only this chat.")
@@ -32,36 +44,78 @@ verify_option: OptionDecorator = click.option(
 
 
 @command("import")
-@click.argument("folder", type=_FOLDER)
+@click.argument("source", metavar="SOURCE")
 @database_option
-@click.option("--user", metavar="ID", required=True, help="Whose contexts they are: the files do not say.")
+@click.option("--user", metavar="ID", help="Whose contexts they are: files do not say. Of tables, only this user's.")
 @chat_option
 @schema_option
 @verify_option
 @format_option
 @asynchronous
 async def import_command(
-    folder: Path, database_url: str | None, user: str, chat: str | None, schema: str | None, verify: bool, form: str
+    source: str,
+    database_url: str | None,
+    user: str | None,
+    chat: str | None,
+    schema: str | None,
+    verify: bool,
+    form: str,
 ) -> None:
-    """Import a folder of JSON files into a database.
+    """Import JSON files, Claude Code's transcripts, or aiecs' tables.
 
-    FOLDER is not changed. Entries that the database already has are not written again, so an import can be
-    interrupted and repeated. Every whole entry of a damaged file is imported; the damaged parts are listed by file and
-    byte. Exit code 1: not everything was imported.
+    SOURCE is a folder of files, a folder like ~/.claude/projects, or the URL of the Postgres in which aiecs keeps
+    context_task_contexts and task_history. It is not changed. Entries that the database already has are not written
+    again, so an import can be interrupted and repeated. Every whole entry of a damaged file is imported; the damaged
+    parts are listed by file and byte or line. Exit code 1: not everything was imported.
 
     \b
     taskctx import ./tasks --user u1 -d tasks.db
+    taskctx import ~/.claude/projects --user u1 -d tasks.db
+    taskctx import postgresql://me@host/aiecs -d tasks.db
     """
     url = needed_database(database_url, "an import")
-    # Check the folder before a database is created for nothing.
-    chat_files(folder, chat)
+    of_aiecs = source.startswith(("postgresql:", "postgres:", "postgresql+"))
+    if not of_aiecs:
+        if user is None:
+            raise click.UsageError("--user is needed: files do not say whose they are")
+        if _are_transcripts(source):
+            _print(await _import_transcripts(source, url, schema, user, chat, verify), form)
+            return
+        # Check the folder before a database is created for nothing.
+        chat_files(Path(source), chat)
     await reached(url, may_be_missing=True)
     async with open_store(url, schema=schema) as store:
-        with _progress("bytes") as progress:
-            imported = await transfer.import_folder(
-                folder, store, user_id=user, chat_id=chat, verify=verify, progress=progress
-            )
+        with transfer_progress("rows" if of_aiecs else "bytes") as progress:
+            if user is None or of_aiecs:
+                imported = await transfer.import_aiecs(
+                    source, store, user_id=user, chat_id=chat, verify=verify, progress=progress
+                )
+            else:
+                imported = await transfer.import_folder(
+                    source, store, user_id=user, chat_id=chat, verify=verify, progress=progress
+                )
     _print(imported, form)
+
+
+def _are_transcripts(folder: str) -> bool:
+    return any(Path(folder).expanduser().glob(_TRANSCRIPTS))
+
+
+async def _import_transcripts(
+    source: str, url: str, schema: str | None, user: str, chat: str | None, verify: bool
+) -> Transferred:
+    """Import transcripts by the integration of their framework, which the package itself does not import."""
+    try:
+        integration = importlib.import_module("taskctx_sql.integrations.claude_agent_sdk")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("claude_agent_sdk", "claude-agent-sdk") from error
+    await reached(url, may_be_missing=True)
+    async with open_store(url, schema=schema) as store:
+        with transfer_progress("bytes") as progress:
+            imported: Transferred = await integration.import_transcripts(
+                source, store, user_id=user, chat_id=chat, verify=verify, progress=progress
+            )
+    return imported
 
 
 @command()
@@ -72,7 +126,25 @@ async def import_command(
 @schema_option
 @click.option("--replace", is_flag=True, help="Also replace files that differ.")
 @verify_option
-@format_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["history", *transfer.FORMATS]),
+    default="history",
+    show_default=True,
+    help="Histories as the original kept them, or the rows of reports.",
+)
+@click.option(
+    "--report",
+    "reports",
+    type=click.Choice(transfer.EXPORTED),
+    metavar="NAME",
+    multiple=True,
+    help="Of rows: only this report, such as tasks; may be given several times.",
+)
+@since_option
+@until_option
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @asynchronous
 async def export(
     folder: Path,
@@ -82,21 +154,36 @@ async def export(
     schema: str | None,
     replace: bool,
     verify: bool,
-    form: str,
+    file_format: Literal["history", "parquet", "jsonl", "csv"],
+    reports: tuple[str, ...],
+    since: Moment | None,
+    until: Moment | None,
+    as_json: bool,
 ) -> None:
-    """Write a database's contexts as JSON files.
+    """Write a database as files: histories, or the rows of reports.
 
-    With --user the files go into FOLDER itself, and without it each user's files go into a subfolder, because the
-    files have no users. What their format cannot hold is counted. Exit code 1: not everything was written.
+    Histories are the JSON files of the original. With --user they go into FOLDER itself, and without it each user's
+    files go into a subfolder, because the files have no users. What their format cannot hold is counted.
+
+    With --format parquet, jsonl or csv, FOLDER gets a file for each report, such as tasks.parquet, with all of its
+    columns and rows. Exit code 1: not everything was written.
 
     \b
     taskctx export ./tasks --user u1 -d tasks.db
+    taskctx export ./rows --format csv -d tasks.db
     """
+    form = "json" if as_json else "text"
     url = needed_database(database_url, "an export")
+    if file_format != "history":
+        filters: Filters = {"user_id": user, "chat_id": chat, "since": since, "until": until}
+        await export_rows(url, schema, folder, file_format, reports, form, replace=replace, filters=filters)
+        return
+    if reports or since is not None or until is not None:
+        raise click.UsageError("--report, --since and --until are for rows: give --format parquet, jsonl or csv")
     _require_user(user, chat)
     await reached(url)
     async with open_store(url, schema=schema) as store:
-        with _progress("updates") as progress:
+        with transfer_progress("updates") as progress:
             result = await transfer.export(
                 store, folder, user_id=user, chat_id=chat, replace=replace, verify=verify, progress=progress
             )
@@ -142,7 +229,7 @@ async def copy(
     # The library refuses to copy a store to itself, and names a missing one.
     for url in (source, target) if source != target else ():
         await reached(url, may_be_missing=True)
-    with _progress("") as progress:
+    with transfer_progress("") as progress:
         result = await transfer.copy(
             source,
             target,
@@ -163,22 +250,6 @@ def _has_schemas(address: str) -> bool:
 def _require_user(user: str | None, chat: str | None) -> None:
     if chat is not None and user is None:
         raise click.UsageError("--chat needs --user: several users may have a chat of that name")
-
-
-@contextmanager
-def _progress(unit: str) -> Iterator[TransferProgress]:
-    """Yield a function that updates a progress bar, at most ten times a second."""
-    with terminal.progress() as bars:
-        bar = bars.add_task("Reading", total=None)
-        last = 0.0
-
-        def update(doing: str, done: int, total: int | None) -> None:
-            nonlocal last
-            if time.monotonic() - last > 0.1:
-                last = time.monotonic()
-                bars.update(bar, completed=done, total=total, description=f"{plain(doing[-50:])} {unit}")
-
-        yield update
 
 
 def _print(result: Imported | Transferred, form: str) -> None:

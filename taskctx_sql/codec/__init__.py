@@ -3,6 +3,7 @@
 from taskctx_sql.codec.foreign_values import is_same, shown, text_of
 from taskctx_sql.codec.json_text import (
     decode,
+    decode_all,
     decode_untagged,
     encode,
     encode_plain,

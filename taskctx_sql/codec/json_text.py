@@ -12,7 +12,7 @@ Values that JSON has no form for are tagged: an object with one key that names t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -73,12 +73,17 @@ def decode(text: str | bytes) -> Any:
     return decode_untagged(text)
 
 
+def decode_all(texts: Sequence[str]) -> list[Any]:
+    """Return the values of texts as `decode` does, in less time for each."""
+    return [decode_untagged(text) if '{"__' not in text else decode(text) for text in texts]
+
+
 def may_have_tags(text: bytes) -> bool:
     """Whether a text needs more than `decode_untagged`."""
     return b'{"__' in text
 
 
-decode_untagged: Callable[[bytes], Any] = orjson.loads
+decode_untagged: Callable[[bytes | str], Any] = orjson.loads
 
 
 def to_file_tree(value: Any, name: str = "the value", *, strict: bool = False) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, overload
 
-from taskctx_sql import clock, settings
+from taskctx_sql import clock, prices, settings
 from taskctx_sql.codec import is_same
 from taskctx_sql.context.memory import Memory, checked_list, checked_mapping
 from taskctx_sql.context.observable import ObservableDict, plain_entry
@@ -157,8 +157,13 @@ class MemoryContext:
         *,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
+        cached_read_tokens: int | None = None,
+        cached_write_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        audio_tokens: int | None = None,
         cost: float | None = None,
         duration: float | None = None,
+        error: str | None = None,
     ) -> None:
         """Record a use of a model, and append an update about it.
 
@@ -166,14 +171,33 @@ class MemoryContext:
             model_id: The model.
             provider_id: Its provider.
             mode: The purpose.
-            input_tokens: The number of tokens it read.
-            output_tokens: The number of tokens it wrote.
-            cost: The cost, in the currency of your choice.
+            input_tokens: The number of tokens it read, those from and into a cache and those of audio among them.
+            output_tokens: The number of tokens it wrote, those of reasoning and of audio among them.
+            cached_read_tokens: How many of ``input_tokens`` came from a cache.
+            cached_write_tokens: How many of ``input_tokens`` were written into a cache.
+            reasoning_tokens: How many of ``output_tokens`` were reasoning.
+            audio_tokens: How many of both were audio.
+            cost: The cost, in the currency of your choice; without one, it is estimated after `prices.enable`.
             duration: The duration in seconds.
+            error: Why it failed; reports count it as a failure of the model.
         """
-        entry = {"model_id": model_id, "provider_id": provider_id, "mode": mode, "timestamp": self._now()}
-        measured = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cost": cost, "duration": duration}
-        entry.update((name, value) for name, value in measured.items() if value is not None)
+        at = self._now()
+        entry = {"model_id": model_id, "provider_id": provider_id, "mode": mode, "timestamp": at}
+        # In the order of the columns, which the entry is read back from.
+        measured = {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "cached_read_tokens": cached_read_tokens,
+            "cached_write_tokens": cached_write_tokens,
+            "reasoning_tokens": reasoning_tokens,
+            "audio_tokens": audio_tokens,
+        }
+        priced: dict[str, Any] = {"cost": cost}
+        if cost is None and prices.is_enabled():
+            price = prices.estimate(model_id, provider_id, **measured, at=at)
+            priced = {} if price is None else {"cost": price.cost, "price_list": price.price_list}
+        known = {**measured, **priced, "duration": duration, "error": error}
+        entry.update((name, value) for name, value in known.items() if value is not None)
         if not self._memory.models or not is_same(self._memory.models[-1], entry):
             self._memory.models.append(ObservableDict(entry))
             self.add_context_update("model_usage", entry)

@@ -31,6 +31,7 @@ from taskctx_sql.errors.contexts import (
     UnsavedChangesError,
 )
 from taskctx_sql.errors.schema import (
+    DailySumsUnavailableError,
     ForeignSchemaError,
     NotADatabaseError,
     RowLevelSecurityUnavailableError,
@@ -38,6 +39,7 @@ from taskctx_sql.errors.schema import (
     SchemaMissingError,
     SchemaTooNewError,
     SchemaTooOldError,
+    SearchIndexUnavailableError,
     UnsupportedEncodingError,
 )
 from taskctx_sql.errors.stores import (
@@ -60,6 +62,7 @@ __all__ = [
     "ContextExistsError",
     "ContextNotFoundError",
     "CorruptRecordError",
+    "DailySumsUnavailableError",
     "ForeignSchemaError",
     "InvalidArgumentError",
     "InvalidContextError",
@@ -86,6 +89,7 @@ __all__ = [
     "SchemaMissingError",
     "SchemaTooNewError",
     "SchemaTooOldError",
+    "SearchIndexUnavailableError",
     "StaleContextError",
     "StoreClosedError",
     "StoreError",

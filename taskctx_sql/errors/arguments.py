@@ -97,12 +97,13 @@ class MissingDriverError(TaskContextError, ImportError):
 
 
 class MissingPackageError(TaskContextError, ImportError):
-    """An optional package is not installed."""
+    """An optional package is not installed. ``extra`` is the extra that installs it; None if there is none."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed: run `pip install 'taskctx_sql[{extra}]'`")
+    def __init__(self, package: str, extra: str | None) -> None:
+        what = package if extra is None else f"'taskctx_sql[{extra}]'"
+        super().__init__(f"{package} is not installed: run `pip install {what}`")
         self.package: str = package
-        self.extra: str = extra
+        self.extra: str | None = extra
 
 
 class UnstorableValueError(TaskContextError, ValueError):

@@ -94,14 +94,15 @@ class UnsavedChangesError(StoreError):
 
 
 class StaleContextError(StoreError):
-    """A save with ``if_unchanged=True`` was refused: another writer saved since this context was loaded.
+    """A save was refused: another writer saved since this context was loaded, or it is not at the revision asked for.
 
-    Without ``if_unchanged``, ``rewritten`` is True: other writers kept rewriting what the save would change.
+    If neither ``if_unchanged`` nor ``if_revision`` asked for that, ``rewritten`` is True: other writers kept rewriting
+    what the save would change.
     """
 
     def __init__(self, key: object, expected: int, found: int, *, rewritten: bool = False) -> None:
         super().__init__(
-            f"context {key} is at revision {found}, and was loaded at {expected}: "
+            f"context {key} is at revision {found}, and was expected at {expected}: "
             "load() to see what is new (unsaved changes are kept), then save() again"
         )
         self.key: Any = key

@@ -85,3 +85,23 @@ class RowLevelSecurityUnavailableError(SchemaError):
         self.database_url: str = database_url
         self.reason: str = reason
         self.remedy: str = remedy
+
+
+class DailySumsUnavailableError(SchemaError):
+    """The database cannot have daily sums. Nothing was changed."""
+
+    def __init__(self, database_url: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{database_url} cannot have daily sums: {reason}: {remedy}")
+        self.database_url: str = database_url
+        self.reason: str = reason
+        self.remedy: str = remedy
+
+
+class SearchIndexUnavailableError(SchemaError):
+    """The database cannot have a search index. Nothing was changed."""
+
+    def __init__(self, database_url: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{database_url} cannot have a search index: {reason}: {remedy}")
+        self.database_url: str = database_url
+        self.reason: str = reason
+        self.remedy: str = remedy

@@ -7,10 +7,10 @@ import contextlib
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 from taskctx_sql import observing
@@ -22,25 +22,24 @@ from taskctx_sql.json_files.file_state import FileBase, FileStates
 from taskctx_sql.json_files.folder import histories
 from taskctx_sql.json_files.history_format import trackers
 from taskctx_sql.json_files.threads import lock_patience, run_in_thread
-from taskctx_sql.limits import check_number, check_seconds
+from taskctx_sql.limits import check_seconds
 from taskctx_sql.locations import Patience, folders, json_address, plain_folder
 from taskctx_sql.model import (
     ContextKey,
     ContextSummary,
     Delta,
-    Difference,
+    Listing,
     Loaded,
-    Revision,
     Saved,
     Selection,
     StoredUpdate,
 )
-from taskctx_sql.stores import Feature, answering, choose_updates
+from taskctx_sql.stores import Feature, Store, answering, check_updates, choose_updates
 
 T = TypeVar("T")
 
 
-class JsonStore:
+class JsonStore(Store):
     """A folder of JSON files, one for each chat's history.
 
     Saves of several writers, in one process or several, are all kept. Each save replaces the whole file, so it costs
@@ -99,60 +98,56 @@ class JsonStore:
         """See `Store.load`. Both trackers are rebuilt from the history."""
         selection = Selection(history_limit, revision, at, max_chars, types, keep_types)
         if selection.is_past:
-            raise self._no_revisions()
+            raise UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
         return await self.run_in_thread("load", lambda _: self._load_now(key, selection), reads=True)
 
     async def save(self, delta: Delta, /) -> Saved:
         """See `Store.save`. Only the history is kept."""
-        if delta.operation in ("restore", "undo"):
-            raise self._no_revisions()
+        if delta.operation in ("restore", "undo") or delta.if_revision is not None:
+            raise UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
+        if delta.state:
+            raise UnsupportedByStoreError("keep values by name", self.database_url, Feature.STATE.value)
         return await self.run_in_thread("save", lambda patience: self._save_now(delta, patience))
 
     async def updates(
-        self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
+        self,
+        key: ContextKey,
+        /,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        newest_first: bool = False,
+        types: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[StoredUpdate]:
         """See `Store.updates`. The file is read once, at the beginning."""
+        check_updates(types, limit)
         rows = (await self.load(key)).updates
         # In a file that somebody else reordered, seqs may not ascend: a bound is the position of its entry.
         seqs = [row.seq for row in rows]
         start = seqs.index(after) + 1 if after in seqs else 0
         end = len(seqs) if before is None else seqs.index(before) if before in seqs else bisect_left(seqs, before)
-        chosen = rows[start:end]
-        for row in reversed(chosen) if newest_first else chosen:
+        chosen = [row for row in rows[start:end] if types is None or row.update.update_type in types]
+        for row in (chosen[::-1] if newest_first else chosen)[:limit]:
             yield row
 
-    async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
-        """See `Store.revisions`: a file has none."""
-        raise self._no_revisions()
-
-    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
-        """See `Store.difference`: a file has no revisions."""
-        raise self._no_revisions()
-
-    async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
-        """See `Store.fork`: a file has no revisions."""
-        raise self._no_revisions()
-
-    def _no_revisions(self) -> UnsupportedByStoreError:
-        return UnsupportedByStoreError("show earlier states", self.database_url, Feature.REVISIONS.value)
-
-    def watch(
-        self, key: ContextKey, /, *, after: int = 0, poll_interval: float = 1.0
-    ) -> AsyncGenerator[StoredUpdate, None]:
-        """See `Store.watch`: not supported, because a file has no seqs of its own that would say what is new."""
-        raise UnsupportedByStoreError("watch a context", self.database_url, Feature.REVISIONS.value)
-
-    @property
-    def reports(self) -> NoReturn:
-        """See `Store.reports`: files cannot be queried."""
-        raise UnsupportedByStoreError("report", self.database_url, "rows that SQL can query")
-
     async def contexts(
-        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+        self,
+        user_id: str | None,
+        /,
+        *,
+        after: ContextSummary | None = None,
+        limit: int = 100,
+        labels: Mapping[str, str] | None = None,
+        title: str | None = None,
+        updated_since: float | None = None,
+        state: Sequence[str] | None = (),
     ) -> Sequence[ContextSummary]:
         """See `Store.contexts`. Files have no users: every user gets all chats."""
-        check_number("limit", limit, 0)
-        return await self.run_in_thread("list", lambda _: self._contexts_now(user_id, after, limit), reads=True)
+        listing = Listing(user_id, after, limit, labels, title, updated_since, state)
+        if listing.needs_state:
+            raise UnsupportedByStoreError("list by label or with values", self.database_url, Feature.STATE.value)
+        return await self.run_in_thread("list", lambda _: self._contexts_now(listing), reads=True)
 
     async def ping(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # the protocol's name
         """See `Store.ping`. The folder, or the one that it would be made in, is looked at."""
@@ -225,12 +220,17 @@ class JsonStore:
                 finally:
                     self._states.keep(path.name, state)
 
-    def _contexts_now(self, user_id: str, after: ContextSummary | None, limit: int) -> list[ContextSummary]:
+    def _contexts_now(self, listing: Listing) -> list[ContextSummary]:
+        user, since, after = listing.user_id, listing.updated_since, listing.after
         with self._errors_of("list", None):
-            found = [ContextSummary(user_id, chat, None, None, changed) for _, chat, changed in histories(self.folder)]
+            found = [
+                ContextSummary("anonymous" if user is None else user, chat, None, None, changed)
+                for _, chat, changed in histories(self.folder)
+                if since is None or changed >= since
+            ]
             if after is not None:
                 found = [summary for summary in found if _newest_first(summary) > _newest_first(after)]
-            return sorted(found, key=_newest_first)[:limit]
+            return sorted(found, key=_newest_first)[: listing.limit]
 
     def _ping_now(self) -> None:
         with self._errors_of("ping", None) as folder:

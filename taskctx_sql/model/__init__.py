@@ -4,11 +4,25 @@ from taskctx_sql.model.connection_options import DEFAULT_CONNECTION, ConnectionO
 from taskctx_sql.model.delta import Delta, FileChange, MappingChange, Saved
 from taskctx_sql.model.finding import CHECKS, Diagnosis, Examination, Finding, Level
 from taskctx_sql.model.key import ContextKey
-from taskctx_sql.model.loaded import ContextSummary, Loaded, StoredUpdate
+from taskctx_sql.model.listing import ContextSummary, Listing, check_labels, check_title
+from taskctx_sql.model.loaded import Loaded, StoredUpdate
+from taskctx_sql.model.model_use import MODEL_FIELDS, MODEL_MEASURES, TOKEN_KINDS, TOKEN_PARTS, model_use
+from taskctx_sql.model.open_call import TOOL_CALL, TOOL_RESULT, OpenCall
 from taskctx_sql.model.retention import Pruned, PruneProgress, Receipt, Retention, check_interval
 from taskctx_sql.model.revision import MISSING, Difference, Operation, Revision
 from taskctx_sql.model.run import Run, RunOutcome
-from taskctx_sql.model.selection import Ask, Kept, Members, Selection, UpdateSize, Window, choose, choose_from
+from taskctx_sql.model.selection import (
+    Ask,
+    Kept,
+    Members,
+    Selection,
+    UpdateSize,
+    Window,
+    check_types,
+    choose,
+    choose_from,
+)
+from taskctx_sql.model.state import StateChange, StateEntry, StateKind
 from taskctx_sql.model.transfer_results import (
     MAX_REPORTED,
     AddProgress,
@@ -23,3 +37,4 @@ from taskctx_sql.model.transfer_results import (
 )
 from taskctx_sql.model.unread_update import Source, unread_updates
 from taskctx_sql.model.update import ContextUpdate, watch_all
+from taskctx_sql.model.write import PARENT, TITLE, NewUpdate, Write

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from taskctx_sql.model.key import ContextKey
 from taskctx_sql.model.revision import Operation
 from taskctx_sql.model.run import Run
+from taskctx_sql.model.state import StateChange
 from taskctx_sql.model.update import ContextUpdate
 
 
@@ -34,7 +35,7 @@ class MappingChange:
     removed: Sequence[Any]
 
 
-# Not frozen: setting seventeen fields past a frozen class's guard would cost each save some microseconds.
+# Not frozen: setting twenty fields past a frozen class's guard would cost each save some microseconds.
 @dataclass(slots=True)
 class Delta:
     """What a save writes: everything that changed since the last one, and nothing else.
@@ -49,6 +50,7 @@ class Delta:
         models: New model uses, in order.
         removed_models: The seqs of model uses that left the tracker.
         files: Changed files, in the tracker's order.
+        state: Named values that are set or removed; of two with one name, the later one counts.
         metadata: The metadata, if it changed.
         toggles: The metadata toggles, if they changed.
         operation: The operation that creates the revision; None for an ordinary save. A restore or an undo has no
@@ -56,6 +58,9 @@ class Delta:
         dropped: Those of ``removed_updates`` that an optimize or truncate removed. They are a revision of their own.
         source_revision: The revision that a restore makes current.
         if_unchanged: Refuse when another writer saved since this context was last loaded.
+        if_revision: Refuse unless the context is at this revision; 0: unless it is not there.
+        is_blind: Whether the writer has nothing of the context in memory. What others saved since is not news to it
+            then, and the base that it gets is always the newest revision.
         if_there: Refuse when another writer rewrote rows that this delta removes, or removed rows that it rewrites.
         again_updates: Those of ``removed_updates`` that are among ``updates`` again, because they were edited or
             follow a change.
@@ -72,12 +77,15 @@ class Delta:
     models: Sequence[Mapping[str, Any]] = ()
     removed_models: Sequence[int] = ()
     files: Sequence[FileChange] = ()
+    state: Sequence[StateChange] = ()
     metadata: MappingChange | None = None
     toggles: MappingChange | None = None
     operation: Operation | None = None
     dropped: Sequence[int] = ()
     source_revision: int | None = None
     if_unchanged: bool = False
+    if_revision: int | None = None
+    is_blind: bool = False
     if_there: bool = False
     again_updates: Collection[int] = ()
     again_models: Collection[int] = ()
@@ -102,6 +110,7 @@ class Delta:
             or self.models
             or self.removed_models
             or self.files
+            or self.state
             or self.metadata
             or self.toggles
         )
@@ -118,6 +127,8 @@ class Saved(NamedTuple):
         first_position: The position of its first file that is new to the store, likewise.
         base: What the store needs with the next delta.
         complete: Whether nobody else saved since the base, so that memory and store agree.
+        created_at: When the context was created, seconds since the epoch, UTC. Another time than in an earlier answer
+            says that it was deleted and created anew. None if the store does not say.
     """
 
     revision: int
@@ -126,3 +137,4 @@ class Saved(NamedTuple):
     first_position: int
     base: Any
     complete: bool
+    created_at: float | None = None

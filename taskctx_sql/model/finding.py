@@ -8,7 +8,7 @@ from typing import Final, Literal
 # What `maintenance.examine` checks.
 CHECKS: Final = (
     *("open", "schema", "machines", "functions", "row-level-security", "indexes", "orphans", "unfinished", "numbers"),
-    *("contexts", "largest", "sqlite", "journal", "synchronous", "busy-timeout", "space"),
+    *("contexts", "largest", "expired", "sqlite", "journal", "synchronous", "busy-timeout", "space"),
     *("fsync", "full_page_writes", "synchronous_commit", "clock"),
     *("folder", "histories", "set-aside", "left-over", "self-test"),
 )

@@ -1,4 +1,4 @@
-"""What a store returns from a load or a listing."""
+"""What a store returns from a load."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Loaded:
         files: (position, path, entry) of each tracked file, in order.
         metadata: The metadata, or None if the store does not keep it.
         toggles: The metadata toggles, or None likewise.
+        created_at: When the context was created, seconds since the epoch, UTC; another time than in an earlier answer
+            says that it was deleted and created anew. None if the store does not have it, or does not say.
     """
 
     revision: int
@@ -44,19 +46,9 @@ class Loaded:
     files: Sequence[tuple[int, Any, Any]] = ()
     metadata: Any = field(default_factory=dict)
     toggles: Any = field(default_factory=dict)
+    created_at: float | None = None
 
     @property
     def updates(self) -> list[StoredUpdate]:
         """The history with its seqs."""
         return list(map(StoredUpdate, self.seqs, self.history))
-
-
-@dataclass(frozen=True, slots=True)
-class ContextSummary:
-    """A context in a list. ``created_at`` and ``revision`` are None where the store does not keep them."""
-
-    user_id: str
-    chat_id: str
-    revision: int | None
-    created_at: float | None
-    updated_at: float

@@ -24,7 +24,8 @@ class Filters(TypedDict, total=False):
         until: The end of the period, exclusive; a `date` stands for the end of that day.
         limit: The largest number of rows; all of them if None. Pass the last row as ``after`` to get the next ones.
         sort: The column to sort by instead of the report's own order, numbers and times from the largest, texts from
-            the smallest. Missing values come last, and rows with the same value are in the report's order.
+            the smallest; the other way round with a minus before the name. Missing values come last, and rows with the
+            same value are in the report's order.
     """
 
     user_id: str | None

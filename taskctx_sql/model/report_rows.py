@@ -7,24 +7,22 @@ Times are in seconds since the epoch, UTC, and as ISO 8601 (``created_utc``), wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from datetime import date
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 # Of a run; a task has the first of these that one of its runs has.
 Outcome = Literal["failed", "unfinished", "cancelled", "completed"]
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
+# Of a call of a tool.
+CallOutcome = Literal["open", "completed", "failed"]
+CALL_OUTCOMES: Final[tuple[CallOutcome, ...]] = get_args(CallOutcome)
 
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
-    """An update in a timeline. ``data`` is JSON text; ``removed`` updates are no longer in the history."""
 
-    seq: int
-    timestamp: float | None
-    update_type: str
-    data: str
-    removed: bool
+def column_fields(row_type: type[Any]) -> list[Field[Any]]:
+    """Return the fields of a row type that are columns of a report, in their order."""
+    return [field for field in fields(row_type) if field.metadata.get("is_column", True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +93,10 @@ class Task:
     unfinished_runs: int
     cancelled_runs: int
     outcome: str | None
+    cached_read_tokens: int
+    cached_write_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +120,18 @@ class TaskRun:
     input_tokens: int
     output_tokens: int
     cost: float
+    cached_read_tokens: int
+    cached_write_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """The usage of a model, provider and mode on a day; ``day`` is None for uses without a time."""
+    """The usage of a model, provider and mode on a day; ``day`` is None for uses without a time.
+
+    ``estimated_cost`` is the part of ``cost`` that was estimated from a list of prices.
+    """
 
     day: date | None
     model_id: str
@@ -133,6 +142,12 @@ class ModelUsage:
     output_tokens: int
     cost: float
     duration: float
+    cached_read_tokens: int
+    cached_write_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
+    estimated_cost: float
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +171,48 @@ class FileActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool with its result: an update "tool_call", and the first "tool_result" of its group after it.
+
+    ``outcome`` is "open" without a result, "failed" if the result's metadata has an ``error``, or "completed".
+    """
+
+    context_id: str
+    user_id: str
+    chat_id: str
+    seq: int
+    call_id: str
+    name: str
+    day: date | None
+    started_at: float | None
+    started_utc: str | None
+    ended_at: float | None
+    ended_utc: str | None
+    duration: float | None
+    outcome: str
+    error: str | None
+    run_id: str
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUsage:
+    """The calls of a tool.
+
+    ``retries`` are those that followed a failed call of the tool with the same arguments in the same run.
+    ``p50`` and ``p95`` are durations in seconds that half and 95 % of its ended calls did not exceed, or None.
+    """
+
+    name: str
+    calls: int
+    failures: int
+    retries: int
+    open: int
+    p50: float | None
+    p95: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
     """The number of updates of a type on a day, and how many of them were removed from the history."""
 
@@ -164,6 +221,16 @@ class Activity:
     updates: int
     removed: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What began on a day, and what failed on it; ``errors`` includes the failed runs."""
+
+    day: date | None
+    tasks: int
+    errors: int
+    failed_runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +269,7 @@ class ContextSize:
     saves: int
     files: int
     runs: int
+    state_entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +290,27 @@ class UserSize:
     input_tokens: int
     output_tokens: int
     cost: float
+    cached_read_tokens: int
+    cached_write_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit:
-    """An update whose data contains the searched text. ``data`` is JSON text."""
+class ActiveUser:
+    """A user, with what is known without reading what the contexts hold; ``updates`` has removed ones, too."""
+
+    user_id: str
+    contexts: int
+    updates: int
+    failed_runs: int
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """An update, as it was saved in a revision. ``data`` and ``metadata`` are JSON text."""
 
     context_id: str
     user_id: str
@@ -235,4 +319,7 @@ class SearchHit:
     timestamp: float | None
     update_type: str
     data: str
+    metadata: str
+    run_id: str
+    revision: int
     removed: bool

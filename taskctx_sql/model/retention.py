@@ -27,7 +27,9 @@ class Retention:
     Attributes:
         max_age: Contexts that nobody saved to for longer than this are removed.
         max_contexts: Each user keeps only so many contexts, those saved last.
-        removed_age: Updates, files and model uses that left the working history longer ago than this are removed.
+        removed_age: Updates, files, model uses and named values that left the working history longer ago than this
+            are removed.
+        expired: Named values that have expired are removed. Nobody reads them any more, with or without this.
 
     Raises:
         InvalidArgumentError: A limit is negative, or there is none.
@@ -36,14 +38,16 @@ class Retention:
     max_age: float | None = None
     max_contexts: int | None = None
     removed_age: float | None = None
+    expired: bool = False
 
     def __post_init__(self) -> None:
         check_number("max_contexts", self.max_contexts, 0, optional=True)
         for name in ("max_age", "removed_age"):
             if (age := getattr(self, name)) is not None:
                 check_seconds(name, age)
-        if self.max_age is None and self.max_contexts is None and self.removed_age is None:
-            raise InvalidArgumentError("max_age", None, "at least one limit: max_age, max_contexts or removed_age")
+        if self.max_age is None and self.max_contexts is None and self.removed_age is None and not self.expired:
+            limits = "max_age, max_contexts, removed_age or expired"
+            raise InvalidArgumentError("max_age", None, f"at least one limit: {limits}")
 
     @classmethod
     def of_preset(cls, preset: Mapping[str, Any]) -> Retention:

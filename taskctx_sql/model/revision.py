@@ -23,6 +23,7 @@ class Revision:
         added: How many updates came.
         removed: How many left the history.
         changed_metadata: Whether metadata or toggles changed.
+        changed_state: How many named values and labels were set or removed.
         operation: "optimize", "truncate", "restore", "undo", "fork", or None for an ordinary save.
         source_revision: The revision that was restored, taken back, or forked from.
         source_chat_id: The chat that was forked.
@@ -34,6 +35,7 @@ class Revision:
     added: int
     removed: int
     changed_metadata: bool
+    changed_state: int
     operation: Operation | None = None
     source_revision: int | None = None
     source_chat_id: str | None = None
@@ -53,6 +55,9 @@ class Difference:
         removed_models: The model uses that only ``old`` has.
         metadata: By key: the value in ``old`` and in ``new``; `MISSING` where the key was not there.
         toggles: The same of the metadata toggles.
+        state: The same of the named values, without those that have expired.
+        labels: The same of the labels.
+        counts: How many entries each of the four sequences would have, by its name, where a limit left some out.
     """
 
     old: int
@@ -64,11 +69,15 @@ class Difference:
     removed_models: Sequence[dict[str, Any]] = ()
     metadata: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     toggles: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
+    state: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    labels: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether they differ at all."""
-        lists = (self.added, self.removed, self.files, self.added_models, self.removed_models)
-        return any(map(len, lists)) or bool(self.metadata or self.toggles)
+        lists = (self.added, self.removed, self.added_models, self.removed_models)
+        mappings = (self.files, self.metadata, self.toggles, self.state, self.labels)
+        return any(map(len, lists)) or any(map(len, mappings)) or bool(self.counts)
 
 
 class Missing:

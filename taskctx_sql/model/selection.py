@@ -36,10 +36,7 @@ class Selection:
         for name in ("types", "keep_types"):
             names = getattr(self, name)
             if names is not None:
-                # A string is a sequence of strings, too, but not meant as one.
-                is_list = isinstance(names, Collection) and not isinstance(names, str)
-                if not is_list or not all(isinstance(item, str) for item in names):
-                    raise InvalidArgumentError(name, names, "a list of update types")
+                check_types(name, names)
                 object.__setattr__(self, name, tuple(names))
 
     @property
@@ -51,6 +48,14 @@ class Selection:
     def chooses(self) -> bool:
         """Whether updates are selected by more than their number."""
         return self.max_chars is not None or self.types is not None or bool(self.keep_types)
+
+
+def check_types(argument: str, names: object) -> None:
+    """Raise InvalidArgumentError if an argument is not a list of update types."""
+    # A string is a sequence of strings, too, but not meant as one.
+    is_list = isinstance(names, Collection) and not isinstance(names, str) and all(isinstance(n, str) for n in names)
+    if not is_list:
+        raise InvalidArgumentError(argument, names, "a list of update types")
 
 
 class UpdateSize(NamedTuple):

@@ -12,10 +12,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, text
-from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, state, updates
 
 # The tables that hold a context's rows, beside its own.
-PARTS: Final = (updates, models, files, revisions, runs)
+PARTS: Final = (updates, models, files, state, revisions, runs)
 # As the time of creation, so that a program that still has the context in memory sees that it is another one.
 REMOVED_AT: Final = -1.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import uuid
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +25,7 @@ from taskctx_sql.errors import (
     UnsupportedByStoreError,
 )
 from taskctx_sql.model import Delta, Loaded, Operation, Run, RunOutcome, Selection, watch_all
+from taskctx_sql.random_ids import new_uuid
 from taskctx_sql.stores import ContextStore, RevisionStore
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -249,7 +249,7 @@ class Persistence:
     def _renew_identity(self) -> None:
         """Give later saves another identity: a store that was reset may know other saves of this run."""
         if self._run is not None:
-            self._run = replace(self._run, run_id=str(uuid.uuid4()), saves=0)
+            self._run = replace(self._run, run_id=new_uuid(), saves=0)
 
     def _count(self, saved: Run) -> None:
         # A save in doubt may be settled after the next run began.
@@ -258,7 +258,7 @@ class Persistence:
 
 
 def _new_run(started_at: float) -> Run:
-    return Run(run_id=str(uuid.uuid4()), saves=0, started_at=started_at)
+    return Run(run_id=new_uuid(), saves=0, started_at=started_at)
 
 
 def _now() -> float:

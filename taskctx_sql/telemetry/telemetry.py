@@ -17,7 +17,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
 import taskctx_sql
-from taskctx_sql.model import Delta
+from taskctx_sql.model import Delta, Write
 from taskctx_sql.observing import Observer, Queue
 from taskctx_sql.telemetry import attributes
 
@@ -26,13 +26,21 @@ _SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.40.0"
 # What the conventions advise for these two histograms.
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 _ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
-# The calls of `Store`. One of `watch` ends when its caller stops, so it has no span.
-_CALLS: Final = ("load", "save", "updates", "contexts", "delete", "revisions", "difference", "fork", "ping")
+# The calls of `Store`. One of `watch` ends when its caller stops, so it has no span; `write` and `label` are a save.
+_CALLS: Final = (
+    *("load", "save", "write_together", "state", "updates", "data", "contexts", "delete"),
+    *("pop_update", "clear_updates", "open_calls", "close_calls"),
+    *("revisions", "difference", "fork", "ping"),
+)
 # What calls return, as a number of rows.
 _RETURNED: Final[Mapping[str, Callable[[Any], int]]] = {
     "load": lambda loaded: len(loaded.history),
     "contexts": len,
     "revisions": len,
+    "state": len,
+    "data": len,
+    "open_calls": len,
+    "close_calls": len,
     "query": len,
 }
 
@@ -68,7 +76,7 @@ class Telemetry(Observer):
         )
         self.saves: metrics.Counter = meter.create_counter("taskctx.client.saves", "{save}", "Saves that ended.")
         self.saved_rows: metrics.Counter = meter.create_counter(
-            "taskctx.client.saved_rows", "{row}", "Updates, model uses and files that were saved."
+            "taskctx.client.saved_rows", "{row}", "Updates, model uses, files and named values that were saved."
         )
         self._retries = meter.create_counter("taskctx.client.retries", "{retry}", "Attempts that were repeated.")
         self._outages = meter.create_counter("taskctx.client.outages", "{outage}", "Outages that began.")
@@ -126,7 +134,7 @@ class Telemetry(Observer):
 
         def begin(store: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Call:
             # The plans of maintenance and transfer say what they do.
-            operation = arguments[0] if name in ("read", "write") else name.removesuffix("_now")
+            operation = arguments[0] if name in ("read", "write_plan") else name.removesuffix("_now")
             return Call(self, store.database_url, schema, operation, arguments, keywords)
 
         async def run(store: Any, /, *arguments: Any, **keywords: Any) -> Any:
@@ -176,7 +184,7 @@ class Call:
         self._telemetry = telemetry
         self._operation = operation
         self._attributes = {**attributes.of_database(database_url, schema), "db.operation.name": operation}
-        self._delta = arguments[0] if operation == "save" and arguments and isinstance(arguments[0], Delta) else None
+        self._saves = _saves(operation, arguments)
         self._began, self._counter = time.time_ns(), time.perf_counter_ns()
         known = attributes.of_context(arguments, keywords) if telemetry.user_data else {}
         target = self._attributes.get("db.namespace")
@@ -208,10 +216,12 @@ class Call:
         self._telemetry.duration.record(taken / 1e9, self._attributes, self._context)
         if not failed and self.rows is not None:
             self._telemetry.returned_rows.record(self.rows, self._attributes, self._context)
-        if self._operation == "save":
-            self._telemetry.saves.add(1, self._attributes, self._context)
-            if self._delta is not None and not failed:
-                rows = len(self._delta.updates) + len(self._delta.models) + len(self._delta.files)
+        if self._saves:
+            self._telemetry.saves.add(len(self._saves), self._attributes, self._context)
+            if not failed:
+                rows = sum(
+                    len(save.updates) + len(save.models) + len(save.files) + len(save.state) for save in self._saves
+                )
                 self._telemetry.saved_rows.add(rows, self._attributes, self._context)
 
     @contextmanager
@@ -230,6 +240,14 @@ class Call:
         if count is not None:
             self.rows = count(result)
         return result
+
+
+def _saves(operation: str, arguments: Sequence[Any]) -> Sequence[Delta | Write]:
+    """Return what a call saves; both kinds have their rows under the same names."""
+    if operation not in ("save", "write_together") or not arguments:
+        return ()
+    saved = [arguments[0]] if operation == "save" else list(arguments[0])
+    return [save for save in saved if isinstance(save, Delta | Write)]
 
 
 def _fill(members: Mapping[str, Any], namespace: dict[str, Any]) -> None:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskctx_sql.concurrency import blocking, is_running, running_loop, wait_until_done
-from taskctx_sql.model import ContextKey, ContextSummary, Delta, Difference, Loaded, Revision, Saved, StoredUpdate
+from taskctx_sql.model import (
+    ContextKey,
+    ContextSummary,
+    Delta,
+    Difference,
+    Loaded,
+    OpenCall,
+    Revision,
+    Saved,
+    StateEntry,
+    StoredUpdate,
+    Write,
+)
 from taskctx_sql.stores import Feature, Store
 
 if TYPE_CHECKING:
-    from taskctx_sql.sql.reports import Reports
+    from taskctx_sql.model.search import SearchHit
+    from taskctx_sql.sql.reports import Report, Reports
     from taskctx_sql.sql.store import SqlStore
 
 T = TypeVar("T")
@@ -60,9 +74,18 @@ class AnyLoopStore(Store):
         return await self._there(self._store.save(delta))
 
     async def updates(
-        self, key: ContextKey, /, *, after: int = 0, before: int | None = None, newest_first: bool = False
+        self,
+        key: ContextKey,
+        /,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        newest_first: bool = False,
+        types: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[StoredUpdate]:
-        rows = self._iterate(self._store.updates(key, after=after, before=before, newest_first=newest_first))
+        which: dict[str, Any] = {"newest_first": newest_first, "types": types, "limit": limit}
+        rows = self._iterate(self._store.updates(key, after=after, before=before, **which))
         try:
             async for row in rows:
                 yield row
@@ -70,12 +93,34 @@ class AnyLoopStore(Store):
             await rows.aclose()
 
     async def contexts(
-        self, user_id: str, /, *, after: ContextSummary | None = None, limit: int = 100
+        self,
+        user_id: str | None,
+        /,
+        *,
+        after: ContextSummary | None = None,
+        limit: int = 100,
+        labels: Mapping[str, str] | None = None,
+        title: str | None = None,
+        updated_since: float | None = None,
+        state: Sequence[str] | None = (),
     ) -> Sequence[ContextSummary]:
-        return await self._there(self._store.contexts(user_id, after=after, limit=limit))
+        return await self._there(
+            self._store.contexts(
+                user_id,
+                after=after,
+                limit=limit,
+                labels=labels,
+                title=title,
+                updated_since=updated_since,
+                state=state,
+            )
+        )
 
     async def delete(self, key: ContextKey, /) -> bool:
         return await self._there(self._store.delete(key))
+
+    async def ping(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # the protocol's name
+        await self._there(self._store.ping(timeout=timeout))
 
     async def close(self) -> None:
         await self._there(self._store.close())
@@ -83,22 +128,51 @@ class AnyLoopStore(Store):
     async def revisions(self, key: ContextKey, /, *, before: int | None = None, limit: int = 100) -> Sequence[Revision]:
         return await self._there(self._store.revisions(key, before=before, limit=limit))
 
-    async def difference(self, key: ContextKey, old: int, new: int, /) -> Difference:
-        return await self._there(self._store.difference(key, old, new))
+    async def difference(self, key: ContextKey, old: int, new: int, /, *, limit: int | None = None) -> Difference:
+        return await self._there(self._store.difference(key, old, new, limit=limit))
 
     async def fork(self, key: ContextKey, chat_id: str, /, *, revision: int | None = None) -> ContextKey:
         return await self._there(self._store.fork(key, chat_id, revision=revision))
 
+    async def write(self, key: ContextKey, /, **content: Any) -> Saved:
+        return await self._there(self._store.write(key, **content))
+
+    async def write_together(self, writes: Sequence[Write], /) -> list[Saved]:
+        return await self._there(self._store.write_together(writes))
+
+    async def state(self, key: ContextKey, /, *names: str, **which: Any) -> Sequence[StateEntry]:
+        return await self._there(self._store.state(key, *names, **which))
+
+    async def data(
+        self, key: ContextKey, /, *, types: Sequence[str] | None = None, limit: int | None = None
+    ) -> list[Any]:
+        return await self._there(self._store.data(key, types=types, limit=limit))
+
+    async def label(self, key: ContextKey, /, **labels: Any) -> int:
+        return await self._there(self._store.label(key, **labels))
+
+    async def pop_update(self, key: ContextKey, /, *, types: Sequence[str] | None = None) -> StoredUpdate | None:
+        return await self._there(self._store.pop_update(key, types=types))
+
+    async def clear_updates(self, key: ContextKey, /, *, types: Sequence[str] | None = None) -> int:
+        return await self._there(self._store.clear_updates(key, types=types))
+
+    async def open_calls(self, key: ContextKey | None = None, /, *, user_id: str | None = None) -> Sequence[OpenCall]:
+        return await self._there(self._store.open_calls(key, user_id=user_id))
+
+    async def close_calls(self, key: ContextKey, /, *, error: str = "interrupted") -> Sequence[OpenCall]:
+        return await self._there(self._store.close_calls(key, error=error))
+
     def watch(
-        self, key: ContextKey, /, *, after: int = 0, poll_interval: float = 1.0
+        self, key: ContextKey, /, *, after: int = 0, created_at: float | None = None, poll_interval: float = 1.0
     ) -> AsyncGenerator[StoredUpdate, None]:
         watch = self._store.watch
 
         async def begin() -> AsyncGenerator[StoredUpdate, None]:
-            return watch(key, after=after, poll_interval=poll_interval)
+            return watch(key, after=after, created_at=created_at, poll_interval=poll_interval)
 
         if is_running(self._home):
-            return watch(key, after=after, poll_interval=poll_interval)
+            return watch(key, after=after, created_at=created_at, poll_interval=poll_interval)
         # At once, so that a wrong argument is reported here.
         return self._iterate(blocking(begin()))
 
@@ -106,12 +180,20 @@ class AnyLoopStore(Store):
     def reports(self) -> Reports:
         from taskctx_sql.sql.reports import Reports
 
+        reports = self._store.reports
+        return Reports(self._query_there, reports._engine, reports._schema)
+
+    def search(self, text: str, /, **options: Any) -> Report[SearchHit]:
+        found = copy(self._store.search(text, **options))
+        found._query = self._query_there
+        return found
+
+    async def search_backlog(self) -> int | None:
+        return await self._there(self._store.search_backlog())
+
+    async def _query_there(self, *arguments: Any, **options: Any) -> Any:
         query: Callable[..., Coroutine[Any, Any, Any]] = self._store.query
-
-        async def query_there(*arguments: Any, **options: Any) -> Any:
-            return await self._there(query(*arguments, **options))
-
-        return Reports(query_there)
+        return await self._there(query(*arguments, **options))
 
     def __repr__(self) -> str:
         return f"AnyLoopStore({self.database_url!r})"

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 
-from taskctx_sql.errors import InvalidArgumentError, LostContextError, StoreClosedError
-from taskctx_sql.model import ContextKey
+from taskctx_sql.errors import (
+    InvalidArgumentError,
+    LostContextError,
+    RowLevelSecurityError,
+    StoreClosedError,
+    UnsupportedByStoreError,
+)
+from taskctx_sql.model import ContextKey, ContextSummary, StateChange
 from taskctx_sql.stores import ContextStore, Feature
 from taskctx_sql.testing.deltas import all_rows, new_delta, stored
 from taskctx_sql.testing.running import ContractPart
@@ -110,6 +118,107 @@ class Listing(ContractPart):
         await store.save(new_delta(ContextKey(user, "c1"), "a"))
         found = [summary.chat_id for summary in await store.contexts(f"{user}-other")]
         assert found == ([] if Feature.USERS in store.features else ["c1"])
+
+    async def test_the_contexts_of_all_users_are_listed(self, store: ContextStore, user: str) -> None:
+        keys = [ContextKey(f"{user}-{number % 2}", f"c{number}") for number in range(5)]
+        for key in keys:
+            await store.save(new_delta(key, "a"))
+            await asyncio.sleep(0.01)
+        found: list[ContextSummary] = []
+        try:
+            while page := await store.contexts(None, after=found[-1] if found else None, limit=2):
+                found += page
+        except RowLevelSecurityError:
+            # An account that sees one user at a time is told so, and gets no part of the list.
+            assert found == []
+            return
+        # The database may have contexts of others.
+        mine = [one for one in found if one.user_id.startswith(user) or Feature.USERS not in store.features]
+        assert [one.chat_id for one in mine] == ["c4", "c3", "c2", "c1", "c0"]
+        if Feature.USERS in store.features:
+            assert [ContextKey(one.user_id, one.chat_id) for one in reversed(mine)] == keys
+
+    async def test_only_contexts_that_were_saved_since_are_listed(self, store: ContextStore, user: str) -> None:
+        for chat in ("c1", "c2", "c3"):
+            await store.save(new_delta(ContextKey(user, chat), "a"))
+            await asyncio.sleep(0.02)
+        moment = (await store.contexts(user))[1].updated_at
+        assert [one.chat_id for one in await store.contexts(user, updated_since=moment)] == ["c3", "c2"]
+        assert list(await store.contexts(user, updated_since=moment + 3600)) == []
+
+    async def test_contexts_are_found_by_label_and_title_where_the_store_keeps_them(
+        self, store: ContextStore, user: str
+    ) -> None:
+        if Feature.STATE not in store.features:
+            for asked in ({"labels": {"framework": "x"}}, {"title": "x"}, {"state": ["x"]}, {"state": None}):
+                with pytest.raises(UnsupportedByStoreError):
+                    await store.contexts(user, **asked)
+            return
+        for number, title in enumerate(("Invoice É 1", 'the "second" invoice', "Other")):
+            labels = {"title": title, "framework": "x" if number else "y", "owner": user}
+            changes = [StateChange(name, value, kind="label") for name, value in labels.items()]
+            await store.save(new_delta(ContextKey(user, f"c{number}"), "a", state=changes))
+            await asyncio.sleep(0.01)
+        await store.save(new_delta(ContextKey(user, "bare"), "a"))
+
+        async def chats(**asked: Any) -> list[str]:
+            return [one.chat_id for one in await store.contexts(user, **asked)]
+
+        assert await chats(labels={"framework": "x"}) == ["c2", "c1"]
+        assert await chats(labels={"framework": "y", "owner": user}) == ["c0"]
+        assert await chats(labels={"framework": "z"}) == []
+        assert await chats(labels={"none": "x"}) == []
+        assert await chats(title="iNVoice") == ["c1", "c0"]
+        # Only the case of ASCII letters does not matter.
+        assert await chats(title="é") == []
+        assert await chats(title='"SECOND"', labels={"framework": "x"}) == ["c1"]
+        assert await chats(title="") == ["c2", "c1", "c0"]
+        (bare, first) = (await store.contexts(user))[::3]
+        assert (bare.chat_id, bare.title, dict(bare.labels)) == ("bare", None, {})
+        assert (first.title, dict(first.labels)) == (
+            "Invoice É 1",
+            {"framework": "y", "owner": user, "title": "Invoice É 1"},
+        )
+
+    async def test_a_list_has_the_named_values_that_it_is_asked_for(self, store: ContextStore, user: str) -> None:
+        if Feature.STATE not in store.features:
+            return
+        kept = {"__bytes__": "AA==", "n": {"deep": [float("inf"), 2**70, b"\x00", "\x00"]}, "é": None}
+        past, future = time.time() - 1, time.time() + 1000
+        changes = [
+            *(StateChange(name, value) for name, value in kept.items()),
+            StateChange("expired", 1, expires_at=past),
+            StateChange("expires", 2, expires_at=future),
+            StateChange("n", "a label", kind="label"),
+        ]
+        first = await store.save(new_delta(ContextKey(user, "c1"), state=[StateChange("é", 0), StateChange("gone", 0)]))
+        gone = StateChange("gone", removed=True)
+        await store.save(new_delta(ContextKey(user, "c1"), state=[*changes, gone], base=first.base))
+        await asyncio.sleep(0.01)
+        await store.save(new_delta(ContextKey(user, "c2"), "a", state=[StateChange("n", 2)]))
+        await asyncio.sleep(0.01)
+        await store.save(new_delta(ContextKey(user, "c3"), "a"))
+
+        async def states(**asked: Any) -> list[dict[str, Any]]:
+            return [dict(one.state) for one in await store.contexts(user, **asked)]
+
+        assert await states() == await states(state=[]) == [{}, {}, {}]
+        assert await states(state=["n"]) == [{}, {"n": 2}, {"n": kept["n"]}]
+        names = ("é", "expired", "gone", "expires", "n", "none", "__bytes__")
+        everything = kept | {"expires": 2}
+        assert await states(state=names) == await states(state=None) == [{}, {"n": 2}, everything]
+        assert list((await states(state=None))[2]) == sorted(everything)
+        assert await states(state=["n"], labels={"n": "a label"}) == [{"n": kept["n"]}]
+        (page,) = await store.contexts(user, state=["n"], limit=1, after=(await store.contexts(user))[0])
+        assert (page.chat_id, page.state) == ("c2", {"n": 2})
+
+    async def test_a_listing_that_makes_no_sense_is_refused(self, store: ContextStore, user: str) -> None:
+        for name, wrong in (
+            *(("labels", ["x"]), ("labels", {"x": 1}), ("title", 1), ("updated_since", "now"), ("after", 3)),
+            *(("state", "x"), ("state", [1]), ("state", ["a\x00"]), ("state", ["\ud800"]), ("state", 1)),
+        ):
+            with pytest.raises(InvalidArgumentError, match=name):
+                await store.contexts(user, **{name: wrong})  # type: ignore[arg-type]
 
     async def test_a_summary_tells_when_and_how_often(self, store: ContextStore, key: ContextKey) -> None:
         first = await store.save(new_delta(key, "a"))

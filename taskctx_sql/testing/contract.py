@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from taskctx_sql.testing.calls import CallsOfTools
 from taskctx_sql.testing.content import Content, Removing
 from taskctx_sql.testing.contexts import Identity, Lifecycle, Listing
 from taskctx_sql.testing.loading import Loading, Reading
 from taskctx_sql.testing.programs import Choosing, EarlierStates, Programs
 from taskctx_sql.testing.running import OpenStore
 from taskctx_sql.testing.saving import SaveIdentity, Saving, Unchanged
+from taskctx_sql.testing.state import NamedValues, TakingOut, Writers, Writing
 
 
 class StoreContract(
     Loading, Reading, Choosing, Saving, SaveIdentity, Unchanged, Removing, Content, Identity, Listing, Lifecycle,
-    EarlierStates, Programs,
+    EarlierStates, Writing, Writers, NamedValues, TakingOut, CallsOfTools, Programs,
 ):  # fmt: skip
     """What every store promises. Subclass it with a name that pytest collects, and override the fixture ``opener``.
 

@@ -104,6 +104,19 @@ class Reading(ContractPart):
         earlier = await all_rows(store, key, before=rows[3].seq, newest_first=True)
         assert [row.update.data for row in earlier] == ["c", "b", "a"]
 
+    async def test_only_so_many_updates_of_some_types_are_read(self, store: ContextStore, key: ContextKey) -> None:
+        kinds = ("message", "tool_call", "message", "event", "message")
+        written = [ContextUpdate(1.0, kind, place, {}) for place, kind in enumerate(kinds)]
+        await store.save(delta_of(key, *written))
+        first = (await all_rows(store, key, limit=1))[0]
+        found = [
+            await all_rows(store, key, types=["message"], limit=2, newest_first=True),
+            await all_rows(store, key, types=("event", "message"), after=first.seq, limit=10),
+            await all_rows(store, key, types=[]),
+            await all_rows(store, key, limit=0),
+        ]
+        assert [[row.update.data for row in rows] for rows in found] == [[4, 2], [2, 3, 4], [], []]
+
     async def test_a_limited_load_and_the_pages_before_it_are_the_whole_history(
         self, store: ContextStore, key: ContextKey
     ) -> None:

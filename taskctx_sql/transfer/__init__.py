@@ -1,4 +1,4 @@
-"""Transferring contexts: JSON folders into a database, back into files, and copies between any two stores.
+"""Transferring contexts: JSON folders and aiecs' tables into a database, files out of it, and copies between stores.
 
     from taskctx_sql import transfer
 
@@ -11,17 +11,25 @@ the end. From code without ``async``: ``blocking(transfer.copy(...))``.
 from taskctx_sql.model import ChatImport, Damage, Imported, Problem, TransferOutcome, TransferProgress, Transferred
 from taskctx_sql.transfer.copy import copy
 from taskctx_sql.transfer.export import export
+from taskctx_sql.transfer.export_rows import EXPORTED, export_rows
+from taskctx_sql.transfer.import_aiecs import import_aiecs
 from taskctx_sql.transfer.import_folder import import_folder
+from taskctx_sql.transfer.row_files import FORMATS, RowFormat
 
 __all__ = [
+    "EXPORTED",
+    "FORMATS",
     "ChatImport",
     "Damage",
     "Imported",
     "Problem",
+    "RowFormat",
     "TransferOutcome",
     "TransferProgress",
     "Transferred",
     "copy",
     "export",
+    "export_rows",
+    "import_aiecs",
     "import_folder",
 ]

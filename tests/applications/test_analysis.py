@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from taskctx_sql import blocking, open_store, task_context
+from taskctx_sql import ContextKey, blocking, open_store, task_context, transfer
+from taskctx_sql.sql.store import as_database
 from tests.test_docs import BLOCK, DOCS
 
 
@@ -69,3 +71,60 @@ def test_the_analysis_has_the_numbers_of_the_reports(tmp_path: Path) -> None:
     by_duckdb = {user: (count, cost) for user, count, _, cost in guide["users"]("study.db")}
     assert by_duckdb == {row["user_id"]: (row["contexts"], row["cost"]) for row in users}
     assert guide["results"]("study.db")["score"].tolist() == [0, 1, 2, 0] * 2
+
+    with open_store("sqlite:///study.db") as store:
+        frame = blocking(store.reports.models().to_pandas())
+        parquet = blocking(transfer.export_rows(store, tmp_path / "rows", "parquet", reports=["tasks"]))
+    assert frame["cost"].sum() == pytest.approx(sum(row["cost"] for row in reported))
+    assert str(frame["day"].dtype).startswith("datetime64")
+    (path,) = parquet
+    cost = "SELECT user_id, round(sum(cost), 9) FROM read_parquet($1) GROUP BY ALL"
+    assert dict(duckdb_rows(cost, str(path))) == {row["user_id"]: row["cost"] for row in users}
+
+
+def duckdb_rows(query: str, *values: str) -> list[tuple[Any, ...]]:
+    import duckdb
+
+    return list(duckdb.execute(query, list(values)).fetchall())
+
+
+@pytest.mark.wide
+def test_the_metadata_for_datasette_describes_what_is_there(tmp_path: Path) -> None:
+    record(f"sqlite:///{tmp_path}/tasks.db")
+    metadata = DOCS / "files" / "datasette.yaml"
+
+    def page(address: str) -> Any:
+        return printed("-m", "datasette", str(tmp_path / "tasks.db"), "--metadata", str(metadata), "--get", address)
+
+    days = "since=2000-01-01&until=9999-01-01&day=2000-01-01&_shape=array"
+    described = page("/-/metadata.json")["databases"]["tasks"]
+    for name in described["queries"]:
+        assert isinstance(page(f"/tasks/{name}.json?{days}"), list)
+    (day,) = page(f"/tasks/cost_by_day.json?{days}")
+    assert day["cost"] == pytest.approx(2 * (0.6 + 0.003))
+    for name, about in described["tables"].items():
+        facets = page(f"/tasks/{name}.json?_size=1")["facet_results"]
+        assert set(facets) == set(about.get("facets", ()))
+
+
+async def test_the_queries_for_grafana_run_on_postgres(postgres_url: str, user: str) -> None:
+    dashboard = json.loads((DOCS / "files" / "grafana.json").read_text())
+    async with open_store(postgres_url) as store:
+        call = ("tool_call", "", {"group": "a", "name": "refund"})
+        failed = ("tool_result", "", {"group": "a", "error": "no"})
+        use = {"model_id": "small", "cost": 0.25, "input_tokens": 3, "output_tokens": 4}
+        await store.write(ContextKey(user, "c1"), updates=[call, failed, ("error", "no")], models=[use])
+        found = {}
+        for panel in dashboard["panels"]:
+            (target,) = panel["targets"]
+            query = target["rawSql"].replace("${user}", user)
+            for name, moment in (("$__timeFrom()", "2000-01-01T00:00:00Z"), ("$__timeTo()", "2100-01-01T00:00:00Z")):
+                query = query.replace(name, f"'{moment}'")
+            found[panel["title"]] = await as_database(store).query(sa.text(query), user_id=None)  # type: ignore[arg-type]
+    values = {title: rows[0][0] for title, rows in found.items() if rows and len(rows[0]) == 1}
+    assert values == {"Cost": 0.25, "Tokens": 7, "Tasks": 1, "Failed tasks": 0}
+    assert found["Cost by model and day"][0][1:] == ("small", 0.25)
+    assert found["Tools"][0][:4] == ("refund", 1, 1, 0)
+    assert found["Dearest tasks"][0][:4] == (user, "c1", "completed", 0.25)
+    assert found["Errors"][0][1:] == (user, "c1", "update", "no")
+    assert found["Unfinished runs"] == []

@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from taskctx_sql import blocking, open_store, schema
 from taskctx_sql.sql.schema import HEAD
 from tests.conftest import _command, _database, _run
 from tests.support import pgbouncer
+from tests.support.waiting import until
 from tests.test_docs import BLOCK, DOCS
 
 pytest_plugins = ("pytester",)
@@ -172,10 +174,9 @@ async def test_what_a_client_that_disconnects_was_told_is_recorded(
         scope |= {"headers": [(b"content-type", b"application/json")], "query_string": b""}
         await app(scope, receive, send)
         # A generator that waited for its reader is closed by the event loop.
-        async with asyncio.timeout(20):
-            while not (runs := await app.state.store.reports.runs(user_id=user, outcome="cancelled")):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        assert [run.cost for run in runs] == [0.002]
+        cancelled = partial(app.state.store.reports.runs, user_id=user, outcome="cancelled")
+        await until(cancelled)
+        assert [run.cost for run in await cancelled()] == [0.002]
         history = (await client.get(f"/orders/{number}/history")).json()
         assert [update["type"] for update in history] == ["answer", "model_usage", "question"]
         assert history[0]["data"] == {"text": "your order"}

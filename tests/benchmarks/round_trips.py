@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from taskctx_sql import Store, TaskContext
+from taskctx_sql import ContextKey, ContextWriter, Store, TaskContext, Write
 from tests.benchmarks import servers
 from tests.support.connections import available, new_connection
 from tests.support.wire import Network
@@ -27,6 +27,7 @@ class Program:
 
     store: Store
     context: TaskContext = field(init=False)
+    again: ContextWriter = field(init=False)
     number: int = 0
 
     def new_context(self, limit: int | None = None) -> TaskContext:
@@ -37,6 +38,8 @@ class Program:
         for number in range(HISTORY):
             self.context.add_context_update("message", number)
         await self.context.save()
+        self.again = ContextWriter(self.store, ContextKey("u", "written"))
+        await self.again.write(updates=[("message", number) for number in range(HISTORY)])
 
     def add(self, *, trackers: bool = False) -> None:
         self.number += 1
@@ -71,6 +74,19 @@ class Program:
         self.number += 1
         return self.context.fork(f"fork-{self.number}")
 
+    async def writer(self) -> Awaitable[object]:
+        return self.again.write(updates=[("message", 1)], state={"step": 1})
+
+    async def state(self) -> Awaitable[object]:
+        return self.store.state(self.again.key)
+
+    async def together(self) -> Awaitable[object]:
+        keys = (ContextKey("u", "written"), ContextKey("u", "written, too"))
+        return self.store.write_together([Write(key, updates=[("message", 1)]) for key in keys])
+
+    async def pop(self) -> Awaitable[object]:
+        return self.store.pop_update(self.again.key)
+
 
 CALLS: dict[str, Callable[[Program], Awaitable[Awaitable[object]]]] = {
     "step save": Program.step_save,
@@ -79,6 +95,10 @@ CALLS: dict[str, Callable[[Program], Awaitable[Awaitable[object]]]] = {
     "last 100": Program.tail,
     "undo": Program.undo,
     "fork": Program.fork,
+    "writer": Program.writer,
+    "state": Program.state,
+    "together": Program.together,
+    "pop": Program.pop,
 }
 
 

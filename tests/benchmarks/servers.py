@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import psutil  # type: ignore[import-untyped]  # it is installed with the server
 import sqlalchemy as sa
 
 
@@ -58,6 +61,29 @@ async def settings(server: str) -> dict[str, str]:
         return {name: str(await connection.fetchval(f"SHOW {name}")) for name in names}
     finally:
         await connection.close()
+
+
+async def process(server: str) -> Any:
+    """Return the main process of a server on this machine, for `processor_seconds`."""
+    connection = await asyncpg.connect(_text(_plain(server)))
+    try:
+        found = psutil.Process(await connection.fetchval("SELECT pg_backend_pid()")).parent()
+        assert found is not None
+        return found
+    finally:
+        await connection.close()
+
+
+def processor_seconds(server: Any = None) -> float:
+    """Return what this process and a server have used of the processors so far; a server's in hundredths."""
+    total = time.process_time()
+    if server is not None:
+        spent = server.cpu_times()
+        total += float(spent.user + spent.system + spent.children_user + spent.children_system)
+        for child in server.children():
+            spent = child.cpu_times()
+            total += float(spent.user + spent.system)
+    return total
 
 
 def _plain(server: str) -> sa.URL:

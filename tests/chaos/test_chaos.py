@@ -88,15 +88,22 @@ BROKEN = [
 async def test_code_that_is_broken_on_purpose_is_caught(
     request: pytest.FixtureRequest, chaos_folder: Path, name: str, breaks: str, kind: str, cycles: int
 ) -> None:
-    result = await run(request, chaos_folder, named(name), cycles=cycles, breaks=breaks)
-    assert result.complaints
+    # Whether a kill meets the moment that matters is chance, and a rare one on some machines.
+    for _ in range(8):
+        result = await run(request, chaos_folder, named(name), cycles=cycles, breaks=breaks)
+        if result.complaints and is_noticed(result, kind):
+            return
+        for left in chaos_folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    pytest.fail(f"no {kind}: {result}")
+
+
+def is_noticed(result: Result, kind: str) -> bool:
+    """Whether a result has what the harness must notice."""
     if kind == "longest":
         assert result.limit is not None
-        assert result.longest > result.limit
-    elif kind in ("lost", "doubled"):
-        assert getattr(result.findings, kind) > 0
-    else:
-        assert getattr(result, kind)
+        return result.longest > result.limit
+    return bool(getattr(result.findings if kind in ("lost", "doubled") else result, kind))
 
 
 @pytest.mark.parametrize("transaction", [True, False], ids=["transaction", "autocommit"])

@@ -6,23 +6,29 @@ import asyncio
 import ctypes
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from taskctx_sql import TaskContext
 from tests.chaos.explore import looking, running
 from tests.chaos.explore.command import main, new_place
 from tests.chaos.explore.exploring import explore
 from tests.chaos.explore.figures import Found
+from tests.chaos.explore.loop import SteppingLoop
+from tests.chaos.explore.model import add
 from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import Place
+from tests.chaos.explore.running import Run, run
+from tests.chaos.explore.statements import watched
 from tests.conftest import CITUS_URL
 from tests.support.connections import ON_POSTGRES, ON_SQLITE, Connection, available
 
 # A run on a folder costs a few hundredths of a second, one on Postgres some tenths.
 # A busy machine explores fewer of them.
-SECONDS = 10.0
+SECONDS = 6.0
 RUNS = {"json": 120, "sqlite": 48, "postgres": 16, "sqlite engine": 20}
 RUNS_ELSEWHERE = 10
 
@@ -61,6 +67,24 @@ def test_a_seed_and_a_number_run_the_same_again(tmp_path: Path) -> None:
     assert run().points.total() == 1
 
 
+def test_a_context_beside_the_programs_own_that_was_deleted_is_loaded_as_the_error_says(tmp_path: Path) -> None:
+    async def delete_one_in_memory(one: Run) -> None:
+        beside = TaskContext({"user_id": "u1", "chat_id": "beside"}, store=one.store)
+        add(beside, "m001")
+        await beside.save()
+        one.is_deleted = await one.store.delete(beside.key)
+        add(beside, "m002")
+        await one.until_done(beside.save, beside)
+        assert not beside.has_unsaved_changes
+
+    place = Place(Connection("json", f"json:///{tmp_path}/tasks"))
+    with watched(), Pulse() as pulse, asyncio.Runner(loop_factory=SteppingLoop) as runner:
+        make = partial(Run, place, None, pulse, patient=True, retry_seconds=0.0, strict=False)
+        outcome = runner.run(run(make, [delete_one_in_memory]))
+    assert outcome.problems == []
+    assert outcome.trace == ["LostContextError"]
+
+
 def test_the_command_counts_what_it_explored(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     result = CliRunner().invoke(main, ["json", "--minutes", "0.02", "--json", str(figures)])
@@ -70,6 +94,14 @@ def test_the_command_counts_what_it_explored(tmp_path: Path) -> None:
     assert (found["store"], found["lost"], found["doubled"], found["torn"], found["hangs"]) == ("json", 0, 0, 0, 0)
     assert found["points"] > 0
     assert found["acknowledged"] > 0
+
+
+def test_an_edit_of_what_somebody_removed_is_written_at_the_end(tmp_path: Path) -> None:
+    # A folder has no identity of a file: one that was pruned, and made anew by somebody else, is one that was changed.
+    place = Place(Connection("json", f"json:///{tmp_path}/tasks"))
+    found = explore(place, iter([71_002]), number=2)
+    assert found.failures == []
+    assert found.points.total() == 1
 
 
 async def test_what_is_late_hangs_unless_the_machine_was_the_reason() -> None:

@@ -10,7 +10,7 @@ from click.shell_completion import ShellComplete
 
 from taskctx_sql.cli import main
 from taskctx_sql.cli.program import SECTIONS
-from taskctx_sql.cli.reports import REPORTS
+from taskctx_sql.cli.report_columns import REPORTS
 from tests.support.command import taskctx
 from tests.support.command_lines import in_backticks, refused
 
@@ -56,7 +56,9 @@ def test_every_command_is_in_one_section_with_a_summary_of_one_line() -> None:
 @pytest.mark.parametrize("name", main.commands)
 def test_every_command_takes_the_options_of_all(name: str) -> None:
     options = {option for parameter in main.commands[name].params for option in parameter.opts}
-    assert {"--quiet", "--color", "--traceback", "--json", "--format", "--schema"} <= options
+    assert {"--quiet", "--color", "--traceback", "--schema"} <= options
+    # A server prints no result.
+    assert ({"--json", "--format"} <= options) == (name not in ("mcp", "ui"))
     # A copy names both of its stores.
     assert ("--database-url" in options) == (name != "copy")
     arguments = [parameter.name for parameter in main.commands[name].params if isinstance(parameter, click.Argument)]

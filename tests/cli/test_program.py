@@ -177,18 +177,20 @@ def test_a_context_that_is_not_there_is_a_sentence(address: str, user: str) -> N
 def test_a_database_is_set_up_and_its_revision_printed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     done = taskctx("current", "-d", url)
-    assert (done.returncode, done.stdout) == (1, "nothing (this version needs taskctx_0008)\n")
+    assert (done.returncode, done.stdout) == (1, "nothing (this version needs taskctx_0011)\n")
     assert "there is no file" in taskctx("show", "u", "c", "--database-url", url).stderr
     assert list(tmp_path.iterdir()) == []
-    assert taskctx("upgrade", "-d", url).stdout == "The schema went from nothing to taskctx_0008.\n"
-    assert taskctx("upgrade", "-d", url).stdout == "The schema is already at taskctx_0008.\n"
+    assert taskctx("upgrade", "-d", url).stdout == "The schema went from nothing to taskctx_0011.\n"
+    assert taskctx("upgrade", "-d", url).stdout == "The schema is already at taskctx_0011.\n"
     assert parsed("current", "-d", url) == {
-        "current": "taskctx_0008",
-        "head": "taskctx_0008",
+        "current": "taskctx_0011",
+        "head": "taskctx_0011",
         "row_level_security": False,
+        "search_backlog": None,
+        "sums_backlog": None,
     }
-    after = {"before": "taskctx_0008", "after": "taskctx_0008", "head": "taskctx_0008", "row_level_security": False}
-    assert parsed("upgrade", "-d", url) == after
+    after = {"before": "taskctx_0011", "after": "taskctx_0011", "head": "taskctx_0011", "row_level_security": False}
+    assert parsed("upgrade", "-d", url) == {**after, "search_backlog": None, "sums_backlog": None}
 
 
 def test_the_store_is_named_once_before_the_command_or_after_it(tmp_path: Path) -> None:

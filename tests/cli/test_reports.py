@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import csv
 import io
@@ -12,14 +13,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
-from taskctx_sql import ContextKey, blocking, open_store, task_context
-from taskctx_sql.cli.reports import REPORTS
+from taskctx_sql import ContextKey, Loaded, blocking, open_store, task_context
+from taskctx_sql.cli.report_columns import REPORTS
+from taskctx_sql.cli.tail import follow_updates
 from tests.support.command import parsed, taskctx, taskctx_process
 
 
@@ -34,16 +37,22 @@ def told(database_url: str, user: str) -> str:
             ctx.add_context_update("message", f"Say [bold]{chat}[/bold] \x1b[31mred")
             ctx.track_file_operation(f"{chat}.txt", "write", "agent")
             ctx.track_model_usage("gpt-4", "openai", "chat", input_tokens=1000, cost=0.1)
+            ctx.add_context_update("tool_call", {"name": "search"}, metadata={"group": chat, "name": "search"})
             ctx.add_context_update("error", "broke")
             raise KeyError(chat)
     return database_url
 
 
-@pytest.mark.parametrize("name", REPORTS)
+# No run is open here, and no task has a parent: tests/sql/reports has both.
+@pytest.mark.parametrize("name", [name for name in REPORTS if name not in ("running", "trees")])
 def test_a_report_is_a_table_json_or_csv(told: str, user: str, name: str) -> None:
     where = ("report", name, "--user", user, "--database-url", told)
     rows = parsed(*where)
-    assert len(rows) == {"models": 1, "activity": 4, "errors": 4, "users": 1}.get(name, 2)
+    assert len(rows) == {
+        **dict.fromkeys(("costs", "models", "speed", "tools", "users"), 1),
+        "activity": 5,
+        "errors": 4,
+    }.get(name, 2)
     done = taskctx(*where, "--format", "csv")
     assert done.returncode == 0, done.stderr
     table = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -61,7 +70,7 @@ def test_a_report_is_a_table_json_or_csv(told: str, user: str, name: str) -> Non
     lines = done.stdout.splitlines()
     assert lines[0] == f"{name}: {len(rows)}"
     assert len([line for line in lines[2:] if not line.startswith("total")]) == len(rows)
-    assert lines[-1].startswith("total") == (name not in ("files", "errors"))
+    assert lines[-1].startswith("total") == (name not in ("files", "errors", "open"))
 
 
 def test_a_report_takes_filters(told: str, user: str) -> None:
@@ -130,7 +139,9 @@ class Tail:
 
     def line(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        assert line, f"it ended early: {self.process.communicate()}"
+        return line
 
     def stop(self, by: signal.Signals) -> None:
         self.process.send_signal(by)
@@ -139,16 +150,36 @@ class Tail:
         self.limit.join()
         assert (self.process.returncode, out, err) == (0, "", "")
 
+    def close(self) -> None:
+        """End it, if a failed test left it running."""
+        self.limit.cancel()
+        self.limit.join()
+        self.process.kill()
+        self.process.communicate()
 
-def test_a_context_is_followed_while_another_process_writes_it(address: str, user: str) -> None:
-    tail = Tail(user, "c1", "--database-url", address, "--lines", "2", "--json", "--wait")
+
+@pytest.fixture
+def tail() -> Iterator[Callable[..., Tail]]:
+    """Starts ``taskctx tail``."""
+    with contextlib.ExitStack() as started:
+
+        def start(*arguments: str) -> Tail:
+            return started.enter_context(contextlib.closing(Tail(*arguments)))
+
+        yield start
+
+
+def test_a_context_is_followed_while_another_process_writes_it(
+    address: str, user: str, tail: Callable[..., Tail]
+) -> None:
+    early = tail(user, "c1", "--database-url", address, "--lines", "2", "--json", "--wait")
     with task_context({"user_id": user, "chat_id": "c1"}, database_url=address) as ctx:
         for number in range(3):
             ctx.add_context_update("message", f"first {number}")
             blocking(ctx.save())
-            assert json.loads(tail.line())["data"] == f"first {number}"
-    tail.stop(signal.SIGINT)
-    late = Tail(user, "c1", "--database-url", address, "--lines", "2")
+            assert json.loads(early.line())["data"] == f"first {number}"
+    early.stop(signal.SIGINT)
+    late = tail(user, "c1", "--database-url", address, "--lines", "2")
     assert [late.line().split("  ")[-1].strip() for _ in range(2)] == ['"first 1"', '"first 2"']
     with task_context({"user_id": user, "chat_id": "c1"}, database_url=address) as ctx:
         ctx.add_context_update("message", "later \x1b[31m")
@@ -157,16 +188,35 @@ def test_a_context_is_followed_while_another_process_writes_it(address: str, use
 
 
 @pytest.mark.wide
-def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: str) -> None:
-    tail = Tail(user, "c1", "--database-url", database_url, "--json", "--wait")
+def test_a_context_that_is_deleted_is_waited_for_again(database_url: str, user: str, tail: Callable[..., Tail]) -> None:
+    following = tail(user, "c1", "--database-url", database_url, "--json", "--wait")
     with open_store(database_url) as store:
         for life in range(2):
             with task_context({"user_id": user, "chat_id": "c1"}, store=store) as ctx:
                 ctx.add_context_update("message", f"life {life}")
-            told = json.loads(tail.line())
+            told = json.loads(following.line())
             assert (told["seq"], told["data"]) == (1, f"life {life}")
             assert blocking(store.delete(ContextKey(user, "c1")))
-    tail.stop(signal.SIGTERM)
+    following.stop(signal.SIGTERM)
+
+
+async def test_a_context_that_is_created_again_before_it_is_followed_begins_again(database_url: str, user: str) -> None:
+    key = ContextKey(user, "c1")
+    async with open_store(database_url) as store:
+
+        async def live(life: int) -> Loaded:
+            async with task_context({"user_id": user, "chat_id": "c1"}, store=store) as ctx:
+                ctx.add_context_update("message", f"life {life}")
+            return await store.load(key)
+
+        old = await live(0)
+        await store.delete(key)
+        await live(1)
+        async with (
+            asyncio.timeout(60),
+            contextlib.aclosing(follow_updates(store, key, 1, old.created_at, 0.1)) as followed,
+        ):
+            assert (await anext(followed)).update.data == "life 1"
 
 
 @pytest.mark.parametrize(
@@ -213,18 +263,19 @@ ENDLESS = "x" * 250
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database with long and hostile texts wherever texts can be."""
     url = f"sqlite:///{tmp_path_factory.mktemp('crowded')}/t.db"
-    for number in range(60):
-        text = HOSTILE_TEXTS[number % len(HOSTILE_TEXTS)]
-        user, chat = f"{ENDLESS[: number * 4]}{number % 2}", f"nightly-2026-11-30-{number:02}-documents-folder"
-        with (
-            contextlib.suppress(KeyError),
-            task_context({"user_id": user, "chat_id": chat}, database_url=url) as context,
-        ):
-            context.add_context_update("message", text)
-            context.track_file_operation(f"/srv/{text}/{number}.txt", text[:50], text)
-            context.track_model_usage(f"{text}-{number}", text, text, input_tokens=10**9, cost=number / 8)
-            if number % 3 == 0:
-                raise KeyError(text * 20)
+    with open_store(url) as store:
+        for number in range(60):
+            text = HOSTILE_TEXTS[number % len(HOSTILE_TEXTS)]
+            user, chat = f"{ENDLESS[: number * 4]}{number % 2}", f"nightly-2026-11-30-{number:02}-documents-folder"
+            with (
+                contextlib.suppress(KeyError),
+                task_context({"user_id": user, "chat_id": chat}, store=store) as context,
+            ):
+                context.add_context_update("message", text)
+                context.track_file_operation(f"/srv/{text}/{number}.txt", text[:50], text)
+                context.track_model_usage(f"{text}-{number}", text, text, input_tokens=10**9, cost=number / 8)
+                if number % 3 == 0:
+                    raise KeyError(text * 20)
     return url
 
 
@@ -330,3 +381,59 @@ def test_a_small_cost_is_not_shown_as_nothing(database_url: str, user: str) -> N
     with task_context({"user_id": user, "chat_id": "c"}, database_url=database_url) as context:
         context.track_model_usage("m", "p", "chat", cost=0.000012)
     assert "0.000012" in taskctx("report", "tasks", "--user", user, "--database-url", database_url).stdout
+
+
+def test_contexts_are_listed_by_label_and_title(told: str, user: str) -> None:
+    where = ("--database-url", told)
+    done = taskctx("label", user, "c1", "--title", "Invoices of May", "--label", "team=a=b", *where)
+    assert done.stdout == "The context has team=a=b, title=Invoices of May.\n"
+    assert parsed("label", user, "c2", "--label", "team=other", "--parent", "c1", *where)["labels"] == {
+        **{"parent": "c1", "team": "other"},
+    }
+    listed = ("list", "--user", user, *where)
+    assert [row["chat_id"] for row in parsed(*listed, "--label", "team=a=b")] == ["c1"]
+    assert [row["chat_id"] for row in parsed(*listed, "--title", "INVOICE")] == ["c1"]
+    assert parsed(*listed, "--title", "invoice", "--label", "team=other") == []
+    assert parsed(*listed, "--label", "team=other", "--until", "2020-01-01") == []
+    (row,) = parsed(*listed, "--label", "team=other", "--since", "1h")
+    assert (row["title"], row["labels"]) == (None, {"parent": "c1", "team": "other"})
+    table = list(csv.DictReader(io.StringIO(taskctx(*listed, "--title", "i", "--format", "csv").stdout)))
+    assert json.loads(table[0]["labels"]) == {"team": "a=b", "title": "Invoices of May"}
+    wide = taskctx(*listed, COLUMNS="200").stdout
+    assert "Invoices of May" in wide
+    assert "parent=c1, team=other" in wide
+    assert parsed("label", user, "c1", "--remove", "team", *where)["labels"] == {"title": "Invoices of May"}
+
+
+def test_a_label_is_for_a_context_that_is_there(told: str, user: str) -> None:
+    done = taskctx("label", user, "nowhere", "--title", "T", "--database-url", told)
+    assert done.returncode == 1
+    assert "there is no context" in done.stderr
+    assert taskctx("list", "--label", "none", "--database-url", told).returncode == 2
+
+
+def test_a_folder_has_no_labels_to_list_by(tmp_path: Path) -> None:
+    with task_context({"user_id": "u", "chat_id": "c"}, database_url=f"json:///{tmp_path}/tasks") as ctx:
+        ctx.add_context_update("message", 1)
+    where = ("list", "--database-url", f"{tmp_path}/tasks/")
+    assert [row["chat_id"] for row in parsed(*where, "--since", "1h")] == ["c"]
+    assert parsed(*where, "--since", "2100-01-01") == []
+    done = taskctx(*where, "--title", "x")
+    assert done.returncode == 1
+    assert "labels" in done.stderr
+    assert "--until is for databases" in taskctx(*where, "--until", "2100-01-01").stderr
+
+
+def test_kinds_of_tokens_are_shown_only_where_there_are_any(told: str, user: str) -> None:
+    where = ("report", "models", "--user", user, "--database-url", told)
+    assert "cached" not in taskctx(*where, COLUMNS="300").stdout
+    with task_context({"user_id": user, "chat_id": "c3"}, database_url=told) as ctx:
+        ctx.track_model_usage("m", "p", "chat", input_tokens=9, cached_read_tokens=7, reasoning_tokens=3)
+    heading = taskctx(*where, COLUMNS="300").stdout.splitlines()[1]
+    assert "cached read" in heading
+    assert "reasoning" in heading
+    assert "audio" not in heading
+    narrow = taskctx(*where, COLUMNS="60").stdout.splitlines()
+    assert max(map(cell_len, narrow)) <= 60
+    assert "cost" in narrow[1]
+    assert parsed(*where)[1]["cached_read_tokens"] == 7

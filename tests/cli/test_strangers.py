@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from datetime import date, datetime
@@ -53,9 +54,9 @@ async def fill(address: str, value: Any) -> None:
 
 
 @pytest.fixture
-def strange(tmp_path: Path) -> str:
+def strange(tmp_path: Path, sqlite_file: Path) -> str:
     """A database with strange words wherever words can be."""
-    address = f"sqlite:///{tmp_path}/t.db"
+    address = f"sqlite:///{shutil.copy(sqlite_file, tmp_path)}"
     asyncio.run(fill(address, f"data{STRANGE}"))
     return address
 
@@ -117,8 +118,10 @@ UNUSUAL = [
 
 @pytest.mark.parametrize("value", UNUSUAL, ids=range(len(UNUSUAL)))
 @pytest.mark.parametrize("kind", ["sqlite", "json"])
-def test_every_stored_value_is_shown_and_is_exact_as_json(value: Any, kind: str, tmp_path: Path) -> None:
-    address = f"sqlite:///{tmp_path}/t.db" if kind == "sqlite" else f"json:///{tmp_path}/tasks"
+def test_every_stored_value_is_shown_and_is_exact_as_json(
+    value: Any, kind: str, tmp_path: Path, sqlite_file: Path
+) -> None:
+    address = f"sqlite:///{shutil.copy(sqlite_file, tmp_path)}" if kind == "sqlite" else f"json:///{tmp_path}/tasks"
     asyncio.run(fill(address, value))
     about = [USER, CHAT, "--database-url", address]
     commands = [["show"], ["diff"]] if kind == "sqlite" else [["show"]]

@@ -18,6 +18,7 @@ from taskctx_sql import ContextKey, blocking, open_store
 from taskctx_sql.concurrency.daemon_threads import DaemonThreads
 from tests.conftest import connection_of, wide
 from tests.support.contract import stored
+from tests.support.waiting import SOON
 
 
 async def double(number: int) -> int:
@@ -119,7 +120,7 @@ def test_an_iterator_that_came_to_its_own_loop_is_refused_there() -> None:
 
 def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=2 * SOON, check=False)
 
 
 OPENING = """

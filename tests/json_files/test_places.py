@@ -23,11 +23,12 @@ import pytest
 from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, blocking, open_store, task_context
 from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavailableError, UnreadableFileError
 from taskctx_sql.json_files import batches, recovery
-from taskctx_sql.locations import folder_lock
+from taskctx_sql.locations import folder_lock, folders
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention, Transferred
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta, stored
+from tests.support.waiting import SOON
 
 KEY = ContextKey("u", "c")
 NAME = "context_history_c.json"
@@ -205,7 +206,7 @@ STRANGE: dict[str, Callable[[Path], object]] = {
 async def test_what_is_no_file_is_named_at_once(store: JsonStore, folder: Path, tmp_path: Path, kind: str) -> None:
     await store.save(new_delta(ContextKey("u", "good"), "a"))
     STRANGE[kind](folder / NAME)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         with pytest.raises(StoreFailedError, match=f"{kind}, and not a file"):
             await store.load(KEY)
         with pytest.raises(StoreFailedError, match=f"{kind}, and not a file"):
@@ -251,7 +252,7 @@ async def test_links_that_lead_nowhere_hide_no_neighbor(store: JsonStore, folder
 async def test_a_file_with_a_hole_of_a_terabyte_is_reported_at_once(folder: Path, tmp_path: Path) -> None:
     with (folder / NAME).open("wb") as file:
         file.truncate(1 << 40)
-    async with open_store(f"sqlite:///{tmp_path}/t.db") as database, asyncio.timeout(20):
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as database, asyncio.timeout(SOON):
         assert isinstance(database, SqlStore)
         result = await import_folder(folder, database, user_id="u")
     assert str(1 << 40) in str(result).replace(",", "") or "1,099,511,627,776" in str(result)
@@ -285,9 +286,10 @@ async def test_a_folder_that_is_held_by_a_stranger_is_given_up_in_time(store: Js
     try:
         for work in (context.save, lambda: store.delete(KEY)):
             began = time.monotonic()
-            with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
-                await work()
-            assert 0.3 <= time.monotonic() - began < 3
+            async with asyncio.timeout(SOON):
+                with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
+                    await work()
+            assert time.monotonic() - began >= 0.3
         assert context.has_unsaved_changes
     finally:
         os.close(descriptor)
@@ -301,7 +303,7 @@ async def test_a_cancellation_ends_the_waiting_for_a_lock(folder: Path) -> None:
     saving = asyncio.ensure_future(store.save(new_delta(KEY, "a")))
     await asyncio.sleep(0.2)
     # Others read meanwhile.
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(SOON):
         assert await stored(store, KEY) == []
         saving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -331,15 +333,14 @@ async def test_whatever_removes_or_writes_a_file_waits_no_longer_and_can_be_canc
             }
             return ways[doing]()
 
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
-            await work(0.3)
-        assert time.monotonic() - began < 3
+        async with asyncio.timeout(SOON):
+            with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
+                await work(0.3)
         monkeypatch.setattr(batches, "LOCK_SECONDS", 60)
         waiting = asyncio.ensure_future(work(60))
         await asyncio.sleep(0.3)
         waiting.cancel()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(SOON):
             with pytest.raises(asyncio.CancelledError):
                 await waiting
     assert {path.name for path in folder.iterdir()} == {NAME, "context_history_d.json"}
@@ -352,7 +353,7 @@ async def test_those_who_wait_for_a_lock_hold_up_nobody_else(folder: Path, tmp_p
     saving = [asyncio.ensure_future(store.save(new_delta(ContextKey("u", f"c{n}"), "a"))) for n in range(50)]
     await asyncio.sleep(0.2)
     other = JsonStore(tmp_path / "other", retry_seconds=60)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON):
         assert await stored(store, KEY) == []
         await other.save(new_delta(KEY, "b"))
         async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
@@ -372,7 +373,7 @@ async def test_nothing_is_written_when_a_folder_has_been_closed(folder: Path) ->
         writing.append(asyncio.ensure_future(store.delete(KEY)))  # type: ignore[arg-type]  # what comes of it is not looked at
         await asyncio.sleep(0.2)
         closing = asyncio.ensure_future(store.close())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             while not closing.done():
                 await asyncio.sleep(0)
                 closing.cancel()
@@ -400,7 +401,7 @@ def test_a_child_that_is_forked_during_a_save_can_read(folder: Path, monkeypatch
     assert reached.wait(30)
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(60)
         os._exit(42 if blocking(stored(store, KEY)) == ["a"] else 1)
     try:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
@@ -412,10 +413,9 @@ def test_a_child_that_is_forked_during_a_save_can_read(folder: Path, monkeypatch
 @pytest.mark.usefixtures("held")
 async def test_an_address_says_how_long_a_lock_is_waited_for(folder: Path) -> None:
     async with open_store(f"json:///{folder}", retry_seconds=0.2) as store:
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StoreUnavailableError) as caught:
             await store.save(new_delta(KEY, "a"))
-        assert time.monotonic() - began < 3
+    assert 0.2 <= caught.value.waited < folders.LOCK_SECONDS
 
 
 # File systems that cannot.
@@ -515,13 +515,13 @@ async def test_an_odd_file_costs_no_neighbor_its_way(
     for chat in ("a", "z"):
         await store.save(new_delta(ContextKey("u", chat), chat))
     odd(folder / NAME)
-    async with open_store(f"sqlite:///{tmp_path}/t.db") as database, asyncio.timeout(20):
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as database, asyncio.timeout(SOON):
         assert isinstance(database, SqlStore)
         imported = await import_folder(folder, database, user_id="u")
         assert [chat.chat_id for chat in imported.chats if chat.error] == ["c"]
         for chat in ("a", "z"):
             assert await stored(database, ContextKey("u", chat)) == [chat]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SOON):
         result = await copy(store.database_url, JsonStore(other).database_url)
     assert isinstance(result, Transferred)
     assert result.outcomes["refused"] == 1
@@ -532,7 +532,7 @@ async def test_a_file_of_beginnings_costs_no_more_than_its_size(folder: Path) ->
     file = folder / NAME
     whole = '  {"timestamp": 1.0, "update_type": "m", "data": "whole", "metadata": {}}'
     file.write_text("[\n" + '  {"a": [\n' * 20_000 + whole + ",\n" + '  {"b": [\n' * 20_000)
-    began = time.monotonic()
+    began = time.process_time()
     parts = list(recovery.read_entries(file))
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert [part.update.data for part in parts if isinstance(part, recovery.Entry)] == ["whole"]

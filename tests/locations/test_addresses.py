@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import traceback
 import uuid
@@ -30,6 +31,7 @@ from taskctx_sql.locations import file_address, json_address, json_folder, missi
 from taskctx_sql.maintenance import examine
 from taskctx_sql.sql import engines
 from taskctx_sql.transfer import copy
+from tests.support.waiting import SOON
 
 SECRET = "0penSesame"
 
@@ -100,13 +102,13 @@ async def test_no_secret_of_an_address_is_in_an_error_or_its_causes(
 
 @pytest.mark.parametrize("address", [*WITH_A_SECRET, f"SQLITE:///x;password={SECRET}"])
 def test_no_command_shows_the_secret_of_an_address_that_stands_at_the_wrong_place(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, tmp_path: Path, sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if address == SECRET:
         # A bare word could be anything.
         return
-    asyncio.run(schema.upgrade("sqlite:///t.db"))
+    shutil.copy(sqlite_file, "t.db")
     for command in (
         [address], [f"--{address}"], ["report", address], ["list", address], ["list", "--limit", address],
         ["list", f"--{address}"], ["diff", "u", "c", address, "1"], ["import", address, "-d", "t.db", "--user", "u"],
@@ -368,6 +370,6 @@ async def test_an_opening_that_waits_for_a_database_can_be_cancelled_at_once() -
         waiting = asyncio.ensure_future(opening("postgresql://me@127.0.0.1:1/db"))
         await asyncio.sleep(0.2)
         waiting.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON):
             with pytest.raises(asyncio.CancelledError):
                 await waiting

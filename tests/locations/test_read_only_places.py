@@ -168,7 +168,7 @@ async def test_a_file_that_its_address_opens_for_reading_is_read_whatever_its_mo
 async def only_read(address: str, data: dict[str, str], log: pytest.LogCaptureFixture, *, records_runs: bool) -> None:
     """See that who only read leaves the context, and that nothing else is passed over."""
     # A server that only reads may become one that writes: it is tried for as long as any outage.
-    async with open_store(address, retry_seconds=0.3) as store:
+    async with open_store(address, retry_seconds=1.5) as store:
         async with task_context(data, store=store) as context:
             assert [update.data for update in context.context_history] == ["a"]
         assert ("could not be recorded" in log.text) == records_runs

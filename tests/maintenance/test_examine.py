@@ -119,12 +119,12 @@ async def test_a_missing_index_orphans_and_what_was_not_finished_are_found(
                 context.add_context_update("message", 1)
         engine = create_async_engine(engines.parse_url(url))
         of_chat = tables.contexts.c.chat_id
-        (index,) = tables.contexts.indexes
         async with engine.begin() as connection:
             await connection.execute(sa.delete(tables.contexts).where(of_chat == "lost"))
             await connection.execute(sa.update(tables.contexts).where(of_chat == "half").values(revision=0))
             await connection.execute(sa.update(tables.contexts).where(of_chat == "beyond").values(next_seq=1))
-            await connection.execute(sa.text(f"DROP INDEX {index.name}"))
+            for index in tables.contexts.indexes:
+                await connection.execute(sa.text(f"DROP INDEX {index.name}"))
         examination = await examine(url)
         assert not examination.ok
         assert {finding.message.split()[0] for finding in found(examination, "orphans")} == {
@@ -147,32 +147,32 @@ async def test_a_missing_index_orphans_and_what_was_not_finished_are_found(
 SAVE = "taskctx_save_v1(text, text, boolean)"
 
 
+BROKEN_FUNCTIONS = {
+    "DROP FUNCTION {save}": "is missing",
+    "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 1; END' WHERE oid = '{save}'::regprocedure": "is not the one",
+    "ALTER FUNCTION {save} SECURITY DEFINER": "SECURITY DEFINER",
+    "ALTER FUNCTION {save} RESET search_path": "search_path",
+    "ALTER FUNCTION {save} SET search_path = public, {home}": "search_path",
+    "ALTER FUNCTION {save} SET search_path = {home}": "search_path",
+}
+
+
 @pytest.mark.parametrize("name", [None, 'My "tasks"'])
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        ("DROP FUNCTION {save}", "is missing"),
-        ("UPDATE pg_proc SET prosrc = 'BEGIN RETURN 1; END' WHERE oid = '{save}'::regprocedure", "is not the one"),
-        ("ALTER FUNCTION {save} SECURITY DEFINER", "SECURITY DEFINER"),
-        ("ALTER FUNCTION {save} RESET search_path", "search_path"),
-        ("ALTER FUNCTION {save} SET search_path = public, {home}", "search_path"),
-        ("ALTER FUNCTION {save} SET search_path = {home}", "search_path"),
-    ],
-)
 async def test_a_function_that_was_dropped_or_changed_is_found_and_an_upgrade_creates_it_anew(
-    empty_postgres_url: str, name: str | None, broken: str, message: str
+    empty_postgres_url: str, name: str | None
 ) -> None:
     url, home = empty_postgres_url, '"My ""tasks"""' if name else "public"
     await schema.upgrade(url, schema=name)
-    (finding,) = found(await examine(url, schema=name), "functions")
-    assert (finding.level, finding.remedy) == ("ok", "")
-    await accounts.run(url, [broken.format(save=f"{home}.{SAVE}", home=home)])
-    (finding,) = found(await examine(url, schema=name), "functions")
-    assert finding.level == "error"
-    assert SAVE in finding.message
-    assert message in finding.message
-    assert "run `taskctx upgrade -d " in finding.remedy
-    await schema.upgrade(url, schema=name)
+    for broken, message in BROKEN_FUNCTIONS.items():
+        (finding,) = found(await examine(url, schema=name), "functions")
+        assert (finding.level, finding.remedy) == ("ok", "")
+        await accounts.run(url, [broken.format(save=f"{home}.{SAVE}", home=home)])
+        (finding,) = found(await examine(url, schema=name), "functions")
+        assert finding.level == "error", broken
+        assert SAVE in finding.message
+        assert message in finding.message
+        assert "run `taskctx upgrade -d " in finding.remedy
+        await schema.upgrade(url, schema=name)
     (finding,) = found(await examine(url, schema=name), "functions")
     assert finding.level == "ok"
 

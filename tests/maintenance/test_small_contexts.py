@@ -19,6 +19,7 @@ from taskctx_sql.sql.maintenance import several
 from taskctx_sql.sql.schema import tables
 from tests.maintenance.test_prune_and_erase import DAY, NOW, chats, saved
 from tests.support.contract import stored
+from tests.support.waiting import until
 from tests.transfer.test_transfer import everything, rows_of
 
 ALL = Retention(max_age=0)
@@ -109,14 +110,14 @@ async def test_one_that_is_saved_to_meanwhile_stays_and_its_neighbours_go(
 ) -> None:
     await fill(database, user, 6)
     base = (await database.load(ContextKey(user, "c03"))).base
-    write = SqlStore.write
+    write = SqlStore.write_plan
 
     async def overtaken(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
-        monkeypatch.setattr(SqlStore, "write", write)
+        monkeypatch.setattr(SqlStore, "write_plan", write)
         await saved(store, user, "c03", at=NOW + 1, count=1, base=base)
         return await write(store, doing, steps, **more)
 
-    monkeypatch.setattr(SqlStore, "write", overtaken)
+    monkeypatch.setattr(SqlStore, "write_plan", overtaken)
     done = await prune(database, retention, user_id=user, now=NOW + DAY)
     assert (done.in_use, done.by_age + done.by_count) == (1, 5)
     assert await chats(database, user) == {"c03"}
@@ -138,11 +139,11 @@ async def test_one_that_is_locked_holds_up_no_neighbour_and_a_save_in_progress_s
                     "UPDATE taskctx_contexts SET updated_at = $1 WHERE context_id = $2", NOW + 2 * DAY, locked
                 )
                 pruning = asyncio.create_task(prune(store, ALL, user_id=user, now=NOW + DAY))
-                for _ in range(1000):
-                    if await chats(store, user) == {"c00"}:
-                        break
-                    await asyncio.sleep(0.01)
-                assert await chats(store, user) == {"c00"}
+
+                async def others_are_gone() -> bool:
+                    return await chats(store, user) == {"c00"}
+
+                await until(others_are_gone)
                 assert not pruning.done()
             done = await pruning
         finally:
@@ -155,14 +156,14 @@ async def test_one_that_is_gone_meanwhile_is_neither_removed_nor_in_use(
     database: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, user, 3)
-    write = SqlStore.write
+    write = SqlStore.write_plan
 
     async def overtaken(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
-        monkeypatch.setattr(SqlStore, "write", write)
+        monkeypatch.setattr(SqlStore, "write_plan", write)
         assert await store.delete(ContextKey(user, "c01"))
         return await write(store, doing, steps, **more)
 
-    monkeypatch.setattr(SqlStore, "write", overtaken)
+    monkeypatch.setattr(SqlStore, "write_plan", overtaken)
     done = await prune(database, ALL, user_id=user, now=NOW + DAY)
     assert done.by_age == 2
     if not database.is_distributed:
@@ -205,14 +206,14 @@ async def test_an_erasing_takes_what_was_saved_meanwhile_too(
 ) -> None:
     await fill(database, user, 3)
     base = (await database.load(ContextKey(user, "c01"))).base
-    write = SqlStore.write
+    write = SqlStore.write_plan
 
     async def overtaken(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
-        monkeypatch.setattr(SqlStore, "write", write)
+        monkeypatch.setattr(SqlStore, "write_plan", write)
         await saved(store, user, "c01", at=NOW + 1, count=1, base=base)
         return await write(store, doing, steps, **more)
 
-    monkeypatch.setattr(SqlStore, "write", overtaken)
+    monkeypatch.setattr(SqlStore, "write_plan", overtaken)
     receipt = await erase(database, user)
     assert (set(receipt.chats), receipt.rows["taskctx_updates"]) == ({"c00", "c01", "c02"}, 13)
     assert not any((await everything(database, user)).values())

@@ -12,14 +12,14 @@ from tests.support.connections import ON_POSTGRES
 
 # The page on speed has the same figures.
 EXPECTED = {
-    "postgres": (1, 1, 5, 5, 7, 22),
-    "postgres engine": (1, 1, 5, 5, 7, 22),
-    "psycopg": (1, 1, 5, 5, 7, 22),
-    "psycopg engine": (1, 1, 5, 5, 7, 22),
-    "schema": (1, 1, 5, 5, 7, 22),
-    "pgbouncer": (1, 1, 5, 5, 7, 22),
-    "pgbouncer asyncpg": (4, 4, 12, 12, 20, 44),
-    "row-level security": (1, 1, 8, 8, 13, 26),
+    "postgres": (1, 1, 5, 5, 7, 24, 1, 1, 1, 2),
+    "postgres engine": (1, 1, 5, 5, 7, 24, 1, 1, 1, 2),
+    "psycopg": (1, 1, 5, 5, 7, 24, 1, 1, 1, 2),
+    "psycopg engine": (1, 1, 5, 5, 7, 24, 1, 1, 1, 2),
+    "schema": (1, 1, 5, 5, 7, 24, 1, 1, 1, 2),
+    "pgbouncer": (1, 1, 5, 5, 7, 24, 1, 1, 1, 2),
+    "pgbouncer asyncpg": (4, 4, 12, 12, 20, 48, 4, 4, 4, 8),
+    "row-level security": (1, 1, 8, 8, 13, 28, 1, 4, 1, 5),
 }
 
 

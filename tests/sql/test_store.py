@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store
 from taskctx_sql.model import Loaded, Selection
-from taskctx_sql.sql import engines, load, row_codec
+from taskctx_sql.sql import delete, engines, load, row_codec
 from taskctx_sql.sql.plan import Plan, execute
 from taskctx_sql.sql.schema import tables
 from tests.support.contract import expect_reload, loaded, new_delta
@@ -279,3 +281,33 @@ async def test_sqlite_is_set_up_for_durability(tmp_path: Path) -> None:
                 for name in ("journal_mode", "synchronous", "busy_timeout")
             ]
     assert found == ["wal", 2, 15_000]
+
+
+async def test_a_deletion_that_finds_no_context_leaves_the_one_that_is_created_meanwhile(
+    postgres_url: str, user: str
+) -> None:
+    key = ContextKey(user, "c1")
+
+    async def save_elsewhere() -> None:
+        async with open_store(postgres_url) as other:
+            await other.save(new_delta(key, "a"))
+
+    def deleting() -> Plan[bool]:
+        plan = delete.delete(key)
+        found = yield next(plan)
+        with ThreadPoolExecutor() as threads:
+            threads.submit(asyncio.run, save_elsewhere()).result()
+        try:
+            step = plan.send(found)
+            while True:
+                step = plan.send((yield step))
+        except StopIteration as end:
+            return bool(end.value)
+
+    async with open_store(postgres_url) as store:
+        assert isinstance(store, SqlStore)
+        assert not await store.write_plan("delete", deleting)
+        assert [update.data for update in (await store.load(key)).history] == ["a"]
+        assert await store.delete(key)
+        # Nothing of it is left behind that a context of the same name would meet.
+        await store.save(new_delta(key, "b"))

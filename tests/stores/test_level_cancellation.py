@@ -20,6 +20,7 @@ from taskctx_sql.sql.backends import shared
 from taskctx_sql.sql.schema import HEAD, runs
 from tests.conftest import wide
 from tests.support.contract import new_delta, stored
+from tests.support.waiting import SOON
 
 # After how many steps of the loop a scope is cancelled: in the midst of a call, wherever that is.
 STEPS = (0, 2, 5, 13, *wide(1, 3, 8, 21))
@@ -63,7 +64,7 @@ async def _nothing_is_left(url: str) -> None:
         )
         engine = create_async_engine(engines.parse_url(url))
         # The server hears of the end of a connection after its client.
-        async with engine.connect() as connection, asyncio.timeout(10):
+        async with engine.connect() as connection, asyncio.timeout(SOON):
             while await connection.scalar(sa.text(statement)):
                 await connection.rollback()
                 await asyncio.sleep(0.01)

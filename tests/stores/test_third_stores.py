@@ -53,7 +53,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Installs a package with this code, which opens ``broken:``."""
 
     def add(code: str, scheme: str = "broken", value: str = "broken_store:open_it", name: str = "broken_store") -> None:
-        monkeypatch.syspath_prepend(install(tmp_path / name, name, code, scheme, value))
+        monkeypatch.syspath_prepend(install(tmp_path / name, name, code, scheme, value, pip=False))
 
     yield add
     sys.modules.pop("broken_store", None)
@@ -82,6 +82,7 @@ async def test_what_the_store_leaves_out_is_unsupported() -> None:
         await store.save(new_delta(KEY, "a"))
         calls: tuple[Callable[[], Any], ...] = (
             lambda: store.reports,
+            lambda: store.search("a"),
             lambda: store.watch(KEY),
             lambda: store.load(KEY, revision=1),
             lambda: store.revisions(KEY),
@@ -227,7 +228,10 @@ BROKEN: list[tuple[str, str]] = [
     ("x = 1", "importing broken_store:open_it failed: AttributeError"),
     ("open_it = 1", "broken_store:open_it is not a function"),
     ("def open_it(url): ...", "opening failed: TypeError"),
-    ("async def open_it(url, **options): return None", "opened is a NoneType without close, contexts"),
+    (
+        "async def open_it(url, **options): return None",
+        "opened is a NoneType without clear_updates, close, close_calls",
+    ),
     (
         "async def open_it(url, **options): raise OSError(f'cannot reach {url}')",
         r"opening failed: OSError: cannot reach broken://\*\*\*",

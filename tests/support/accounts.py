@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskctx_sql import ContextKey, Store
+from taskctx_sql.model import StateChange
 from taskctx_sql.sql import engines, row_codec
 from taskctx_sql.sql.schema import tables
-from tests.support.contract import loaded
+from tests.support.contract import loaded, new_delta
 
 PAGES = Path(__file__).parents[2] / "docs" / "pages"
 PAGE = PAGES / "explanation" / "guarantees.md"
@@ -97,6 +98,8 @@ async def filled(store: Store, key: ContextKey) -> ContextKey:
     context.track_file_operation("secret.txt", "read", "user")
     context.track_model_usage("gpt-4", "openai", "chat", cost=1.0)
     await context.save()
+    secrets = [StateChange("secret", "value"), StateChange("title", "secret", kind="label")]
+    await store.save(new_delta(key, state=secrets))
     return key
 
 

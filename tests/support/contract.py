@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,8 +13,7 @@ from taskctx_sql.testing import all_rows as all_rows
 from taskctx_sql.testing import new_delta as new_delta
 from taskctx_sql.testing import new_run as new_run
 from taskctx_sql.testing import stored as stored
-
-RETURNED_WITHIN: Final = 5.0
+from tests.support.waiting import SOON
 
 
 async def loaded(store: Store, user: str, chat: str = "c1", **more: Any) -> TaskContext:
@@ -43,7 +42,7 @@ async def never_returned(engine: AsyncEngine) -> int:
     Right after a save one may well be out, since those who watch are told apart from it.
     """
     pool: Any = engine.pool
-    until = time.monotonic() + RETURNED_WITHIN
+    until = time.monotonic() + SOON
     while (out := int(pool.checkedout())) and time.monotonic() < until:  # noqa: ASYNC110 - a pool tells no event
         await asyncio.sleep(0.01)
     return out

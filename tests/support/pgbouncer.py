@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.support.waiting import SOON
+
 CONFIGURATION = """
 [databases]
 * = {server}
@@ -66,7 +68,7 @@ def running(server_url: str) -> Iterator[str]:
         yield server.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(SOON)
         shutil.rmtree(folder)
 
 
@@ -77,7 +79,8 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(100):
+    end = time.monotonic() + SOON
+    while time.monotonic() < end:
         if process.poll() is not None:
             break
         with socket.socket() as probe:

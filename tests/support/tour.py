@@ -1,4 +1,4 @@
-"""Every public call that sends SQL, once: a tour, with a new store at each stop.
+"""Every public call that sends SQL but for reports, once: a tour, with a new store at each stop.
 
 What a new public call sends is not seen before it is a stop here; test_statements.py says which place was not visited.
 """
@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import asyncpg
 
-from taskctx_sql import ContextKey, SqlStore, TaskContext, open_store, schema
+from taskctx_sql import ContextKey, ContextWriter, SqlStore, StateChange, TaskContext, Write, open_store, schema
 from taskctx_sql.errors import ContextExistsError, StaleContextError
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention
@@ -25,71 +21,7 @@ from taskctx_sql.sql.schema import REVISIONS
 from taskctx_sql.sql.transfer import read, rows
 from taskctx_sql.transfer import copy, export, import_folder
 from tests.support.contract import new_delta
-
-USER = "traveler"
-KEY = ContextKey(USER, "c")
-
-
-@dataclass
-class Guide:
-    """What the stops of a tour need.
-
-    Attributes:
-        url: The database.
-        direct_url: The same, where nobody looks at what it is sent.
-        other_url: Another one, as source and target of copies; nobody looks at what it is sent.
-        folder: An empty folder.
-    """
-
-    url: str
-    direct_url: str
-    other_url: str
-    folder: Path
-
-
-Stop = Callable[[Guide], Awaitable[None]]
-
-# What they send goes to one machine, save for SELECTs of what is in CROSSING.
-STOPS: dict[str, Stop] = {}
-# Stops that also read across contexts: why, and the one table that they read so, if it is one.
-CROSSING: dict[str, tuple[str, str]] = {}
-
-
-def stop(
-    name: str, *, crosses: str = "", table: str = "taskctx_contexts"
-) -> Callable[[Callable[[SqlStore, Guide], Awaitable[None]]], None]:
-    """Add a stop of the tour, with a store of its own.
-
-    Args:
-        name: What to call it.
-        crosses: Why it may read across contexts.
-        table: Which table it reads so; empty for any.
-    """
-
-    def add(visit: Callable[[SqlStore, Guide], Awaitable[None]]) -> None:
-        async def with_a_store(guide: Guide) -> None:
-            async with open_store(guide.url) as store:
-                assert isinstance(store, SqlStore)
-                await visit(store, guide)
-
-        STOPS[name] = with_a_store
-        if crosses:
-            CROSSING[name] = (crosses, table)
-
-    return add
-
-
-async def context(store: SqlStore, chat: str = "c", **more: Any) -> TaskContext:
-    found = TaskContext({"user_id": USER, "chat_id": chat}, store=store, **more)
-    await found.load()
-    return found
-
-
-def fill(found: TaskContext, count: int = 3) -> None:
-    for number in range(count):
-        found.add_context_update("message", {"number": number, "path": "a.txt"})
-    found.track_file_operation("a.txt", "read", "user")
-    found.track_model_usage("m", "p", "x", input_tokens=1, cost=0.5)
+from tests.support.guide import KEY, USER, Guide, context, fill, stop
 
 
 async def set_up(guide: Guide) -> None:
@@ -216,6 +148,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     await connection.close()
     assert len(await found.revisions(before=5, limit=1)) == 1
     assert await store.difference(found.key, 1, 5)
+    assert await store.difference(found.key, 1, 2)
     await found.fork("forked", revision=2)
     try:
         await found.fork("forked")
@@ -225,35 +158,25 @@ async def _(store: SqlStore, guide: Guide) -> None:
         raise AssertionError("it was forked")
 
 
-@stop("list", crosses="a user's contexts are on all machines")
+@stop("write without loading")
 async def _(store: SqlStore, guide: Guide) -> None:
-    first = await store.contexts(USER, limit=1)
-    assert await store.contexts(USER, after=first[0])
-
-
-@stop("report", crosses="reports are about many contexts", table="")
-async def _(store: SqlStore, guide: Guide) -> None:
-    filters: Any = {"user_id": USER, "since": 0, "until": 2_000_000_000.0, "limit": 1}
-    reports = store.reports
-    several: list[Any] = [
-        *(reports.contexts, reports.tasks, reports.runs, reports.models, reports.files, reports.activity),
-        *(reports.errors, reports.largest, reports.busiest, reports.users),
-    ]
-    for report in several:
-        found = await report(**filters)
-        if found:
-            await report(after=found[-1], **filters)
-            assert (await report(**filters).totals())["rows"] >= len(found)
-    assert await reports.contexts(**filters).count()
-    for sensitive in (True, False):
-        assert await reports.search("number", case_sensitive=sensitive, update_type="message", **filters)
-
-
-@stop("report on a context")
-async def _(store: SqlStore, guide: Guide) -> None:
-    reports = store.reports
-    for report in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
-        assert await report(KEY)
+    key = ContextKey(USER, "written")
+    writer = ContextWriter(store, key)
+    await writer.write(updates=[("message", number) for number in range(3)], state={"a": 1, "b": 2}, title="A title")
+    await writer.write(updates=[("event", 3)], state={"a": 3}, if_revision=1)
+    await writer.end()
+    if not guide.is_citus:
+        await store.write_together(
+            [Write(ContextKey(USER, f"one of {number}"), labels={"a": "b"}) for number in (2, 3)]
+        )
+    assert await store.state(key, "a", prefix="a", after="A", before="b", limit=1, revision=1)
+    assert await store.state(key, newest_first=True)
+    assert await store.state(key, by_time=True, limit=1)
+    assert await store.label(key, labels={"title": None}) == 3
+    assert await store.pop_update(key)
+    assert await store.pop_update(key, types=["message"])
+    assert await store.clear_updates(key, types=["message"]) == 2
+    assert await store.clear_updates(key) == 0
 
 
 @stop("delete")
@@ -269,6 +192,25 @@ async def _(store: SqlStore, guide: Guide) -> None:
         await prune(store, Retention(max_contexts=3, max_age=10**9), dry_run=dry_run)
 
 
+@stop("prune what has expired", crosses="what has expired is looked for everywhere", table="")
+async def _(store: SqlStore, guide: Guide) -> None:
+    expired = StateChange("a", 1, expires_at=1.0)
+    for user_id in (None, USER):
+        await store.write(ContextKey(USER, "expiring"), state=[expired])
+        for dry_run in (True, False):
+            assert (await prune(store, Retention(expired=True), user_id=user_id, dry_run=dry_run)).rows
+
+
+@stop("open calls", crosses="calls are open in contexts on all machines", table="")
+async def _(store: SqlStore, guide: Guide) -> None:
+    key = ContextKey(USER, "calling")
+    await store.write(key, updates=[("tool_call", {"name": "a tool"}, {"group": "1", "name": "a tool"})])
+    assert await store.open_calls()
+    assert await store.open_calls(user_id=USER)
+    assert await store.open_calls(key)
+    assert await store.close_calls(key)
+
+
 @stop("erase", crosses="a user's contexts are on all machines")
 async def _(store: SqlStore, guide: Guide) -> None:
     for chat in ("erased", "erased, too"):
@@ -278,7 +220,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
     await store.save(new_delta(key, *range(5)))
     old = await store.read("erase", lambda: statements.one_context(row_codec.context_id(key)), user_id=key.user_id)
     assert old is not None
-    await store.write("erase", lambda: statements.hide(old, guarded=False), user_id=key.user_id)
+    await store.write_plan("erase", lambda: statements.hide(old, guarded=False), user_id=key.user_id)
     await store.save(new_delta(key, "anew"))
     await erase(store, "nobody", "erased", batch=10)
     await erase(store, "nobody")

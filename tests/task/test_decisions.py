@@ -173,9 +173,11 @@ def test_a_sync_block_closes_on_the_thread_that_opened(tmp_path: Path) -> None:
 
 async def test_a_cancelled_closing_closes_the_others_and_saves(tmp_path: Path) -> None:
     log: list[str] = []
+    is_closing = asyncio.Event()
 
     class Stuck(Resource):
         async def aclose(self) -> None:
+            is_closing.set()
             await asyncio.sleep(60)
 
     async def work() -> None:
@@ -184,7 +186,7 @@ async def test_a_cancelled_closing_closes_the_others_and_saves(tmp_path: Path) -
             context.add_resource("stuck", Stuck(log, "stuck"))
 
     task = asyncio.create_task(work())
-    await asyncio.sleep(0.05)
+    await is_closing.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

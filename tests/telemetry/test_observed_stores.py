@@ -15,11 +15,11 @@ from taskctx_sql.testing import OpenStore, StoreContract
 
 @pytest.mark.wide
 class TestObservedStore(StoreContract):
-    """A database and a folder, traced and measured; what observes them is the same for the others."""
+    """A database, traced and measured; what observes it is the same for the others."""
 
-    @pytest.fixture(params=["json", "sqlite"])
-    def kind(self, request: pytest.FixtureRequest) -> str:
-        return str(request.param)
+    @pytest.fixture
+    def kind(self) -> str:
+        return "sqlite"
 
     @pytest.fixture
     def opener(self, reopened: OpenStore, observed: None) -> OpenStore:

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from taskctx_sql import (
     telemetry,
 )
 from taskctx_sql.errors import ContextNotFoundError, MissingPackageError, StoreUnavailableError, UnsupportedByStoreError
-from taskctx_sql.model import Retention
+from taskctx_sql.model import Retention, Write
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.save.group_commit import GroupCommit, in_tasks
 from taskctx_sql.telemetry import attributes
@@ -44,6 +44,7 @@ from tests.support.connections import SCHEMA
 from tests.support.contract import all_rows, new_delta
 from tests.support.loopback import Loopback, Streams
 from tests.support.third_store import guide_code, install
+from tests.support.waiting import until
 from tests.test_docs import DOCS
 
 OUR_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
@@ -101,14 +102,6 @@ def recorded() -> Iterator[Recorded]:
     found.tracers.shutdown()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1_000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never became true")
-
-
 async def fill(opener: Opener, key: ContextKey) -> None:
     """Call what every store has."""
     async with opener() as store:
@@ -149,6 +142,38 @@ async def test_each_call_is_a_span_and_a_duration(kind: str, reopened: Opener, r
     assert recorded.total("taskctx.client.saved_rows") == 2
     (returned,) = recorded.points("db.client.response.returned_rows", db__operation__name="updates")
     assert returned["sum"] == 2
+
+
+async def test_writes_to_several_contexts_are_one_span_and_counted(
+    tmp_path: Path, recorded: Recorded, user: str
+) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
+        await store.write(ContextKey(user, "c"), updates=[("message", 1)], state={"a": 1})
+        writes = [Write(ContextKey(user, chat), updates=[("message", 1)], state={"a": 1, "b": 2}) for chat in "de"]
+        await store.write_together(writes)
+        assert len(await store.state(ContextKey(user, "d"))) == 2
+    names = [(span.attributes or {})["db.operation.name"] for span in recorded.spans()]
+    assert names == ["save", "write_together", "state"]
+    assert recorded.total("taskctx.client.saves") == 3
+    assert recorded.total("taskctx.client.saved_rows") == 8
+
+
+async def test_the_save_of_a_call_that_takes_out_an_update_is_a_span_in_its_own(
+    tmp_path: Path, recorded: Recorded, user: str
+) -> None:
+    key = ContextKey(user, "c")
+    async with open_store(f"sqlite:///{tmp_path}/x.db") as store:
+        await store.write(key, updates=[("message", 1), ("tool_call", {}, {"group": "g"})])
+        await store.close_calls(key)
+        assert await store.open_calls(key) == []
+        assert await store.pop_update(key) is not None
+    for operation in ("close_calls", "pop_update"):
+        (call,) = recorded.spans(operation)
+        assert call.context is not None
+        assert [span for span in recorded.spans("save") if span.parent and span.parent.span_id == call.context.span_id]
+    (returned,) = recorded.points("db.client.response.returned_rows", db__operation__name="open_calls")
+    assert returned["sum"] == 0
+    assert recorded.points("db.client.response.returned_rows", db__operation__name="close_calls")[0]["sum"] == 1
 
 
 async def test_the_schema_is_a_part_of_the_namespace(schema_url: str, recorded: Recorded, user: str) -> None:

@@ -121,7 +121,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TASKCTX_TEST_DATABASE_URL", raising=False)
 
 
-@pytest.mark.parametrize("where", ["memory", "file"])
+@pytest.mark.parametrize("where", ["file", pytest.param("memory", marks=pytest.mark.wide)])
 def test_plain_tests_need_no_async_plugin(pytester: pytest.Pytester, where: str) -> None:
     pytester.makepyfile(PLAIN)
     pytester.makeini(f"[pytest]\ntaskctx_database = {where}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from taskctx_sql.sql.plan import Step
 from taskctx_sql.sql.schema import tables
 from taskctx_sql.sql.transfer import read, several, write
 from taskctx_sql.transfer import copy
+from tests.conftest import connection_of
 from tests.support.contract import loaded, new_delta, stored
 from tests.transfer.test_transfer import everything, url_of
 
@@ -44,13 +46,10 @@ async def source(database_url: str, user: str) -> AsyncIterator[SqlStore]:
 
 
 @pytest.fixture
-async def target(
-    request: pytest.FixtureRequest, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[SqlStore]:
+async def target(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> AsyncIterator[SqlStore]:
     """A second database, of the other kind."""
-    is_sqlite = database_url.startswith("sqlite")
-    url = request.getfixturevalue("postgres_url") if is_sqlite else f"sqlite:///{tmp_path_factory.mktemp('x')}/x.db"
-    async with open_store(url) as store:
+    kind = "postgres" if database_url.startswith("sqlite") else "sqlite"
+    async with open_store(connection_of(kind, tmp_path, request).address) as store:
         assert isinstance(store, SqlStore)
         yield store
 
@@ -67,13 +66,13 @@ def outcomes(result: Transferred) -> dict[str, int]:
 
 def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     writes: list[str] = []
-    real = SqlStore.write
+    real = SqlStore.write_plan
 
     async def counted(store: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
         writes.append(doing)
         return await real(store, doing, steps, **more)
 
-    monkeypatch.setattr(SqlStore, "write", counted)
+    monkeypatch.setattr(SqlStore, "write_plan", counted)
     return writes
 
 
@@ -238,9 +237,9 @@ async def test_a_transaction_that_breaks_off_shows_none_of_them_and_they_go_one_
             seen.append(await everything(target, user))
         return await real(store, doing, steps, **more)
 
-    add, real = several.add, SqlStore.write
+    add, real = several.add, SqlStore.write_plan
     monkeypatch.setattr(several, "add", broken)
-    monkeypatch.setattr(SqlStore, "write", look)
+    monkeypatch.setattr(SqlStore, "write_plan", look)
     result = await copied(source, target, user)
     assert not any(seen[0].values())
     assert (result.ok, outcomes(result)) == (True, {"added": COUNT})
@@ -257,7 +256,7 @@ async def test_a_difference_in_one_of_them_is_found(source: SqlStore, target: Sq
         mine = changed.c.context_id == sa.bindparam("whose", type_=sa.Text)
         yield Step(sa.update(changed).values({column: "x"}).where(mine), {"whose": row_codec.context_id(key)})
 
-    await target.write("spoil", spoil)
+    await target.write_plan("spoil", spoil)
     result = await copied(source, target, user)
     assert not result.ok
     assert {one.where for one in result.problems} == {str(key)}

@@ -25,12 +25,13 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.json_files import batches, chat_id, file_name
 from taskctx_sql.maintenance import prune
-from taskctx_sql.model import ChatImport, Imported, Retention, Transferred
+from taskctx_sql.model import ChatImport, Imported, Retention, StateChange, Transferred
 from taskctx_sql.sql.schema import tables
 from taskctx_sql.sql.transfer import import_files, read, verify, write
 from taskctx_sql.transfer import copy, copy_files, export, import_folder
+from tests.conftest import connection_of
 from tests.json_files.test_fixtures import EXPECTED, FOLDER, READABLE
-from tests.support.contract import loaded, stored
+from tests.support.contract import loaded, new_delta, stored
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ async def test_an_entry_that_was_changed_in_the_database_is_noticed(
 
     async def lossy(store: SqlStore, delta: Any) -> Any:
         saved = await save(store, delta)
-        await store.write("spoil", lambda: spoil(delta.key))
+        await store.write_plan("spoil", lambda: spoil(delta.key))
         return saved
 
     def spoil(key: ContextKey) -> Any:
@@ -343,10 +344,14 @@ async def test_an_export_is_the_working_history_and_counts_what_it_leaves_behind
             context.add_context_update("message", (number, {number}))
         await context.save()
         del context.context_history[3:20]
+    named = [StateChange("a", 1), StateChange("b", 2), StateChange("gone", 3, expires_at=1.0)]
+    await database.save(new_delta(context.key, state=[*named, StateChange("title", "t", kind="label")]))
     result = await export(database, tmp_path / "out", user_id=user)
     assert result.left_behind == {
         "contexts with metadata or toggles": 1,
-        "runs": 1,
+        "runs": 2,
+        "state entries": 2,
+        "labels": 1,
         "updates that left the working history": 17,
     }
     assert result.updates == result.verified == 13
@@ -459,9 +464,8 @@ async def test_an_export_of_all_users_has_a_folder_for_each(tmp_path: Path) -> N
 @pytest.fixture
 async def other(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> AsyncIterator[SqlStore]:
     """A second database, of the other kind."""
-    is_sqlite = database_url.startswith("sqlite")
-    url = request.getfixturevalue("postgres_url") if is_sqlite else f"sqlite:///{tmp_path}/other.db"
-    async with open_store(url) as store:
+    kind = "postgres" if database_url.startswith("sqlite") else "sqlite"
+    async with open_store(connection_of(kind, tmp_path, request).address) as store:
         assert isinstance(store, SqlStore)
         yield store
 
@@ -479,6 +483,9 @@ async def busy(database: SqlStore, user: str) -> TaskContext:
             await context.save()
             del context.context_history[5:25]
             del context.model_tracker[0]
+        names = [StateChange(f"n/{number}", {turn}) for number in range(turn, turn + 40)]
+        label = StateChange("title", f"turn {turn}", kind="label")
+        await database.save(new_delta(context.key, state=[*names, label, StateChange(f"n/{turn}", removed=True)]))
     return context
 
 
@@ -564,7 +571,7 @@ async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
     monkeypatch.setattr(read, "PAGE", 50)
     monkeypatch.setattr(read, "PAGE_TEXT", 3_000)
     writes = 0
-    write = SqlStore.write
+    write = SqlStore.write_plan
 
     async def failing(store: SqlStore, doing: str, steps: Any) -> Any:
         nonlocal writes
@@ -573,7 +580,7 @@ async def test_a_copy_that_broke_off_shows_nothing_and_goes_on(
             raise KeyboardInterrupt
         return await write(store, doing, steps)
 
-    monkeypatch.setattr(SqlStore, "write", failing)
+    monkeypatch.setattr(SqlStore, "write_plan", failing)
     with pytest.raises(KeyboardInterrupt):
         await copy(url_of(database), url_of(other), user_id=user)
     assert await stored(other, busy.key) == []
@@ -645,7 +652,7 @@ async def test_a_copy_brings_a_context_up_to_date_all_at_once(
 
 
 def _break_write(patched: pytest.MonkeyPatch, breaks_at: int) -> None:
-    write = SqlStore.write
+    write = SqlStore.write_plan
     writes = 0
 
     async def failing(store: SqlStore, doing: str, steps: Any) -> Any:
@@ -655,7 +662,7 @@ def _break_write(patched: pytest.MonkeyPatch, breaks_at: int) -> None:
             raise KeyboardInterrupt
         return await write(store, doing, steps)
 
-    patched.setattr(SqlStore, "write", failing)
+    patched.setattr(SqlStore, "write_plan", failing)
 
 
 async def test_what_was_pruned_in_the_source_leaves_the_target_too(
@@ -704,6 +711,29 @@ async def test_what_was_pruned_in_the_target_is_no_difference(
     await there.save()
     await prune(other, Retention(removed_age=0), user_id=user, now=time.time() + 60)
     assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+
+
+async def test_values_that_expired_and_were_pruned_on_one_side_are_no_difference(
+    database: SqlStore, other: SqlStore, busy: TaskContext, user: str
+) -> None:
+    ended = [StateChange(name, 1, expires_at=time.time() - 1) for name in ("again", "gone")]
+    await database.save(new_delta(busy.key, state=ended))
+    assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+    await prune(database, Retention(expired=True), user_id=user)
+    assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+    # One of the names is set anew, while the target still has the version that expired.
+    await database.save(new_delta(busy.key, state=[StateChange("again", 2)]))
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
+    assert (result.outcomes["extended"], result.problems) == (1, [])
+    assert await other.state(busy.key) == await database.state(busy.key)
+    # And the other way round.
+    await database.save(new_delta(busy.key, state=ended[1:]))
+    assert (await copy(url_of(database), url_of(other), user_id=user)).ok
+    await prune(other, Retention(expired=True), user_id=user)
+    result = await copy(url_of(database), url_of(other), user_id=user)
+    assert isinstance(result, Transferred)
+    assert (result.outcomes["unchanged"], result.problems) == (1, [])
 
 
 @pytest.mark.parametrize("by", ["verify_together", "verify_context"])
@@ -756,18 +786,18 @@ async def test_a_source_that_goes_on_while_it_is_compared_is_no_difference(
 async def test_a_context_that_is_deleted_while_it_is_copied_is_refused(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = SqlStore.write
+    write = SqlStore.write_plan
     calls = 0
 
     async def overtaken(target: SqlStore, doing: str, steps: Any, **more: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
-            monkeypatch.setattr(SqlStore, "write", write)
+            monkeypatch.setattr(SqlStore, "write_plan", write)
             await database.delete(busy.key)
         return await write(target, doing, steps, **more)
 
-    monkeypatch.setattr(SqlStore, "write", overtaken)
+    monkeypatch.setattr(SqlStore, "write_plan", overtaken)
     result = await copy(url_of(database), url_of(other), user_id=user)
     assert result.problems[0].reason.startswith("it was deleted from the source")  # type: ignore[union-attr]
     assert await other.contexts(user) == []
@@ -794,7 +824,7 @@ async def test_a_writer_in_the_target_is_never_overwritten(
     assert await everything(other, user) == before
 
 
-@pytest.mark.parametrize("table", ["updates", "models", "files", "runs", "revisions", "contexts"])
+@pytest.mark.parametrize("table", ["updates", "models", "files", "state", "runs", "revisions", "contexts"])
 async def test_a_difference_in_any_table_is_found(
     database: SqlStore, other: SqlStore, busy: TaskContext, user: str, table: str
 ) -> None:
@@ -810,7 +840,7 @@ async def test_a_difference_in_any_table_is_found(
         assert context is not None
         yield Step(sa.update(changed).values({column: "x"}).where(mine), {"whose": context.context_id})
 
-    await other.write("spoil", spoil)
+    await other.write_plan("spoil", spoil)
     result = await copy(url_of(database), url_of(other), user_id=user)
     assert isinstance(result, Transferred)
     if table in ("revisions",):

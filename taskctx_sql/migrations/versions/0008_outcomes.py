@@ -6,7 +6,7 @@ Times as text become ISO 8601: ``2026-01-02T03:04:05Z``.
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +25,7 @@ UNFINISHED = "r.outcome IS NULL"
 CANCELLED = "r.outcome = 'cancelled'"
 _RUN_OUTCOME = f"CASE WHEN {UNFINISHED} THEN 'unfinished' ELSE r.outcome END"
 # A task has the worst outcome of its runs; NULL without any.
-_TASK_OUTCOME = """CASE WHEN summed.failed_runs > 0 THEN 'failed'
+TASK_OUTCOME = """CASE WHEN summed.failed_runs > 0 THEN 'failed'
                     WHEN summed.unfinished_runs > 0 THEN 'unfinished'
                     WHEN summed.cancelled_runs > 0 THEN 'cancelled'
                     WHEN summed.runs > 0 THEN 'completed' END"""
@@ -38,14 +38,14 @@ _UTC = {
 
 @branch.upgrades_to(revision)
 def upgrade(op: Operations) -> None:
-    for name, select in _views(op):
+    for name, select in all_views(op):
         _replace(op, name, select)
 
 
 @branch.downgrades_from(revision)
 def downgrade(op: Operations) -> None:
     # The views that used to be there have fewer columns, and cannot replace these.
-    for name, _ in reversed(list(_views(op))):
+    for name, _ in reversed(list(all_views(op))):
         op.execute(f"DROP VIEW taskctx_report_{name}")
     for name, select in _revision("0006_whole_contexts").whole_views(op):
         verbatim.execute(op, f"CREATE VIEW taskctx_report_{name} AS {select}")
@@ -60,10 +60,10 @@ def _replace(op: Operations, name: str, select: str) -> None:
     verbatim.execute(op, f"CREATE VIEW taskctx_report_{name} AS {select}")
 
 
-def _views(op: Operations) -> Iterator[tuple[str, str]]:
+def all_views(op: Operations) -> Iterator[tuple[str, str]]:
     """Yield the views of this revision."""
-    engine = _Engine(verbatim.dialect_name(op))
-    new = {"tasks": _tasks(engine), "runs": _runs(engine), "errors": _errors(engine), "users": _users(engine)}
+    engine = Engine(verbatim.dialect_name(op))
+    new = {"tasks": _tasks(engine), "runs": _runs(engine), "errors": _errors(engine), "users": users(engine)}
     for name, select in _revision("0006_whole_contexts").whole_views(op):
         yield name, new.get(name) or _iso(select)
     yield "contexts", _contexts(engine)
@@ -75,7 +75,7 @@ def _iso(select: str) -> str:
     return select
 
 
-class _Engine:
+class Engine:
     """SQL that differs between the engines, as in the first revision of the views."""
 
     def __init__(self, name: str) -> None:
@@ -93,23 +93,27 @@ class _Engine:
         """Return the size of an update."""
         return f"{self._first.bytes('u.data')} + {self._first.bytes('u.metadata')}"
 
+    def bytes(self, text: str) -> str:
+        """Return the size of a text in bytes of UTF-8."""
+        return str(self._first.bytes(text))
+
     def message(self) -> str:
         """Return the text of an error."""
         paths: tuple[tuple[str, ...], ...] = ((), ("message",), ("error",))
         return ", ".join([*(self._first.string("u.data", *path) for path in paths), "u.data"])
 
 
-def _sum_whole(column: str) -> str:
+def sum_whole(column: str) -> str:
     return f"CAST(coalesce(sum(CASE WHEN {column} BETWEEN 0 AND 1000000000000 THEN {column} END), 0) AS BIGINT)"
 
 
-def _rounded(value: str) -> str:
+def rounded(value: str) -> str:
     # Rounded, because the engines do not add in the same order.
     return f"CAST(round(CAST(coalesce({value}, 0) AS NUMERIC), 9) AS DOUBLE PRECISION)"
 
 
-def _sum(column: str) -> str:
-    return _rounded(f"sum(CASE WHEN {column} BETWEEN -1e12 AND 1e12 THEN {column} END)")
+def sum_up(column: str) -> str:
+    return rounded(f"sum(CASE WHEN {column} BETWEEN -1e12 AND 1e12 THEN {column} END)")
 
 
 def _count(condition: str) -> str:
@@ -120,38 +124,41 @@ _CONTEXT = "c.context_id, c.user_id, c.chat_id"
 _FILES = "(SELECT count(*) FROM taskctx_files f WHERE f.context_id = c.context_id AND f.removed_in IS NULL)"
 _RUNS = "SELECT count(*) FROM taskctx_runs r WHERE r.context_id = c.context_id"
 # Model uses that count: no copies, and those that a restore removed count too.
-_USED = """m.copy_of IS NULL AND (m.removed_in IS NULL OR (
+USED = """m.copy_of IS NULL AND (m.removed_in IS NULL OR (
             SELECT v.operation FROM taskctx_revisions v WHERE v.context_id = m.context_id AND v.revision = m.removed_in
         ) IN ('restore', 'undo'))"""
 
 
-def _usage(where: str) -> str:
+def _usage(where: str, kinds: Sequence[str] = ()) -> str:
     """Return the columns of the model uses ``m`` that meet a condition."""
-    models = f"FROM taskctx_models m WHERE {where} AND {_USED}"
-    return f"""
+    models = f"FROM taskctx_models m WHERE {where} AND {USED}"
+    return (
+        "".join(f"(SELECT {sum_whole(f'm.{kind}')} {models}) AS {kind}, " for kind in kinds)
+        + f"""
                (SELECT count(*) {models}) AS calls,
-               (SELECT {_sum_whole("m.input_tokens")} {models}) AS input_tokens,
-               (SELECT {_sum_whole("m.output_tokens")} {models}) AS output_tokens,
-               (SELECT {_sum("m.cost")} {models}) AS cost"""
+               (SELECT {sum_whole("m.input_tokens")} {models}) AS input_tokens,
+               (SELECT {sum_whole("m.output_tokens")} {models}) AS output_tokens,
+               (SELECT {sum_up("m.cost")} {models}) AS cost"""
+    )
 
 
-def _times(engine: _Engine) -> str:
+def times(engine: Engine) -> str:
     return f"""{engine.day("c.created_at")} AS day,
                c.created_at, {engine.utc("c.created_at")} AS created_utc,
                c.updated_at, {engine.utc("c.updated_at")} AS updated_utc"""
 
 
-def _contexts(engine: _Engine) -> str:
-    return f"SELECT {_CONTEXT}, {_times(engine)}, c.revision FROM taskctx_contexts c WHERE c.revision > 0"
+def _contexts(engine: Engine) -> str:
+    return f"SELECT {_CONTEXT}, {times(engine)}, c.revision FROM taskctx_contexts c WHERE c.revision > 0"
 
 
-def _tasks(engine: _Engine) -> str:
+def _tasks(engine: Engine) -> str:
     first, last = 'min(u."timestamp")', 'max(u."timestamp")'
-    models = f"FROM taskctx_models m WHERE m.context_id = c.context_id AND {_USED}"
+    models = f"FROM taskctx_models m WHERE m.context_id = c.context_id AND {USED}"
     return f"""
-        SELECT summed.*, {_TASK_OUTCOME} AS outcome
+        SELECT summed.*, {TASK_OUTCOME} AS outcome
         FROM (
-        SELECT {_CONTEXT}, {_times(engine)},
+        SELECT {_CONTEXT}, {times(engine)},
                c.revision AS saves,
                count(u.seq) AS updates,
                {_count("u.removed_in IS NOT NULL")} AS removed,
@@ -172,7 +179,7 @@ def _tasks(engine: _Engine) -> str:
     """
 
 
-def _runs(engine: _Engine) -> str:
+def _runs(engine: Engine) -> str:
     return f"""
         SELECT {_CONTEXT}, r.run_id, {engine.day("r.started_at")} AS day,
                r.started_at, {engine.utc("r.started_at")} AS started_utc,
@@ -184,7 +191,7 @@ def _runs(engine: _Engine) -> str:
     """
 
 
-def _errors(engine: _Engine) -> str:
+def _errors(engine: Engine) -> str:
     ended = "coalesce(r.ended_at, r.started_at)"
     return f"""
         SELECT 'update' AS kind, {_CONTEXT}, u.run_id, u.seq, {engine.day('u."timestamp"')} AS day,
@@ -202,7 +209,9 @@ def _errors(engine: _Engine) -> str:
     """
 
 
-def _users(engine: _Engine) -> str:
+def users(engine: Engine, kinds: Sequence[str] = (), more_bytes: str = "0") -> str:
+    """Return the view of the users, with sums of further kinds of tokens, and of more data of the context ``c``."""
+
     def added(column: str) -> str:
         return f"CAST(sum(summed.{column}) AS BIGINT) AS {column}"
 
@@ -213,13 +222,13 @@ def _users(engine: _Engine) -> str:
                max(summed.updated_at) AS updated_at, {engine.utc("max(summed.updated_at)")} AS updated_utc,
                {added("runs")}, {added("failed_runs")}, {added("unfinished_runs")},
                {added("calls")}, {added("input_tokens")}, {added("output_tokens")},
-               {_rounded("sum(summed.cost)")} AS cost
+               {rounded("sum(summed.cost)")} AS cost{"".join(f", {added(kind)}" for kind in kinds)}
         FROM (
         SELECT c.user_id, c.updated_at,
                (SELECT count(*) {updates}) AS updates, (SELECT count(u.removed_in) {updates}) AS removed,
-               (SELECT coalesce(sum({engine.update_bytes()}), 0) {updates}) AS bytes,
+               (SELECT coalesce(sum({engine.update_bytes()}), 0) {updates}) + {more_bytes} AS bytes,
                ({_RUNS}) AS runs, ({_RUNS} AND {FAILED}) AS failed_runs, ({_RUNS} AND {UNFINISHED}) AS unfinished_runs,
-               {_usage("m.context_id = c.context_id")}
+               {_usage("m.context_id = c.context_id", kinds)}
         FROM taskctx_contexts c WHERE c.revision > 0
         ) summed
         GROUP BY summed.user_id

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import cache, partial
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,14 +17,20 @@ from taskctx_sql.concurrency import finished, shielded
 from taskctx_sql.errors import SchemaMissingError, StoreUnavailableError
 from taskctx_sql.model import Saved
 from taskctx_sql.sql import engines
+from taskctx_sql.sql.backends.catch_up import CatchUp
 from taskctx_sql.sql.engines import failover
 from taskctx_sql.sql.plan import Plan, execute, read_value
 from taskctx_sql.sql.retry import InDoubtError, deadline, extend_limit, extended_by, in_turn, seconds_left, within
-from taskctx_sql.sql.save import SaveRequest, save
-from taskctx_sql.sql.schema import check, citus, has_tables, row_security, tables
+from taskctx_sql.sql.save import SaveRequest, save, save_all
+from taskctx_sql.sql.schema import check, citus, daily_sums, has_tables, row_security, search_index, tables
+from taskctx_sql.sql.schema.folding import fold_portion
+from taskctx_sql.sql.schema.search_portion import index_portion
 from taskctx_sql.sql.watch import Listener, Notifier, listener_of, notify
 
 T = TypeVar("T")
+
+# What is brought up to date after saves, and what does a portion of it.
+_CATCHING_UP: Final = (("search index", search_index, index_portion), ("daily sums", daily_sums, fold_portion))
 
 
 class Backend:
@@ -59,12 +66,18 @@ class Backend:
         self.listener: Listener | None = listener_of(engine, transaction_pooling=transaction_pooling)
         self._turns = engines.turns(engine)
         self._notifier = Notifier(self._notify)
+        # What brings the search index and the daily sums up to date after saves, where they are.
+        self._catching_up = [
+            CatchUp(name, partial(self._catch_up, portion), partial(self._find, part))
+            for name, part, portion in _CATCHING_UP
+        ]
         # What goes on although its caller was cancelled.
         self._left: set[asyncio.Future[Any]] = set()
         # What `close` calls, the last one first.
         self._parts: list[Callable[[], Awaitable[None]]] = []
         if owns_engine:
             self._parts.append(partial(engines.dispose, engine))
+        self._parts += [catch_up.close for catch_up in self._catching_up]
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:
         """Save; the result is there when it is on the disk.
@@ -75,6 +88,11 @@ class Backend:
             TaskContextError: The save is refused; nothing was written.
         """
         return self.write(save(request), request.rls_user)
+
+    def save_all(self, requests: Sequence[SaveRequest]) -> Awaitable[list[Saved]]:
+        """Save to different contexts in one transaction, all or nothing. Raises as `save` does."""
+        # Plans are executed for one user; only Postgres has row-level security, and it has a function for this.
+        return self.write(save_all(requests), None)
 
     def read(self, plan: Plan[T], rls_user: str | None) -> Awaitable[T]:
         """Execute a plan that only reads. Raises what the driver or the plan raises."""
@@ -115,6 +133,11 @@ class Backend:
         if self.engine_name != "sqlite":
             self._notifier.notify(context_id)
 
+    def catch_up(self) -> None:
+        """Bring the search index and the daily sums up to date soon, where they are."""
+        for part in self._catching_up:
+            part.note()
+
     async def check(self) -> bool:
         """Check that the schema is the one needed; return False for a SQLite file that is empty."""
         engines.prepare_file(self.engine.url)
@@ -140,7 +163,20 @@ class Backend:
             return False
         self.is_distributed = await connection.run_sync(citus.is_distributed, self.schema)
         self.row_level_security = await connection.run_sync(row_security.is_active, self.schema)
+        for catch_up, (_, part, _) in zip(self._catching_up, _CATCHING_UP, strict=True):
+            catch_up.is_there = await connection.run_sync(part.is_there, self.schema)
         return True
+
+    async def _catch_up(self, portion: Callable[[str, str | None, int], Plan[int]], most: int) -> int:
+        with within(self.retry_seconds):
+            return await self.write(portion(self.engine_name, self.schema, most), None)
+
+    async def _find(self, part: ModuleType) -> bool:
+        async def find(connection: AsyncConnection) -> bool:
+            return bool(await connection.run_sync(part.is_there, self.schema))
+
+        with within(self.retry_seconds):
+            return await self.query(find, None)
 
     async def _finish_left(self) -> None:
         if self._left:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -41,11 +41,18 @@ class PostgresBackend(Backend):
 
     def save(self, request: SaveRequest) -> Awaitable[Saved]:
         """See `Backend.save`."""
+        return self._open_writer().save(request)
+
+    def save_all(self, requests: Sequence[SaveRequest]) -> Awaitable[list[Saved]]:
+        """See `Backend.save_all`."""
+        return self._open_writer().save_all(requests)
+
+    def _open_writer(self) -> PostgresWriter:
         if self._writer is None:
             # Not before `check` has found out whether the tables are distributed.
             self._writer = PostgresWriter(self._connections, self.database_url, distributed=self.is_distributed)
             self._parts.append(self._writer.close)
-        return self._writer.save(request)
+        return self._writer
 
     async def read(self, plan: Plan[T], rls_user: str | None) -> T:
         """See `Backend.read`."""

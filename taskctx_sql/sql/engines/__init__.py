@@ -17,6 +17,7 @@ from taskctx_sql.sql.engines.error_classes import (
     ErrorClass,
     breaks_connection,
     classify,
+    detail,
     is_denied,
     is_failover,
     is_in_doubt_alone,
@@ -36,7 +37,12 @@ from taskctx_sql.sql.engines.sql import (
     group_of_update,
     insert,
     is_in_list,
+    json_object,
+    json_object_of_texts,
     list_value,
+    lower_ascii,
+    only_compared,
+    string_of_json,
 )
 from taskctx_sql.sql.engines.sqlite import (
     SQLITE_BUSY_SECONDS,

@@ -83,6 +83,13 @@ def sqlstate(error: BaseException) -> str | None:
     return next((state for state in states if isinstance(state, str)), None)
 
 
+def detail(error: BaseException) -> str | None:
+    """Return the detail of an error of Postgres, or None."""
+    cause = _driver_error(error)
+    found = getattr(getattr(cause, "diag", None), "message_detail", None) or getattr(cause, "detail", None)
+    return found if isinstance(found, str) else None
+
+
 def _causes(error: BaseException) -> tuple[BaseException | None, ...]:
     return error, getattr(error, "orig", None), error.__cause__
 

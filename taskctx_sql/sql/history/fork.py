@@ -14,7 +14,7 @@ from taskctx_sql.sql.history.copies import insert_copies
 from taskctx_sql.sql.load import as_of, in_revision
 from taskctx_sql.sql.plan import Plan, Statement, Step, columns, insertion, parameters, read_value, text
 from taskctx_sql.sql.retry import allow
-from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, state, updates
 
 
 def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, run: Run, at: float) -> Plan[None]:
@@ -35,6 +35,7 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
     for table in (updates, models):
         next_numbers.append(1 + (yield from read_value(_count(table), then)))
     next_numbers.append(counters.next_position)
+    allow((yield from read_value(_count(state), then)))
     values = (context_id, new.user_id, new.chat_id, *texts, 1, *next_numbers, at, at)
     row = dict(zip(columns(contexts, "pruned_until"), values, strict=True))
     inserted = yield Step(_insert_context(engine), row, reads=True)
@@ -45,11 +46,11 @@ def fork(engine: str, key: ContextKey, new: ContextKey, revision: int | None, ru
         if run.run_id != (yield from read_value(_select_creator(), {"context": context_id})):
             raise ContextExistsError(new)
         return
-    for table in (updates, models, files):
+    for table in (updates, models, files, state):
         yield Step(_copy(table), {**then, "target": context_id, "run": run.run_id})
     ended = (context_id, run.run_id, run.started_at, at, "completed", None, 1)
     yield Step(insertion(runs), dict(zip(columns(runs), ended, strict=True)))
-    first = (context_id, 1, at, run.run_id, 1, *next_numbers, *texts, None, None, "fork", revision, key.chat_id)
+    first = (context_id, 1, at, run.run_id, 1, *next_numbers, *texts, None, None, None, "fork", revision, key.chat_id)
     yield Step(insertion(revisions), dict(zip(columns(revisions), first, strict=True)))
     if not (yield from as_of.is_still_there(engine, source, created_at)):
         raise ContextNotFoundError(key)
@@ -79,7 +80,7 @@ def _copy(table: sa.Table) -> Statement:
     first = sa.literal_column("1", sa.BigInteger)
     new: dict[str, Any] = {"context_id": text("target"), "added_in": first, "removed_in": sa.null()}
     new |= {"run_id": text("run"), "copy_of": sa.null()}
-    if table is not files:
+    if "seq" in table.c:
         # A copy from another context is its own root.
         new["seq"] = sa.func.row_number().over(partition_by=table.c.context_id, order_by=table.c.seq)
         new["copy_of"] = new["seq"]

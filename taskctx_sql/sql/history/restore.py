@@ -17,19 +17,20 @@ import sqlalchemy as sa
 from taskctx_sql.context import mappings
 from taskctx_sql.errors import NothingToUndoError
 from taskctx_sql.model import Delta
-from taskctx_sql.sql.history.restore_files import files_then, files_without
 from taskctx_sql.sql.history.restore_rows import restore_rows, was_there, would_be_there
+from taskctx_sql.sql.history.restore_versions import versions_then, versions_without
 from taskctx_sql.sql.load import as_of
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, read_value, text
 from taskctx_sql.sql.retry import allow
 from taskctx_sql.sql.schema import models, revisions, updates
+from taskctx_sql.sql.sizes import count_rows
 
 
 class Restored(NamedTuple):
     """The result of a restore: the context's next numbers, and its mappings as far as they changed.
 
     ``source`` is the revision that became current, or that was undone. ``added`` does not count the updates that were
-    only copied for the order.
+    only copied for the order. ``changed_state`` is how many named values and labels changed.
     """
 
     next_seq: int
@@ -39,6 +40,7 @@ class Restored(NamedTuple):
     source: int
     added: int
     removed: int
+    changed_state: int
 
 
 def restore(
@@ -63,16 +65,16 @@ def restore(
             then = source - 1
         # Saves since then may have written rows anew.
         by_time = undoes and bool((yield from read_value(_count_removed_since(), since)))
-    allow(next_seq + next_model)
+    allow((yield from count_rows(context_id)))
     known = {"context": context_id, "then": then, "now": revision, "run": delta.run.run_id}
     wanted = would_be_there if undoes else was_there
     seq, added, removed = yield from restore_rows(engine, wanted, updates, known, next_seq, by_time=by_time)
     model, _, _ = yield from restore_rows(engine, wanted, models, known, next_model, by_time=by_time)
-    yield from (files_without if undoes else files_then)(engine, known)
+    changed_state = yield from (versions_without if undoes else versions_then)(known)
     mapping = _mapping_without if undoes else _mapping_then
     metadata = yield from mapping(context_id, then, "metadata")
     toggles = yield from mapping(context_id, then, "metadata_toggles")
-    return Restored(seq, model, metadata, toggles, source, added, removed)
+    return Restored(seq, model, metadata, toggles, source, added, removed, changed_state)
 
 
 def _last_operation(context_id: str, delta: Delta) -> Plan[int]:

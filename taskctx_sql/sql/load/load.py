@@ -68,6 +68,7 @@ def load(engine: str, key: ContextKey, selection: Selection) -> Plan[Loaded]:
     history = row_codec.read_updates(key, update_rows)
     return Loaded(
         revision=revision,
+        created_at=created_at,
         base=Base(created_at, revision, now.revision, (next_seq, next_model, next_position)),
         history=history.updates,
         seqs=history.seqs,

@@ -15,13 +15,15 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex
 
+from taskctx_sql import clock
 from taskctx_sql.errors import InvalidDatabaseUrlError, NotADatabaseError, SchemaError, StoreFailedError
 from taskctx_sql.errors.remedies import shell_command
 from taskctx_sql.locations import shown_path
 from taskctx_sql.model import Finding
 from taskctx_sql.plain_text import counted
-from taskctx_sql.sql import engines
+from taskctx_sql.sql import engines, incomplete
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
+from taskctx_sql.sql.maintenance.search_checks import check_search_index
 from taskctx_sql.sql.schema import HEAD, check, citus, contexts, functions, on_connection, row_security, tables
 from taskctx_sql.sql.schema.checks import found_revision, qualified
 from taskctx_sql.sql.store import as_database
@@ -118,6 +120,8 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     yield from _indexes(connection, name, address)
     yield from _orphans(connection)
     yield from _unfinished(connection)
+    yield from check_search_index(connection, name, address)
+    yield from _expired(connection, name, address)
     yield from _largest(connection, name, address)
 
 
@@ -228,7 +232,7 @@ def _indexes(connection: sa.Connection, name: str | None, address: str) -> Itera
 
 def _orphans(connection: sa.Connection) -> Iterator[Finding]:
     orphans = 0
-    for table in (tables.updates, tables.models, tables.files, tables.runs, tables.revisions):
+    for table in incomplete.PARTS:
         # Each id once, because a history has many rows.
         ids = sa.select(table.c.context_id).distinct().subquery()
         both = ids.outerjoin(contexts, contexts.c.context_id == ids.c.context_id)
@@ -256,6 +260,14 @@ def _unfinished(connection: sa.Connection) -> Iterator[Finding]:
     if wrong:
         message = f"updates beyond the next number, so that saves fail: in {counted(wrong, 'context')}"
         yield Finding("numbers", "error", message, "run the interrupted copy again, or restore a backup")
+
+
+def _expired(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:
+    expired = tables.state.c.expires_at <= clock.now()
+    if count := connection.scalar(sa.select(sa.func.count()).where(expired)) or 0:
+        prune = shell_command("prune", "--expired", database_url=address, schema=name)
+        entries = counted(count, "state entry")
+        yield Finding("expired", "note", f"{entries} that nobody reads any more: they have expired", f"run {prune}")
 
 
 def _largest(connection: sa.Connection, name: str | None, address: str) -> Iterator[Finding]:

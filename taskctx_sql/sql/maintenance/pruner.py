@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 from taskctx_sql.model import ContextKey, Pruned, PruneProgress, Retention
 from taskctx_sql.sql import row_codec, small_contexts
-from taskctx_sql.sql.maintenance import several, statements
-from taskctx_sql.sql.maintenance.statements import Candidate
+from taskctx_sql.sql.maintenance import expired, several, statements
+from taskctx_sql.sql.maintenance.statements import Candidate, Key
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.small_contexts import Counts
 from taskctx_sql.sql.store import SqlStore
@@ -64,6 +64,8 @@ class Pruner:
                     if context.context_id not in self._counted and context.revision:
                         await self._delete_removed(context.context_id, at - retention.removed_age)
                         self._report(1)
+        if retention.expired:
+            await self._delete_expired(at)
 
     async def remove(self, page: Sequence[Candidate], *, guarded: bool = True) -> int:
         """Remove contexts, or in a dry run count them. Return how many; if they are guarded, without those in use.
@@ -141,13 +143,16 @@ class Pruner:
         ends = await self._read("count", partial(statements.next_numbers, context_id))
         for table, end in ends.items():
             for low in range(0, end, self._batch * 5):
-                await self._delete_range(table, context_id, low, low + self._batch * 5, revision)
-        low_id = ""
-        while high_id := await self._read("count", partial(statements.last_path_id, context_id, low_id, self._batch)):
-            await self._delete_range("taskctx_files", context_id, low_id, high_id, revision)
-            low_id = high_id
+                await self._delete_range(table, context_id, (low,), (low + self._batch * 5,), revision)
+        for table in statements.KEYED:
+            after = statements.first_key(table)
+            while last := await self._read(
+                "count", partial(statements.last_key, table, context_id, after, self._batch)
+            ):
+                await self._delete_range(table, context_id, after, last, revision)
+                after = last
 
-    async def _delete_range(self, table: str, context_id: str, low: Any, high: Any, revision: int) -> None:
+    async def _delete_range(self, table: str, context_id: str, low: Key, high: Key, revision: int) -> None:
         """Delete removed rows of a range. Most ranges have none, and are not written to."""
         count = await self._read("count", partial(statements.count_removed, table, context_id, low, high, revision))
         if count and not self._pruned.dry_run:
@@ -155,12 +160,21 @@ class Pruner:
         if count:
             self._pruned.add({table: count})
 
+    async def _delete_expired(self, at: float) -> None:
+        if self._pruned.dry_run:
+            counts = await self._read("count", partial(expired.count, self._user_id, at))
+            left = [count for context_id, count in counts.items() if context_id not in self._counted]
+            self._pruned.add({expired.TABLE: sum(left)})
+            return
+        while keys := await self._read("count", partial(expired.keys, self._user_id, at, self._batch)):
+            self._pruned.add({expired.TABLE: await self._write(partial(expired.delete, keys))})
+
     async def _read(self, doing: str, plan: Callable[[], Plan[T]]) -> T:
         return await self._store.read(doing, plan, user_id=self._user_id)
 
     async def _write(self, plan: Callable[[], Any]) -> Any:
         started = time.monotonic()
-        result = await self._store.write("prune", plan, user_id=self._user_id)
+        result = await self._store.write_plan("prune", plan, user_id=self._user_id)
         took = time.monotonic() - started
         self._pruned.batches += 1
         self._pruned.longest = max(self._pruned.longest, took)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -9,12 +10,19 @@ import sqlalchemy as sa
 
 from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.plan import Plan, Statement, Step, deletion, number, text
-from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, state, updates
 from taskctx_sql.sql.small_contexts import Counts
 
-# The tables of a context's rows, and the key column that their batches are measured by.
-_PARTS: Final = ((updates, "seq"), (models, "seq"), (files, "path_id"), (revisions, "revision"), (runs, "run_id"))
+# The tables of a context's rows, and the columns of their keys, which batches are ranges of.
+_PARTS: Final = (
+    *((updates, ("seq",)), (models, ("seq",)), (files, ("path_id", "added_in")), (state, ("kind", "name", "added_in"))),
+    *((revisions, ("revision",)), (runs, ("run_id",))),
+)
 _NUMBERED: Final = ((updates, "next_seq"), (models, "next_model"))
+# Those whose removed rows are deleted in ranges of keys that have to be read first.
+KEYED: Final = (files.name, state.name)
+
+Key = tuple[Any, ...]
 
 
 class Candidate(NamedTuple):
@@ -106,7 +114,8 @@ def erase_some(context_id: str, limit: int) -> Plan[tuple[Counts, bool]]:
         keys = (yield Step(_select_first(table, key), {"context": context_id, "how_many": left}, reads=True)) or ()
         if not keys:
             continue
-        gone = yield Step(_delete_until(table, key), {"context": context_id, "last": keys[-1][0]}, reads=True)
+        last = {"context": context_id, **_given("last", key, keys[-1])}
+        gone = yield Step(_delete_until(table, key), last, reads=True)
         counts[table.name] = len(gone or ())
         left -= len(keys)
         if left <= 0:
@@ -133,26 +142,51 @@ def next_numbers(context_id: str) -> Plan[dict[str, int]]:
     return {table.name: int(value) for (table, _), value in zip(_NUMBERED, values, strict=True)}
 
 
-def count_removed(table: str, context_id: str, low: Any, high: Any, revision: int) -> Plan[int]:
+def count_removed(table: str, context_id: str, low: Key, high: Key, revision: int) -> Plan[int]:
     """Count the rows of a range that had been removed by a revision."""
-    bounds = {"context": context_id, "low": low, "high": high, "revision": revision}
+    bounds = _range(table, context_id, low, high) | {"revision": revision}
     rows = yield Step(_count_removed(table), bounds, reads=True)
     return int(rows[0][0]) if rows else 0
 
 
-def delete_removed(table: str, context_id: str, low: Any, high: Any, revision: int) -> Plan[int]:
+def delete_removed(table: str, context_id: str, low: Key, high: Key, revision: int) -> Plan[int]:
     """Delete the rows that `count_removed` counts."""
-    bounds = {"context": context_id, "low": low, "high": high, "revision": revision}
+    bounds = _range(table, context_id, low, high) | {"revision": revision}
     # Earlier revisions are incomplete from now on, and are refused.
     yield Step(_note_pruned(), {"context": context_id, "until": revision})
     gone = yield Step(_delete_removed(table), bounds, reads=True)
     return len(gone or ())
 
 
-def last_path_id(context_id: str, after: str, limit: int) -> Plan[str | None]:
-    """Read the last key of the next rows of the file tracker, so many of them; None after the last row."""
-    rows = yield Step(_select_path_ids(), {"context": context_id, "after": after, "how_many": limit}, reads=True)
-    return str(rows[-1][0]) if rows else None
+def last_key(table: str, context_id: str, after: Key, limit: int) -> Plan[Key | None]:
+    """Read the last key of the next rows of a table, so many of them; None after the last row."""
+    given = {"context": context_id, "how_many": limit, **_given("after", _key_of(table), after)}
+    rows = yield Step(_select_keys(table), given, reads=True)
+    return tuple(rows[-1]) if rows else None
+
+
+def first_key(table: str) -> Key:
+    """Return a key that is before all of a table."""
+    _, key = _part(table)
+    return tuple("" if isinstance(column.type, sa.Text) else 0 for column in key)
+
+
+def _range(table: str, context_id: str, low: Key, high: Key) -> dict[str, Any]:
+    key = _key_of(table)
+    return {"context": context_id, **_given("low", key, low), **_given("high", key, high)}
+
+
+def _given(name: str, key: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    return {f"{name}_{column}": value for column, value in zip(key, values, strict=True)}
+
+
+def _part(name: str) -> tuple[sa.Table, tuple[sa.Column[Any], ...]]:
+    table, key = next((table, key) for table, key in _PARTS if table.name == name)
+    return table, tuple(table.c[column] for column in key)
+
+
+def _key_of(name: str) -> tuple[str, ...]:
+    return tuple(column.name for column in _part(name)[1])
 
 
 # Statements.
@@ -200,16 +234,24 @@ def _count(table: sa.Table) -> Statement:
     return sa.select(sa.func.count()).select_from(table).where(table.c.context_id == text("context"))
 
 
-@cache
-def _select_first(table: sa.Table, key: str) -> Statement:
-    statement = sa.select(table.c[key]).where(table.c.context_id == text("context"))
-    return statement.order_by(table.c[key]).limit(number("how_many"))
+def _bounded(key: Sequence[sa.Column[Any]], name: str) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+    """Return a key and the parameters that it is compared with."""
+    bounds = [sa.bindparam(f"{name}_{column.name}", type_=column.type) for column in key]
+    return (key[0], bounds[0]) if len(key) == 1 else (sa.tuple_(*key), sa.tuple_(*bounds))
 
 
 @cache
-def _delete_until(table: sa.Table, key: str) -> Statement:
-    last = sa.bindparam("last", type_=table.c[key].type)
-    return sa.delete(table).where(table.c.context_id == text("context"), table.c[key] <= last).returning(table.c[key])
+def _select_first(table: sa.Table, key: tuple[str, ...]) -> Statement:
+    columns = [table.c[name] for name in key]
+    statement = sa.select(*columns).where(table.c.context_id == text("context"))
+    return statement.order_by(*columns).limit(number("how_many"))
+
+
+@cache
+def _delete_until(table: sa.Table, key: tuple[str, ...]) -> Statement:
+    columns = [table.c[name] for name in key]
+    these, last = _bounded(columns, "last")
+    return sa.delete(table).where(table.c.context_id == text("context"), these <= last).returning(columns[0])
 
 
 @cache
@@ -218,17 +260,17 @@ def _select_revisions_around() -> Statement:
     return sa.select(first_after, sa.func.max(revisions.c.revision)).where(revisions.c.context_id == text("context"))
 
 
-def _removed(name: str) -> tuple[sa.Column[Any], tuple[sa.ColumnElement[bool], ...]]:
-    table, key = next((table, table.c[key]) for table, key in _PARTS if table.name == name)
-    low, high = (sa.bindparam(end, type_=key.type) for end in ("low", "high"))
+def _removed(name: str) -> tuple[sa.Table, tuple[sa.ColumnElement[bool], ...]]:
+    table, columns = _part(name)
+    (key, low), (_, high) = _bounded(columns, "low"), _bounded(columns, "high")
     gone = [table.c.removed_in <= number("revision")]
-    if name != files.name:
+    if name not in KEYED:
         # An entry that a restore wrote again is still there, and who loaded it before knows it by this row.
         copy = table.alias()
         entry = sa.func.coalesce(table.c.copy_of, table.c.seq)
         live = (copy.c.context_id == text("context"), copy.c.removed_in.is_(None), copy.c.copy_of.is_not(None))
         gone.append(entry.not_in(sa.select(copy.c.copy_of).where(*live)))
-    return key, (table.c.context_id == text("context"), key > low, key <= high, *gone)
+    return table, (table.c.context_id == text("context"), key > low, key <= high, *gone)
 
 
 @cache
@@ -245,11 +287,13 @@ def _note_pruned() -> Statement:
 
 @cache
 def _delete_removed(name: str) -> Statement:
-    key, condition = _removed(name)
-    return sa.delete(key.table).where(*condition).returning(key)
+    table, condition = _removed(name)
+    return sa.delete(table).where(*condition).returning(table.c.added_in)
 
 
 @cache
-def _select_path_ids() -> Statement:
-    statement = sa.select(files.c.path_id).where(files.c.context_id == text("context"), files.c.path_id > text("after"))
-    return statement.order_by(files.c.path_id).limit(number("how_many"))
+def _select_keys(name: str) -> Statement:
+    table, columns = _part(name)
+    key, after = _bounded(columns, "after")
+    statement = sa.select(*columns).where(table.c.context_id == text("context"), key > after)
+    return statement.order_by(*columns).limit(number("how_many"))

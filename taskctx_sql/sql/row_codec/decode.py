@@ -8,15 +8,13 @@ from typing import Any, Final, NamedTuple
 
 from taskctx_sql import codec
 from taskctx_sql.errors import CorruptRecordError
-from taskctx_sql.model import ContextKey, ContextUpdate, Source, unread_updates
+from taskctx_sql.model import MODEL_FIELDS, MODEL_MEASURES, ContextKey, ContextUpdate, Source, unread_updates
 
 FILE_FIELDS: Final = ("operation", "source", "timestamp", "state")
-_MODEL_FIELDS: Final = ("model_id", "provider_id", "mode", "timestamp")
-_MEASURES: Final = ("input_tokens", "output_tokens", "cost", "duration")
 
 # What `read_files` and `read_models` take, in this order.
 FILE_COLUMNS: Final = ("position", "path", "exact", *FILE_FIELDS)
-MODEL_COLUMNS: Final = ("seq", "exact", *_MODEL_FIELDS, *_MEASURES)
+MODEL_COLUMNS: Final = ("seq", "exact", *MODEL_FIELDS, *MODEL_MEASURES)
 
 # Stands between an update's data and metadata where one column has both: JSON has it only escaped.
 BETWEEN: Final = "\x1f"
@@ -57,6 +55,15 @@ def read_updates(key: ContextKey, rows: Sequence[Sequence[Any]]) -> History:
                     raise _corrupt(key, f"update seq {seq}", error) from error
         edits.clear()
     return History(updates, seqs, edits)
+
+
+def read_data(key: ContextKey, rows: Sequence[tuple[int, str]]) -> list[Any]:
+    """Return the data of updates in rows (seq, data)."""
+    try:
+        return codec.decode_all([text for _, text in rows])
+    except _DECODING_ERRORS:
+        # One by one, to name the damaged one.
+        return [read_json(key, f"update seq {seq}", text) for seq, text in rows]
 
 
 def update_of_row(
@@ -104,7 +111,7 @@ def read_models(key: ContextKey, rows: Iterable[Sequence[Any]]) -> list[tuple[in
     entries = []
     for seq, exact, *fields in rows:
         if exact is None:
-            entry = model_entry(dict(zip((*_MODEL_FIELDS, *_MEASURES), fields, strict=True)))
+            entry = model_entry(dict(zip((*MODEL_FIELDS, *MODEL_MEASURES), fields, strict=True)))
         else:
             entry = read_json(key, f"model use seq {seq}", exact)
         entries.append((seq, entry))
@@ -119,8 +126,17 @@ def read_json(key: ContextKey, what: str, text: str) -> Any:
         raise _corrupt(key, what, error) from error
 
 
+def read_all_json(key: ContextKey, kind: str, names: Sequence[str], texts: Sequence[str]) -> list[Any]:
+    """Return named values of a context; errors call one by its kind and name."""
+    try:
+        return codec.decode_all(texts)
+    except _DECODING_ERRORS:
+        # One by one, to name the damaged one.
+        return [read_json(key, f"{kind} {name!r}", text) for name, text in zip(names, texts, strict=True)]
+
+
 def model_entry(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of the model tracker that a row stands for."""
-    entry = {name: row[name] for name in _MODEL_FIELDS}
-    entry.update((name, row[name]) for name in _MEASURES if row[name] is not None)
+    entry = {name: row[name] for name in MODEL_FIELDS}
+    entry.update((name, row[name]) for name in MODEL_MEASURES if row[name] is not None)
     return entry

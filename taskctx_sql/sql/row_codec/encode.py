@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskctx_sql import codec, limits
 from taskctx_sql.codec import is_same
-from taskctx_sql.model import ContextKey, ContextUpdate, FileChange, MappingChange
+from taskctx_sql.model import PARENT, TOKEN_KINDS, ContextKey, ContextUpdate, FileChange, MappingChange, StateChange
 from taskctx_sql.sql.row_codec.column_values import (
     column_float,
     column_integer,
@@ -16,10 +16,21 @@ from taskctx_sql.sql.row_codec.column_values import (
     is_column_text,
 )
 from taskctx_sql.sql.row_codec.decode import FILE_FIELDS, model_entry, read_json
-from taskctx_sql.sql.row_codec.identity import path_id
+from taskctx_sql.sql.row_codec.identity import context_id, path_id
+from taskctx_sql.sql.row_codec.state_names import check_label, check_name
 
 # (timestamp, update_type, data, metadata, exact)
 UpdateRow = tuple[float | None, str, str, str, str | None]
+
+
+class StateRow(NamedTuple):
+    """A named value's columns; one that is only removed has no value."""
+
+    kind: str
+    name: str
+    value: str | None
+    expires_at: float | None
+    parent_id: str | None
 
 
 def update_row(update: ContextUpdate, number: int, strict: bool) -> UpdateRow:
@@ -82,9 +93,9 @@ def model_row(entry: Any, name: str, strict: bool) -> tuple[Any, ...]:
         "provider_id": column_text(fields.get("provider_id")),
         "mode": column_text(fields.get("mode")),
         "timestamp": column_float(fields.get("timestamp")),
-        "input_tokens": column_integer(fields.get("input_tokens")),
-        "output_tokens": column_integer(fields.get("output_tokens")),
+        **{name: column_integer(fields.get(name)) for name in TOKEN_KINDS},
         "cost": column_float(fields.get("cost")),
+        "price_list": column_text(fields.get("price_list")),
         "duration": column_float(fields.get("duration")),
     }
     is_exact = isinstance(entry, dict) and _same_to_the_bit(model_entry(row), entry)
@@ -94,6 +105,30 @@ def model_row(entry: Any, name: str, strict: bool) -> tuple[Any, ...]:
 def _same_to_the_bit(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
     # Equal is not enough: 1 is 1.0, and the order of the keys counts.
     return is_same(list(one), list(other)) and codec.encode(one, warn=False) == codec.encode(other, warn=False)
+
+
+def state_row(user_id: str, change: StateChange, strict: bool) -> StateRow:
+    """Return the row of a named value of a user's context; one that is removed has no value.
+
+    Raises:
+        InvalidArgumentError: The name, a label's text or the time is not what it must be.
+        UnstorableValueError: In strict mode, for a value that would come back as something else.
+    """
+    kind, name = change.kind, change.name
+    check_name(kind, name)
+    if change.removed:
+        return StateRow(kind, name, None, None, None)
+    parent_id = None
+    if kind == "label":
+        check_label(change.value)
+        parent_id = context_id(ContextKey(user_id, change.value)) if name == PARENT else None
+    if change.expires_at is not None:
+        limits.check_real("expires_at", change.expires_at, "a time in seconds since the epoch, or None")
+    text = codec.encode_plain(change.value)
+    if text is None:
+        text = codec.encode(change.value, f"{kind} {name!r}", strict=strict)
+    text = limits.check_text(text, f"{kind} {name!r}")
+    return StateRow(kind, name, text, column_float(change.expires_at), parent_id)
 
 
 def mapping_text(change: MappingChange | None, name: str, strict: bool) -> str | None:

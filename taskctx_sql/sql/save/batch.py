@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.context_row import ContextHead
 from taskctx_sql.sql.history import Restored
-from taskctx_sql.sql.plan import Statement, Write, WriteAll, columns, insertion, number, parameters, text
+from taskctx_sql.sql.plan import Statement, Write, WriteAll, columns, insertion, number, opaque_text, parameters, text
 from taskctx_sql.sql.save.request import Removed, SaveRequest
-from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, updates
+from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, state, updates
 
 # A mapping with nothing in it.
 EMPTY: Final = "{}"
@@ -41,10 +41,12 @@ class PerWrite(NamedTuple, Generic[T]):
     removed_updates: T
     removed_models: T
     replaced_files: T
+    replaced_state: T
     plain_updates: T
     updates: T
     models: T
     files: T
+    state: T
 
 
 class Batch:
@@ -54,7 +56,7 @@ class Batch:
     """
 
     def __init__(self) -> None:
-        self._rows: PerWrite[list[Row]] = PerWrite([], [], [], [], [], [], [], [], [], [], [], [], [], [], [], [])
+        self._rows: PerWrite[list[Row]] = PerWrite(*([] for _ in PerWrite._fields))
 
     def add(
         self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None, removed: Removed
@@ -69,13 +71,13 @@ class Batch:
         if request.is_operation:
             # The newest one, so that what changed beside it is there already when it is taken back.
             revision -= request.makes_revision
-            dropped = (None, None, None, len(removed.dropped), delta.operation, None, None)
+            dropped = (None, None, None, len(removed.dropped), None, delta.operation, None, None)
             rows.operations.append((context_id, newest, *origin, *dropped))
         if request.makes_revision:
-            if metadata is None and toggles is None and not removed.updates:
+            if metadata is None and toggles is None and not removed.updates and not request.state:
                 rows.plain_revisions.append((context_id, revision, *origin))
             else:
-                effect = (metadata, toggles, len(removed.updates) or None)
+                effect = (metadata, toggles, len(removed.updates) or None, len(request.state) or None)
                 rows.revisions.append((context_id, revision, *origin, *effect))
         # As ranges: an optimize takes out long runs of rows, and a list of seqs would end at 65,535 parameters.
         if removed.updates:
@@ -86,6 +88,11 @@ class Batch:
             rows.removed_models.extend((revision, context_id, *span) for span in _ranges(removed.models))
         if request.changed_paths:
             rows.replaced_files.extend((revision, context_id, path_id) for path_id in request.changed_paths)
+        if request.state:
+            rows.replaced_state.extend((revision, context_id, kind, name) for kind, name, *_ in request.state)
+            for kind, name, value, expires_at, parent_id in request.state:
+                if value is not None:
+                    rows.state.append((context_id, kind, name, revision, value, expires_at, at, run_id, parent_id))
         if request.updates:
             self._add_updates(request, next_seq - len(request.updates), revision)
         if request.models:
@@ -103,8 +110,8 @@ class Batch:
         self.change_context(request, head, metadata, toggles)
         self._add_run(request)
         origin = (request.context_id, head.revision, request.delta.at, run.run_id, run.saves, *head[2:])
-        effect = (metadata, toggles, restored.added, restored.removed, request.delta.operation, restored.source, None)
-        self._rows.operations.append((*origin, *effect))
+        effect = (metadata, toggles, restored.added, restored.removed, restored.changed_state or None)
+        self._rows.operations.append((*origin, *effect, request.delta.operation, restored.source, None))
 
     def insert_context(
         self, request: SaveRequest, head: ContextHead, metadata: str | None, toggles: str | None
@@ -163,16 +170,20 @@ def _writes() -> PerWrite[Write]:
         toggles=Write(_update(metadata_toggles=text("now")), ("now", "context")),
         runs_under_way=_upsertion_of_run("ended_at", "outcome", "error"),
         runs=_upsertion_of_run(),
-        plain_revisions=_insertion(revisions, "metadata", "metadata_toggles", "removed", *of_operations),
+        plain_revisions=_insertion(
+            revisions, "metadata", "metadata_toggles", "removed", "changed_state", *of_operations
+        ),
         revisions=_insertion(revisions, *of_operations),
         operations=_insertion(revisions),
         removed_updates=Write(_remove(updates), removal),
         removed_models=Write(_remove(models), removal),
         replaced_files=Write(_remove(files), ("revision", "context", "tracked")),
+        replaced_state=Write(_remove(state), ("revision", "context", "of_kind", "of_name")),
         plain_updates=_insertion(updates, "exact", *later),
         updates=_insertion(updates, *later),
         models=_insertion(models, *later),
         files=_insertion(files, *later),
+        state=_insertion(state, *later),
     )
 
 
@@ -207,7 +218,12 @@ def _upsertion_of_run(*without: str) -> Write:
 
 
 def _remove(table: sa.Table) -> Statement:
-    which = table.c.path_id == text("tracked") if table is files else table.c.seq.between(number("low"), number("high"))
+    if table is files:
+        which = table.c.path_id == text("tracked")
+    elif table is state:
+        which = sa.and_(table.c.kind == opaque_text("of_kind"), table.c.name == text("of_name"))
+    else:
+        which = table.c.seq.between(number("low"), number("high"))
     rows = (table.c.context_id == text("context"), which, table.c.removed_in.is_(None))
     return sa.update(table).where(*rows).values(removed_in=number("revision"))
 

@@ -52,6 +52,16 @@ def save_group(requests: Sequence[SaveRequest]) -> Plan[list[Saved | TaskContext
     return answers
 
 
+def save_all(requests: Sequence[SaveRequest]) -> Plan[list[Saved]]:
+    """Return the plan of saves to different contexts, for one transaction that fails if one of them is refused."""
+    saved: list[Saved] = []
+    for answer in (yield from save_group(requests)):
+        if isinstance(answer, TaskContextError):
+            raise answer
+        saved.append(answer)
+    return saved
+
+
 def _heads(requests: Sequence[SaveRequest]) -> Plan[dict[str, ContextHead]]:
     """Return the plan that reads the rows of the requests' contexts."""
     # The transaction has the write lock already.
@@ -78,7 +88,7 @@ def _decide(request: SaveRequest, found: ContextHead | None, batch: Batch) -> Pl
         saves = yield from read_value(_select_saves(), {"context": context_id, "run": delta.run.run_id})
         if saves not in (None, delta.run.saves - 1):
             return (yield from _answer_again(request, head))
-        if delta.if_unchanged:
+        if request.if_unchanged:
             return StaleContextError(delta.key, base.revision, head.revision)
     if is_incomplete:
         yield from incomplete.replace(context_id, delta.at)
@@ -97,7 +107,8 @@ def _decide(request: SaveRequest, found: ContextHead | None, batch: Batch) -> Pl
     )
     saved = request.saved(after)
     metadata, toggles, removed = request.metadata, request.toggles, removed_by(delta)
-    if not saved.complete:
+    # One that has nothing in memory may remove what is not there.
+    if not saved.complete or (delta.is_blind and any(removed)):
         metadata = yield from _merged(request, "metadata", delta.metadata)
         toggles = yield from _merged(request, "metadata_toggles", delta.toggles)
         current = yield from _current(request, removed)

@@ -18,12 +18,15 @@ from taskctx_sql.errors import (
 )
 from taskctx_sql.model import MappingChange, Saved
 from taskctx_sql.sql.context_row import ContextHead
+from taskctx_sql.sql.row_codec import StateRow
 from taskctx_sql.sql.save.request import Removed, SaveRequest, removed_by
 
 _UPDATE: Final = ("timestamp", "update_type", "data", "metadata", "exact")
 _MODEL: Final = (
-    *("model_id", "provider_id", "mode", "timestamp", "input_tokens", "output_tokens", "cost", "duration", "exact"),
+    *("model_id", "provider_id", "mode", "timestamp", "input_tokens", "output_tokens", "cached_read_tokens"),
+    *("cached_write_tokens", "reasoning_tokens", "audio_tokens", "cost", "price_list", "duration", "exact"),
 )
+_STATE: Final = StateRow._fields
 _FILE: Final = ("path_id", "path", "operation", "source", "timestamp", "state", "exact")
 
 # JSON has no infinities, and Postgres reads them from their names.
@@ -57,6 +60,8 @@ def _save(request: SaveRequest, with_updates: bool) -> dict[str, Any]:
         save["base_created_at"] = base.created_at
     if run.ended_at is not None or run.outcome is not None or request.error is not None:
         save |= {"ended_at": run.ended_at, "outcome": run.outcome, "error": request.error}
+    if request.if_unchanged:
+        save["if_unchanged"] = True
     if request.rls_user is not None:
         save["rls_user"] = request.rls_user
     if with_updates and request.updates:
@@ -76,8 +81,6 @@ def _changes(request: SaveRequest, removed: Removed) -> dict[str, Any]:
     """Return what only some saves have."""
     delta = request.delta
     changes: dict[str, Any] = {}
-    if delta.if_unchanged:
-        changes["if_unchanged"] = True
     if delta.source_revision is not None:
         changes["source_revision"] = delta.source_revision
     for name, change in (("metadata", delta.metadata), ("toggles", delta.toggles)):
@@ -101,6 +104,8 @@ def _changes(request: SaveRequest, removed: Removed) -> dict[str, Any]:
         changes["files"] = [
             file | {"position": position} for file, position in zip(files, request.positions, strict=True)
         ]
+    if request.state:
+        changes["state"] = _records(_STATE, request.state)
     return changes
 
 
@@ -113,7 +118,7 @@ def _keys(name: str, change: MappingChange) -> Mapping[str, orjson.Fragment]:
 def _records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
     records = [{name: value for name, value in zip(names, row, strict=True) if value is not None} for row in rows]
     for record in records:
-        for name in ("timestamp", "cost", "duration"):
+        for name in ("timestamp", "cost", "duration", "expires_at"):
             if record.get(name) in _INFINITIES:
                 record[name] = _INFINITIES[record[name]]
     return records

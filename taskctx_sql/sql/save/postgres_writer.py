@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from taskctx_sql.concurrency import finished
 from taskctx_sql.errors import TaskContextError
 from taskctx_sql.model import Saved
-from taskctx_sql.sql import engines, load
+from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, compiled, execute_on_driver, insertion, text
 from taskctx_sql.sql.postgres_connection import Connections, execute_to_read, transaction
 from taskctx_sql.sql.retry import InDoubtError, allow, deadline
@@ -27,6 +27,7 @@ from taskctx_sql.sql.save.group_commit import GroupCommit, in_tasks
 from taskctx_sql.sql.save.machines import Machines
 from taskctx_sql.sql.save.request import SaveRequest
 from taskctx_sql.sql.schema import updates
+from taskctx_sql.sql.sizes import count_rows
 
 # Updates beyond these are sent as rows after the call, and not in its document: that is faster for many rows where
 # COPY is allowed, and neither side has all of them in memory a second time.
@@ -34,6 +35,8 @@ MAX_UPDATES: Final = 500
 MAX_CHARACTERS: Final = 1_000_000
 
 _Answer = Saved | TaskContextError
+# With it `taskctx_save_all_v1` fails if a save is refused.
+_REFUSED: Final = "TC001"
 
 
 @dataclass(slots=True)
@@ -69,6 +72,11 @@ class PostgresWriter:
             if saved is not None:
                 return saved
         work = self._connections.use(partial(self._write_alone, request), deadline(), writes=True)
+        return await finished(work)
+
+    async def save_all(self, requests: Sequence[SaveRequest]) -> list[Saved]:
+        """Save to different contexts, all or nothing. See `Backend.save_all`."""
+        work = self._connections.use(partial(self._write_all, requests), deadline(), writes=True)
         return await finished(work)
 
     async def close(self) -> None:
@@ -121,35 +129,60 @@ class PostgresWriter:
         answer_of = dict(zip((request.context_id for request in ordered), found, strict=True))
         return [answer_of[request.context_id] for request in requests]
 
-    async def _call(self, requests: Sequence[SaveRequest], driver: engines.Driver, *, waits: bool) -> list[_Answer]:
+    async def _call(
+        self, requests: Sequence[SaveRequest], driver: engines.Driver, *, waits: bool, all_or_none: bool = False
+    ) -> list[_Answer]:
+        send = partial(self._send, requests, driver, waits=waits, all_or_none=all_or_none)
         if not driver.commits_by_itself:
             async with transaction(driver):
-                return answers(requests, await self._send(requests, driver, waits=waits))
+                return answers(requests, await send())
         try:
-            return answers(requests, await self._send(requests, driver, waits=waits))
+            return answers(requests, await send())
+        except TaskContextError:
+            raise
         except Exception as error:
             if engines.is_in_doubt_at_commit(error):
                 raise InDoubtError from error
             raise
 
     async def _send(
-        self, requests: Sequence[SaveRequest], driver: engines.Driver, *, waits: bool, with_updates: bool = True
+        self,
+        requests: Sequence[SaveRequest],
+        driver: engines.Driver,
+        *,
+        waits: bool,
+        with_updates: bool = True,
+        all_or_none: bool = False,
     ) -> str:
-        call = compiled(driver.dialect.driver, _call_of_function(self._connections.schema))
+        call = compiled(driver.dialect.driver, _call_of_function(self._connections.schema, all_or_none=all_or_none))
         request = document(requests, with_updates=with_updates)
         values = {"context": requests[0].context_id, "request": request, "waits": waits}
-        ((answer,),) = await driver.fetch(call.sql, call.values(values))
+        try:
+            ((answer,),) = await driver.fetch(call.sql, call.values(values))
+        except Exception as error:
+            found = engines.detail(error) if engines.sqlstate(error) == _REFUSED else None
+            for found_answer in [] if found is None else answers(requests, found):
+                # The first that is refused ends the transaction.
+                _saved(found_answer)
+            raise
         return str(answer)
 
     async def _write_alone(self, request: SaveRequest, driver: engines.Driver) -> Saved:
         if request.delta.operation in ("restore", "undo"):
             # It may write the whole history anew, however long that is.
-            count = load.count_rows(request.delta.key)
+            count = count_rows(request.context_id)
             allow(await execute_to_read(count, self._connections.schema, request.rls_user, driver))
         if _is_large(request):
             return await self._write_large(request, driver)
         (answer,) = await self._call([request], driver, waits=True)
         return _saved(answer)
+
+    async def _write_all(self, requests: Sequence[SaveRequest], driver: engines.Driver) -> list[Saved]:
+        # In one order everywhere, as groups.
+        ordered = sorted(requests, key=lambda request: request.context_id)
+        found = await self._call(ordered, driver, waits=True, all_or_none=True)
+        saved_of = dict(zip((request.context_id for request in ordered), map(_saved, found), strict=True))
+        return [saved_of[request.context_id] for request in requests]
 
     async def _write_large(self, request: SaveRequest, driver: engines.Driver) -> Saved:
         async with transaction(driver):
@@ -188,7 +221,9 @@ def _insert_updates(request: SaveRequest, saved: Saved) -> Plan[None]:
 
 
 @cache
-def _call_of_function(schema: str | None) -> Statement:
+def _call_of_function(schema: str | None, *, all_or_none: bool) -> Statement:
     functions: Any = sa.func if schema is None else getattr(sa.func, schema)
+    if all_or_none:
+        return sa.select(functions.taskctx_save_all_v1(text("context"), text("request")))
     arguments = (text("context"), text("request"), sa.bindparam("waits", type_=sa.Boolean))
     return sa.select(functions.taskctx_save_v1(*arguments))

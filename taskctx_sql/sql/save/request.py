@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from taskctx_sql.model import Delta, Saved
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.context_row import UNSEEN, Base, ContextHead
-from taskctx_sql.sql.row_codec import UpdateRow
+from taskctx_sql.sql.row_codec import StateRow, UpdateRow
 
 # How many updates are encoded before others have the event loop; about 2 ms.
 SLICE: Final = 200
@@ -21,8 +21,8 @@ class SaveRequest:
 
     __slots__ = (
         *("base", "changed_paths", "context_id", "delta", "error", "files", "is_operation", "makes_revision"),
-        *("metadata", "models", "only_appends", "positions", "rls_user", "step", "strict", "toggles"),
-        *("unplaced_files", "updates"),
+        *("if_unchanged", "metadata", "models", "only_appends", "positions", "rls_user", "state", "step", "strict"),
+        *("toggles", "unplaced_files", "updates"),
     )
 
     def __init__(self, delta: Delta, updates: list[UpdateRow], *, strict: bool, rls_user: str | None) -> None:
@@ -31,6 +31,12 @@ class SaveRequest:
         self.strict = strict
         self.rls_user = rls_user
         self.base: Base = delta.base or UNSEEN
+        self.if_unchanged: bool = delta.if_unchanged
+        if delta.if_revision is not None:
+            self.if_unchanged = True
+            if self.base.revision != delta.if_revision:
+                # The one that this writer has seen is not the one that it asks for, but of the same context.
+                self.base = Base(self.base.created_at, delta.if_revision) if delta.if_revision else UNSEEN
         # Its changes make a revision, and its operation another one after it; one that only records the run makes none.
         self.is_operation: bool = delta.is_operation
         self.makes_revision: bool = delta.has_changes or (self.base.revision == 0 and not self.is_operation)
@@ -54,6 +60,11 @@ class SaveRequest:
             self.files = [row_codec.file_row(change, strict) for change in staying]
             self.positions = [change.position for change in staying]
             self.unplaced_files = self.positions.count(None)
+        # Each name once; without a value it is only removed.
+        self.state: Sequence[StateRow] = ()
+        if delta.state:
+            rows = (row_codec.state_row(delta.key.user_id, change, strict) for change in delta.state)
+            self.state = list({row[:2]: row for row in rows}.values())
         self.metadata: str | None = row_codec.mapping_text(delta.metadata, "metadata", strict)
         self.toggles: str | None = row_codec.mapping_text(delta.toggles, "metadata_toggles", strict)
         self.error: str | None = row_codec.column_text(delta.run.error)
@@ -84,16 +95,13 @@ class SaveRequest:
         return request
 
     def _only_appends(self) -> bool:
-        """Whether it adds updates to a context that memory knows or has made, and changes nothing else."""
-        delta, base, run = self.delta, self.base, self.delta.run
+        """Whether it adds updates and sets values of a context that memory knows or has made, and does nothing else."""
+        delta, base = self.delta, self.base
         return bool(
-            self.updates
+            (self.updates or self.state)
             and not (delta.operation or delta.removed_updates or delta.models or delta.removed_models or delta.files)
             and delta.metadata is None
             and delta.toggles is None
-            and run.ended_at is None
-            and run.outcome is None
-            and run.error is None
             and (base is UNSEEN or (base.numbers is not None and 0 < base.newest <= base.revision))
         )
 
@@ -101,13 +109,13 @@ class SaveRequest:
         """Return how many rows it writes or removes."""
         new = self.delta
         removed = len(new.removed_updates) + len(new.removed_models)
-        return len(new.updates) + len(new.models) + len(new.files) + removed
+        return len(new.updates) + len(new.models) + len(new.files) + len(self.state) + removed
 
     def saved(self, head: ContextHead) -> Saved:
         """Return the answer, from the context's row as it is after the save."""
         created_at, revision, next_seq, next_model, next_position = head
         complete = revision - self.step == self.base.revision
-        if complete:
+        if complete or self.delta.is_blind:
             base = Base(created_at, revision, revision, (next_seq, next_model, next_position))
         else:
             base = Base(created_at, self.base.revision, revision)
@@ -118,6 +126,7 @@ class SaveRequest:
             first_position=next_position - self.unplaced_files,
             base=base,
             complete=complete,
+            created_at=created_at,
         )
 
 

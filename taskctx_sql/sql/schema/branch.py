@@ -22,7 +22,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.schema import CreateTable
 
-from taskctx_sql.sql.schema import tables, verbatim
+from taskctx_sql.sql.schema import daily_sums, tables, verbatim
 from taskctx_sql.sql.schema.checks import REVISIONS, found_revision, is_at_least, is_newer_and_usable
 from taskctx_sql.sql.schema.migrations import changing
 from taskctx_sql.sql.schema.printing import after_migration, before_migration
@@ -74,6 +74,8 @@ def downgrades_from(revision: str) -> Callable[[Migration], Callable[..., None]]
 def _run(migration: Migration, revision: str, *, is_upgrade: bool) -> None:
     own = _own.get()
     if own is not None:
+        if not is_upgrade:
+            _drop_sums(own, None)
         migration(own)
         return
     op = Operations(alembic.op.get_context())
@@ -87,8 +89,17 @@ def _run(migration: Migration, revision: str, *, is_upgrade: bool) -> None:
     with changing(connection, schema) as found:
         # An upgrade has nothing to do if the database has the revision, and a downgrade if it has it no more.
         if is_at_least(found, revision) != is_upgrade:
+            if not is_upgrade:
+                _drop_sums(op, schema)
             migration(op)
             _write_revision(op, revision, is_upgrade=is_upgrade)
+
+
+def _drop_sums(op: Operations, schema: str | None) -> None:
+    """Drop the daily sums: their triggers need columns that older revisions do not have."""
+    connection = op.get_bind()
+    for statement in daily_sums.changes(connection, schema, None, downgraded=True):
+        verbatim.execute(op, statement)
 
 
 def _print(op: Operations, migration: Migration, revision: str, *, is_upgrade: bool) -> None:

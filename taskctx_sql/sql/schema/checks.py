@@ -12,14 +12,14 @@ from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
 
 # The migrations in order, so that opening a database need not read their files; a test compares them.
-REVISIONS: Final = tuple(f"taskctx_{number:04}" for number in range(1, 9))
+REVISIONS: Final = tuple(f"taskctx_{number:04}" for number in range(1, 12))
 HEAD: Final = REVISIONS[-1]
 
 # The revisions' names before they had the prefix. A database keeps such a name until it is changed.
 _OLD_NAMES: Final = {revision.removeprefix("taskctx_"): revision for revision in REVISIONS[:7]}
 
 _NUMBER: Final = re.compile(r"(?:taskctx_)?(\d{4})")
-# The end of a revision that programs of an older one can use: "taskctx_0009_from_0007" from those of 0007 on.
+# The end of a revision that programs of an older one can use: "taskctx_0012_from_0010" from those of 0010 on.
 _USABLE_FROM: Final = re.compile(r"_from_(\d{4})$")
 
 # The bytes of a name on Postgres.
@@ -107,6 +107,13 @@ def qualified(connection: sa.Connection, schema: str | None, name: str) -> str:
 def exists(connection: sa.Connection, name: str) -> bool:
     """Whether a Postgres has a table or view of this name, as SQL writes it."""
     return bool(connection.scalar(sa.select(sa.func.to_regclass(name).is_not(None))))
+
+
+def has_table(connection: sa.Connection, schema: str | None, name: str) -> bool:
+    """Whether a database has a table of the library's by this name."""
+    if engines.is_sqlite(connection):
+        return sa.inspect(connection).has_table(name)
+    return exists(connection, qualified(connection, schema, name))
 
 
 def check_name(connection: sa.Connection, schema: str | None) -> None:

@@ -20,8 +20,10 @@ from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError, St
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.retry import GRACE
 from taskctx_sql.sql.schema import migrations, row_security
+from taskctx_sql.sql.schema.building import build
 from taskctx_sql.sql.schema.checks import HEAD, check_name, found_revision, is_newer_and_usable, with_prefix
 from taskctx_sql.sql.schema.connect import Database, on_connection, on_sync_connection
+from taskctx_sql.sql.schema.opt_ins import OptIns
 from taskctx_sql.sql.schema.printing import print_migrations
 
 if TYPE_CHECKING:
@@ -78,7 +80,14 @@ async def row_level_security(database_url: Database, *, schema: str | None = Non
 
 
 async def upgrade(
-    database_url: Database, revision: str = "head", *, schema: str | None = None, row_level_security: bool | None = None
+    database_url: Database,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+    row_level_security: bool | None = None,
+    search: bool | None = None,
+    sums: bool | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Bring a database's schema to a revision; the data stays.
 
@@ -91,20 +100,34 @@ async def upgrade(
         schema: On Postgres, the schema to put the tables in; it is created if it is missing.
         row_level_security: Whether to switch it on or off, on Postgres: with it, every account but the owner and
             those with BYPASSRLS sees one user at a time. None leaves it as it is, and new tables follow the others.
+        search: Whether there is to be a search index, which is built here, in many transactions; on a connection of
+            the caller's, only what later builds it. None leaves it as it is.
+        sums: Whether there are to be daily sums of what models cost, likewise.
+        progress: Called while they are built, with the number of updates, or of contexts, that are left.
 
     Raises:
         RowLevelSecurityUnavailableError: The database cannot have it; nothing was changed.
+        SearchIndexUnavailableError: The database cannot have an index; nothing was changed.
+        DailySumsUnavailableError: The database cannot have daily sums; nothing was changed.
         SchemaTooNewError: The database was upgraded by a newer version of the library, and this one cannot use it.
         ForeignSchemaError: There are tables with the library's names that it did not create.
         UnsupportedEncodingError: The database's character set cannot hold every text.
         StoreUnavailableError: A lock was held by somebody else for too long.
         StoreFailedError: The database failed, or refused.
     """
-    await _migrate(database_url, "upgrade", revision, schema, row_level_security)
+    wanted = OptIns(row_level_security, search, sums)
+    await _migrate(database_url, "upgrade", revision, schema, wanted)
+    if not isinstance(database_url, AsyncConnection):
+        await build(database_url, schema, wanted, progress)
 
 
 async def upgrade_sql(
-    database_url: Database, *, schema: str | None = None, row_level_security: bool | None = None
+    database_url: Database,
+    *,
+    schema: str | None = None,
+    row_level_security: bool | None = None,
+    search: bool | None = None,
+    sums: bool | None = None,
 ) -> str:
     """Return the SQL that `upgrade` would execute to bring a database to the newest revision, and change nothing.
 
@@ -115,12 +138,17 @@ async def upgrade_sql(
         database_url: A URL, an engine or a connection, of an account that may read the version table.
         schema: On Postgres, the schema that the tables are in, or are to be in.
         row_level_security: Whether to switch it on or off, on Postgres; None leaves it as it is.
+        search: Whether there is to be a search index; None leaves it as it is. What is there already is indexed later,
+            by stores that save, or by `upgrade` with ``search=True``.
+        sums: Whether there are to be daily sums, likewise.
 
     Returns:
         The statements, each ended by a semicolon; an empty text if there is nothing to do.
 
     Raises:
         RowLevelSecurityUnavailableError: The database cannot have it.
+        SearchIndexUnavailableError: The database cannot have an index.
+        DailySumsUnavailableError: The database cannot have daily sums.
         SchemaTooNewError: The database was upgraded by a newer version of the library, and this one cannot use it.
         ForeignSchemaError: There are tables with the library's names that it did not create.
         UnsupportedEncodingError: The database's character set cannot hold every text.
@@ -129,12 +157,12 @@ async def upgrade_sql(
     if isinstance(database_url, str) and engines.is_missing(engines.parse_url(database_url)):
         # As one with nothing in it.
         database_url = "sqlite://"
-    output = StringIO()
+    output, wanted = StringIO(), OptIns(row_level_security, search, sums)
 
     def read(connection: sa.Connection) -> None:
-        if row_level_security is None and is_newer_and_usable(found_revision(connection, schema)):
+        if wanted.leave_all and is_newer_and_usable(found_revision(connection, schema)):
             return
-        print_migrations(connection, schema, _start("upgrade", "head"), output, row_level_security)
+        print_migrations(connection, schema, _start("upgrade", "head"), output, wanted)
 
     await on_connection(database_url, "print the upgrade of the schema", read)
     return output.getvalue()
@@ -154,6 +182,8 @@ def upgrade_connection(
     *,
     schema: str | None = None,
     row_level_security: bool | None = None,
+    search: bool | None = None,
+    sums: bool | None = None,
 ) -> None:
     """Bring a database's schema to a revision on a connection that is not async, as `upgrade` does.
 
@@ -165,13 +195,15 @@ def upgrade_connection(
         revision: The revision; "head" is the newest. A newer one that the database has stays.
         schema: On Postgres, the schema to put the tables in; it is created if it is missing.
         row_level_security: Whether to switch it on or off, on Postgres; None leaves it as it is.
+        search: Whether there is to be a search index; None leaves it as it is. It is built later, by stores that save.
+        sums: Whether there are to be daily sums, likewise.
 
     Raises:
         InvalidArgumentError: This is no connection, as in alembic's offline mode (``--sql``).
         SchemaError: As `upgrade`.
         StoreFailedError: The database failed, or refused; also where a lock was held for too long.
     """
-    _migrate_connection(connection, "upgrade", revision, schema, row_level_security)
+    _migrate_connection(connection, "upgrade", revision, schema, OptIns(row_level_security, search, sums))
 
 
 def downgrade_connection(connection: sa.Connection, revision: str, *, schema: str | None = None) -> None:
@@ -187,7 +219,7 @@ def _migrate_connection(
     direction: Direction,
     revision: str,
     schema: str | None,
-    row_level_security: bool | None = None,
+    wanted: OptIns = migrations.LEAVE_ALL,
 ) -> None:
     if not isinstance(connection, sa.Connection):
         allowed = (
@@ -195,9 +227,7 @@ def _migrate_connection(
             " application's version_locations, or print them with `taskctx upgrade -d URL --sql`"
         )
         raise InvalidArgumentError("connection", connection, allowed)
-    work = partial(
-        _run, direction=direction, revision=_checked(revision), schema=schema, row_level_security=row_level_security
-    )
+    work = partial(_run, direction=direction, revision=_checked(revision), schema=schema, wanted=wanted)
     on_sync_connection(connection, f"{direction} the schema", work)
 
 
@@ -211,7 +241,7 @@ async def _migrate(
     direction: Direction,
     revision: str,
     schema: str | None,
-    row_level_security: bool | None = None,
+    wanted: OptIns = migrations.LEAVE_ALL,
     *,
     seconds: float | None = None,
 ) -> None:
@@ -223,7 +253,7 @@ async def _migrate(
         if ours:
             connection.execution_options(**{migrations.LOCK_SECONDS: LOCK_SECONDS})
         with engines.shorter_busy_timeout(connection, SQLITE_LOCK_SECONDS) if ours else nullcontext():
-            _run(connection, direction, revision, schema, row_level_security)
+            _run(connection, direction, revision, schema, wanted)
 
     doing, started = f"{direction} the schema", time.monotonic()
     if seconds is None:
@@ -250,17 +280,17 @@ def _run(
     direction: Direction,
     revision: str,
     schema: str | None,
-    row_level_security: bool | None,
+    wanted: OptIns,
 ) -> None:
     """Run the migrations to a revision on a connection."""
     check_name(connection, schema)
     is_upgrade = direction == "upgrade"
-    if is_upgrade and row_level_security is None and _is_newer_and_usable(connection, schema):
+    if is_upgrade and wanted.leave_all and _is_newer_and_usable(connection, schema):
         return
     start = _start(direction, revision)
     # Any other revision is looked for, so that one that does not exist is refused at the newest one, too.
     only_upgrades = is_upgrade and revision == "head"
-    migrations.run_migrations(connection, schema, start, row_level_security, only_upgrades=only_upgrades)
+    migrations.run_migrations(connection, schema, start, wanted, only_upgrades=only_upgrades)
 
 
 def _start(direction: Direction, revision: str) -> Callable[..., MigrationContext]:

@@ -20,6 +20,7 @@ from taskctx_sql.sql.schema.checks import (
     rename_revision,
 )
 from taskctx_sql.sql.schema.filters import is_ours
+from taskctx_sql.sql.schema.opt_ins import OptIns
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -28,31 +29,32 @@ if TYPE_CHECKING:
 LOCK_SECONDS: Final = "taskctx_lock_seconds"
 # An arbitrary number, the same in every version of the library: an advisory lock for creating a schema.
 UPGRADE_LOCK: Final = 0x7461736B637478
+LEAVE_ALL: Final = OptIns()
 
 
 def run_migrations(
     connection: sa.Connection,
     schema: str | None,
     start: Callable[..., MigrationContext],
-    row_level_security: bool | None = None,
+    wanted: OptIns = LEAVE_ALL,
     *,
     only_upgrades: bool = False,
 ) -> None:
     """Run migrations on a connection, in the transaction that it is in, or in a new one.
 
-    ``start`` takes options of alembic's, and returns a context that knows which migrations to run.
-    ``row_level_security=None`` leaves it as it is. With ``only_upgrades``, none is run at the newest revision.
+    ``start`` takes options of alembic's, and returns a context that knows which migrations to run. With
+    ``only_upgrades``, none is run at the newest revision.
     """
     if not connection.in_transaction():
         with connection.begin():
             seconds = connection.get_execution_options().get(LOCK_SECONDS)
             if seconds is not None and not engines.is_sqlite(connection):
                 connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{int(seconds * 1000)}ms", True)))
-            run_migrations(connection, schema, start, row_level_security, only_upgrades=only_upgrades)
+            run_migrations(connection, schema, start, wanted, only_upgrades=only_upgrades)
         return
     from taskctx_sql.sql.schema import branch
 
-    with changing(connection, schema, row_level_security) as found:
+    with changing(connection, schema, wanted) as found:
         if found == HEAD and only_upgrades:
             return
         rename_revision(connection, schema)
@@ -75,15 +77,12 @@ def run_migrations(
 
 
 @contextmanager
-def changing(
-    connection: sa.Connection, schema: str | None, row_level_security: bool | None = None
-) -> Iterator[str | None]:
+def changing(connection: sa.Connection, schema: str | None, wanted: OptIns = LEAVE_ALL) -> Iterator[str | None]:
     """Keep other schema changes out, and afterwards set right what is no part of a migration. Yields the revision.
 
     The connection is in a transaction. In the block, a schema that is given is the first one of the search path.
     """
-    if row_level_security:
-        row_security.check_possible(connection)
+    wanted.check_possible(connection)
     take_upgrade_lock(connection, schema)
     path_before = None
     if schema is not None:
@@ -102,11 +101,14 @@ def changing(
         for statement in functions.repairs(connection, schema):
             connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     citus.distribute(connection)
-    if row_level_security or (was_on and row_level_security is None):
+    if wanted.row_level_security or (was_on and wanted.row_level_security is None):
         # Tables that the migrations created are guarded like the others.
         row_security.switch_on(connection, schema)
     elif was_on:
         row_security.switch_off(connection, schema)
+    downgraded = found_revision(connection, schema) is None
+    for statement in wanted.changes(connection, schema, downgraded=downgraded):
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     if path_before is not None:
         # The transaction may be the caller's, and continue.
         connection.execute(sa.select(sa.func.set_config("search_path", path_before, True)))

@@ -24,6 +24,7 @@ from taskctx_sql.sql.schema.checks import (
     stored_revision,
 )
 from taskctx_sql.sql.schema.migrations import UPGRADE_LOCK, can_lock_version_table
+from taskctx_sql.sql.schema.opt_ins import OptIns
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -71,17 +72,16 @@ def print_migrations(
     schema: str | None,
     start: Callable[..., MigrationContext],
     output: TextIO,
-    row_level_security: bool | None = None,
+    wanted: OptIns,
 ) -> None:
     """Write the statements of an upgrade to the newest revision, in one transaction; nothing if there are none.
 
     The database is read, to know what it has, and not changed. ``start`` takes options of alembic's, and returns a
-    context that knows which migrations to print. ``row_level_security=None`` leaves it as it is.
+    context that knows which migrations to print.
     """
     from taskctx_sql.sql.schema import branch
 
-    if row_level_security:
-        row_security.check_possible(connection)
+    wanted.check_possible(connection)
     refuse_foreign(connection, schema)
     found, stored = found_revision(connection, schema), stored_revision(connection, schema)
     if found != HEAD:
@@ -108,7 +108,8 @@ def print_migrations(
     else:
         write(functions.repairs(connection, schema))
         write(_of_citus(connection))
-    write(_of_row_level_security(connection, schema, row_level_security, migrated=found != HEAD))
+    write(_of_row_level_security(connection, schema, wanted.row_level_security, migrated=found != HEAD))
+    write(wanted.changes(connection, schema, downgraded=False))
     if changes.tell():
         write(_beginning(connection, schema, stored), output)
         if stored != found:

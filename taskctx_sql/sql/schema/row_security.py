@@ -22,15 +22,15 @@ from taskctx_sql.sql.schema.checks import exists, qualified
 T = TypeVar("T")
 
 SETTING: Final = "taskctx.user_id"
-_POLICY: Final = "taskctx_tenant"
+POLICY: Final = "taskctx_tenant"
 # In earlier versions a view always shows its owner's rows.
 _OLDEST_POSTGRES: Final = 15
 
 # If no user is set it is NULL, or empty after a transaction that had set one; no row belongs to either.
 _RLS_USER: Final = f"nullif(current_setting('{SETTING}', true), '')"
-_OWN_CONTEXT: Final = f"user_id = {_RLS_USER}"
+OWN_CONTEXT: Final = f"user_id = {_RLS_USER}"
 # Looked up for each row by the key of its context: with IN or EXISTS, Postgres may read all of the user's contexts.
-_OWN_ROW: Final = (
+OWN_ROW: Final = (
     "(SELECT c.user_id FROM taskctx_contexts c WHERE c.context_id = {table}.context_id)"  # noqa: S608  # a table's name
     f" = {_RLS_USER}"
 )
@@ -80,7 +80,7 @@ def unguarded(connection: sa.Connection, schema: str | None) -> list[str]:
         " FROM pg_class c WHERE oid = to_regclass(:name)"
     )
     # None for tables and views that a revision does not have.
-    return [name for name in names() if _scalar(connection, guarded, schema, name, policy=_POLICY) is False]
+    return [name for name in names() if _scalar(connection, guarded, schema, name, policy=POLICY) is False]
 
 
 def check_possible(connection: sa.Connection) -> None:
@@ -123,9 +123,9 @@ def guard(name: str, quoted: str) -> Iterator[str]:
     if name in views.metadata.tables:
         yield f"ALTER VIEW {quoted} SET (security_invoker = true)"
         return
-    own = _OWN_CONTEXT if name == tables.contexts.name else _OWN_ROW.format(table=name)
-    yield f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}"
-    yield f"CREATE POLICY {_POLICY} ON {quoted} USING ({own}) WITH CHECK ({own})"
+    own = OWN_CONTEXT if name == tables.contexts.name else OWN_ROW.format(table=name)
+    yield f"DROP POLICY IF EXISTS {POLICY} ON {quoted}"
+    yield f"CREATE POLICY {POLICY} ON {quoted} USING ({own}) WITH CHECK ({own})"
     yield f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY"
 
 
@@ -135,7 +135,7 @@ def unguard(name: str, quoted: str) -> Iterator[str]:
         yield f"ALTER VIEW {quoted} RESET (security_invoker)"
         return
     yield f"ALTER TABLE {quoted} DISABLE ROW LEVEL SECURITY"
-    yield f"DROP POLICY IF EXISTS {_POLICY} ON {quoted}"
+    yield f"DROP POLICY IF EXISTS {POLICY} ON {quoted}"
 
 
 def _scalar(

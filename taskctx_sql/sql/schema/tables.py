@@ -31,6 +31,10 @@ def version(schema: str | None) -> sa.Table:
     return sa.Table(VERSION_TABLE, sa.MetaData(), number, key, schema=schema)
 
 
+# Compared and ordered by its bytes, on every engine: SQLite does so by itself.
+BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
 def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=nullable)
 
@@ -61,6 +65,8 @@ contexts: Final = sa.Table(
     _number("pruned_until", nullable=True),
     # For a user's contexts in the order of their creation, which never changes, so saves do not write to the index.
     sa.Index(None, "user_id", "created_at", "context_id"),
+    # The same for everybody's.
+    sa.Index(None, "created_at", "context_id"),
 )
 
 updates: Final = sa.Table(
@@ -117,15 +123,70 @@ models: Final = sa.Table(
     _text("provider_id", nullable=True),
     _text("mode", nullable=True),
     _float("timestamp", nullable=True),
+    # Those of input and output are all of them; the others are parts of these.
     _number("input_tokens", nullable=True),
     _number("output_tokens", nullable=True),
+    _number("cached_read_tokens", nullable=True),
+    _number("cached_write_tokens", nullable=True),
+    _number("reasoning_tokens", nullable=True),
+    _number("audio_tokens", nullable=True),
     _float("cost", nullable=True),
+    # What the cost was estimated from, such as "genai-prices 0.2.3"; NULL if it was not.
+    _text("price_list", nullable=True),
     _float("duration", nullable=True),
     _text("exact", nullable=True),
     _number("added_in"),
     _number("removed_in", nullable=True),
     _text("run_id"),
     _number("copy_of", nullable=True),
+)
+
+_LIVE: Final = "removed_in IS NULL"
+_CHILD: Final = f"parent_id IS NOT NULL AND {_LIVE}"
+
+# Values by name beside the history, one version of each at a time, and labels, which contexts are found by.
+state: Final = sa.Table(
+    "taskctx_state",
+    metadata,
+    sa.Column("context_id", sa.Text, primary_key=True),
+    # "state" or "label".
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", BYTES, primary_key=True),
+    sa.Column("added_in", sa.BigInteger, primary_key=True, autoincrement=False),
+    _number("removed_in", nullable=True),
+    _text("value"),
+    _float("expires_at", nullable=True),
+    _float("saved_at"),
+    _text("run_id"),
+    # The revision that first added this version, if a restore wrote it again.
+    _number("copy_of", nullable=True),
+    # Of the label "parent": the id of the context that it names.
+    _text("parent_id", nullable=True),
+    sa.Index(
+        "taskctx_state_live_idx",
+        *("context_id", "kind", "name"),
+        unique=True,
+        sqlite_where=sa.text(_LIVE),
+        postgresql_where=sa.text(_LIVE),
+    ),
+    sa.Index(
+        "taskctx_state_label_idx",
+        *("name", "value", "context_id"),
+        sqlite_where=sa.text(f"kind = 'label' AND {_LIVE}"),
+        postgresql_where=sa.text(f"kind = 'label' AND {_LIVE}"),
+    ),
+    sa.Index(
+        "taskctx_state_expires_idx",
+        "expires_at",
+        sqlite_where=sa.text("expires_at IS NOT NULL"),
+        postgresql_where=sa.text("expires_at IS NOT NULL"),
+    ),
+    sa.Index(
+        "taskctx_state_parent_idx",
+        *("parent_id", "context_id"),
+        sqlite_where=sa.text(_CHILD),
+        postgresql_where=sa.text(_CHILD),
+    ),
 )
 
 runs: Final = sa.Table(
@@ -159,6 +220,8 @@ revisions: Final = sa.Table(
     # How many updates were added and removed. NULL: as many as next_seq shows, and none.
     _number("added", nullable=True),
     _number("removed", nullable=True),
+    # How many named values and labels were set or removed. NULL: none.
+    _number("changed_state", nullable=True),
     # The operation, if it was no ordinary save, and the revision and chat that were its source.
     _text("operation", nullable=True),
     _number("source_revision", nullable=True),

@@ -19,7 +19,7 @@ from taskctx_sql.sql import incomplete, small_contexts
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import read, several, write
-from taskctx_sql.sql.transfer.rows import FILES, MODELS, REVISIONS, RUNS, UPDATES, ContextRow, Row
+from taskctx_sql.sql.transfer.rows import FILES, MODELS, REVISIONS, RUNS, STATE, UPDATES, ContextRow, Row
 from taskctx_sql.sql.transfer.several import RowsOfContext
 from taskctx_sql.sql.transfer.verify import GONE, change_since, changed_in_source, verify_context, verify_together
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 # How often a context that is pruned while it is read is read again from the beginning.
 ATTEMPTS: Final = 10
-_TABLES_OF_REVISIONS: Final = (UPDATES, MODELS, FILES, REVISIONS)
+_TABLES_OF_REVISIONS: Final = (UPDATES, MODELS, FILES, STATE, REVISIONS)
 
 _PRUNED: Final = "it was pruned in the source again and again while it was copied: copy it again later"
 _ELSEWHERE: Final = "it was changed in the target while it was copied: copy it again when nobody writes to it there"
@@ -230,4 +230,4 @@ class _Copier:
         self.report(f"copying {context.key}", added)
 
     async def _write(self, plan: Callable[[], Plan[T]]) -> T:
-        return await self.target.write("copy", plan)
+        return await self.target.write_plan("copy", plan)

@@ -9,11 +9,12 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
+from taskctx_sql import clock
 from taskctx_sql.errors import ContextNotFoundError, RevisionNotFoundError
 from taskctx_sql.json_files import Batches, first_difference, write_history
 from taskctx_sql.model import ContextUpdate, TransferOutcome
-from taskctx_sql.sql import row_codec
-from taskctx_sql.sql.schema import runs
+from taskctx_sql.sql import load, row_codec
+from taskctx_sql.sql.schema import runs, state
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import read
 from taskctx_sql.sql.transfer.copy import ATTEMPTS
@@ -91,7 +92,12 @@ async def _history(
 async def _count_left_behind(store: SqlStore, context: ContextRow, left_behind: dict[str, int]) -> None:
     """Count what a history file cannot hold, besides removed updates."""
     has_metadata = (context.metadata, context.metadata_toggles) != ("{}", "{}")
-    statement = sa.select(sa.func.count()).where(runs.c.context_id == context.context_id)
-    ((run_count,),) = await store.query(statement, may_lag=False)
+    of_state = (state.c.context_id == context.context_id, state.c.removed_in.is_(None), load.is_kept(clock.now()))
+    statement = sa.select(
+        sa.select(sa.func.count()).where(runs.c.context_id == context.context_id).scalar_subquery(),
+        *(sa.select(sa.func.count()).where(*of_state, state.c.kind == kind).scalar_subquery() for kind in load.KINDS),
+    )
+    ((run_count, *state_counts),) = await store.query(statement, may_lag=False)
     counts = {"contexts with metadata or toggles": int(has_metadata), "runs": run_count}
+    counts |= zip(("state entries", "labels"), state_counts, strict=True)
     left_behind.update({name: count for name, count in counts.items() if count})

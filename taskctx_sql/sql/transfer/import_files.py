@@ -1,4 +1,4 @@
-"""Importing the original's history files into a database, each entry once, with both trackers rebuilt.
+"""Importing entries, as of the original's history files, into a database, each once, with both trackers rebuilt.
 
 An entry that the context already has, equal in all its fields, is not written again, whether it was removed or not.
 So an import can be interrupted and repeated, and then adds what was appended to the files meanwhile.
@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -33,7 +33,9 @@ from taskctx_sql.model import (
     Damage,
     Delta,
     FileChange,
+    MappingChange,
     Run,
+    RunOutcome,
 )
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.context_row import UNSEEN, Base
@@ -51,8 +53,28 @@ ATTEMPTS: Final = 10
 _UPDATE_COLUMNS: Final = ("timestamp", "update_type", "data", "metadata", "exact")
 
 
+class Entries(Protocol):
+    """What becomes a context: its entries, which can be read as often as needed, and what came of their import."""
+
+    chat: ChatImport
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """The metadata of a context that is new."""
+
+    @property
+    def outcome(self) -> RunOutcome:
+        """How what they record ended; known once they are read."""
+
+    def batches(self) -> AsyncGenerator[tuple[list[ContextUpdate], int]]:
+        """Yield the entries in batches, each with how much of the source it is."""
+
+
 class ChatFiles:
     """A chat's files, the oldest first, and their result. They are read one after the other, as often as needed."""
+
+    metadata: dict[str, Any] | None = None
+    outcome: RunOutcome = "completed"
 
     def __init__(self, chat_id: str, paths: list[Path]) -> None:
         self.paths = paths
@@ -97,11 +119,11 @@ class ChatFiles:
         return entries, size
 
 
-async def import_chat(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> None:
-    """Import a chat's entries into a context, and add how many were new to ``chat_files.chat``."""
+async def import_chat(store: SqlStore, key: ContextKey, source: Entries, report: AddProgress) -> None:
+    """Import entries into a context, and add how many were new to ``source.chat``."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            await _import(store, key, chat_files, report)
+            await _import(store, key, source, report)
             return
         except StaleContextError:
             # Somebody else saved, perhaps the very same import: compare with what is there now.
@@ -109,7 +131,7 @@ async def import_chat(store: SqlStore, key: ContextKey, chat_files: ChatFiles, r
                 raise
 
 
-async def _import(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> None:
+async def _import(store: SqlStore, key: ContextKey, source: Entries, report: AddProgress) -> None:
     run = Run(str(uuid.uuid4()), 0, clock.now())
     context = await store.read("import", partial(read.context_row, key))
     if context is not None and context.revision == 0:
@@ -119,31 +141,33 @@ async def _import(store: SqlStore, key: ContextKey, chat_files: ChatFiles, repor
     known = KnownEntries(store, context)
     waiting: list[ContextUpdate] | None = None
     is_new = context is None
-    async with aclosing(known), aclosing(chat_files.batches()) as batches:
+    metadata = source.metadata if is_new else None
+    async with aclosing(known), aclosing(source.batches()) as batches:
         async for batch, size in batches:
             new = await known.without(batch)
             if new:
                 if waiting is not None:
-                    run, base = await _save(store, key, waiting, run, base)
-                    chat_files.chat.added += len(waiting)
+                    run, base = await _save(store, key, waiting, run, base, metadata)
+                    metadata = None
+                    source.chat.added += len(waiting)
                 waiting = new
-            report(f"importing {chat_files.chat.chat_id}", size)
+            report(f"importing {source.chat.chat_id}", size)
     # A file with nothing but damage creates no context.
-    if waiting is not None or (is_new and not chat_files.chat.damage_count):
+    if waiting is not None or (is_new and not source.chat.damage_count):
         # The last save ends the run.
-        run = replace(run, ended_at=clock.now(), outcome="completed")
-        await _save(store, key, waiting or [], run, base)
-        chat_files.chat.added += len(waiting or [])
+        run = replace(run, ended_at=clock.now(), outcome=source.outcome)
+        await _save(store, key, waiting or [], run, base, metadata)
+        source.chat.added += len(waiting or [])
 
 
-async def verify_chat(store: SqlStore, key: ContextKey, chat_files: ChatFiles, report: AddProgress) -> bool:
-    """Read a chat's files again, and return whether each of their entries is in the database."""
+async def verify_chat(store: SqlStore, key: ContextKey, source: Entries, report: AddProgress) -> bool:
+    """Read a chat's entries again, and return whether each of them is in the database."""
     known = KnownEntries(store, await store.read("verify", partial(read.context_row, key)))
     missing = 0
-    async with aclosing(known), aclosing(chat_files.batches()) as batches:
+    async with aclosing(known), aclosing(source.batches()) as batches:
         async for batch, size in batches:
             missing += len(await known.without(batch))
-            report(f"comparing {chat_files.chat.chat_id}", size)
+            report(f"comparing {source.chat.chat_id}", size)
     return missing == 0
 
 
@@ -212,7 +236,12 @@ def _digest(columns: tuple[Any, ...]) -> bytes:
 
 
 async def _save(
-    store: SqlStore, key: ContextKey, updates: list[ContextUpdate], run: Run, base: Base
+    store: SqlStore,
+    key: ContextKey,
+    updates: list[ContextUpdate],
+    run: Run,
+    base: Base,
+    metadata: dict[str, Any] | None,
 ) -> tuple[Run, Base]:
     """Save entries, and the files and model uses that they record."""
     tracked, models = json_files.trackers(updates)
@@ -225,6 +254,7 @@ async def _save(
             updates=updates,
             models=models,
             files=await _file_changes(store, key, tracked),
+            metadata=MappingChange(metadata, metadata, ()) if metadata else None,
             if_unchanged=True,
         )
     )

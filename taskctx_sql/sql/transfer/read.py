@@ -17,7 +17,7 @@ from taskctx_sql.sql import incomplete, row_codec
 from taskctx_sql.sql.plan import Plan, Statement, Step, number, text
 from taskctx_sql.sql.schema import contexts, revisions
 from taskctx_sql.sql.store import SqlStore
-from taskctx_sql.sql.transfer.rows import FILES, REVISIONS, RUNS, UPDATES, ContextRow, ContextTable, Row
+from taskctx_sql.sql.transfer.rows import FILES, REVISIONS, RUNS, STATE, UPDATES, ContextRow, ContextTable, Row
 
 # How many rows the first page has, about how many characters a page may have, and how many rows at most.
 PAGE: Final = 500
@@ -26,7 +26,7 @@ LARGEST_PAGE: Final = 5_000
 CONTEXTS_PAGE: Final = 200
 
 # The column that says in which revision a row was created, where rows are not numbered.
-_CREATED_IN: Final = {FILES: "added_in", REVISIONS: "revision"}
+_CREATED_IN: Final = {FILES: "added_in", STATE: "added_in", REVISIONS: "revision"}
 
 
 # Pages.
@@ -93,7 +93,8 @@ async def read_removals(
     store: SqlStore, table: ContextTable, context: ContextRow, *, since: int
 ) -> AsyncGenerator[list[Row]]:
     """Yield the keys of rows that were there in revision ``since`` or later and removed after it, and in which one."""
-    after: Row = (0,) if table.is_numbered else ("", 0)
+    # Before every key.
+    after: Row = tuple("" if isinstance(column.type, sa.Text) else 0 for column in table.key_columns())
     while table.has_removals:
         plan = partial(removals_page, table, context.context_id, since, context.revision, after, PAGE)
         page = await store.read("read", plan)
@@ -146,7 +147,8 @@ def keyed_page(
     table: ContextTable, context_id: str, after: Row | None, limit: int, since: int, as_of: int
 ) -> Plan[list[Row]]:
     """Read rows in the order of their keys, those of the revisions after ``since``."""
-    bounds = {"context": context_id, "how_many": limit} | ({} if after is None else _after_parameters(table, after))
+    bounds: dict[str, Any] = {"context": context_id, "how_many": limit}
+    bounds |= {} if after is None else _key_parameters(table, after, "after")
     if table is not RUNS:
         bounds |= {"as_of": as_of, "since": since}
     return _rows((yield Step(_select_keyed(table, continued=after is not None), bounds, reads=True)))
@@ -156,7 +158,11 @@ def page_between(table: ContextTable, context: ContextRow, low: Row, high: Row) 
     """Read the rows whose keys are between two keys, as of the context's revision, in the order of their keys."""
     if table.is_numbered:
         return (yield from numbered_page(table, context.context_id, low[0], high[0] + 1, context.revision))
-    bounds: dict[str, Any] = {"context": context.context_id, "low": low[0], "high": high[0]}
+    bounds = {
+        "context": context.context_id,
+        **_key_parameters(table, low, "low"),
+        **_key_parameters(table, high, "high"),
+    }
     if table is not RUNS:
         bounds |= {"as_of": context.revision}
     return _rows((yield Step(_select_between(table), bounds, reads=True)))
@@ -179,7 +185,7 @@ def removals_page(
 ) -> Plan[list[Row]]:
     """Read (key ..., removed_in) of rows that were removed after revision ``since``."""
     bounds: dict[str, Any] = {"context": context_id, "since": since, "as_of": as_of, "how_many": limit}
-    return _rows((yield Step(_select_removals(table), bounds | _after_parameters(table, after), reads=True)))
+    return _rows((yield Step(_select_removals(table), bounds | _key_parameters(table, after, "after"), reads=True)))
 
 
 def keys_at(table: ContextTable, context_id: str, revision: int, *, live: bool) -> Plan[set[Row]]:
@@ -190,7 +196,7 @@ def keys_at(table: ContextTable, context_id: str, revision: int, *, live: bool) 
 
 def keys_between(table: ContextTable, context_id: str, low: Row, high: Row) -> Plan[set[Row]]:
     """Read the keys between two keys."""
-    bounds: dict[str, Any] = {"context": context_id, "low": low[0], "high": high[0]}
+    bounds = {"context": context_id, **_key_parameters(table, low, "low"), **_key_parameters(table, high, "high")}
     return set(_rows((yield Step(_select_keys(table), bounds, reads=True))))
 
 
@@ -198,8 +204,8 @@ def _rows(rows: Any) -> list[Row]:
     return [tuple(row) for row in rows or ()]
 
 
-def _after_parameters(table: ContextTable, after: Row) -> dict[str, Any]:
-    return {f"after_{name}": value for name, value in zip(table.key, after, strict=True)}
+def _key_parameters(table: ContextTable, key: Row, name: str) -> dict[str, Any]:
+    return {f"{name}_{column}": value for column, value in zip(table.key, key, strict=True)}
 
 
 # Statements.
@@ -212,14 +218,21 @@ def _columns_as_of(table: ContextTable) -> Iterator[sa.ColumnElement[Any]]:
 
 
 def _after(table: ContextTable) -> sa.ColumnElement[bool]:
-    key = table.key_columns()
-    bounds = [sa.bindparam(f"after_{column.name}", type_=column.type) for column in key]
-    return sa.tuple_(*key) > sa.tuple_(*bounds) if len(bounds) > 1 else key[0] > bounds[0]
+    return _key(table) > _key_bound(table, "after")
 
 
 def _between(table: ContextTable) -> sa.ColumnElement[bool]:
-    first = table.key_columns()[0]
-    return first.between(sa.bindparam("low", type_=first.type), sa.bindparam("high", type_=first.type))
+    return sa.and_(_key(table) >= _key_bound(table, "low"), _key(table) <= _key_bound(table, "high"))
+
+
+def _key(table: ContextTable) -> sa.ColumnElement[Any]:
+    key = table.key_columns()
+    return sa.tuple_(*key) if len(key) > 1 else key[0]
+
+
+def _key_bound(table: ContextTable, name: str) -> sa.ColumnElement[Any]:
+    bounds = [sa.bindparam(f"{name}_{column.name}", type_=column.type) for column in table.key_columns()]
+    return sa.tuple_(*bounds) if len(bounds) > 1 else bounds[0]
 
 
 @cache

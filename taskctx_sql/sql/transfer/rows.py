@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from taskctx_sql.model import ContextKey
-from taskctx_sql.sql.schema import files, models, revisions, runs, updates
+from taskctx_sql.sql.schema import files, models, revisions, runs, state, updates
 
 Row = tuple[Any, ...]
 
@@ -94,9 +94,10 @@ class ContextTable(NamedTuple):
 UPDATES: Final = ContextTable(updates, ("seq",))
 MODELS: Final = ContextTable(models, ("seq",))
 FILES: Final = ContextTable(files, ("path_id", "added_in"))
+STATE: Final = ContextTable(state, ("kind", "name", "added_in"))
 RUNS: Final = ContextTable(runs, ("run_id",))
 REVISIONS: Final = ContextTable(revisions, ("revision",))
-TABLES: Final = (UPDATES, MODELS, FILES, REVISIONS, RUNS)
+TABLES: Final = (UPDATES, MODELS, FILES, STATE, REVISIONS, RUNS)
 
 
 @cache

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.plan import Plan, Rows, Step, columns, insertion
 from taskctx_sql.sql.schema import contexts
-from taskctx_sql.sql.transfer.rows import FILES, MODELS, REVISIONS, TABLES, UPDATES, ContextRow, ContextTable, Row
+from taskctx_sql.sql.transfer.rows import REVISIONS, TABLES, ContextRow, ContextTable, Row
 
 # The column that says in which revision a row was created.
-_CREATED_IN: Final = {UPDATES: "added_in", MODELS: "added_in", FILES: "added_in", REVISIONS: "revision"}
+_CREATED_IN: Final = {table: "added_in" for table in TABLES if table.has_removals} | {REVISIONS: "revision"}
 
 # The rows of a context by table, in any order.
 RowsOfContext = Mapping[ContextTable, Sequence[Row]]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from taskctx_sql import clock
 from taskctx_sql.model import AddProgress, Transferred
 from taskctx_sql.sql.load import as_of
 from taskctx_sql.sql.store import SqlStore
 from taskctx_sql.sql.transfer import read, several
-from taskctx_sql.sql.transfer.rows import RUNS, TABLES, UPDATES, ContextRow, ContextTable, Row
+from taskctx_sql.sql.transfer.rows import RUNS, STATE, TABLES, UPDATES, ContextRow, ContextTable, Row
 from taskctx_sql.sql.transfer.several import RowsOfContext
 
 GONE: Final = "it was deleted from the source while it was copied"
@@ -104,8 +106,8 @@ class _Differences:
     def compare(self, table: ContextTable, page: list[Row], other: list[Row], *, saved_since: bool) -> int:
         """Compare a page of the source with the target's, and return how many rows are the same.
 
-        Removed rows that only the target kept are no difference. Runs have no revisions: if the source was saved to
-        since, they may be newer there.
+        Removed rows that only the target kept are no difference, nor what expired and only one side kept. Runs have no
+        revisions: if the source was saved to since, they may be newer there.
         """
         rest = {table.key_of(row): row for row in other}
         equal = 0
@@ -113,6 +115,8 @@ class _Differences:
             there = rest.pop(table.key_of(row), None)
             if there == row or (table is RUNS and _is_newer(row, there, saved_since=saved_since)):
                 equal += 1
+                continue
+            if there is None and _is_expired(table, row):
                 continue
             where = ", ".join(f"{name} {value}" for name, value in zip(table.key, table.key_of(row), strict=True))
             problem = f"{table.table.name} {where} {'is missing' if there is None else 'is not the same'} in the target"
@@ -123,9 +127,14 @@ class _Differences:
                 self.certain.append(problem)
         low, high = table.key_of(page[0]), table.key_of(page[-1])
         for key, row in rest.items():
-            if low <= key <= high and table.has_removals and table.value(row, "removed_in") is None:
+            is_current = table.has_removals and table.value(row, "removed_in") is None
+            if low <= key <= high and is_current and not _is_expired(table, row):
                 self.only_in_target.append(f"{table.table.name} {key} is in the target only")
         return equal
+
+
+def _is_expired(table: ContextTable, row: Row) -> bool:
+    return table is STATE and (table.value(row, "expires_at") or math.inf) <= clock.now()
 
 
 def _is_newer(run: Row, there: Row | None, *, saved_since: bool) -> bool:

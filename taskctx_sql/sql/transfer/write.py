@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines, incomplete
-from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, insertion, number, parameters, text
-from taskctx_sql.sql.schema import contexts, runs
+from taskctx_sql.sql.plan import Plan, Rows, Statement, Step, columns, insertion, number, opaque_text, parameters, text
+from taskctx_sql.sql.schema import contexts, runs, state
 from taskctx_sql.sql.transfer import read
-from taskctx_sql.sql.transfer.rows import ContextRow, ContextTable, Row
+from taskctx_sql.sql.transfer.rows import STATE, ContextRow, ContextTable, Row
 
 # Rows in one statement.
 _ROWS_AT_ONCE: Final = 500
@@ -38,6 +38,10 @@ def write_rows(table: ContextTable, seen: ContextRow, page: Sequence[Row]) -> Pl
     known = yield from read.keys_between(table, seen.context_id, table.key_of(page[0]), table.key_of(page[-1]))
     new = [row for row in page if table.key_of(row) not in known] if known else list(page)
     if new:
+        if table is STATE:
+            # A version that expired may be current here, and pruned in the source.
+            names = ("of_kind", "of_name", "now", "context")
+            yield Step(_end_earlier_versions(), Rows(names, [(*table.key_of(row), seen.context_id) for row in new]))
         yield Step(insertion(table.table), Rows(columns(table.table), new, table.table))
     return len(new)
 
@@ -139,6 +143,17 @@ def _update_removed(table: ContextTable) -> Statement:
     key = [column == sa.bindparam(f"gone_{column.name}", type_=column.type) for column in table.key_columns()]
     removed = sa.update(table.table).where(table.table.c.context_id == text("context"), *key)
     return removed.values(removed_in=number("now"))
+
+
+@cache
+def _end_earlier_versions() -> Statement:
+    same = (
+        state.c.context_id == text("context"),
+        state.c.kind == opaque_text("of_kind"),
+        state.c.name == text("of_name"),
+    )
+    current = (state.c.removed_in.is_(None), state.c.added_in < number("now"))
+    return sa.update(state).where(*same, *current).values(removed_in=number("now"))
 
 
 @cache

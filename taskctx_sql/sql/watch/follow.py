@@ -45,10 +45,17 @@ Read = Callable[[Callable[[], Plan[NewUpdates]]], Awaitable[NewUpdates]]
 
 
 async def follow(
-    read: Read, engine: str, key: ContextKey, after: int, poll_interval: float, subscriptions: Subscriptions
+    read: Read,
+    engine: str,
+    key: ContextKey,
+    after: int,
+    created_at: float | None,
+    poll_interval: float,
+    subscriptions: Subscriptions,
 ) -> AsyncGenerator[StoredUpdate, None]:
     """Yield the updates after a seq, then each new one once it is committed."""
-    new = await read(partial(read_new, engine, key, after, None))
+    known = None if created_at is None else WatchPosition(created_at, 0)
+    new = await read(partial(read_new, engine, key, after, known))
     async with subscriptions.subscribe(row_codec.context_id(key)) as notified:
         pause = FIRST_PAUSE
         while True:

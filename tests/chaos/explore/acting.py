@@ -87,5 +87,6 @@ def edit(run: Run, place: int) -> None:
         if run.is_deleted:
             # It stays, as what is unsaved, without what came with it.
             run.model.split.add(update.data["mark"])
+            run.model.rewritten.add(update.data["mark"])
         update.data = {"mark": update.data["mark"], "says": says}
         run.model.present[("update", update.data["mark"])] = says

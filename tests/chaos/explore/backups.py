@@ -15,6 +15,7 @@ TABLES = (
     "taskctx_updates",
     "taskctx_files",
     "taskctx_models",
+    "taskctx_state",
     "taskctx_runs",
     "taskctx_revisions",
 )

@@ -82,6 +82,7 @@ class Model:
         operations: What can be taken back: the states before and after.
         past: What revisions were, the second writer's items included, as they were seen when they were the newest.
         split: Items that left without their pair, which says nothing about saves.
+        rewritten: Marks of updates that were edited after somebody removed them, and so are written anew, at the end.
         gone: Somebody else removed the context, so that what was acknowledged until then may be gone.
         pruned: Somebody removed earlier states, so that they may be refused.
         others: Marks that the second writer saved.
@@ -93,6 +94,7 @@ class Model:
     operations: list[tuple[State, State]] = field(default_factory=list)
     past: dict[int, State] = field(default_factory=dict)
     split: set[str] = field(default_factory=set)
+    rewritten: set[str] = field(default_factory=set)
     gone: bool = False
     pruned: bool = False
     others: set[str] = field(default_factory=set)
@@ -134,7 +136,7 @@ class Model:
         changed = [item for item in mine if item in present and mine[item] != present[item]]
         if changed:
             problems.append(f"other in {what}: {[(item, mine[item], present[item]) for item in changed]}")
-        order = [item[1] for item in mine if item[0] == "update" and "/" not in item[1]]
+        order = [mark for kind, mark in mine if kind == "update" and "/" not in mark and mark not in self.rewritten]
         if order != sorted(order):
             problems.append(f"out of order in {what}: {order}")
         return problems

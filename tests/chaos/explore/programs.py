@@ -12,6 +12,7 @@ from taskctx_sql.errors import ContextExistsError, UnstorableValueError
 from tests.chaos.explore.acting import edit as edit_one
 from tests.chaos.explore.model import State, add, items_of, ours
 from tests.chaos.explore.moving import copy_elsewhere, set_back, watch
+from tests.chaos.explore.naming import name_values
 from tests.chaos.explore.removing import erase_all, prune_by_age, prune_by_count, prune_removed
 from tests.chaos.explore.running import Run, WrongError
 
@@ -307,6 +308,7 @@ WITH_REVISIONS: dict[str, Step] = {
     "prune": prune_removed,
     "watch": watch,
     "back": set_back,
+    "values": name_values,
 }
 STEPS = {**WITHOUT_REVISIONS, **WITH_REVISIONS}
 LENGTH = 4

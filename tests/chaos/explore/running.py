@@ -160,8 +160,13 @@ class Run:
             raise WrongError(str(error)) from error
         self.outcome.late = max(self.outcome.late, late)
 
-    async def until_done(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Call, and after a failure do what the errors tell, until it is done."""
+    async def until_done(self, work: Callable[[], Coroutine[Any, Any, T]], beside: TaskContext | None = None) -> T:
+        """Call, and after a failure do what the errors tell, until it is done.
+
+        Args:
+            work: The call.
+            beside: The context that it is about, if that is not the program's own.
+        """
         last = ""
         for attempt in range(ATTEMPTS):
             try:
@@ -169,7 +174,7 @@ class Run:
             except asyncio.CancelledError:
                 last = "CancelledError"
             except LostContextError as error:
-                await self.lost(error)
+                await self.lost(error, beside)
                 last = "LostContextError"
             except UnsavedChangesError:
                 self.refused = True
@@ -236,9 +241,13 @@ class Run:
             await self.lost(error)
             await self.until_saved()
 
-    async def lost(self, error: LostContextError) -> None:
+    async def lost(self, error: LostContextError, beside: TaskContext | None = None) -> None:
         if not self.is_deleted and not self.was_set_back:
             raise WrongError(f"LostContextError, and nobody deleted it: {error}") from error
+        if beside is not None:
+            # Whether the program's own is gone, too, its next call tells.
+            await self.until_done(beside.load, beside)
+            return
         await self.until_done(self.context.load)
         if self.set_back_to is not None and not self.model.gone:
             self.is_set_back(self.set_back_to)

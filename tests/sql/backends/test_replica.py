@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from taskctx_sql import ContextKey, SqlStore, open_store
 from taskctx_sql.errors import InvalidDatabaseUrlError, LostContextError, StaleContextError, StoreFailedError
 from taskctx_sql.maintenance import erase, prune
-from taskctx_sql.model import Retention
+from taskctx_sql.model import Retention, StateChange
 from taskctx_sql.sql.backends import Replica, replica
 from taskctx_sql.sql.schema import tables
 from tests.chaos.server import Server, ask, new_database
@@ -93,6 +93,21 @@ async def test_ones_own_saves_are_read_however_far_the_replica_lags(pair: Pair, 
         assert [row.update.data for row in await all_rows(pair.store, context.key)] == list(range(number + 1))
     # Others are read from the replica meanwhile.
     assert await stored(pair.store, ContextKey(user, "other")) == ["theirs"]
+
+
+async def test_ones_own_values_are_read_however_far_the_replica_lags(pair: Pair, user: str) -> None:
+    key, theirs = ContextKey(user, "c1"), ContextKey(user, "other")
+    async with open_store(pair.url) as other:
+        await other.save(new_delta(theirs, state=[StateChange("a", "theirs")]))
+        await pair.standby.catch_up()
+        await pair.standby.pause()
+        await other.save(new_delta(theirs, state=[StateChange("a", "later")]))
+    await pair.store.save(new_delta(key, state=[StateChange("a", "mine")]))
+    assert [entry.value for entry in await pair.store.state(key)] == ["mine"]
+    # Others are read from the replica meanwhile.
+    assert [entry.value for entry in await pair.store.state(theirs)] == ["theirs"]
+    assert await pair.store.delete(key)
+    assert await pair.store.state(key) == []
 
 
 async def test_what_was_deleted_stays_away(pair: Pair, user: str) -> None:

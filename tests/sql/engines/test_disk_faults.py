@@ -19,6 +19,7 @@ from taskctx_sql.errors import LostContextError, StoreError, StoreFailedError, T
 from taskctx_sql.sql import engines
 from tests.support.contract import expect_reload, loaded, new_delta, stored
 from tests.support.faults import FaultyStore
+from tests.support.waiting import SOON
 
 KEY = ContextKey("u", "c")
 
@@ -215,7 +216,7 @@ def test_a_process_that_is_terminated_amid_saves_ends_and_keeps_the_acknowledged
         said = [process.stdout.readline() for _ in range(50)]
         process.send_signal(signal.SIGTERM)
         said += process.stdout.readlines()
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(SOON) == -signal.SIGTERM
     acknowledged = len([line for line in said if line.endswith("\n")])
 
     async def found() -> list[int]:

@@ -86,7 +86,7 @@ async def test_a_failed_write_is_rolled_back_on_an_engine_in_autocommit(engine: 
             raise ZeroDivisionError("half way")
 
         with pytest.raises(StoreFailedError):
-            await store.write("break", plan)  # type: ignore[attr-defined]  # it is a SqlStore
+            await store.write_plan("break", plan)  # type: ignore[attr-defined]  # it is a SqlStore
         assert await stored(store, ContextKey(user, "c")) == ["kept"]
 
 

@@ -124,5 +124,5 @@ async def test_a_driver_that_lost_track_of_the_protocol_gets_a_new_connection(
         yield from ()
         return attempts
 
-    assert await store.write("try", plan) == 2
+    assert await store.write_plan("try", plan) == 2
     await _close(store)

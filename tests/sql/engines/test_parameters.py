@@ -19,6 +19,7 @@ from taskctx_sql.errors import InvalidArgumentError, InvalidDatabaseUrlError, St
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines import parameters
 from tests.support.connections import with_driver
+from tests.support.waiting import SOON
 
 DRIVERS = ("asyncpg", "psycopg")
 Connects = Callable[..., Any]
@@ -452,7 +453,7 @@ async def test_a_host_that_does_not_answer_leaves_time_for_the_next(url: str, po
         options = ConnectionOptions(
             host=[f"127.0.0.1:{port}", "127.0.0.1:1", str(folder)], connect_timeout=2, target_session_attrs="read-write"
         )
-        async with asyncio.timeout(12), open_store(url, connection=options) as store:
+        async with asyncio.timeout(SOON), open_store(url, connection=options) as store:
             assert list(await store.contexts("nobody")) == []
         for wanted in ("prefer-standby", "primary", "any"):
             options = ConnectionOptions(host=["127.0.0.1:1", str(folder)], target_session_attrs=wanted)

@@ -53,18 +53,18 @@ async def test_pages_of_one_row_are_all_rows_in_order(recorded: SqlStore, user: 
     assert paged == everything
 
 
-@pytest.mark.parametrize("name", REPORTS)
-async def test_no_row_is_another_users(recorded: SqlStore, user: str, name: str) -> None:
-    assert await getattr(recorded.reports, name)(user_id=f"not {user}") == []
+async def test_no_row_is_another_users(recorded: SqlStore, user: str) -> None:
+    for name in REPORTS:
+        assert await getattr(recorded.reports, name)(user_id=f"not {user}") == [], name
 
 
-@pytest.mark.parametrize("name", [name for name in REPORTS if name != "users"])
-async def test_a_chat_can_be_selected(recorded: SqlStore, user: str, name: str) -> None:
-    found = await getattr(recorded.reports, name)(user_id=user, chat_id="c1")
-    assert len(found) == {"activity": 4, "errors": 2}.get(name, 1)
+async def test_a_chat_can_be_selected(recorded: SqlStore, user: str) -> None:
+    for name in REPORTS:
+        if name != "users":
+            found = await getattr(recorded.reports, name)(user_id=user, chat_id="c1")
+            assert len(found) == {"activity": 4, "errors": 2}.get(name, 1), name
 
 
-@pytest.mark.parametrize("name", ["runs", "models", "files", "activity", "errors"])
 @pytest.mark.parametrize(
     ("since", "until", "days"),
     [
@@ -77,22 +77,20 @@ async def test_a_chat_can_be_selected(recorded: SqlStore, user: str, name: str) 
         (-1e300, 1e300, 3),
     ],
 )
-async def test_a_period_can_be_selected(
-    recorded: SqlStore, user: str, name: str, since: Any, until: Any, days: int
-) -> None:
-    found = await getattr(recorded.reports, name)(user_id=user, since=since, until=until)
-    assert len(found) == days * {"activity": 4, "errors": 2}.get(name, 1)
+async def test_a_period_can_be_selected(recorded: SqlStore, user: str, since: Any, until: Any, days: int) -> None:
+    for name in ("runs", "models", "files", "activity", "errors"):
+        found = await getattr(recorded.reports, name)(user_id=user, since=since, until=until)
+        assert len(found) == days * {"activity": 4, "errors": 2}.get(name, 1), name
 
 
-@pytest.mark.parametrize("name", ["contexts", "tasks", "largest", "busiest", "users"])
-async def test_contexts_and_users_are_selected_by_when_they_were_worked_on(
-    recorded: SqlStore, user: str, name: str
-) -> None:
+async def test_contexts_and_users_are_selected_by_when_they_were_worked_on(recorded: SqlStore, user: str) -> None:
     now = datetime.now(UTC)
-    everything = await getattr(recorded.reports, name)(user_id=user)
-    assert await getattr(recorded.reports, name)(user_id=user, since=now - timedelta(hours=1)) == everything
-    assert await getattr(recorded.reports, name)(user_id=user, since=now + timedelta(hours=1)) == []
-    assert await getattr(recorded.reports, name)(user_id=user, until=now - timedelta(hours=1)) == []
+    for name in ("contexts", "tasks", "largest", "busiest", "users"):
+        report = getattr(recorded.reports, name)
+        everything = await report(user_id=user)
+        assert await report(user_id=user, since=now - timedelta(hours=1)) == everything, name
+        assert await report(user_id=user, since=now + timedelta(hours=1)) == [], name
+        assert await report(user_id=user, until=now - timedelta(hours=1)) == [], name
 
 
 async def test_the_order_is_the_one_that_is_documented(recorded: SqlStore, user: str) -> None:
@@ -127,14 +125,18 @@ async def test_rows_without_a_time_come_last_and_on_a_page_of_their_own(recorded
 
 async def test_a_text_is_found_as_people_write_it(recorded: SqlStore, user: str) -> None:
     async def chats(text: str, **more: Any) -> list[str]:
-        return sorted({found.chat_id for found in await recorded.reports.search(text, user_id=user, **more)})
+        return sorted({found.chat_id for found in await recorded.search(text, user_id=user, **more)})
 
     assert await chats('say "C1"') == ["c1"]
     assert await chats('say "C1"', case_sensitive=True) == []
     assert await chats('Say "c1"', case_sensitive=True) == ["c1"]
+    assert await chats('"say "C1"') == ["c1"]
+    assert await chats("c1 Say") == ["c1"]
+    assert await chats("c1 Say", case_sensitive=True) == ["c1"]
     assert await chats("Ärger", limit=1000) == ["c0", "c1", "c2"]
-    # The case of other letters counts, on both engines.
-    assert await chats("ärger") == []
+    # A word with other letters is looked for in lower case, in upper case, and capitalized.
+    assert await chats("ärger") == ["c0", "c1", "c2"]
+    assert await chats("ärger", case_sensitive=True) == []
     assert await chats("Ärger", chat_id="c2", since=date(2026, 1, 3)) == ["c2"]
     assert await chats("Ärger", chat_id="c2", until=date(2026, 1, 2)) == []
     assert await chats("broke", update_type="message") == []
@@ -144,17 +146,17 @@ async def test_a_text_is_found_as_people_write_it(recorded: SqlStore, user: str)
 
 
 async def test_a_search_goes_on_where_it_ended(recorded: SqlStore, user: str) -> None:
-    everything = await recorded.reports.search("say", user_id=user)
+    everything = await recorded.search("say", user_id=user)
     assert len(everything) == 1 + 4 + 7
     paged: list[Any] = []
-    while found := await recorded.reports.search("say", user_id=user, limit=5, after=paged[-1] if paged else None):
+    while found := await recorded.search("say", user_id=user, limit=5, after=paged[-1] if paged else None):
         paged += found
     assert paged == everything
 
 
 async def test_a_context_that_is_half_removed_is_in_no_report(recorded: SqlStore, user: str) -> None:
     key = ContextKey(user, "c1")
-    await recorded.write("hide", partial(incomplete.hide, row_codec.context_id(key)))
+    await recorded.write_plan("hide", partial(incomplete.hide, row_codec.context_id(key)))
     for name in REPORTS:
         if name != "users":
             assert await getattr(recorded.reports, name)(user_id=user, chat_id="c1") == [], name
@@ -163,7 +165,7 @@ async def test_a_context_that_is_half_removed_is_in_no_report(recorded: SqlStore
     assert all_of_the_user.contexts == len(largest) == await recorded.reports.contexts(user_id=user).count() == 2
     assert all_of_the_user.updates == sum(size.updates for size in largest)
     assert all_of_the_user.bytes == sum(size.bytes for size in largest)
-    assert await recorded.reports.search("c1", user_id=user) == []
+    assert await recorded.search("c1", user_id=user) == []
     reports = recorded.reports
     for report_of_one in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
         assert list(await report_of_one(key)) == []
@@ -175,7 +177,7 @@ async def test_a_page_of_no_size_is_refused(recorded: SqlStore, user: str) -> No
     wrongs: list[Any] = [-1, "3", 2**63]
     for wrong in wrongs:
         pages = [getattr(recorded.reports, name)(limit=wrong) for name in REPORTS]
-        pages += [recorded.reports.search("Say", limit=wrong)]
+        pages += [recorded.search("Say", limit=wrong)]
         pages += [recorded.reports.timeline(key, limit=wrong), recorded.reports.context_runs(key, limit=wrong)]
         for refused in pages:
             with pytest.raises(InvalidArgumentError, match="limit"):
@@ -228,7 +230,7 @@ async def test_totals_are_over_every_row(recorded: SqlStore, user: str, name: st
 @pytest.mark.parametrize("name", REPORTS)
 async def test_a_report_is_sorted_by_any_of_its_columns(recorded: SqlStore, user: str, name: str) -> None:
     everything = await getattr(recorded.reports, name)(user_id=user)
-    for column in asdict(everything[0]):
+    for column in asdict(everything[0]).keys() - {"labels", "state"}:
         found = await getattr(recorded.reports, name)(user_id=user, sort=column)
         assert set(found) == set(everything)
         values = [getattr(row, column) for row in found]

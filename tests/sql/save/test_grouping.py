@@ -13,6 +13,7 @@ from taskctx_sql.sql.retry import GRACE, within
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.save.group_commit import Answers, GroupCommit, in_tasks
 from tests.support.contract import new_delta
+from tests.support.waiting import SOON
 
 Answer = Callable[[Answers[str]], None]
 
@@ -119,7 +120,7 @@ async def test_if_a_group_cannot_be_written_each_save_gets_the_error(at_once: bo
     saves = [groups.save(await request(each)) for each in "abc"]
     ends = await asyncio.gather(*saves, return_exceptions=True)
     assert [type(end) for end in ends] == [KeyError] * 3
-    await asyncio.wait_for(groups.close(), 5)
+    await asyncio.wait_for(groups.close(), SOON)
 
 
 async def test_one_that_waited_too_long_is_not_sent() -> None:
@@ -176,4 +177,4 @@ async def test_a_task_that_is_cancelled_leaves_no_save_without_an_answer() -> No
     groups: GroupCommit[str] = GroupCommit(in_tasks(write), "x")
     with pytest.raises(asyncio.CancelledError):
         await groups.save(await request("a"))
-    await asyncio.wait_for(groups.close(), 5)
+    await asyncio.wait_for(groups.close(), SOON)

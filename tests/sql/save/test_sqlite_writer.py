@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskctx_sql import ContextKey, SqlStore, open_store
+from taskctx_sql import ContextKey, ContextWriter, SqlStore, open_store
 from taskctx_sql.errors import (
     ContextNotFoundError,
     LostContextError,
@@ -24,6 +24,7 @@ from taskctx_sql.errors import (
 from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
 from taskctx_sql.sql.save import SaveRequest, group_commit, request
 from tests.support.contract import expect_reload, loaded, new_delta, new_run, stored
+from tests.support.waiting import SOON
 
 KEY = ContextKey("u", "c")
 
@@ -130,6 +131,15 @@ async def test_a_context_that_changed_meanwhile_is_saved_with_its_neighbors(stor
     assert wire.said[-1] == "COMMIT"
 
 
+async def test_the_end_of_a_run_is_in_the_statement_of_its_updates(store: SqlStore, wire: Wire) -> None:
+    writer = ContextWriter(store, KEY)
+    await writer.write(updates=[("message", 1), ("message", 2)], outcome="failed", error="ValueError: no")
+    assert wire.count_commits() == 1
+    assert "COMMIT" not in wire.said
+    (run,) = await store.reports.context_runs(KEY)
+    assert (run.outcome, run.error, run.ended_at is None) == ("failed", "ValueError: no", False)
+
+
 @pytest.mark.parametrize("fault", ["before", "after"])
 async def test_a_save_that_only_appends_and_fails_is_written_once(store: SqlStore, wire: Wire, fault: str) -> None:
     context = await loaded(store, "u")
@@ -164,7 +174,7 @@ async def test_an_answer_does_not_wait_for_the_lock_of_the_next_group(
 
     wire.after_commit = take_the_lock
     first, second = [asyncio.create_task(store.save(new_delta(ContextKey("u", each), each))) for each in "ab"]
-    await asyncio.wait_for(first, 1)
+    await asyncio.wait_for(first, SOON)
     await asyncio.sleep(0.05)
     assert not second.done()
     stranger.execute("ROLLBACK")
@@ -333,7 +343,7 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
         if store._backend.writer._thread is not None:
             break
         await asyncio.sleep(0)
-    await asyncio.wait_for(store.close(), 30)
+    await asyncio.wait_for(store.close(), SOON)
     ends = await asyncio.gather(*saves, return_exceptions=True)
     written = [number for number, end in enumerate(ends) if not isinstance(end, BaseException)]
     assert written

@@ -101,7 +101,7 @@ CASES: tuple[Callable[[Store, ContextKey], Awaitable[Delta]], ...] = (
 def answered(answer: Saved | BaseException) -> Any:
     """What does not differ between two contexts of the same history."""
     if isinstance(answer, Saved):
-        return answer._replace(base=answer.base[1:])
+        return answer._replace(base=answer.base[1:], created_at=None)
     assert isinstance(answer, TaskContextError)
     return type(answer)
 

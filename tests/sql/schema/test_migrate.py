@@ -43,6 +43,7 @@ from taskctx_sql.sql.schema.filters import is_ours
 from tests.conftest import ENGINES, wide
 from tests.support import accounts
 from tests.support.contract import loaded, new_delta, stored
+from tests.support.waiting import SOON
 
 CHECKOUT = Path(__file__).parents[3]
 OURS = {*tables.metadata.tables, tables.VERSION_TABLE}
@@ -50,7 +51,8 @@ OURS = {*tables.metadata.tables, tables.VERSION_TABLE}
 NOT_READ = "ignore:Skipped unsupported reflection of expression-based index taskctx_"
 REPORT_INDEXES = {
     *(f"taskctx_{name}_day_idx" for name in ("contexts", "updates", "files", "models", "runs")),
-    *("taskctx_updates_error_idx", "taskctx_runs_failed_idx"),
+    *("taskctx_updates_error_idx", "taskctx_updates_errors_of_idx", "taskctx_updates_call_idx"),
+    "taskctx_runs_failed_idx",
 }
 
 
@@ -120,9 +122,15 @@ async def test_the_constraints_and_indexes_have_the_same_names_on_both_engines(u
         return set(connection.exec_driver_sql(catalog[connection.dialect.name]).scalars())
 
     assert await look(engine, names) == {f"{name}_pkey" for name in tables.metadata.tables}
-    assert await look(engine, indexes) == REPORT_INDEXES | {
+    # Of SQLite alone, where it does not make saves dearer.
+    assert await look(engine, indexes) - {"taskctx_contexts_incomplete_idx"} == REPORT_INDEXES | {
+        "taskctx_contexts_created_at_context_id_idx",
         "taskctx_contexts_user_id_created_at_context_id_idx",
         "taskctx_files_live_idx",
+        "taskctx_state_expires_idx",
+        "taskctx_state_label_idx",
+        "taskctx_state_live_idx",
+        "taskctx_state_parent_idx",
         "taskctx_updates_group_idx",
     }
 
@@ -588,7 +596,7 @@ async def test_a_schema_change_behind_a_long_reader_lets_savers_and_readers_thro
         )
         await asyncio.sleep(0.5)
         for number in range(3):
-            async with asyncio.timeout(migrate.LOCK_SECONDS + 30):
+            async with asyncio.timeout(migrate.LOCK_SECONDS + SOON):
                 await store.save(new_delta(ContextKey(user, f"c{number}"), "x"))
                 assert await stored(store, ContextKey(user, "before")) == ["x"]
         assert not change.done()
@@ -621,7 +629,7 @@ async def test_an_upgrade_that_waits_for_a_lock_can_be_cancelled(empty_postgres_
     change = asyncio.create_task(schema.upgrade(empty_postgres_url))
     await asyncio.sleep(0.5)
     change.cancel()
-    await asyncio.wait([change], timeout=30)
+    await asyncio.wait([change], timeout=SOON)
     assert change.cancelled()
     await keeper.close()
     await asyncio.wait_for(schema.upgrade(empty_postgres_url), 60)
@@ -634,7 +642,7 @@ async def test_an_upgrade_that_waits_for_a_locked_file_blocks_no_new_file(tmp_pa
     holder.execute("BEGIN IMMEDIATE")
     change = asyncio.create_task(schema.upgrade(f"sqlite:///{tmp_path}/locked.db"))
     await asyncio.sleep(0.5)
-    async with asyncio.timeout(30), open_store(f"sqlite:///{tmp_path}/new.db") as store:
+    async with asyncio.timeout(SOON), open_store(f"sqlite:///{tmp_path}/new.db") as store:
         await store.save(new_delta(ContextKey("u", "c"), "x"))
     assert not change.done()
     holder.execute("ROLLBACK")
@@ -670,7 +678,7 @@ async def test_a_schema_change_that_never_ends_keeps_no_other_database_waiting(
         # On a connection of the caller's it waits for the lock as long as the caller set: forever.
         change = asyncio.create_task(schema.upgrade(connection))
         await asyncio.sleep(0.5)
-        async with asyncio.timeout(30), open_store(f"sqlite:///{tmp_path}/new.db", retry_seconds=0.5):
+        async with asyncio.timeout(SOON), open_store(f"sqlite:///{tmp_path}/new.db", retry_seconds=0.5):
             assert not change.done()
         await keeper.close()
         await asyncio.wait_for(change, 60)
@@ -691,7 +699,7 @@ def test_a_child_that_is_forked_during_an_upgrade_can_open_a_file(tmp_path: Path
         time.sleep(0.5)
         children.append(os.fork())
         if children[-1] == 0:
-            signal.alarm(20)
+            signal.alarm(120)
             asyncio.run(schema.upgrade(f"sqlite:///{tmp_path}/{number}.db"))
             os._exit(42)
     ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

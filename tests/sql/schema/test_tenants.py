@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, open_store, schema
+from taskctx_sql import ContextKey, SqlStore, Write, open_store, schema
 from taskctx_sql.errors import InvalidIdError, RowLevelSecurityError, StoreFailedError
 from taskctx_sql.maintenance import erase, prune
 from taskctx_sql.model import Difference, Retention, StoredUpdate
@@ -44,11 +44,21 @@ OF_A_KEY: Final[dict[str, Call]] = {
     "load": lambda store, key, _: stored(store, key),
     "updates": lambda store, key, _: all_rows(store, key),
     "contexts": lambda store, key, _: store.contexts(key.user_id),
+    "search": lambda store, key, _: store.search("secret", user_id=key.user_id),
     "save": lambda store, key, _: store.save(new_delta(key, 1)),
     "delete": lambda store, key, _: store.delete(key),
     "revisions": lambda store, key, _: store.revisions(key),
     "difference": lambda store, key, _: differing(store, key),
     "fork": lambda store, key, _: store.fork(key, "forked"),
+    "state": lambda store, key, _: store.state(key),
+    "write": lambda store, key, _: store.write(key, state={"secret": 2}, labels={"title": None}),
+    "write_together": lambda store, key, _: store.write_together([Write(key, state={"secret": 2})]),
+    "label": lambda store, key, _: store.label(key, title="another"),
+    "data": lambda store, key, _: store.data(key),
+    "open_calls": lambda store, key, _: of_an_open_call(store, key, store.open_calls),
+    "close_calls": lambda store, key, _: of_an_open_call(store, key, store.close_calls),
+    "pop_update": lambda store, key, _: store.pop_update(key),
+    "clear_updates": lambda store, key, _: store.clear_updates(key),
     "watch": lambda store, key, _: first_watched(store, key),
 }
 OF_STATEMENTS: Final[dict[str, Call]] = {
@@ -56,7 +66,7 @@ OF_STATEMENTS: Final[dict[str, Call]] = {
     "read": lambda store, key, user_id: store.read(
         "read", partial(statements.one_context, row_codec.context_id(key)), user_id=user_id
     ),
-    "write": lambda store, key, user_id: store.write("write", partial(erase_all, key), user_id=user_id),
+    "write_plan": lambda store, key, user_id: store.write_plan("write", partial(erase_all, key), user_id=user_id),
 }
 # `reports` has a test of its own below; the others reach no rows.
 OTHERS: Final = {
@@ -69,12 +79,18 @@ OTHERS: Final = {
     "engine_and_schema",
     "note_gone",
     "reports",
+    "search_backlog",
 }
 
 
 async def differing(store: SqlStore, key: ContextKey) -> Difference:
     newest = (await store.save(new_delta(key, "one more"))).revision
     return await store.difference(key, 1, newest)
+
+
+async def of_an_open_call(store: SqlStore, key: ContextKey, ask: Callable[[ContextKey], Awaitable[Any]]) -> Any:
+    await store.write(key, updates=[("tool_call", 1, {"group": "1"})])
+    return await ask(key)
 
 
 async def first_watched(store: SqlStore, key: ContextKey) -> StoredUpdate:
@@ -161,12 +177,12 @@ async def test_reports_are_of_the_user_who_is_asked_for(
 ) -> None:
     reports = tenant_store.reports
     of_users: list[Any] = [reports.contexts, reports.tasks, reports.runs, reports.files, reports.errors]
-    of_users += [reports.largest, reports.busiest, reports.users]
+    of_users += [reports.largest, reports.busiest, reports.users, reports.active_users]
     of_all = [
         *of_users,
         reports.models,
         reports.activity,
-        partial(reports.search, text="secret"),
+        partial(tenant_store.search, "secret"),
     ]
     for key in (mine, theirs):
         for report in of_users:
@@ -174,7 +190,7 @@ async def test_reports_are_of_the_user_who_is_asked_for(
         assert await reports.contexts(user_id=key.user_id).count() == 1
         assert sum(use.calls for use in await reports.models(user_id=key.user_id)) == 1
         assert sum(day.updates for day in await reports.activity(user_id=key.user_id)) == 3
-        found = await reports.search("secret", user_id=key.user_id)
+        found = await tenant_store.search("secret", user_id=key.user_id)
         assert {row.user_id for row in found} == {key.user_id}
         for of_key in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
             assert await of_key(key)

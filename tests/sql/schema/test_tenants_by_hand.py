@@ -27,8 +27,11 @@ INSERTION: Final = "INSERT INTO taskctx_contexts (context_id, {0}) SELECT $1, {0
 
 @pytest.mark.parametrize("name", [*TABLES, *VIEWS])
 async def test_by_hand_only_the_rows_of_the_set_user_are_read(
-    guarded_url: str, tenant_url: str, mine: ContextKey, theirs: ContextKey, name: str
+    tenant_store: SqlStore, tenant_url: str, mine: ContextKey, theirs: ContextKey, name: str
 ) -> None:
+    for key in (mine, theirs):
+        # So that the view of calls has a row of both.
+        await tenant_store.write(key, updates=[("tool_call", {"name": "secret"}, {"group": "1", "name": "secret"})])
     own, other = row_codec.context_id(mine), row_codec.context_id(theirs)
     column, value, others = "context_id", own, other
     if "context_id" not in (tables.metadata.tables | views.metadata.tables)[name].c:

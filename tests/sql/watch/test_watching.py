@@ -234,7 +234,7 @@ async def test_a_notification_between_a_poll_and_the_next_wait_counts(
         return new
 
     engine = sql_store.engine_name
-    async with aclosing(watch.follow(read, engine, context.key, 0, only_notifications, subscriptions)) as updates:
+    async with aclosing(watch.follow(read, engine, context.key, 0, None, only_notifications, subscriptions)) as updates:
         await take(updates, 1)
         coming = await waits(updates)
         assert polls == 1
@@ -318,25 +318,26 @@ async def test_all_watches_of_a_store_share_one_listener(listening_url: str, pos
         asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
         return int(await connection.fetchval(asked))
 
-    before = await listeners()
+    async def come_to(count: int) -> None:
+        # The server may need a moment to notice that a connection has ended, also that of a test before.
+        async with asyncio.timeout(PATIENCE):
+            while await listeners() != count:  # noqa: ASYNC110  # the server notifies of no such thing
+                await asyncio.sleep(0.05)
+
+    await come_to(0)
     async with open_store(listening_url) as store:
         await saved(store, user, "old")
         watches = [store.watch(ContextKey(user, "c1"), after=1) for _ in range(20)]
         coming = await asyncio.gather(*map(waits, watches))
-        assert await listeners() == before + 1
+        await come_to(1)
         await saved(store, user, "new")
         async with asyncio.timeout(PATIENCE):
             assert {row.seq for row in await asyncio.gather(*coming)} == {2}
         for updates in watches[1:]:
             await updates.aclose()
-        assert await listeners() == before + 1
+        assert await listeners() == 1
         await watches[0].aclose()
-        # The server may need a moment to notice.
-        for _ in range(100):
-            if await listeners() == before:
-                break
-            await asyncio.sleep(0.05)
-        assert await listeners() == before
+        await come_to(0)
     await connection.close()
 
 
@@ -380,9 +381,34 @@ async def test_a_context_that_was_created_again_is_another_one(store: Store, use
             await take(updates, 1)
 
 
+async def test_a_watch_that_is_resumed_notices_that_the_context_was_created_again(store: Store, user: str) -> None:
+    await saved(store, user, "old", "older")
+    key = ContextKey(user, "c1")
+    old = await store.load(key)
+    async with aclosing(store.watch(key, after=1, created_at=old.created_at)) as updates:
+        assert [row.seq for row in await take(updates, 1)] == [2]
+    await store.delete(key)
+    await saved(store, user, *range(5))
+    with pytest.raises(ContextNotFoundError):
+        await anext(store.watch(key, after=2, created_at=old.created_at))
+    new = await store.load(key)
+    assert new.created_at != old.created_at
+    async with aclosing(store.watch(key, after=2, created_at=new.created_at)) as updates:
+        assert [row.seq for row in await take(updates, 1)] == [3]
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"after": -1}, {"after": "3"}, {"after": True}, {"after": 1.0}, {"poll_interval": 0}, {"poll_interval": "1"}],
+    [
+        {"created_at": "now"},
+        {"created_at": True},
+        {"after": -1},
+        {"after": "3"},
+        {"after": True},
+        {"after": 1.0},
+        {"poll_interval": 0},
+        {"poll_interval": "1"},
+    ],
 )
 async def test_what_makes_no_sense_is_named_at_the_call(sql_store: SqlStore, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(wrong))):
@@ -526,7 +552,8 @@ def test_a_payload_names_a_few_contexts_or_stands_for_all() -> None:
     assert decode_payload(encode_payload([*ids, "one more"])) is None
 
 
-async def test_notifications_are_rare_and_their_failures_are_nobodys() -> None:
+async def test_notifications_are_rare_and_their_failures_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskctx_sql.sql.watch.notifier.INTERVAL", 600.0)
     sent: list[set[str]] = []
 
     async def send(payload: str) -> None:

@@ -7,7 +7,7 @@ one is never changed, since programs of several versions call it at the same tim
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -29,7 +29,7 @@ _CREATE: Final = re.compile(
 _MODES: Final = ("IN", "INOUT")
 
 # The functions that programs call; the others are called by these.
-ENTRY_POINTS: Final = ("taskctx_save_v1",)
+ENTRY_POINTS: Final = ("taskctx_save_v1", "taskctx_save_all_v1")
 
 # The functions name tables without a schema, so their search path is fixed: whatever path a session has set, and
 # whatever tables it has created, a function uses the library's. `pg_temp` is named because it would come first.
@@ -43,6 +43,13 @@ BEGIN
     EXECUTE format('ALTER FUNCTION %I.{signature} SET search_path = %I, pg_temp', home, home);
 END
 $settle$"""
+
+# What replaces a function names it without a schema, and must not create another one, in the path's first schema.
+_ENTER_HOME: Final = """\
+SELECT set_config('taskctx.outer_path', current_setting('search_path'), true),
+       set_config('search_path', quote_ident(nspname), true)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('taskctx_contexts')"""
+_LEAVE_HOME: Final = "SELECT set_config('search_path', current_setting('taskctx.outer_path'), true)"
 
 # Of each function that is there: its text, and whether its search path and its rights are as they should be.
 _LOOK: Final = sa.text("""
@@ -113,12 +120,25 @@ def create(execute: Callable[[str], None], version: int) -> None:
             execute(_settle(function))
 
 
+def replace(execute: Callable[[str], None], version: int) -> None:
+    """Create the functions of a version anew, whether they are there or not. What is granted on them stays."""
+    for statement in _replacements(function for function in shipped() if function.version == version):
+        execute(statement)
+
+
 def repairs(connection: sa.Connection, schema: str | None) -> Iterator[str]:
     """Yield what creates anew the functions that are missing or were changed. What is granted on them stays."""
-    for function, fault in list(faults(connection, schema)):
-        if fault is not Fault.DENIED:
-            yield function.statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
-            yield _settle(function)
+    found = [function for function, fault in faults(connection, schema) if fault is not Fault.DENIED]
+    if found:
+        yield from _replacements(found)
+
+
+def _replacements(functions: Iterable[Function]) -> Iterator[str]:
+    yield _ENTER_HOME
+    for function in functions:
+        yield function.statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+        yield _settle(function)
+    yield _LEAVE_HOME
 
 
 def _settle(function: Function) -> str:

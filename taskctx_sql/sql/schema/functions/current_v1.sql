@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     SELECT * INTO given FROM json_to_record(changes) AS r (
         if_there boolean, removed_updates bigint[], dropped_updates bigint[], again_updates bigint[],
-        removed_models bigint[], again_models bigint[], models json, changed_paths json, files json
+        removed_models bigint[], again_models bigint[], models json, changed_paths json, files json, state json
     );
     removed_updates := taskctx_current_seqs_v1(
         'taskctx_updates', saved_context, given.removed_updates, seen, given.if_there, given.again_updates);
@@ -23,7 +23,8 @@ BEGIN
     END IF;
     RETURN json_build_object(
         'removed_updates', removed_updates, 'dropped_updates', dropped_updates, 'removed_models', removed_models,
-        'models', given.models, 'changed_paths', given.changed_paths, 'files', given.files);
+        'models', given.models, 'changed_paths', given.changed_paths, 'files', given.files,
+        'state', given.state);
 END
 $function$;
 

@@ -91,6 +91,7 @@ DECLARE
     now record;
     added bigint;
     removed bigint;
+    changed_state bigint;
 BEGIN
     IF undoes THEN
         SELECT max(v.revision) INTO origin FROM taskctx_revisions v
@@ -122,6 +123,7 @@ BEGIN
     SELECT r.next_seq INTO next_model FROM taskctx_restore_rows_v1(
         'taskctx_models', saved_context, restored, new_revision, run, takes_back, by_time, next_model) AS r;
     PERFORM taskctx_restore_files_v1(saved_context, restored, new_revision, run, takes_back);
+    changed_state := taskctx_restore_state_v1(saved_context, restored, new_revision, run, takes_back);
     now := taskctx_mappings_at_v1(saved_context, new_revision);
     IF takes_back THEN
         before := taskctx_mappings_at_v1(saved_context, restored - 1);
@@ -140,7 +142,8 @@ BEGIN
     END IF;
     metadata := nullif(metadata, now.metadata);
     toggles := nullif(toggles, now.toggles);
-    effect := json_build_object('restored_from', origin, 'added', added, 'removed', removed);
+    effect := json_build_object(
+        'restored_from', origin, 'added', added, 'removed', removed, 'changed_state', nullif(changed_state, 0));
 END
 $function$;
 
@@ -174,5 +177,44 @@ BEGIN
     WHERE f.context_id = saved_context AND f.path_id = ANY (paths)
           AND CASE WHEN undoes THEN f.removed_in = origin
                    ELSE f.added_in <= origin AND f.removed_in > origin END;
+END
+$function$;
+
+-- Makes the named values those that a revision had, or if ``undoes`` gives each name the version that the revision
+-- removed, unless it was changed since. A name has one version at a time, and rows of one version are equal. Returns how
+-- many values changed.
+CREATE FUNCTION taskctx_restore_state_v1(
+    saved_context text, origin bigint, new_revision bigint, run text, undoes boolean
+) RETURNS bigint
+LANGUAGE plpgsql AS $function$
+DECLARE
+    changed record;
+    changes bigint := 0;
+BEGIN
+    FOR changed IN
+        SELECT s.kind, s.name FROM taskctx_state s WHERE s.context_id = saved_context GROUP BY s.kind, s.name
+        HAVING CASE WHEN undoes THEN
+            bool_or(s.added_in = origin OR s.removed_in IS NOT DISTINCT FROM origin)
+            AND max(coalesce(s.copy_of, s.added_in)) FILTER (WHERE s.removed_in IS NULL)
+                IS NOT DISTINCT FROM max(coalesce(s.copy_of, s.added_in)) FILTER (WHERE s.added_in = origin)
+        ELSE
+            bool_or(s.removed_in IS NULL AND s.added_in > origin)
+            OR coalesce(bool_or(s.added_in <= origin AND s.removed_in > origin), false)
+        END
+    LOOP
+        changes := changes + 1;
+        UPDATE taskctx_state s SET removed_in = new_revision
+        WHERE s.context_id = saved_context AND s.kind = changed.kind AND s.name = changed.name
+              AND s.removed_in IS NULL;
+        INSERT INTO taskctx_state (context_id, kind, name, added_in, value, expires_at, saved_at, run_id, copy_of,
+                                   parent_id)
+        SELECT saved_context, s.kind, s.name, new_revision, s.value, s.expires_at, s.saved_at, run,
+               coalesce(s.copy_of, s.added_in), s.parent_id
+        FROM taskctx_state s
+        WHERE s.context_id = saved_context AND s.kind = changed.kind AND s.name = changed.name
+              AND CASE WHEN undoes THEN s.removed_in = origin
+                       ELSE s.added_in <= origin AND s.removed_in > origin END;
+    END LOOP;
+    RETURN changes;
 END
 $function$;

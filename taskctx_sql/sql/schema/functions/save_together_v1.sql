@@ -49,7 +49,7 @@ BEGIN
               AND s.base_newest <= s.base_revision AND coalesce(s.operation NOT IN ('restore', 'undo'), true)
         RETURNING c.context_id, c.created_at, c.revision, c.next_seq, c.next_model, c.next_position, s.saved_at,
                   s.run_id, s.save_number, s.started_at, s.ended_at, s.outcome, s.error, s.makes_revision, s.metadata,
-                  s.toggles, s.update_count, s.updates, s.changes IS NOT NULL AS has_changes, s.place,
+                  s.toggles, s.update_count, s.updates, s.changes, s.place,
                   c.revision - (s.operation IS NOT NULL AND s.makes_revision)::integer AS saved_revision
     ),
     run AS (
@@ -60,9 +60,10 @@ BEGIN
     ),
     revision AS (
         INSERT INTO taskctx_revisions (context_id, revision, saved_at, run_id, save_number, next_seq, next_model,
-                                       next_position, metadata, metadata_toggles)
+                                       next_position, metadata, metadata_toggles, changed_state)
         SELECT h.context_id, h.saved_revision, h.saved_at, h.run_id, h.save_number, h.next_seq, h.next_model,
-               h.next_position, h.metadata, h.toggles
+               h.next_position, h.metadata, h.toggles,
+               CASE json_typeof(h.changes -> 'state') WHEN 'array' THEN json_array_length(h.changes -> 'state') END
         FROM head h WHERE h.makes_revision
     ),
     added AS (
@@ -74,7 +75,7 @@ BEGIN
             AS (timestamp double precision, update_type text, data text, metadata text, exact text)
         ) WITH ORDINALITY AS u (timestamp, update_type, data, metadata, exact, n)
     )
-    SELECT array_agg(h.place ORDER BY h.place) AS places, bool_or(h.has_changes) AS have_changes,
+    SELECT array_agg(h.place ORDER BY h.place) AS places, bool_or(h.changes IS NOT NULL) AS have_changes,
            array_agg(json_build_array('saved', h.created_at, h.revision, h.next_seq, h.next_model,
                                       h.next_position)::text ORDER BY h.place) AS answers
     INTO written FROM head h;

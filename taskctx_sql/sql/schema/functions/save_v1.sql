@@ -30,9 +30,9 @@ BEGIN
     FOR save IN SELECT * FROM json_to_recordset(others) AS r (
         context_id text, user_id text, chat_id text, rls_user text, saved_at double precision, run_id text,
         save_number bigint, started_at double precision, ended_at double precision, outcome text, error text,
-        base_created_at double precision, base_revision bigint, base_newest bigint, makes_revision boolean,
-        operation text, metadata text, toggles text, update_count bigint, model_count bigint, position_count bigint,
-        updates json, changes json
+        base_created_at double precision, base_revision bigint, base_newest bigint, if_unchanged boolean,
+        makes_revision boolean, operation text, metadata text, toggles text, update_count bigint, model_count bigint,
+        position_count bigint, updates json, changes json
     ) LOOP
         DECLARE
             head record;
@@ -69,8 +69,8 @@ BEGIN
                 END IF;
                 decision := taskctx_decide_v1(
                     save.context_id, save.user_id, save.chat_id, save.saved_at, save.run_id, save.save_number,
-                    save.base_created_at, save.base_revision, save.base_newest, save.makes_revision, save.operation,
-                    save.metadata, save.toggles, save.changes);
+                    save.base_created_at, save.base_revision, save.base_newest, save.if_unchanged, save.makes_revision,
+                    save.operation, save.metadata, save.toggles, save.changes);
                 EXIT WHEN decision.answer IS NOT NULL;
                 is_decided := true;
                 known_created_at := decision.created_at;
@@ -96,9 +96,11 @@ BEGIN
             saved_revision := head.revision - (save.operation IS NOT NULL AND save.makes_revision)::integer;
             IF save.makes_revision THEN
                 INSERT INTO taskctx_revisions (context_id, revision, saved_at, run_id, save_number, next_seq,
-                                               next_model, next_position, metadata, metadata_toggles)
+                                               next_model, next_position, metadata, metadata_toggles, changed_state)
                 VALUES (save.context_id, saved_revision, save.saved_at, save.run_id, save.save_number, head.next_seq,
-                        head.next_model, head.next_position, save.metadata, save.toggles);
+                        head.next_model, head.next_position, save.metadata, save.toggles,
+                        CASE json_typeof(save.changes -> 'state')
+                            WHEN 'array' THEN json_array_length(save.changes -> 'state') END);
             END IF;
             IF save.updates IS NOT NULL THEN
                 INSERT INTO taskctx_updates (context_id, seq, timestamp, update_type, data, metadata, exact, added_in,
@@ -129,9 +131,10 @@ $function$;
 -- is one that nobody came before.
 CREATE FUNCTION taskctx_decide_v1(
     saved_context text, new_user text, new_chat text, saved_at double precision, run text, save_number bigint,
-    base_created_at double precision, base_revision bigint, base_newest bigint, makes_revision boolean, operation text,
-    INOUT metadata text, INOUT toggles text, INOUT changes json, OUT answer json,
-    OUT created_at double precision, OUT revision bigint, OUT copied_updates bigint, OUT copied_models bigint
+    base_created_at double precision, base_revision bigint, base_newest bigint, if_unchanged boolean,
+    makes_revision boolean, operation text, INOUT metadata text, INOUT toggles text, INOUT changes json,
+    OUT answer json, OUT created_at double precision, OUT revision bigint, OUT copied_updates bigint,
+    OUT copied_models bigint
 )
 LANGUAGE plpgsql AS $function$
 DECLARE
@@ -155,6 +158,10 @@ BEGIN
         END IF;
         IF restores THEN
             answer := json_build_array('no such revision', 0, NULL);
+            RETURN;
+        END IF;
+        IF base_revision > 0 THEN
+            answer := json_build_array('stale', 0, false);
             RETURN;
         END IF;
         -- Two first saves come one after the other: the second one finds the row of the first.
@@ -185,9 +192,14 @@ BEGIN
             answer := json_build_array('no such revision', 0, NULL);
             RETURN;
         END IF;
+        IF base_revision > 0 THEN
+            answer := json_build_array('stale', 0, false);
+            RETURN;
+        END IF;
         DELETE FROM taskctx_updates t WHERE t.context_id = saved_context;
         DELETE FROM taskctx_models t WHERE t.context_id = saved_context;
         DELETE FROM taskctx_files t WHERE t.context_id = saved_context;
+        DELETE FROM taskctx_state t WHERE t.context_id = saved_context;
         DELETE FROM taskctx_revisions t WHERE t.context_id = saved_context;
         DELETE FROM taskctx_runs t WHERE t.context_id = saved_context;
         UPDATE taskctx_contexts c
@@ -205,7 +217,7 @@ BEGIN
                                               makes_revision OR operation IS NOT NULL);
             RETURN;
         END IF;
-        IF (changes ->> 'if_unchanged')::boolean THEN
+        IF if_unchanged THEN
             answer := json_build_array('stale', head.revision, false);
             RETURN;
         END IF;
@@ -256,82 +268,5 @@ BEGIN
     END IF;
     RETURN json_build_array(
         'saved before', head.created_at, head.revision, head.next_seq, head.next_model, head.next_position);
-END
-$function$;
-
--- Writes what only some saves have: an operation's revision, removals, model uses and files.
-CREATE FUNCTION taskctx_save_changes_v1(
-    saved_context text, run text, number bigint, saved_at double precision, saving_operation text,
-    saved_revision bigint, newest bigint, next_seq bigint, next_model bigint, next_position bigint, metadata text,
-    toggles text, model_count bigint, position_count bigint, request json
-) RETURNS void
-LANGUAGE plpgsql AS $function$
-DECLARE
-    changes record;
-    replaced_path text;
-BEGIN
-    SELECT * INTO changes FROM json_to_record(request) AS r (
-        restored_from bigint, added bigint, removed bigint, removed_updates bigint[], dropped_updates bigint[],
-        removed_models bigint[], models json, changed_paths text[], files json
-    );
-    IF saving_operation IN ('restore', 'undo') THEN
-        INSERT INTO taskctx_revisions (context_id, revision, saved_at, run_id, save_number, next_seq, next_model,
-                                       next_position, metadata, metadata_toggles, added, removed, operation,
-                                       source_revision)
-        VALUES (saved_context, newest, saved_at, run, number, next_seq, next_model, next_position, metadata, toggles,
-                changes.added, changes.removed, saving_operation, changes.restored_from);
-        RETURN;
-    END IF;
-    IF changes.dropped_updates IS NOT NULL THEN
-        INSERT INTO taskctx_revisions (context_id, revision, saved_at, run_id, save_number, next_seq, next_model,
-                                       next_position, removed, operation)
-        VALUES (saved_context, newest, saved_at, run, number, next_seq, next_model, next_position,
-                cardinality(changes.dropped_updates), saving_operation);
-        UPDATE taskctx_updates u SET removed_in = newest
-        WHERE u.context_id = saved_context AND u.seq = ANY (changes.dropped_updates) AND u.removed_in IS NULL;
-    END IF;
-    -- What is removed goes before what replaces it: a path has one version at a time.
-    IF cardinality(changes.removed_updates) > 0 THEN
-        UPDATE taskctx_revisions v SET removed = cardinality(changes.removed_updates)
-        WHERE v.context_id = saved_context AND v.revision = saved_revision;
-        UPDATE taskctx_updates u SET removed_in = saved_revision
-        WHERE u.context_id = saved_context AND u.seq = ANY (changes.removed_updates) AND u.removed_in IS NULL;
-    END IF;
-    IF changes.removed_models IS NOT NULL THEN
-        UPDATE taskctx_models m SET removed_in = saved_revision
-        WHERE m.context_id = saved_context AND m.seq = ANY (changes.removed_models) AND m.removed_in IS NULL;
-    END IF;
-    -- One by one: for all of them in one statement, Postgres may read every file of the context, since without
-    -- statistics it expects a context to have hardly any.
-    FOREACH replaced_path IN ARRAY coalesce(changes.changed_paths, '{}') LOOP
-        UPDATE taskctx_files f SET removed_in = saved_revision
-        WHERE f.context_id = saved_context AND f.path_id = replaced_path AND f.removed_in IS NULL;
-    END LOOP;
-    IF changes.models IS NOT NULL THEN
-        INSERT INTO taskctx_models (context_id, seq, model_id, provider_id, mode, timestamp, input_tokens,
-                                    output_tokens, cost, duration, exact, added_in, run_id)
-        SELECT saved_context, next_model - model_count - 1 + m.n, m.model_id, m.provider_id, m.mode, m.timestamp,
-               m.input_tokens, m.output_tokens, m.cost, m.duration, m.exact, saved_revision, run
-        FROM ROWS FROM (
-            json_to_recordset(changes.models)
-            AS (model_id text, provider_id text, mode text, timestamp double precision, input_tokens bigint,
-                output_tokens bigint, cost double precision, duration double precision, exact text)
-        ) WITH ORDINALITY AS m (model_id, provider_id, mode, timestamp, input_tokens, output_tokens, cost, duration,
-                                exact, n);
-    END IF;
-    IF changes.files IS NOT NULL THEN
-        INSERT INTO taskctx_files (context_id, path_id, added_in, position, path, operation, source, timestamp, state,
-                                   exact, run_id)
-        SELECT saved_context, f.path_id, saved_revision,
-               -- One without a position goes to the end of the tracker.
-               coalesce(f.position, next_position - position_count - 1
-                                    + count(*) FILTER (WHERE f.position IS NULL) OVER (ORDER BY f.n)),
-               f.path, f.operation, f.source, f.timestamp, f.state, f.exact, run
-        FROM ROWS FROM (
-            json_to_recordset(changes.files)
-            AS (path_id text, position bigint, path text, operation text, source text, timestamp double precision,
-                state text, exact text)
-        ) WITH ORDINALITY AS f (path_id, position, path, operation, source, timestamp, state, exact, n);
-    END IF;
 END
 $function$;

@@ -1,0 +1,137 @@
+"""Reports from the daily sums, where a database has them: the same answers as from the rows, at every moment.
+
+One statement takes the sums, subtracts the parts of the contexts that wait to be summed anew, and adds what is in the
+rows of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from taskctx_sql.model.report_filters import Filters
+from taskctx_sql.sql.reports.clauses import days_of, is_readable, of_owner, rounded, user_of
+from taskctx_sql.sql.reports.report import Query, Summed
+from taskctx_sql.sql.schema.sum_tables import DAYS, PARTS, QUEUE, days, parts, queue
+from taskctx_sql.sql.schema.usage_parts import AMOUNTS, SUMS, WHOLE, no_day, select_parts
+
+_MINUS: Final = -1
+_PLUS: Final = 1
+
+
+class DailySums:
+    """The daily sums of a database, if it has any."""
+
+    def __init__(self, query: Query, engine: str, schema: str | None) -> None:
+        self._query = query
+        self._engine = engine
+        self._schema = schema
+
+    def summed(
+        self,
+        filters: Filters,
+        rows: Callable[[], sa.Select[Any]],
+        top: Callable[[int], sa.Select[Any]] | None = None,
+    ) -> Summed | None:
+        """Return what a report reads instead of rows; None if the filters ask for more than the sums tell apart."""
+        if filters.get("chat_id") is not None:
+            return None
+
+        async def are_there() -> bool:
+            there = is_readable(self._engine, self._schema, QUEUE, PARTS, DAYS)
+            return bool((await self._query(there, user_id=user_of(filters)))[0][0])
+
+        return Summed(rows, top, are_there)
+
+    def by(self, per: str, keys: Sequence[str], filters: Filters) -> sa.Select[Any]:
+        """Return the SELECT of the sums by some of their columns, the days as they are there.
+
+        ``per`` is "day", or "model" where the model, the provider or the mode is one of the columns.
+        """
+        sources = (
+            (days, _PLUS, self._of_users(filters, everybody="user_id" not in keys)),
+            (parts, _MINUS, [*of_owner(parts, filters), self._waits(parts.c.context_id)]),
+            ((now := self._now()), _PLUS, of_owner(now, filters)),
+        )
+        each = [
+            sa.select(*(table.c[name] for name in keys), *_signed(table, sign, keys, filters)).where(
+                table.c.per == _literal(per), *self._in_period(table, filters), *conditions
+            )
+            for table, sign, conditions in sources
+        ]
+        merged = sa.union_all(*each).subquery("merged")
+        grouped = [merged.c[name] for name in keys]
+        added = [*(_whole(merged.c[name]).label(name) for name in ("tasks", *WHOLE))]
+        added += [sa.func.sum(merged.c[name], type_=sa.Double).label(name) for name in AMOUNTS]
+        # What only contexts had that have changed since is not there any more.
+        return sa.select(*grouped, *added).group_by(*grouped).having(sa.func.sum(merged.c.calls) > 0)
+
+    def each_context(self, filters: Filters) -> sa.Select[Any]:
+        """Return the SELECT of the sums of each context: its id and `SUMS` without tasks."""
+        now = self._now()
+        each = [
+            sa.select(table.c.context_id, *(table.c[name] for name in (*WHOLE, *AMOUNTS))).where(
+                table.c.per == _literal("day"), *self._in_period(table, filters), *of_owner(table, filters), *conditions
+            )
+            for table, conditions in ((parts, [sa.not_(self._waits(parts.c.context_id))]), (now, []))
+        ]
+        merged = sa.union_all(*each).subquery("merged")
+        added = [*(_whole(merged.c[name]).label(name) for name in WHOLE)]
+        added += [sa.func.sum(merged.c[name], type_=sa.Double).label(name) for name in AMOUNTS]
+        return sa.select(merged.c.context_id, *added).group_by(merged.c.context_id)
+
+    def day_of(self, rows: sa.FromClause) -> sa.ColumnElement[Any]:
+        """Return the day of sums, NULL for those of uses without one."""
+        return sa.func.nullif(rows.c.day, no_day(self._engine), type_=sa.Date)
+
+    def _now(self) -> sa.Subquery:
+        """Return the parts of the contexts that wait, as their rows are now."""
+        return select_parts(self._engine, self._waits).subquery("now")
+
+    def _waits(self, context_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        waiting = sa.select(queue.c.context_id)
+        if self._engine == "sqlite":
+            return context_id.in_(waiting)
+        # As an array: the planner would take the queue for a large table, as it is empty most of the time.
+        return context_id == sa.any_(sa.func.array(waiting.scalar_subquery(), type_=postgresql.ARRAY(sa.Text)))
+
+    def _of_users(self, filters: Filters, *, everybody: bool) -> list[sa.ColumnElement[bool]]:
+        if user_of(filters) is not None:
+            return of_owner(days, filters)
+        return [days.c.user_id.is_(None) if everybody else days.c.user_id.is_not(None)]
+
+    def _in_period(self, table: sa.FromClause, filters: Filters) -> list[sa.ColumnElement[bool]]:
+        first, last = days_of(filters)
+        conditions = [] if first is None else [table.c.day >= first]
+        if last is not None:
+            conditions.append(table.c.day <= last)
+            conditions += [table.c.day > no_day(self._engine)] if first is None else []
+        return conditions
+
+
+def rounded_amounts(rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    """Return the costs and durations of sums as reports have them."""
+    return [rounded(rows.c[name]).label(name) for name in AMOUNTS]
+
+
+def _signed(table: sa.FromClause, sign: int, keys: Sequence[str], filters: Filters) -> list[sa.ColumnElement[Any]]:
+    tasks: sa.ColumnElement[Any] = table.c.tasks
+    if "day" not in keys:
+        # Over several days a task counts once, on its first day in the period.
+        first, _ = days_of(filters)
+        is_first = table.c.previous == table.c.day
+        is_first = is_first if first is None else sa.or_(is_first, table.c.previous < first)
+        tasks = sa.case((is_first, tasks), else_=0)
+    columns = [tasks, *(table.c[name] for name in SUMS[1:])]
+    return [(-column if sign < 0 else column).label(name) for column, name in zip(columns, SUMS, strict=True)]
+
+
+def _whole(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.sum(column), sa.BigInteger)
+
+
+def _literal(text: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{text}'", sa.Text)

@@ -1,0 +1,1 @@
+"""The frameworks' own test suites, run over our stores. They are fetched, never committed."""

@@ -1,0 +1,225 @@
+"""Daily sums: the same answers as from the rows, whatever was saved and removed, and however much is summed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from taskctx_sql import ContextKey, SqlStore, Store, TaskContext, open_store, schema
+from taskctx_sql.errors import NothingToUndoError
+from taskctx_sql.maintenance import Retention, erase, prune
+from taskctx_sql.reports import CostBy, Filters
+from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.backends import catch_up
+from taskctx_sql.sql.engines import create_engine, parse_url
+from taskctx_sql.sql.reports.summed import DailySums
+from taskctx_sql.sql.schema.folding import fold_portion
+from taskctx_sql.sql.schema.sum_tables import days
+from tests.conftest import new_database
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+USERS = ("ann", "bob")
+BY: tuple[CostBy, ...] = ("day", "model", "user", "task", "label", "tree")
+
+
+@pytest.fixture(scope="module", params=("sqlite", "postgres"))
+def own_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database of these tests, where they ask for everybody's costs."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('sums') / 'tasks.db'}"
+        return
+    with new_database(request.getfixturevalue("postgres_server")) as url:
+        yield url
+
+
+@pytest.fixture
+async def store(own_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqlStore]:
+    """A store with sums, which it does not bring up to date by itself."""
+    monkeypatch.setattr(catch_up, "IDLE", 1e9)
+    await schema.upgrade(own_url, sums=True)
+    # With another option than other stores of a test, which would share what brings sums up to date.
+    opened = await SqlStore.open(own_url, retry_seconds=5)
+    for user in USERS:
+        await erase(opened, user)
+    while await fold(opened, 100):
+        pass
+    yield opened
+    await opened.close()
+
+
+async def fold(store: SqlStore, most: int) -> int:
+    _, name = store.engine_and_schema()
+    return await store.write_plan("sum", partial(fold_portion, store.engine_name, name, most))
+
+
+def uses(chance: random.Random, count: int) -> list[dict[str, Any]]:
+    """Uses of models in a few days, some of them without a time, whose costs add up exactly in every order."""
+    found = []
+    for _ in range(count):
+        at = (START + timedelta(seconds=chance.randrange(-3600, 5 * 86_400))).timestamp()
+        made = {"model_id": chance.choice("abc"), "provider_id": chance.choice("pq"), "mode": "m", "timestamp": at}
+        made |= {"cost": chance.randrange(1000) / 256, "input_tokens": chance.choice([5, 7, -1, 10**13, None])}
+        made |= {"duration": chance.choice([0.5, None])}
+        made |= chance.choice([{}, {"error": "refused"}, {"price_list": "prices 1"}, {"timestamp": None}])
+        found.append({name: value for name, value in made.items() if value is not None or name == "timestamp"})
+    return found
+
+
+def some_filters(chance: random.Random) -> Filters:
+    """Some of the filters: users, days, and times within a day, which the sums do not have."""
+    first, last = (START.date() + timedelta(days=chance.randrange(-1, 6)) for _ in range(2))
+    moment = START + timedelta(seconds=chance.randrange(4 * 86_400))
+    periods: list[Filters] = [{}, {"since": first}, {"until": last}, {"since": first, "until": last}, {"since": moment}]
+    return {**chance.choice(periods), "user_id": chance.choice([None, *USERS])}
+
+
+async def answers(store: SqlStore, filters: Filters, some: Sequence[CostBy]) -> dict[str, Any]:
+    reports = store.reports
+    found: dict[str, Any] = {
+        by: await reports.costs(by, label="team" if by == "label" else None, **filters) for by in BY
+    }
+    top: Filters = {**filters, "limit": 3}
+    found["dearest"] = await reports.costs("task", **top)
+    found["models"] = await reports.models(**filters)
+    return found
+
+
+async def expect_the_same(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, *many: Filters, some: Sequence[CostBy] = BY
+) -> None:
+    """Expect the same answers with the sums and without."""
+    for filters in many:
+        found = await answers(store, filters, some)
+        with monkeypatch.context() as patch:
+            patch.setattr(DailySums, "summed", lambda *_: None)
+            from_rows = await answers(store, filters, some)
+        for name, expected in from_rows.items():
+            assert found[name] == expected, (name, filters)
+
+
+async def change(store: SqlStore, chance: random.Random) -> str:
+    """Do one of the things that programs do to contexts, and return its name."""
+    key = ContextKey(chance.choice(USERS), f"c{chance.randrange(4)}")
+    found = await store.contexts(key.user_id)
+    is_there = key.chat_id in {context.chat_id for context in found}
+    revision = max((context.revision or 0 for context in found if context.chat_id == key.chat_id), default=0)
+    name = chance.choice(["write", "write", "write", "fork", "restore", "undo", "prune", "erase", "delete"])
+    context = TaskContext({"user_id": key.user_id, "chat_id": key.chat_id}, store=store)
+    if name == "fork" and is_there:
+        if "f" not in {context.chat_id for context in found}:
+            await store.fork(key, "f")
+    elif name == "restore" and revision > 1:
+        await context.restore(chance.randrange(1, revision))
+    elif name == "undo" and is_there:
+        with contextlib.suppress(NothingToUndoError):
+            await context.undo()
+    elif name == "prune":
+        await prune(store, chance.choice([Retention(removed_age=0), Retention(max_contexts=3)]), batch=2)
+    elif name == "erase":
+        await erase(store, key.user_id, key.chat_id, batch=1)
+    elif name == "delete":
+        await store.delete(key)
+    else:
+        labels, parent = {"team": chance.choice("xy")}, chance.choice([None, "c1"])
+        await store.write(key, models=uses(chance, chance.randrange(1, 4)), labels=labels, parent=parent)
+    return name
+
+
+async def test_answers_are_those_of_the_rows_whatever_happens(
+    own_url: str, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(5)
+    for _ in range(10):
+        await change(store, chance)
+        if chance.random() < 0.4:
+            await fold(store, chance.randrange(1, 4))
+        await expect_the_same(store, monkeypatch, some_filters(chance), some=chance.sample(BY, 1))
+    while await fold(store, 2):
+        pass
+    assert await schema.sums_backlog(own_url) == 0
+    await expect_the_same(store, monkeypatch, {}, {"user_id": "ann", "since": START.date()})
+    every = sa.select(days)
+    folded = sorted(map(str, await store.query(every)))
+    await schema.upgrade(own_url, sums=False)
+    await schema.upgrade(own_url, sums=True)
+    assert sorted(map(str, await store.query(every))) == folded
+    assert folded
+
+
+async def test_a_change_that_is_not_committed_when_its_context_is_summed_stays_noted(
+    own_url: str, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ContextKey("ann", "c1")
+    await store.write(key, models=uses(random.Random(1), 3))
+    if store.engine_name == "postgresql":
+        other = create_engine(parse_url(own_url))
+        async with other.begin() as connection:
+            # As a save does that goes on meanwhile.
+            await connection.execute(
+                sa.text(
+                    "INSERT INTO taskctx_models (context_id, seq, model_id, cost, added_in, run_id)"
+                    " VALUES (:context_id, 77, 'late', 2, 1, 'r')"
+                ),
+                {"context_id": row_codec.context_id(key)},
+            )
+            assert await fold(store, 10) == 1
+        await other.dispose()
+        assert await schema.sums_backlog(own_url) == 1
+    else:
+        assert await fold(store, 10) == 1
+        await store.write(key, models=[{"model_id": "late", "cost": 2}])
+    await expect_the_same(store, monkeypatch, {})
+    assert await fold(store, 10) == 1
+    assert await schema.sums_backlog(own_url) == 0
+    assert {row.name for row in await store.reports.costs("model")} >= {"late"}
+    await expect_the_same(store, monkeypatch, {})
+
+
+async def test_open_stores_sum_what_is_saved_and_erased_while_others_do(
+    own_url: str, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "IDLE", 0.01)
+    async with open_store(own_url) as one, open_store(own_url, strict=True) as two:
+
+        async def save(saver: Store, user: str) -> None:
+            for number in range(5):
+                await saver.write(ContextKey(user, f"c{number % 2}"), models=[{"model_id": "m", "cost": 1.5}])
+
+        await asyncio.gather(save(one, "ann"), save(two, "bob"), save(two, "ann"))
+        await until_summed(own_url)
+    # A store that saves nothing.
+    async with open_store(own_url) as other:
+        await erase(other, "bob")
+        await until_summed(own_url)
+        assert [(row.name, row.calls, row.cost, row.tasks) for row in await other.reports.costs("user")] == [
+            ("ann", 10, 15.0, 2)
+        ]
+    await expect_the_same(store, monkeypatch, {})
+    assert set(await store.query(sa.select(days.c.user_id))) == {("ann",), (None,)}
+
+
+async def until_summed(url: str) -> None:
+    async with asyncio.timeout(60):
+        while await schema.sums_backlog(url):  # noqa: ASYNC110  # others bring them up to date
+            await asyncio.sleep(0.02)
+
+
+async def test_a_use_that_is_pruned_leaves_the_sums(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ContextKey("ann", "c1")
+    for _ in range(2):
+        await store.write(key, updates=[("message", "hello")], models=[{"model_id": "m", "cost": 1.5}])
+    # What a restore removes counts until it is pruned.
+    await TaskContext({"user_id": key.user_id, "chat_id": key.chat_id}, store=store).restore(1)
+    assert await fold(store, 10) == 1
+    assert [row.calls for row in await store.reports.costs("model")] == [2]
+    await prune(store, Retention(removed_age=0))
+    assert [row.calls for row in await store.reports.costs("model")] == [1]
+    await expect_the_same(store, monkeypatch, {})
