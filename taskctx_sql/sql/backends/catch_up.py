@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from taskctx_sql.concurrency import wait_until_done
+from taskctx_sql.sql import engines
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class CatchUp:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._saved_at = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._is_failing = False
         self._closing = asyncio.Event()
 
     def note(self) -> None:
@@ -74,9 +76,11 @@ class CatchUp:
                     pause = IDLE
                     continue
                 pause = (time.monotonic() - began) * (_PAUSE_AT_REST if is_idle else _PAUSE_AT_WORK)
-        except Exception:
-            # The next save reports a database that is unreachable, and searches and reports also read what waits.
-            logger.debug("the %s could not be brought up to date", self._name, exc_info=True)
+        except Exception as error:
+            # Answers stay right, since they also read what waits. Each save would log it anew, until it succeeds again.
+            log = logger.debug if self._is_failing else logger.warning
+            log("cannot bring the %s up to date: %s", self._name, engines.reason(error))
+            self._is_failing = True
         finally:
             self._task = None
 
@@ -88,11 +92,15 @@ class CatchUp:
         if not self.is_there:
             return 0
         try:
-            return await self._portion(most)
+            done = await self._portion(most)
         except Exception:
-            # Or dropped it.
             self.is_there = False
-            raise
+            if await self._find():
+                raise
+            # Another program has dropped it.
+            return 0
+        self._is_failing = False
+        return done
 
     async def _is_open_after(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
