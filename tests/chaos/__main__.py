@@ -22,11 +22,11 @@ from rich.console import Console
 from tests.chaos.explore.command import main as explore
 from tests.chaos.figures import figures, table
 from tests.chaos.rolling import main as rolling
-from tests.chaos.server import Server
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
 from tests.chaos.writer import BREAKS
 from tests.support.connections import OPTIONS, OVER, PLAIN, available, option
+from tests.support.postgres import Server
 
 CITUS = "TASKCTX_TEST_CITUS_URL"
 

@@ -15,11 +15,11 @@ from taskctx_sql import Store
 from taskctx_sql.errors import StoreError
 from tests.chaos.marks import Acknowledged, add_step, context_of, examine
 from tests.chaos.proxy import Cut, Proxy
-from tests.chaos.server import ask
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Careless
 from tests.support.connections import OVER, Connection
 from tests.support.contract import never_returned
+from tests.support.postgres import ask
 
 CALLERS: Final = 6
 CHATS: Final = 3

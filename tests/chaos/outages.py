@@ -12,11 +12,11 @@ import asyncpg
 
 from tests.chaos.ledger import Ledger
 from tests.chaos.marks import read_journal
-from tests.chaos.server import Server, ask
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.writer import Job
 from tests.chaos.zygote import Zygote
 from tests.support.connections import ON_POSTGRES, Connection, new_connection
+from tests.support.postgres import Server, ask
 
 WRITERS = 6
 CHATS = 3

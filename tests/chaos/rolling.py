@@ -21,9 +21,9 @@ from rich.console import Console
 from tests.chaos.figures import figures, table
 from tests.chaos.ledger import Ledger
 from tests.chaos.marks import USER, read_journal
-from tests.chaos.server import Server, new_database
 from tests.chaos.trial import Result
 from tests.support.connections import PLAIN, Connection
+from tests.support.postgres import Server, new_database
 
 PROJECT = Path(__file__).parents[2]
 # The last one whose schema was 0004.

@@ -21,12 +21,12 @@ from tests.chaos.__main__ import kinds_of, main
 from tests.chaos.marks import USER, Acknowledged, Findings, add_step, compare, context_of
 from tests.chaos.powercut import what_remains
 from tests.chaos.proxy import HOLD_SECONDS, Cut, Proxy
-from tests.chaos.server import ask, new_database
 from tests.chaos.shim import Step
 from tests.chaos.trial import Result, Setup, Trial
 from tests.chaos.trials import TRIALS
 from tests.conftest import CITUS_URL
 from tests.support.connections import PLAIN
+from tests.support.postgres import ask, new_database
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ import sqlalchemy as sa
 import taskctx_sql
 from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables
-from tests.chaos.server import new_database
 from tests.support import tour_of_reports  # noqa: F401  # adds stops
 from tests.support.guide import CROSSING, STOPS, Guide
 from tests.support.loopback import Loopback, Streams
+from tests.support.postgres import new_database
 from tests.support.statements import is_ours, is_routed, normal, only_reads, refused_forms, tables_of
 from tests.support.tour import set_up
 

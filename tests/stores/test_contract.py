@@ -9,6 +9,13 @@ import pytest
 from taskctx_sql import ContextKey, Store
 from taskctx_sql.errors import InvalidIdError
 from taskctx_sql.testing import OpenStore, StoreContract
+from tests.conftest import DATABASES
+
+
+@pytest.fixture(params=("json", *DATABASES))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of store, and each way to one."""
+    return str(request.param)
 
 
 class TestEveryStore(StoreContract):

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from taskctx_sql import Store, open_store, schema
-from tests.chaos.server import new_database
 from tests.support import accounts, citus, pgbouncer
+from tests.support.postgres import new_database
 
 SCHEMA = "of choice"
 

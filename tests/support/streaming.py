@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.chaos.server import Server, ask
+from tests.support.postgres import Server, ask
 
 
 class Standby:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from taskctx_sql.sql import engines
-from tests.conftest import _run
+from tests.conftest import run_on_a_thread
 from tests.test_docs import BLOCK, DOCS
 
 pytest_plugins = ("pytester",)
@@ -143,7 +143,7 @@ def test_the_workers_of_xdist_have_databases_of_their_own_on_a_server(
     monkeypatch.setenv("TASKCTX_TEST_DATABASE_URL", postgres_server)
     pytester.makepyfile(test_plain=PLAIN, test_async=ASYNC)
     run(pytester, *ASYNCIO, "-n2", "--dist=load").assert_outcomes(passed=9)
-    assert _run(_databases(postgres_server)) == []
+    assert run_on_a_thread(_databases(postgres_server)) == []
 
 
 async def _databases(server: str) -> list[str]:

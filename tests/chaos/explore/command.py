@@ -23,8 +23,8 @@ from tests.chaos.explore.places import NAMES, Place
 from tests.chaos.explore.points import Action
 from tests.chaos.explore.programs import STEPS
 from tests.chaos.explore.statements import Fault
-from tests.chaos.server import Server
 from tests.support.connections import ON_POSTGRES, ON_SQLITE, OPTIONS, Connection, available, new_connection
+from tests.support.postgres import Server
 
 WHATS = [one.name for one in (*Action, *Fault)]
 # After so long a new database is used, so that what the programs leave in one does not slow the next.

@@ -18,8 +18,8 @@ from taskctx_sql.maintenance import erase, prune
 from taskctx_sql.model import Retention, StateChange
 from taskctx_sql.sql.backends import Replica, replica
 from taskctx_sql.sql.schema import tables
-from tests.chaos.server import Server, ask, new_database
 from tests.support.contract import all_rows, loaded, new_delta, stored
+from tests.support.postgres import Server, ask, new_database
 from tests.support.streaming import Standby
 from tests.support.wire import Network
 

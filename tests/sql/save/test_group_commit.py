@@ -7,6 +7,7 @@ import itertools
 import random
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +22,16 @@ from taskctx_sql.sql.backends import Backend
 from taskctx_sql.sql.save import group_commit, postgres_writer
 from taskctx_sql.sql.save.group_commit import WaitingSave
 from taskctx_sql.sql.schema import tables
+from tests.conftest import ENGINES, connection_of
 from tests.support.contract import all_rows, expect_reload, loaded, new_delta, new_run, stored
 from tests.support.waiting import SOON
 from tests.support.wire import Network
+
+
+@pytest.fixture(params=ENGINES[:2])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Not on Citus: there only saves to one machine share a call, as its own tests show."""
+    return connection_of(request.param, tmp_path, request).address
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ from taskctx_sql.sql import engines, watch
 from taskctx_sql.sql.plan import Plan
 from taskctx_sql.sql.watch import Notifier, Subscriptions
 from taskctx_sql.sql.watch.notifier import MAX_IDS, decode_payload, encode_payload
-from tests.chaos.server import Server, new_database
 from tests.conftest import DATABASES, Opener, wide
 from tests.support.connections import KINDS, with_driver
 from tests.support.contract import loaded, new_delta, stored
+from tests.support.postgres import Server, new_database
 
 PATIENCE = 60
 Updates = AsyncGenerator[StoredUpdate, None]

@@ -1,9 +1,11 @@
-"""A Postgres server of the harness's own, that can be killed, and databases on any server."""
+"""A Postgres server of our own, that can be killed, and databases on any server."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import AsyncIterator
@@ -16,13 +18,14 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from taskctx_sql import schema
+from tests.support.waiting import SOON
 
 
 class Server:
     """A server in a temporary folder, reached through a socket in the file system."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="taskctx-chaos-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="taskctx-postgres-"))
         with warnings.catch_warnings():
             # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
             warnings.simplefilter("ignore")
@@ -81,15 +84,39 @@ async def ask(url: str, query: str, *arguments: Any) -> Any:
         await connection.close()
 
 
+async def create_database(server_url: str) -> str:
+    """Make a database with nothing in it, and return its URL."""
+    name = f"taskctx_test_{uuid.uuid4().hex[:12]}"
+    await ask(server_url, f"CREATE DATABASE {name}")
+    return on_database(server_url, name)
+
+
+async def drop_database(server_url: str, url: str) -> None:
+    """Drop a database, whoever is connected to it."""
+    await ask(server_url, f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
 @asynccontextmanager
 async def new_database(server_url: str, *, upgraded: bool = True) -> AsyncIterator[str]:
     """Make a database, and drop it at the end."""
-    name = f"taskctx_chaos_{uuid.uuid4().hex[:12]}"
-    await ask(server_url, f"CREATE DATABASE {name}")
+    url = await create_database(server_url)
     try:
-        url = on_database(server_url, name)
         if upgraded:
             await schema.upgrade(url)
         yield url
     finally:
-        await ask(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+        await drop_database(server_url, url)
+
+
+async def connections_left(server_url: str, url: str) -> int:
+    """How many connections to a database there are, once those that are ending have ended."""
+    # Those of a Citus between its machines do not count.
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend' AND application_name NOT LIKE 'citus%'"
+    )
+    # The server hears of the end of a connection after its client.
+    end = time.monotonic() + SOON
+    while (left := int(await ask(server_url, query, urlsplit(url).path[1:]))) and time.monotonic() < end:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    return left
