@@ -30,6 +30,7 @@ from taskctx_sql.sql.engines.error_classes import (
     sqlstate,
 )
 from taskctx_sql.sql.engines.postgres import can_listen, is_old, most_idle
+from taskctx_sql.sql.engines.shown import day_of, size_of, utc_of
 from taskctx_sql.sql.engines.sql import (
     as_utf8,
     contains,

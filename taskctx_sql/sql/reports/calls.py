@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from taskctx_sql.errors import InvalidArgumentError
 from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.model.report_rows import CALL_OUTCOMES, CallOutcome, ToolCall
-from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner
+from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner, of_those_in_period
 from taskctx_sql.sql.reports.percentiles import select_percentiles
 from taskctx_sql.sql.schema import views
 
@@ -31,9 +31,12 @@ def select_calls(filters: Filters, outcome: CallOutcome | None, tool: str | None
 def select_tools(filters: Filters) -> sa.Select[Any]:
     """Return the SELECT of the sums of each tool's calls."""
     of_run = (_VIEW.c.context_id, _VIEW.c.run_id, _VIEW.c.name, _VIEW.c.arguments)
-    before = sa.func.lag(_VIEW.c.outcome).over(partition_by=of_run, order_by=_VIEW.c.seq)
-    calls = sa.select(_VIEW.c.name, _VIEW.c.outcome, _VIEW.c.duration, before.label("outcome_before"))
-    counted = calls.where(*_in(filters), _VIEW.c.copied == 0).cte("counted")
+    before = sa.func.lag(_VIEW.c.outcome).over(partition_by=of_run, order_by=_VIEW.c.seq).label("outcome_before")
+    columns = (_VIEW.c.name, _VIEW.c.outcome, _VIEW.c.duration, _VIEW.c.day, _VIEW.c.started_at, before)
+    calls = sa.select(*columns).where(*of_owner(_VIEW, filters), _VIEW.c.copied == 0)
+    calls = calls.where(*of_those_in_period(_VIEW, filters, "started_at"))
+    found = calls.subquery("calls")
+    counted = sa.select(*found.c).where(*in_period(found, filters, "started_at", "started_at")).cte("counted")
     tool = counted.c.name
     quick = select_percentiles(counted, ("name",), 50, 95)
 

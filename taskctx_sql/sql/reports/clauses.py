@@ -65,6 +65,15 @@ def in_period(
     return conditions
 
 
+def of_those_in_period(view: sa.Table, filters: Filters, time: str) -> list[sa.ColumnElement[bool]]:
+    """Return the condition for all rows of the contexts that have one in the period: what was before it may matter."""
+    if filters.get("since") is None and filters.get("until") is None:
+        return []
+    some = view.alias("some")
+    found = sa.select(some.c.context_id).where(*of_owner(some, filters), *in_period(some, filters, time, time))
+    return [view.c.context_id.in_(found)]
+
+
 def days_of(filters: Filters) -> tuple[date | None, date | None]:
     """Return the first and the last day that the period touches."""
     first = last = None

@@ -15,7 +15,7 @@ from taskctx_sql.model import TOKEN_KINDS
 from taskctx_sql.model.cost_rows import COST_BY, Cost, CostBy, ModelSpeed, OpenRun
 from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.sql import incomplete
-from taskctx_sql.sql.reports.clauses import has_whole_days, in_period, of_owner, rounded, user_of
+from taskctx_sql.sql.reports.clauses import has_whole_days, in_period, of_owner, of_those_in_period, rounded, user_of
 from taskctx_sql.sql.reports.percentiles import select_percentiles
 from taskctx_sql.sql.reports.report import Report, Source, total
 from taskctx_sql.sql.reports.summed import DailySums, rounded_amounts
@@ -238,11 +238,12 @@ def _members(user_id: str | None) -> sa.CTE:
 
 def _select_speed(filters: Filters) -> sa.Select[Any]:
     keys = ("model_id", "provider_id")
-    conditions = (*of_owner(_USES, filters), *in_period(_USES, filters, "timestamp", "timestamp"))
     of_run = (_USES.c.context_id, _USES.c.run_id, _USES.c.model_id, _USES.c.provider_id)
-    before = sa.func.lag(_USES.c.error).over(partition_by=of_run, order_by=_USES.c.seq)
-    columns = (*(_USES.c[key] for key in keys), _USES.c.duration, _USES.c.error, before.label("error_before"))
-    counted = sa.select(*columns).where(*conditions).cte("counted")
+    before = sa.func.lag(_USES.c.error).over(partition_by=of_run, order_by=_USES.c.seq).label("error_before")
+    columns = (*(_USES.c[name] for name in (*keys, "duration", "error", "day", "timestamp")), before)
+    uses = sa.select(*columns).where(*of_owner(_USES, filters), *of_those_in_period(_USES, filters, "timestamp"))
+    found = uses.subquery("found")
+    counted = sa.select(*found.c).where(*in_period(found, filters, "timestamp", "timestamp")).cte("counted")
     quick = select_percentiles(counted, keys, 50, 95)
     same = sa.and_(*(quick.c[key] == counted.c[key] for key in keys))
     return (

@@ -30,7 +30,8 @@ from taskctx_sql.sql import engines, incomplete
 from taskctx_sql.sql.reports.calls import select_calls, select_tools
 from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner
 from taskctx_sql.sql.reports.costs import OfCosts, select_models, select_models_summed
-from taskctx_sql.sql.reports.report import Report, Source, total
+from taskctx_sql.sql.reports.report import Report, Source
+from taskctx_sql.sql.reports.stored import select_activity, select_users
 from taskctx_sql.sql.reports.task_selection import as_text, check_outcome, labeled
 from taskctx_sql.sql.schema import contexts, updates, views
 
@@ -139,8 +140,12 @@ class Reports(OfCosts):
 
     def activity(self, *, after: Activity | None = None, **filters: Unpack[Filters]) -> Report[Activity]:
         """Return the number of updates by type and day, for each day that the period touches, the newest day first."""
-        sums = ("updates", "removed", "bytes")
-        return self._by_day(Activity, views.activity, after, filters, ("day", "update_type"), sums)
+
+        def source() -> Source[Activity]:
+            sums = ("updates", "removed", "bytes")
+            return Source(Activity, select_activity(filters), ("-day", "update_type"), after, sums)
+
+        return Report(self._query, Activity, source, filters)
 
     def updates(self, *, after: UpdateRow | None = None, **filters: Unpack[Filters]) -> Report[UpdateRow]:
         """Return the updates of the period with their contents, removed ones included, the newest first."""
@@ -192,8 +197,11 @@ class Reports(OfCosts):
 
         ``chat_id`` has no effect.
         """
-        order = ("-bytes", "user_id")
-        return self._of_view(UserSize, views.users, after, filters, order, _USER_SUMS, time="updated_at")
+
+        def source() -> Source[UserSize]:
+            return Source(UserSize, select_users(filters), ("-bytes", "user_id"), after, _USER_SUMS)
+
+        return Report(self._query, UserSize, source, filters)
 
     def _of_view(
         self,
@@ -205,38 +213,17 @@ class Reports(OfCosts):
         sums: Sequence[str] = (),
         key: Sequence[str] = (),
         where: Callable[[], Sequence[sa.ColumnElement[bool]]] = tuple,
-        *,
-        time: str = "",
     ) -> Report[T]:
-        """Return a report of a view's rows whose time, by default that of the order, is in the period.
+        """Return a report of a view's rows whose time, that of the order, is in the period.
 
         An order begins with the day where there is one, which is indexed.
         """
-        time = time or next(name.lstrip("-") for name in order if name != "-day")
+        time = next(name.lstrip("-") for name in order if name != "-day")
 
         def source() -> Source[T]:
             conditions = (*of_owner(view, filters), *in_period(view, filters, time, time), *where())
             rows = sa.select(*columns_of(row_type, view)).where(*conditions)
             return Source(row_type, rows, order, after, sums, key)
-
-        return Report(self._query, row_type, source, filters)
-
-    def _by_day(
-        self,
-        row_type: type[T],
-        view: sa.Table,
-        after: T | None,
-        filters: Filters,
-        keys: Sequence[str],
-        sums: Sequence[str],
-    ) -> Report[T]:
-        """Return a report of a view's sums by day and other columns."""
-
-        def source() -> Source[T]:
-            grouped = [view.c[name] for name in keys]
-            conditions = (*of_owner(view, filters), *in_period(view, filters, None, None))
-            rows = sa.select(*grouped, *(total(view.c[name]).label(name) for name in sums)).where(*conditions)
-            return Source(row_type, rows.group_by(*grouped), ("-day", *keys[1:]), after, sums)
 
         return Report(self._query, row_type, source, filters)
 

@@ -189,6 +189,9 @@ async def test_a_retry_has_the_arguments_of_a_failed_call_before_it(sql_store: S
     tools = {row.name: row for row in await sql_store.reports.tools(user_id=user)}
     assert (tools["search"].calls, tools["search"].failures, tools["search"].retries) == (6, 4, 2)
     assert tools["find"].retries == 0
+    # It is one whenever the failed call was.
+    (later, _) = await sql_store.reports.tools(user_id=user, since=START + 2)
+    assert (later.calls, later.failures, later.retries) == (4, 2, 2)
 
 
 async def test_runs_that_go_on_are_told_from_those_that_broke_off(sql_store: SqlStore, user: str) -> None:

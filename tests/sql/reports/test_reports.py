@@ -9,12 +9,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from taskctx_sql import ContextKey, SqlStore, TaskContext, blocking, open_store, task_context
 from taskctx_sql.errors import InvalidArgumentError, UnsupportedByStoreError
 from taskctx_sql.reports import Outcome
 from taskctx_sql.sql import incomplete, row_codec
 from taskctx_sql.sql.reports import report
+from taskctx_sql.sql.schema import views
 from tests.conftest import Clock
 
 DAY = 86_400.0
@@ -170,6 +172,21 @@ async def test_a_context_that_is_half_removed_is_in_no_report(recorded: SqlStore
     for report_of_one in (reports.timeline, reports.updates_by_type, reports.files_by_operation, reports.context_runs):
         assert list(await report_of_one(key)) == []
         assert len(await report_of_one(ContextKey(user, "c0"))) > 0
+
+
+async def test_what_is_stored_is_what_the_views_say(recorded: SqlStore, user: str) -> None:
+    await recorded.write(ContextKey(user, "c1"), state={"plan": "é" * 10})
+    (users,), activity = await recorded.reports.users(user_id=user), await recorded.reports.activity(user_id=user)
+    view = views.users
+    (expected,) = await recorded.query(sa.select(view).where(view.c.user_id == user))
+    assert asdict(users) == dict(zip(view.c.keys(), expected, strict=True))
+    view = views.activity
+    sums = [sa.cast(sa.func.sum(view.c[name]), sa.BigInteger) for name in ("updates", "removed", "bytes")]
+    by_day = sa.select(view.c.day, view.c.update_type, *sums).where(view.c.user_id == user)
+    rows = await recorded.query(by_day.group_by(view.c.day, view.c.update_type))
+    assert {tuple(asdict(row).values()) for row in activity} == {tuple(row) for row in rows}
+    everybody = await recorded.reports.activity(since=FIRST, until=FIRST + 3 * DAY)
+    assert sum(row.updates for row in everybody) >= sum(row.updates for row in activity) > 0
 
 
 async def test_a_page_of_no_size_is_refused(recorded: SqlStore, user: str) -> None:

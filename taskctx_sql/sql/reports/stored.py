@@ -1,0 +1,90 @@
+"""The reports about how much is stored: updates by day and type, and what each user has."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from taskctx_sql.model.report_filters import Filters
+from taskctx_sql.model.report_rows import UserSize
+from taskctx_sql.sql import incomplete
+from taskctx_sql.sql.engines import day_of, size_of, utc_of
+from taskctx_sql.sql.reports.clauses import in_period, of_owner, rounded, user_of
+from taskctx_sql.sql.schema import contexts, runs, state, updates, views
+from taskctx_sql.sql.schema.usage_parts import usage_sums
+
+_USES: Final = views.uses
+_BYTES: Final = size_of(updates.c.data) + size_of(updates.c.metadata)
+
+
+def select_activity(filters: Filters) -> sa.Select[Any]:
+    """Return the SELECT of the number of updates by type and day."""
+    day = day_of(updates.c.timestamp).label("day")
+    rows = sa.select(day, updates.c.update_type, updates.c.removed_in, _BYTES.label("bytes"))
+    if owned := of_owner(contexts, filters):
+        rows = rows.join(contexts, contexts.c.context_id == updates.c.context_id)
+        rows = rows.where(incomplete.is_there(), *owned)
+    else:
+        # There are few of them, and many others to look up.
+        incompletes = sa.select(contexts.c.context_id).where(contexts.c.revision == sa.literal_column("0"))
+        rows = rows.where(updates.c.context_id.not_in(incompletes))
+    found = rows.subquery("found")
+    keys = (found.c.day, found.c.update_type)
+    counted = sa.select(*keys, *_updates(found.c.removed_in, found.c.bytes))
+    return counted.where(*in_period(found, filters, None, None)).group_by(*keys)
+
+
+def select_users(filters: Filters) -> sa.Select[Any]:
+    """Return the SELECT of what each user has whose last save was in the period. Each table is read once."""
+    user, whose = contexts.c.user_id, _whose(filters)
+
+    def added(table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Subquery:
+        rows = sa.select(user, *columns).join_from(table, contexts, contexts.c.context_id == table.c.context_id)
+        return rows.where(incomplete.is_there(), *of_owner(contexts, whose)).group_by(user).subquery()
+
+    in_updates = added(updates, *_updates(updates.c.removed_in, _BYTES))
+    in_state = added(state, whole(size_of(state.c.value)).label("state_bytes"))
+    used = sa.select(_USES.c.user_id, *usage_sums(_USES)).where(*of_owner(_USES, whose)).group_by(_USES.c.user_id)
+    return _users(filters, in_updates, in_state, added(runs, *count_runs()), used.subquery())
+
+
+def count_runs() -> list[sa.ColumnElement[int]]:
+    """Return the numbers of runs: all, the failed and the unfinished ones."""
+    failed = runs.c.outcome == sa.literal_column("'failed'")
+    counts = {"runs": sa.func.count(), "failed_runs": sa.func.count(sa.case((failed, 1)))}
+    counts["unfinished_runs"] = sa.func.count(sa.case((runs.c.outcome.is_(None), 1)))
+    return [count.label(name) for name, count in counts.items()]
+
+
+def whole(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return the sum of numbers."""
+    return sa.cast(sa.func.sum(column), sa.BigInteger)
+
+
+def _updates(removed_in: sa.ColumnElement[Any], size: sa.ColumnElement[int]) -> list[sa.ColumnElement[int]]:
+    counts = (sa.func.count().label("updates"), sa.func.count(removed_in).label("removed"))
+    return [*counts, whole(size).label("bytes")]
+
+
+def _whose(filters: Filters) -> Filters:
+    """Return the filters without a chat and a period."""
+    return {"user_id": user_of(filters)}
+
+
+def _users(filters: Filters, *sums: sa.FromClause) -> sa.Select[Any]:
+    """Return the SELECT of the users with the sums of each, which do not have those of whom there is nothing."""
+    # Checks the filters.
+    of_owner(views.users, filters)
+    times = (sa.func.count().label("contexts"), sa.func.max(contexts.c.updated_at).label("updated_at"))
+    every = sa.select(contexts.c.user_id, *times).where(incomplete.is_there(), *of_owner(contexts, _whose(filters)))
+    users = every.group_by(contexts.c.user_id).subquery("users")
+    rows: sa.FromClause = users
+    columns: dict[str, sa.ColumnElement[Any]] = {}
+    for table in sums:
+        rows = rows.outerjoin(table, table.c.user_id == users.c.user_id)
+        columns |= {column.name: sa.func.coalesce(column, 0) for column in table.c}
+    columns |= {**users.c, "updated_utc": utc_of(users.c.updated_at), "cost": rounded(columns["cost"])}
+    columns["bytes"] = columns["bytes"] + columns["state_bytes"]
+    found = sa.select(*(columns[name].label(name) for name in UserSize.__dataclass_fields__)).select_from(rows)
+    return found.where(*in_period(users, filters, "updated_at", "updated_at"))
