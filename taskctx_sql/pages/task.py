@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -23,7 +23,7 @@ from taskctx_sql.pages.conversation import (
 from taskctx_sql.pages.entries import MAX_TEXT, Entry, entries_of
 from taskctx_sql.pages.family import Family, collect_family
 from taskctx_sql.pages.parts import WHOLE, Parts
-from taskctx_sql.pages.waterfall import FEW_STEPS, MAX_STEPS, Waterfall, collect_waterfall
+from taskctx_sql.pages.waterfall import FEW_STEPS, MAX_STEPS, Course, Waterfall, read_course, waterfall_of
 from taskctx_sql.stores import Store
 
 # How many rows the lists of a task have.
@@ -174,43 +174,47 @@ async def collect_head(
         ContextNotFoundError: The store does not have the task.
         RevisionNotFoundError: It has no such revision.
     """
+    return await _with_sums(store, await _read_head(store, key, revision), parts, models=models, family=family)
+
+
+async def _read_head(store: Store, key: ContextKey, revision: int | None) -> Head:
+    """Return a head without the sums. Raises as `collect_head` does."""
     reports = store.reports
     found = await reports.contexts(user_id=key.user_id, chat_id=key.chat_id, limit=1)
     totals = await reports.context_totals(key)
     if not found or totals is None:
         raise ContextNotFoundError(key)
-    context = found[0]
+    runs = await reports.last_runs(key, limit=1)
+    run, newest = runs[0] if runs else None, found[0].revision or 0
+    error = run.error if run is not None and run.outcome == "failed" else None
+    shown = None if revision is None or revision == newest else await revision_of(store, key, revision)
+    return Head(key, found[0], totals, None, error, run, None, newest, shown)
 
+
+async def _with_sums(store: Store, head: Head, parts: Parts, *, models: bool = True, family: bool = True) -> Head:
+    """Return a head with the sums, or without those that take long and are still being read.
+
+    A view asks for them when it has read everything else, which would take longer beside them.
+    """
+    key, labels = head.key, head.context.labels
     # The sums of other tasks are there at once.
-    is_long = totals.updates > LONG
-
-    async def added_up() -> Sequence[ModelUsage]:
-        return await reports.context_models(key)
+    is_long = head.totals.updates > LONG
 
     async def uses() -> Sequence[ModelUsage] | None:
-        return await (parts if is_long else WHOLE).get(("models", key), added_up) if models else ()
+        read = partial(store.reports.context_models, key)
+        return await (parts if is_long else WHOLE).get(("models", key), read) if models else ()
 
     async def tree() -> Family | None:
-        if not family:
-            return Family(key, (), 1)
-        read = partial(collect_family, store, key, context.labels)
+        read = partial(collect_family, store, key, labels)
         # That of a sub-task may have a long task in it.
-        return await (parts if is_long or PARENT in context.labels else WHOLE).get(("tree", key), read)
+        return await (parts if is_long or PARENT in labels else WHOLE).get(("tree", key), read)
 
-    added, relatives, runs = await asyncio.gather(uses(), tree(), reports.last_runs(key, limit=1))
-    run = runs[0] if runs else None
-    newest = context.revision or 0
-    return Head(
-        key,
-        context,
-        totals,
-        added,
-        run.error if run is not None and run.outcome == "failed" else None,
-        run,
-        relatives,
-        newest,
-        None if revision is None or revision == newest else await revision_of(store, key, revision),
-    )
+    added, relatives = await asyncio.gather(uses(), tree() if family else _alone(key))
+    return replace(head, models=added, family=relatives)
+
+
+async def _alone(key: ContextKey) -> Family:
+    return Family(key, (), 1)
 
 
 async def collect_task(
@@ -238,27 +242,32 @@ async def collect_task(
         ContextNotFoundError: The store does not have the task.
         RevisionNotFoundError: It has no such revision.
     """
-    head = await collect_head(store, key, revision, parts=parts)
+    head = await _read_head(store, key, revision)
     shown = None if head.shown is None else head.shown.revision
     conversation = await collect_conversation(store, key, seq=seq, revision=shown, size=size)
     newest = conversation.entries
     if conversation.newer is not None:
         newest = (await collect_conversation(store, key, revision=shown, size=20)).entries
-    waterfall = await waterfall_of(store, head, conversation.entries, page)
-    return TaskView(head, await first_request(store, key, shown), last_answer(newest), waterfall, conversation)
+    asked, course = await first_request(store, key, shown), await collect_course(store, head)
+    head = await _with_sums(store, head, parts)
+    waterfall = waterfall_of_task(head, course, conversation.entries, page)
+    return TaskView(head, asked, last_answer(newest), waterfall, conversation)
 
 
-async def waterfall_of(store: Store, head: Head, entries: Sequence[Entry], page: int | None = None) -> Waterfall:
+async def collect_course(store: Store, head: Head) -> Course:
+    """Return what the waterfall of a task is drawn from."""
+    return await read_course(store, head.key, most=FEW_STEPS if head.totals.updates > LONG else MAX_STEPS)
+
+
+def waterfall_of_task(head: Head, course: Course, entries: Sequence[Entry], page: int | None = None) -> Waterfall:
     """Return the waterfall of a task, given some of its updates."""
-    return await collect_waterfall(
-        store,
-        head.key,
+    return waterfall_of(
+        course,
         page=page,
         sub_tasks=() if head.family is None else head.family.sub_tasks(),
         moment=None if head.shown is None else head.shown.saved_at,
         until=head.context.updated_at,
         is_noted_after=any(entry.update_type == "model_usage" for entry in entries),
-        most=FEW_STEPS if head.totals.updates > LONG else MAX_STEPS,
     )
 
 
@@ -266,7 +275,7 @@ async def collect_details(
     store: Store, key: ContextKey, *, revision: int | None = None, after: str = "", parts: Parts = WHOLE
 ) -> Details:
     """Return the files, models and values of a task; the named values are those after a name."""
-    head = await collect_head(store, key, revision, family=False, parts=parts)
+    head = await _read_head(store, key, revision)
     shown = None if head.shown is None else head.shown.revision
     reports = store.reports
     versions = await reports.tracked_files(key, limit=MAX_FILES + 1, revision=shown)
@@ -274,10 +283,11 @@ async def collect_details(
     for version in versions[:MAX_FILES]:
         by_path.setdefault(version.path, []).append(version)
     values = await reports.named_values(key, limit=MAX_VALUES + 1, after=after, revision=shown, max_characters=MAX_TEXT)
+    metadata = await reports.metadata(key, revision=shown)
     return Details(
-        head,
+        await _with_sums(store, head, parts, family=False),
         [Touches(path, touches) for path, touches in by_path.items()],
-        await reports.metadata(key, revision=shown),
+        metadata,
         values[:MAX_VALUES],
         values[MAX_VALUES - 1].name if len(values) > MAX_VALUES else None,
         len(versions) > MAX_FILES,

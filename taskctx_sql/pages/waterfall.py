@@ -55,43 +55,71 @@ class Waterfall:
     marked: float | None
 
 
-async def collect_waterfall(
-    store: Store,
-    key: ContextKey,
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a waterfall is drawn from: the newest runs, calls of tools, uses of models and errors, the oldest first.
+
+    Of runs, calls and uses there is one more than is drawn if there are more. ``most`` is how many calls, and how many
+    uses, are drawn.
+    """
+
+    runs: Sequence[LastRun]
+    calls: Sequence[ToolCall]
+    uses: Sequence[ModelUse]
+    errors: Sequence[Entry]
+    most: int
+
+    @property
+    def cut(self) -> str:
+        """What is not drawn, as words; an empty text if everything is."""
+        read = (
+            ("runs", self.runs, MAX_RUNS),
+            ("calls of tools", self.calls, self.most),
+            ("uses of models", self.uses, self.most),
+        )
+        return ", ".join(f"the newest {count:,} {name}" for name, found, count in read if len(found) > count)
+
+    def steps(self, *, is_noted_after: bool) -> list[Step]:
+        """Return its steps; see `waterfall_of`."""
+        return [
+            *map(_call, self.calls[-self.most :]),
+            *(_use(use, is_noted_after=is_noted_after) for use in self.uses[-self.most :]),
+            *map(_error, self.errors),
+        ]
+
+
+async def read_course(store: Store, key: ContextKey, *, most: int = MAX_STEPS) -> Course:
+    """Return the course of a task, with at most so many calls of tools and uses of models."""
+    reports = store.reports
+    runs = await reports.last_runs(key, limit=MAX_RUNS + 1)
+    calls = await reports.context_calls(key, limit=most + 1)
+    uses = await reports.model_uses(key, limit=most + 1)
+    errors = await reports.timeline(key, limit=MAX_ERRORS, update_type="error", max_characters=MAX_TEXT)
+    return Course(runs, calls, uses, entries_of(errors), most)
+
+
+def waterfall_of(
+    course: Course,
     *,
     page: int | None = None,
     sub_tasks: Iterable[Step] = (),
     moment: float | None = None,
     until: float | None = None,
     is_noted_after: bool = False,
-    most: int = MAX_STEPS,
 ) -> Waterfall:
-    """Return a page of a task's waterfall. It reads the newest steps, so many of each kind.
+    """Return a page of a task's waterfall.
 
     Args:
-        store: Where the task is.
-        key: The task.
+        course: What is drawn.
         page: The number of the page, from 1; None for the last one, which has the newest rows.
         sub_tasks: The rows of its sub-tasks.
         moment: A time that is marked on the axis.
         until: When it was last heard of what has not ended.
         is_noted_after: Whether the times of uses of models are those of their ends, as `TaskContext` notes them.
-        most: How many calls of tools, and how many uses of models, are read at the most.
     """
-    reports = store.reports
-    runs = await reports.last_runs(key, limit=MAX_RUNS + 1)
-    calls = await reports.context_calls(key, limit=most + 1)
-    uses = await reports.model_uses(key, limit=most + 1)
-    errors = await reports.timeline(key, limit=MAX_ERRORS, update_type="error", max_characters=MAX_TEXT)
-    read = (("runs", runs, MAX_RUNS), ("calls of tools", calls, most), ("uses of models", uses, most))
-    cut = ", ".join(f"the newest {count:,} {name}" for name, found, count in read if len(found) > count)
-    steps = [
-        *map(_call, calls[-most:]),
-        *(_use(use, is_noted_after=is_noted_after) for use in uses[-most:]),
-        *map(_error, entries_of(errors)),
-        *sub_tasks,
-    ]
-    return arranged(map(_run, runs[-MAX_RUNS:]), steps, page=page, moment=moment, until=until, cut=cut)
+    runs = map(_run, course.runs[-MAX_RUNS:])
+    steps = [*course.steps(is_noted_after=is_noted_after), *sub_tasks]
+    return arranged(runs, steps, page=page, moment=moment, until=until, cut=course.cut)
 
 
 def arranged(
@@ -103,7 +131,7 @@ def arranged(
     until: float | None = None,
     cut: str = "",
 ) -> Waterfall:
-    """Return the waterfall of runs and steps; see `collect_waterfall`."""
+    """Return the waterfall of runs and steps; see `waterfall_of`."""
     rows = list(_in_order(runs, steps))
     pages = max(1, -(-len(rows) // ROWS))
     page = pages if page is None else min(max(page, 1), pages)

@@ -22,7 +22,7 @@ from taskctx_sql.model.context_rows import LastRun
 from taskctx_sql.pages import Selection, render
 from taskctx_sql.pages.conversation import PAGE, last_answer
 from taskctx_sql.pages.entries import MAX_TEXT, entries_of
-from taskctx_sql.pages.task import Head, collect_head, waterfall_of
+from taskctx_sql.pages.task import Head, collect_course, collect_head, waterfall_of_task
 from taskctx_sql.stores import Store
 from taskctx_sql.ui.pages import LINKS
 from taskctx_sql.ui.tasks import key_of, number_of
@@ -169,7 +169,7 @@ class Follower:
         shown: dict[str, Any] = {
             "head": head,
             "ended": last_answer(entries),
-            "fall": await waterfall_of(self.store, head, entries),
+            "fall": waterfall_of_task(head, await collect_course(self.store, head), entries),
         }
         parts = (
             "about",

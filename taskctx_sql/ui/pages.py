@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from taskctx_sql import errors
 from taskctx_sql.locations import without_secrets
-from taskctx_sql.pages import Selection, render
+from taskctx_sql.pages import Parts, PatientParts, Selection, render
 from taskctx_sql.ui.links import ServerLinks
 
 _logger: Final = logging.getLogger(__name__)
@@ -64,6 +64,12 @@ def page(request: Request, name: str, selection: Selection, **values: Any) -> HT
     state = request.app.state
     shown = {"store": state.store.database_url, "user_id": state.user_id, "selection": selection}
     return HTMLResponse(render(name, LINKS, **shown, **values))
+
+
+def parts_of(request: Request) -> Parts:
+    """Return what reads the parts of a view, which begins now."""
+    parts: PatientParts = request.app.state.parts
+    return parts.of_view()
 
 
 def failure_page(failure: Failure, store: str = "", user_id: str | None = None) -> Response:

@@ -14,7 +14,7 @@ from taskctx_sql.pages.links import LISTS
 from taskctx_sql.pages.render import asset
 from taskctx_sql.pages.selection import now
 from taskctx_sql.ui import live, tasks
-from taskctx_sql.ui.pages import Failure, View, failure_page, page, shown
+from taskctx_sql.ui.pages import Failure, View, failure_page, page, parts_of, shown
 
 _TYPES: Final = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _NO_INDEX: Final = "There is no search index, so each update is read: `taskctx upgrade --search` builds one."
@@ -34,21 +34,21 @@ def selected(request: Request) -> Selection:
 async def overview(request: Request) -> Response:
     """Show the overview."""
     selection = selected(request)
-    view = await collect_overview(request.app.state.store, selection, now(), request.app.state.parts)
+    view = await collect_overview(request.app.state.store, selection, now(), parts_of(request))
     return page(request, "overview", selection, view=view)
 
 
 async def list_of(request: Request) -> Response:
     """Show a list."""
     state, selection = request.app.state, selected(request)
-    view = await collect_list(state.store, _list_name(request), selection, now(), state.parts)
+    view = await collect_list(state.store, _list_name(request), selection, now(), parts_of(request))
     return page(request, "list", selection, view=view)
 
 
 async def search(request: Request) -> Response:
     """Show what a text is found in."""
     state, selection = request.app.state, selected(request)
-    view = await collect_search(state.store, selection, now(), state.parts)
+    view = await collect_search(state.store, selection, now(), parts_of(request))
     backlog = await state.store.search_backlog()
     note = _NO_INDEX if backlog is None else ""
     return page(request, "search", selection, view=view, marked=marked, note=note)

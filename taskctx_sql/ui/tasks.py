@@ -14,7 +14,7 @@ from taskctx_sql.model import ContextKey
 from taskctx_sql.pages import Selection
 from taskctx_sql.pages.changes import collect_changes
 from taskctx_sql.pages.task import collect_details, collect_history, collect_task, collect_update
-from taskctx_sql.ui.pages import page
+from taskctx_sql.ui.pages import page, parts_of
 
 # So much of one update is shown on a page; the file has all of it.
 _MAX_SHOWN: Final = 1_000_000
@@ -50,7 +50,7 @@ def number_of(request: Request, name: str) -> int | None:
 
 async def task(request: Request) -> Response:
     """Show a task, or a part of its view."""
-    store, parts = request.app.state.store, request.app.state.parts
+    store, parts = request.app.state.store, parts_of(request)
     key, part = key_of(request), request.query_params.get("part", "")
     revision, seq = number_of(request, "revision"), number_of(request, "seq")
     selection = Selection(user=request.app.state.user_id)

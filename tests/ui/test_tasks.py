@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from taskctx_sql import ContextKey, ContextUpdate, SqlStore
 from taskctx_sql.ui.links import ServerLinks
@@ -146,3 +147,28 @@ async def test_a_long_task_is_shown_before_its_sums_are_known(
         while 'http-equiv="refresh"' in (late := (await client.get(LINKS.task(*of))).text):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert re.search(r"<b>1</b>\s*<span>model calls", late)
+
+
+@pytest.mark.parametrize("part", ["", "details"])
+async def test_what_a_view_always_has_is_asked_for_before_what_takes_long(
+    sql_store: SqlStore, key: ContextKey, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskctx_sql.pages.task.LONG", 1)
+    engine, _ = sql_store.engine_and_schema()
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            sent.append(statement)
+
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+    try:
+        async with browser(sql_store) as client:
+            assert "refresh" not in (await client.get(LINKS.task(key.user_id, key.chat_id, part=part))).text
+    finally:
+        sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
+    own = [bool(re.match(r"SELECT (\S+\.)?taskctx_(updates|files|state|runs)\.", statement)) for statement in sent]
+    sums = ["taskctx_report_uses" in statement for statement in sent]
+    assert sums.count(True) == 1
+    assert own.count(True) > 2
+    assert not any(own[sums.index(True) :])
