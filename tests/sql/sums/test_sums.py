@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, SqlStore, Store, TaskContext, open_store, schema
+from taskctx_sql import ContextKey, SqlStore, Store, TaskContext, clock, open_store, schema
 from taskctx_sql.errors import NothingToUndoError
 from taskctx_sql.maintenance import Retention, erase, prune
 from taskctx_sql.reports import CostBy, Filters
@@ -223,3 +223,18 @@ async def test_a_use_that_is_pruned_leaves_the_sums(store: SqlStore, monkeypatch
     await prune(store, Retention(removed_age=0))
     assert [row.calls for row in await store.reports.costs("model")] == [1]
     await expect_the_same(store, monkeypatch, {})
+
+
+async def test_what_is_there_already_is_summed_by_days_and_users(store: SqlStore, own_url: str) -> None:
+    await schema.upgrade(own_url, sums=False)
+    for number in range(6):
+        key, at = ContextKey(USERS[number % 2], f"c{number}"), START.timestamp() + number
+        with clock.replaced(partial(float, at)):
+            await store.write(key, models=[{"model_id": "m", "timestamp": at}])
+    engine = create_engine(parse_url(own_url))
+    async with engine.begin() as connection:
+        await schema.upgrade(connection, sums=True)
+    await engine.dispose()
+    assert await fold(store, 3) == 3
+    # Else each portion would compute the days of all users anew.
+    assert len(await store.query(sa.select(days.c.user_id).where(days.c.user_id.is_not(None)).distinct())) == 1
