@@ -6,7 +6,6 @@ Blocks marked ``py`` are parts of programs, which other tests have; here, what t
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib
 import os
 import re
@@ -14,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from taskctx_sql import ContextKey, open_store, settings, task_context
 from taskctx_sql.settings import Settings
 from taskctx_sql.sql import engines
 from tests.support.command_lines import in_backticks, refused
+from tests.support.programs import Programs
 from tests.test_api import NAMESPACES
 
 CHECKOUT = Path(__file__).parent.parent
@@ -51,25 +52,29 @@ def blocks(language: str) -> list[Any]:
     return found
 
 
-def run(code: str) -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-"], input=code, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder as README's first block leaves it, with the database that other blocks read."""
     folder = tmp_path_factory.mktemp("begun")
-    with contextlib.chdir(folder):
-        run(next(case.values[0] for case in blocks("python") if "tasks.db" in case.values[0]))
+    code = next(case.values[0] for case in blocks("python") if "tasks.db" in case.values[0])
+    command = [sys.executable, "-W", "error", "-"]
+    done = subprocess.run(command, input=code, capture_output=True, text=True, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
     return folder
 
 
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    with Programs() as running:
+        yield running
+
+
 @pytest.mark.parametrize("code", blocks("python"))
-def test_a_python_block_runs(code: str, tmp_path: Path, begun: Path) -> None:
+def test_a_python_block_runs(code: str, tmp_path: Path, begun: Path, programs: Programs) -> None:
     if "tasks.db" in code:
         shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
-    run(code)
+    done = programs.run(code)
+    assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "notes.txt").exists() or "notes.txt" not in code
 
 
@@ -120,19 +125,19 @@ def test_every_command_of_a_page_is_one(page: Path) -> None:
 
 
 @pytest.mark.wide
-def test_every_command_of_the_tests_exists() -> None:
+def test_every_command_of_the_tests_exists(programs: Programs) -> None:
     commands: dict[tuple[str, ...], set[str]] = {}
     for case in blocks("sh"):
         for line in case.values[0].splitlines():
             if line.startswith("python -m tests."):
                 command = line.split("#")[0]
-                words = command.split()[1 : 4 if "explore" in command else 3]
+                words = command.split()[2 : 4 if "explore" in command else 3]
                 commands.setdefault(tuple(words), set()).update(re.findall(r"--[\w-]+", command))
     assert commands
     for words, options in commands.items():
-        done = subprocess.run(
-            [sys.executable, *words, "--help"], capture_output=True, text=True, check=True, cwd=CHECKOUT
-        )
+        code = "import runpy, sys; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+        done = programs.run(code, *words, "--help", folder=CHECKOUT)
+        assert done.returncode == 0, done.stderr
         assert [option for option in options if option not in done.stdout] == [], words
 
 
