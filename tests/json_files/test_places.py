@@ -1,59 +1,28 @@
-"""What can stand in a history file's place, and what a file system may not be able to do."""
+"""What can stand in a history file's place: links, marks, and what is no file."""
 
 from __future__ import annotations
 
 import asyncio
 import codecs
-import errno
-import fcntl
 import json
-import logging
 import os
-import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, blocking, open_store, task_context
-from taskctx_sql.errors import StoreClosedError, StoreFailedError, StoreUnavailableError, UnreadableFileError
-from taskctx_sql.json_files import batches, recovery
-from taskctx_sql.locations import folder_lock, folders
+from taskctx_sql import ContextKey, JsonStore, SqlStore, TaskContext, open_store, task_context
+from taskctx_sql.errors import StoreFailedError, UnreadableFileError
+from taskctx_sql.json_files import recovery
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention, Transferred
 from taskctx_sql.transfer import copy, export, import_folder
+from tests.json_files.histories import KEY, NAME
 from tests.support.contract import new_delta, stored
 from tests.support.waiting import SOON
-
-KEY = ContextKey("u", "c")
-NAME = "context_history_c.json"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "tasks"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
-    made = tmp_path / "other"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def store(folder: Path) -> JsonStore:
-    return JsonStore(folder, retry_seconds=0.3)
-
-
-# Links.
 
 
 async def test_a_link_stays_one_and_what_it_leads_to_is_written(store: JsonStore, folder: Path, other: Path) -> None:
@@ -144,9 +113,6 @@ async def test_what_is_deleted_is_gone_from_where_a_link_leads(
     assert list(folder.iterdir()) == []
 
 
-# Marks and encodings.
-
-
 @pytest.mark.parametrize(
     "encoded",
     [
@@ -179,9 +145,6 @@ async def test_an_export_goes_on_after_a_file_with_a_mark(other: Path, tmp_path:
         await store.save(new_delta(KEY, "b", base=saved.base))
         await export(store, other, user_id="u")
     assert [entry["data"] for entry in json.loads((other / NAME).read_bytes())] == ["a", "b"]
-
-
-# What is no file.
 
 
 def make_socket(path: Path) -> None:
@@ -256,251 +219,6 @@ async def test_a_file_with_a_hole_of_a_terabyte_is_reported_at_once(folder: Path
         assert isinstance(database, SqlStore)
         result = await import_folder(folder, database, user_id="u")
     assert str(1 << 40) in str(result).replace(",", "") or "1,099,511,627,776" in str(result)
-
-
-# Locks.
-
-
-@pytest.fixture
-def held(folder: Path) -> Iterator[None]:
-    """The folder's lock is held by another process, which does nothing else."""
-    code = (
-        "import fcntl, os, sys, time\n"
-        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
-        "print(flush=True)\ntime.sleep(600)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        yield
-        holder.kill()
-
-
-async def test_a_folder_that_is_held_by_a_stranger_is_given_up_in_time(store: JsonStore, folder: Path) -> None:
-    await store.save(new_delta(KEY, "a"))
-    context = TaskContext({"user_id": "u", "chat_id": "c"}, store=store)
-    await context.load()
-    context.add_context_update("message", "b")
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        for work in (context.save, lambda: store.delete(KEY)):
-            began = time.monotonic()
-            async with asyncio.timeout(SOON):
-                with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
-                    await work()
-            assert time.monotonic() - began >= 0.3
-        assert context.has_unsaved_changes
-    finally:
-        os.close(descriptor)
-    await context.save()
-    assert await stored(store, KEY) == ["a", "b"]
-
-
-@pytest.mark.usefixtures("held")
-async def test_a_cancellation_ends_the_waiting_for_a_lock(folder: Path) -> None:
-    store = JsonStore(folder, retry_seconds=60)
-    saving = asyncio.ensure_future(store.save(new_delta(KEY, "a")))
-    await asyncio.sleep(0.2)
-    # Others read meanwhile.
-    async with asyncio.timeout(SOON):
-        assert await stored(store, KEY) == []
-        saving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await saving
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.usefixtures("held")
-@pytest.mark.parametrize("doing", ["prune", "erase", "delete", "export"])
-async def test_whatever_removes_or_writes_a_file_waits_no_longer_and_can_be_cancelled(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str
-) -> None:
-    (folder / NAME).write_text("[]")
-    (folder / "context_history_d.json").write_text("[]")
-    monkeypatch.setattr(batches, "LOCK_SECONDS", 0.3)
-    async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
-        assert isinstance(database, SqlStore)
-        await database.save(new_delta(KEY, "a"))
-
-        def work(seconds: float) -> Awaitable[object]:
-            store = JsonStore(folder, retry_seconds=seconds)
-            ways: dict[str, Callable[[], Awaitable[object]]] = {
-                "prune": lambda: prune(store, Retention(max_contexts=0)),
-                "erase": lambda: erase(store, "u", "c"),
-                "delete": lambda: store.delete(KEY),
-                "export": lambda: export(database, folder, user_id="u"),
-            }
-            return ways[doing]()
-
-        async with asyncio.timeout(SOON):
-            with pytest.raises(StoreUnavailableError, match="another process holds the lock"):
-                await work(0.3)
-        monkeypatch.setattr(batches, "LOCK_SECONDS", 60)
-        waiting = asyncio.ensure_future(work(60))
-        await asyncio.sleep(0.3)
-        waiting.cancel()
-        async with asyncio.timeout(SOON):
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-    assert {path.name for path in folder.iterdir()} == {NAME, "context_history_d.json"}
-
-
-@pytest.mark.usefixtures("held")
-async def test_those_who_wait_for_a_lock_hold_up_nobody_else(folder: Path, tmp_path: Path) -> None:
-    store = JsonStore(folder, retry_seconds=60)
-    # More than there are threads for files.
-    saving = [asyncio.ensure_future(store.save(new_delta(ContextKey("u", f"c{n}"), "a"))) for n in range(50)]
-    await asyncio.sleep(0.2)
-    other = JsonStore(tmp_path / "other", retry_seconds=60)
-    async with asyncio.timeout(SOON):
-        assert await stored(store, KEY) == []
-        await other.save(new_delta(KEY, "b"))
-        async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
-            await database.save(new_delta(KEY, "c"))
-        for save in saving:
-            save.cancel()
-        await asyncio.wait(saving)
-    assert all(save.cancelled() for save in saving)
-    assert list(folder.iterdir()) == []
-
-
-async def test_nothing_is_written_when_a_folder_has_been_closed(folder: Path) -> None:
-    store = JsonStore(folder, retry_seconds=60)
-    await store.save(new_delta(KEY, "a"))
-    with folder_lock(folder):
-        writing = [asyncio.ensure_future(store.save(new_delta(ContextKey("u", f"c{n}"), "b"))) for n in range(3)]
-        writing.append(asyncio.ensure_future(store.delete(KEY)))  # type: ignore[arg-type]  # what comes of it is not looked at
-        await asyncio.sleep(0.2)
-        closing = asyncio.ensure_future(store.close())
-        async with asyncio.timeout(SOON):
-            while not closing.done():
-                await asyncio.sleep(0)
-                closing.cancel()
-        assert all(task.done() for task in writing)
-    for task in writing:
-        with pytest.raises(StoreClosedError):
-            await task
-    assert [path.name for path in folder.iterdir()] == [NAME]
-
-
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_a_child_that_is_forked_during_a_save_can_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = JsonStore(folder)
-    blocking(store.save(new_delta(KEY, "a")))
-    reached, go_on, fsync = threading.Event(), threading.Event(), os.fsync
-
-    def slow(descriptor: int) -> None:
-        reached.set()
-        go_on.wait(30)
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", slow)
-    saving = threading.Thread(target=lambda: asyncio.run(store.save(new_delta(ContextKey("u", "d"), "b"))))
-    saving.start()
-    assert reached.wait(30)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)
-        os._exit(42 if blocking(stored(store, KEY)) == ["a"] else 1)
-    try:
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
-    finally:
-        go_on.set()
-        saving.join()
-
-
-@pytest.mark.usefixtures("held")
-async def test_an_address_says_how_long_a_lock_is_waited_for(folder: Path) -> None:
-    async with open_store(f"json:///{folder}", retry_seconds=0.2) as store:
-        with pytest.raises(StoreUnavailableError) as caught:
-            await store.save(new_delta(KEY, "a"))
-    assert 0.2 <= caught.value.waited < folders.LOCK_SECONDS
-
-
-# File systems that cannot.
-
-
-def failing(number: int) -> Callable[..., None]:
-    def fail(*arguments: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF])
-async def test_a_folder_that_cannot_be_locked_is_written_to_and_the_log_says_so(
-    store: JsonStore, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
-) -> None:
-    monkeypatch.setattr(fcntl, "flock", failing(number))
-    with caplog.at_level(logging.WARNING):
-        for data in "ab":
-            await store.save(new_delta(KEY, data))
-    assert [record.message for record in caplog.records if "cannot be locked" in record.message] != []
-    assert len(caplog.records) == 1
-    assert await stored(store, KEY) == ["a", "b"]
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP])
-async def test_a_folder_that_cannot_be_synced_is_written_to_and_the_log_says_so(
-    store: JsonStore, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
-) -> None:
-    fsync = os.fsync
-
-    def only_files(descriptor: int) -> None:
-        if Path(f"/proc/self/fd/{descriptor}").readlink() == folder:
-            failing(number)()
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", only_files)
-    with caplog.at_level(logging.WARNING):
-        for data in "ab":
-            await store.save(new_delta(KEY, data))
-        await store.delete(KEY)
-    assert [record.message for record in caplog.records if "cannot be synced" in record.message] != []
-    assert len(caplog.records) == 1
-
-
-async def test_a_folder_that_may_not_be_read_is_written_to(
-    store: JsonStore, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = os.open
-
-    def no_folders(path: object, *more: object, **options: object) -> int:
-        if Path(str(path)) == folder:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return opened(path, *more, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "open", no_folders)
-    for data in "ab":
-        await store.save(new_delta(KEY, data))
-    assert await stored(store, KEY) == ["a", "b"]
-
-
-async def test_nothing_needs_hard_links(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "link", failing(errno.EPERM))
-    (folder / NAME).write_text("[{cut short")
-    async with task_context({"user_id": "u", "chat_id": "c"}, folder) as context:
-        context.add_context_update("message", "new")
-    assert (folder / f"{NAME}.unreadable-1").read_text() == "[{cut short"
-    async with open_store(f"sqlite:///{tmp_path}/t.db") as database:
-        await database.save(new_delta(KEY, "a"))
-    assert (tmp_path / "t.db").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".new"] == []
-
-
-async def test_where_no_permissions_can_be_given_a_file_stays_its_owners_alone(
-    store: JsonStore, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await store.save(new_delta(KEY, "a"))
-    (folder / NAME).chmod(0o644)
-    monkeypatch.setattr(Path, "chmod", failing(errno.EPERM))
-    await store.save(new_delta(KEY, "b"))
-    assert (folder / NAME).stat().st_mode & 0o777 == 0o600
-    assert await stored(store, KEY) == ["a", "b"]
-
-
-# One that is odd costs no neighbor.
 
 
 def make_loop(path: Path) -> None:

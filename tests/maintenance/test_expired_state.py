@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from taskctx_sql import ContextKey, SqlStore, open_store
+from taskctx_sql import ContextKey, SqlStore
 from taskctx_sql.errors import InvalidArgumentError, RowLevelSecurityError
 from taskctx_sql.maintenance import erase, examine, prune
 from taskctx_sql.model import Retention, StateChange
 from taskctx_sql.sql.schema import tables
 from tests.support.command import taskctx
 from tests.support.contract import new_delta
-from tests.transfer.test_transfer import everything, rows_of
+from tests.support.rows import everything, rows_of
 
 NOW = 1_900_000_000.0
 EXPIRED = Retention(expired=True)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[SqlStore]:
-    """An open database of each kind in turn."""
-    async with open_store(database_url) as store:
-        assert isinstance(store, SqlStore)
-        yield store
 
 
 async def put(store: SqlStore, user: str, chat: str, **ends: float | None) -> ContextKey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,12 @@ from taskctx_sql.model import Retention
 from taskctx_sql.sql import row_codec, small_contexts
 from taskctx_sql.sql.maintenance import several
 from taskctx_sql.sql.schema import tables
-from tests.maintenance.test_prune_and_erase import DAY, NOW, chats, saved
+from tests.maintenance.contexts import DAY, NOW, chats, saved
 from tests.support.contract import stored
+from tests.support.rows import everything, rows_of
 from tests.support.waiting import until
-from tests.transfer.test_transfer import everything, rows_of
 
 ALL = Retention(max_age=0)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[SqlStore]:
-    """An open database of each kind in turn."""
-    async with open_store(database_url) as store:
-        assert isinstance(store, SqlStore)
-        yield store
 
 
 async def fill(store: SqlStore, user: str, count: int) -> None:

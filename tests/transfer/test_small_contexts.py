@@ -21,7 +21,8 @@ from taskctx_sql.sql.transfer import read, several, write
 from taskctx_sql.transfer import copy
 from tests.conftest import connection_of
 from tests.support.contract import loaded, new_delta, stored
-from tests.transfer.test_transfer import everything, url_of
+from tests.support.rows import everything
+from tests.transfer.stores import url_of
 
 COUNT = 8
 
