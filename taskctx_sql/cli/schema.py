@@ -30,7 +30,7 @@ _FIRST_PORTION: Final = 1_000
     "--search/--no-search", default=None, help="Whether there is a search index; it is built, with what is there."
 )
 @click.option(
-    "--sums/--no-sums", default=None, help="Whether there are daily sums of costs; they are built, of what is there."
+    "--sums/--no-sums", default=None, help="Whether there are daily sums for reports; they are built, of what is there."
 )
 @click.option("--sql", is_flag=True, help="Print the SQL of the upgrade instead, and change nothing.")
 @format_option

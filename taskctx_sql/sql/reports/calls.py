@@ -11,6 +11,7 @@ from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.model.report_rows import CALL_OUTCOMES, CallOutcome, ToolCall
 from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner, of_those_in_period
 from taskctx_sql.sql.reports.percentiles import select_percentiles
+from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.schema import views
 
 _VIEW: Final = views.calls
@@ -56,3 +57,13 @@ def select_tools(filters: Filters) -> sa.Select[Any]:
 
 def _in(filters: Filters) -> list[sa.ColumnElement[bool]]:
     return [*of_owner(_VIEW, filters), *in_period(_VIEW, filters, "started_at", "started_at")]
+
+
+def select_tools_summed(sums: DailySums, filters: Filters) -> sa.Select[Any]:
+    """Return the same from the daily sums."""
+    keys = ("model_id",)
+    rows = sums.by("tool", keys, filters).subquery("sums")
+    quick = select_percentiles(sums.times("tool", keys, filters), keys, 50, 95)
+    counts = (rows.c[name] for name in ("calls", "failures", "retries", "open"))
+    columns = (rows.c.model_id.label("name"), *counts, quick.c.p50, quick.c.p95)
+    return sa.select(*columns).select_from(rows.outerjoin(quick, quick.c.model_id == rows.c.model_id))

@@ -73,7 +73,10 @@ class OfCosts(OfTasks):
 
         def source() -> Source[ModelSpeed]:
             order = ("-calls", "model_id", "provider_id")
-            return Source(ModelSpeed, _select_speed(filters), order, after, ("calls", "failures", "retries"))
+            sums, summed = ("calls", "failures", "retries"), None
+            if has_whole_days(filters):
+                summed = self._sums.summed(filters, partial(_select_speed_summed, self._sums, filters))
+            return Source(ModelSpeed, _select_speed(filters), order, after, sums, summed=summed)
 
         return Report(self._query, ModelSpeed, source, filters)
 
@@ -257,6 +260,16 @@ def _select_speed(filters: Filters) -> sa.Select[Any]:
         .select_from(counted.outerjoin(quick, same))
         .group_by(*(counted.c[key] for key in keys))
     )
+
+
+def _select_speed_summed(sums: DailySums, filters: Filters) -> sa.Select[Any]:
+    """Return the same from the daily sums."""
+    keys = ("model_id", "provider_id")
+    rows = sums.by("model", keys, filters).subquery("sums")
+    quick = select_percentiles(sums.times("model", keys, filters), keys, 50, 95)
+    same = sa.and_(*(quick.c[key] == rows.c[key] for key in keys))
+    columns = (*(rows.c[name] for name in (*keys, "calls", "failures", "retries")), quick.c.p50, quick.c.p95)
+    return sa.select(*columns).select_from(rows.outerjoin(quick, same))
 
 
 def _select_open(silence: float, filters: Filters) -> sa.Select[Any]:

@@ -27,11 +27,16 @@ from taskctx_sql.model.report_rows import (
 )
 from taskctx_sql.model.tree_rows import Tree
 from taskctx_sql.sql import engines, incomplete
-from taskctx_sql.sql.reports.calls import select_calls, select_tools
-from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner
+from taskctx_sql.sql.reports.calls import select_calls, select_tools, select_tools_summed
+from taskctx_sql.sql.reports.clauses import columns_of, has_whole_days, in_period, of_owner
 from taskctx_sql.sql.reports.costs import OfCosts, select_models, select_models_summed
 from taskctx_sql.sql.reports.report import Report, Source
-from taskctx_sql.sql.reports.stored import select_activity, select_users
+from taskctx_sql.sql.reports.stored import (
+    select_activity,
+    select_activity_summed,
+    select_users,
+    select_users_summed,
+)
 from taskctx_sql.sql.reports.task_selection import as_text, check_outcome, labeled
 from taskctx_sql.sql.schema import contexts, updates, views
 
@@ -134,7 +139,10 @@ class Reports(OfCosts):
 
         def source() -> Source[ToolUsage]:
             sums = ("calls", "failures", "retries", "open")
-            return Source(ToolUsage, select_tools(filters), ("-calls", "name"), after, sums)
+            summed = None
+            if has_whole_days(filters):
+                summed = self._sums.summed(filters, partial(select_tools_summed, self._sums, filters))
+            return Source(ToolUsage, select_tools(filters), ("-calls", "name"), after, sums, summed=summed)
 
         return Report(self._query, ToolUsage, source, filters)
 
@@ -143,7 +151,8 @@ class Reports(OfCosts):
 
         def source() -> Source[Activity]:
             sums = ("updates", "removed", "bytes")
-            return Source(Activity, select_activity(filters), ("-day", "update_type"), after, sums)
+            summed = self._sums.summed(filters, partial(select_activity_summed, self._sums, filters))
+            return Source(Activity, select_activity(filters), ("-day", "update_type"), after, sums, summed=summed)
 
         return Report(self._query, Activity, source, filters)
 
@@ -199,7 +208,8 @@ class Reports(OfCosts):
         """
 
         def source() -> Source[UserSize]:
-            return Source(UserSize, select_users(filters), ("-bytes", "user_id"), after, _USER_SUMS)
+            summed = self._sums.summed(filters, partial(select_users_summed, self._sums, filters))
+            return Source(UserSize, select_users(filters), ("-bytes", "user_id"), after, _USER_SUMS, summed=summed)
 
         return Report(self._query, UserSize, source, filters)
 

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from taskctx_sql.model import TOKEN_KINDS
 from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.model.report_rows import UserSize
 from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.engines import day_of, size_of, utc_of
 from taskctx_sql.sql.reports.clauses import in_period, of_owner, rounded, user_of
+from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.schema import contexts, runs, state, updates, views
 from taskctx_sql.sql.schema.usage_parts import usage_sums
 
@@ -35,6 +37,13 @@ def select_activity(filters: Filters) -> sa.Select[Any]:
     return counted.where(*in_period(found, filters, None, None)).group_by(*keys)
 
 
+def select_activity_summed(sums: DailySums, filters: Filters) -> sa.Select[Any]:
+    """Return the same from the daily sums."""
+    rows = sums.by("type", ("day", "model_id"), filters).subquery("sums")
+    keys = (sums.day_of(rows).label("day"), rows.c.model_id.label("update_type"))
+    return sa.select(*keys, rows.c.calls.label("updates"), rows.c.removed, rows.c.bytes)
+
+
 def select_users(filters: Filters) -> sa.Select[Any]:
     """Return the SELECT of what each user has whose last save was in the period. Each table is read once."""
     user, whose = contexts.c.user_id, _whose(filters)
@@ -44,12 +53,27 @@ def select_users(filters: Filters) -> sa.Select[Any]:
         return rows.where(incomplete.is_there(), *of_owner(contexts, whose)).group_by(user).subquery()
 
     in_updates = added(updates, *_updates(updates.c.removed_in, _BYTES))
-    in_state = added(state, whole(size_of(state.c.value)).label("state_bytes"))
+    in_state = added(state, _whole(size_of(state.c.value)).label("state_bytes"))
     used = sa.select(_USES.c.user_id, *usage_sums(_USES)).where(*of_owner(_USES, whose)).group_by(_USES.c.user_id)
-    return _users(filters, in_updates, in_state, added(runs, *count_runs()), used.subquery())
+    return _users(filters, in_updates, in_state, added(runs, *_runs()), used.subquery())
 
 
-def count_runs() -> list[sa.ColumnElement[int]]:
+def select_users_summed(sums: DailySums, filters: Filters) -> sa.Select[Any]:
+    """Return the same from the daily sums."""
+    of_updates, own, used = (
+        sums.by(per, ("user_id",), _whose(filters)).subquery(f"per_{per}") for per in ("type", "own", "day")
+    )
+    counted = sa.select(of_updates.c.user_id, of_updates.c.calls.label("updates"), *_named(of_updates, "removed bytes"))
+    has = sa.select(own.c.bytes.label("state_bytes"), *_named(own, "user_id runs failed_runs unfinished_runs"))
+    tokens = sa.select(*_named(used, " ".join(("user_id", "calls", *TOKEN_KINDS, "cost"))))
+    return _users(filters, *(found.subquery() for found in (counted, has, tokens)))
+
+
+def _named(rows: sa.FromClause, names: str) -> list[sa.ColumnElement[Any]]:
+    return [rows.c[name] for name in names.split()]
+
+
+def _runs() -> list[sa.ColumnElement[int]]:
     """Return the numbers of runs: all, the failed and the unfinished ones."""
     failed = runs.c.outcome == sa.literal_column("'failed'")
     counts = {"runs": sa.func.count(), "failed_runs": sa.func.count(sa.case((failed, 1)))}
@@ -57,14 +81,14 @@ def count_runs() -> list[sa.ColumnElement[int]]:
     return [count.label(name) for name, count in counts.items()]
 
 
-def whole(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+def _whole(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     """Return the sum of numbers."""
     return sa.cast(sa.func.sum(column), sa.BigInteger)
 
 
 def _updates(removed_in: sa.ColumnElement[Any], size: sa.ColumnElement[int]) -> list[sa.ColumnElement[int]]:
     counts = (sa.func.count().label("updates"), sa.func.count(removed_in).label("removed"))
-    return [*counts, whole(size).label("bytes")]
+    return [*counts, _whole(size).label("bytes")]
 
 
 def _whose(filters: Filters) -> Filters:

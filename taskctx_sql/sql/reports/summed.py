@@ -16,7 +16,7 @@ from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.sql.reports.clauses import days_of, is_readable, of_owner, rounded, user_of
 from taskctx_sql.sql.reports.report import Query, Summed
 from taskctx_sql.sql.schema.sum_tables import DAYS, PARTS, QUEUE, days, parts, queue
-from taskctx_sql.sql.schema.usage_parts import AMOUNTS, SUMS, WHOLE, no_day, select_parts
+from taskctx_sql.sql.schema.usage_parts import AMOUNTS, COUNTS, SUMS, WHOLE, no_day, select_parts
 
 _MINUS: Final = -1
 _PLUS: Final = 1
@@ -49,12 +49,12 @@ class DailySums:
     def by(self, per: str, keys: Sequence[str], filters: Filters) -> sa.Select[Any]:
         """Return the SELECT of the sums by some of their columns, the days as they are there.
 
-        ``per`` is "day", or "model" where the model, the provider or the mode is one of the columns.
+        ``per`` is the kind of parts that are added up, as `usage_parts` names them.
         """
         sources = (
             (days, _PLUS, self._of_users(filters, everybody="user_id" not in keys)),
             (parts, _MINUS, [*of_owner(parts, filters), self._waits(parts.c.context_id)]),
-            ((now := self._now()), _PLUS, of_owner(now, filters)),
+            ((now := self._now(per)), _PLUS, of_owner(now, filters)),
         )
         each = [
             sa.select(*(table.c[name] for name in keys), *_signed(table, sign, keys, filters)).where(
@@ -64,14 +64,14 @@ class DailySums:
         ]
         merged = sa.union_all(*each).subquery("merged")
         grouped = [merged.c[name] for name in keys]
-        added = [*(_whole(merged.c[name]).label(name) for name in ("tasks", *WHOLE))]
+        added = [*(_whole(merged.c[name]).label(name) for name in ("tasks", *WHOLE, *COUNTS))]
         added += [sa.func.sum(merged.c[name], type_=sa.Double).label(name) for name in AMOUNTS]
         # What only contexts had that have changed since is not there any more.
         return sa.select(*grouped, *added).group_by(*grouped).having(sa.func.sum(merged.c.calls) > 0)
 
     def each_context(self, filters: Filters) -> sa.Select[Any]:
         """Return the SELECT of the sums of each context: its id and `SUMS` without tasks."""
-        now = self._now()
+        now = self._now("day")
         each = [
             sa.select(table.c.context_id, *(table.c[name] for name in (*WHOLE, *AMOUNTS))).where(
                 table.c.per == _literal("day"), *self._in_period(table, filters), *of_owner(table, filters), *conditions
@@ -83,13 +83,24 @@ class DailySums:
         added += [sa.func.sum(merged.c[name], type_=sa.Double).label(name) for name in AMOUNTS]
         return sa.select(merged.c.context_id, *added).group_by(merged.c.context_id)
 
+    def times(self, per: str, keys: Sequence[str], filters: Filters) -> sa.Subquery:
+        """Return how long calls of tools or uses of models took, and how many took as long, by some columns."""
+        now = self._now(per)
+        each = [
+            sa.select(*(table.c[name] for name in keys), table.c.took.label("duration"), table.c.calls.label("times"))
+            .where(table.c.per == _literal(per), table.c.took.is_not(None), *conditions)
+            .where(*self._in_period(table, filters), *of_owner(table, filters))
+            for table, conditions in ((parts, [sa.not_(self._waits(parts.c.context_id))]), (now, []))
+        ]
+        return sa.union_all(*each).subquery("times")
+
     def day_of(self, rows: sa.FromClause) -> sa.ColumnElement[Any]:
         """Return the day of sums, NULL for those of uses without one."""
         return sa.func.nullif(rows.c.day, no_day(self._engine), type_=sa.Date)
 
-    def _now(self) -> sa.Subquery:
-        """Return the parts of the contexts that wait, as their rows are now."""
-        return select_parts(self._engine, self._waits).subquery("now")
+    def _now(self, per: str) -> sa.Subquery:
+        """Return the parts of a kind of the contexts that wait, as their rows are now."""
+        return select_parts(self._engine, self._waits, (per,)).subquery("now")
 
     def _waits(self, context_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
         waiting = sa.select(queue.c.context_id)

@@ -1,8 +1,8 @@
-"""Daily sums of the uses of models: an opt-in that `schema.upgrade` creates and drops, with its tables and triggers.
+"""Daily sums: an opt-in that `schema.upgrade` creates and drops, with its tables and triggers.
 
 It is not a revision: like the search index it is recognized by being there, and each later upgrade sets it right.
 
-Triggers note each context whose uses of models change, whoever changes them, in a queue. Later the parts of such
+Triggers note each context whose rows change, whoever changes them, in a queue. Later the parts of such
 contexts, which are what they add to the sums, are computed anew from their rows, and the sums of the days where these
 differ are computed anew from the parts. A report takes the sums, subtracts the parts of the contexts that are in the
 queue, and adds what is in the rows of these. So it is exact at every moment.
@@ -24,30 +24,35 @@ from taskctx_sql.sql.schema.checks import has_table, qualified
 from taskctx_sql.sql.schema.folding import FOLD, fold_function, has_function
 from taskctx_sql.sql.schema.row_security import OWN_CONTEXT, OWN_ROW, POLICY
 from taskctx_sql.sql.schema.sum_tables import CHANGED, DAYS, FRESH, PARTS, QUEUE
+from taskctx_sql.sql.schema.usage_parts import AMOUNTS, KEYS, MODEL, PART, SUMS
 
 _MARK: Final = "taskctx_sums_mark"
 _TRIGGER_PREFIX: Final = "taskctx_sums_"
 
-_COLUMNS: Final = (
-    "day {day} NOT NULL, per TEXT NOT NULL, model_id TEXT NOT NULL, provider_id TEXT NOT NULL, mode TEXT NOT NULL,"
-    " previous {day} NOT NULL, tasks BIGINT NOT NULL, calls BIGINT NOT NULL, failures BIGINT NOT NULL,"
-    " input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cached_read_tokens BIGINT NOT NULL,"
-    " cached_write_tokens BIGINT NOT NULL, reasoning_tokens BIGINT NOT NULL, audio_tokens BIGINT NOT NULL,"
-    " cost DOUBLE PRECISION NOT NULL, estimated_cost DOUBLE PRECISION NOT NULL, duration DOUBLE PRECISION NOT NULL"
-)
+_TYPES: Final = {
+    **dict.fromkeys(("context_id", "user_id", "per", *MODEL), "TEXT NOT NULL"),
+    **dict.fromkeys(("day", "previous"), "{day} NOT NULL"),
+    **dict.fromkeys(SUMS, "BIGINT"),
+    **dict.fromkeys(("took", *AMOUNTS), "DOUBLE PRECISION"),
+}
 _DAY: Final = {"sqlite": "TEXT", "postgresql": "DATE"}
 
 # What a restore removes counts all the same, so these revisions matter to the sums.
 _KEPT: Final = "operation IN ('restore', 'undo')"
 _BECOMES_WHOLE: Final = "(OLD.revision = 0) <> (NEW.revision = 0)"
-# The name of each trigger, its event, and the row that has the context; besides those of the uses themselves.
+# The name of each trigger, its event, and the row that has the context; besides those of the rows that are summed.
 _ROW_TRIGGERS: Final = (
     ("whole", "UPDATE OF revision ON taskctx_contexts FOR EACH ROW WHEN (" + _BECOMES_WHOLE + ")", "NEW"),
     ("gone", "DELETE ON taskctx_contexts FOR EACH ROW", "OLD"),
     ("kept", f"INSERT ON taskctx_revisions FOR EACH ROW WHEN (NEW.{_KEPT})", "NEW"),
     ("forgotten", f"DELETE ON taskctx_revisions FOR EACH ROW WHEN (OLD.{_KEPT})", "OLD"),
 )
-_OF_USES: Final = (("added", "INSERT", "NEW"), ("changed", "UPDATE", "NEW"), ("removed", "DELETE", "OLD"))
+_SUMMED: Final = ("models", "updates", "state", "runs")
+_OF_SUMMED: Final = tuple(
+    (f"{table}_{name}", f"{event} ON taskctx_{table}", row)
+    for table in _SUMMED
+    for name, event, row in (("added", "INSERT", "NEW"), ("changed", "UPDATE", "NEW"), ("removed", "DELETE", "OLD"))
+)
 
 
 def is_there(connection: sa.Connection, schema: str | None) -> bool:
@@ -82,11 +87,12 @@ def changes(connection: sa.Connection, schema: str | None, wanted: bool | None, 
     if downgraded or (there and wanted is False):
         yield from _drops(engine) if there else ()
     elif there:
-        if not _has_triggers(connection, schema):
+        missing = missing_parts(connection, schema)
+        if set(missing) - {FOLD}:
             # Meanwhile contexts may have changed that nobody noted.
             yield from _triggers(engine)
             yield _MARK_ALL
-        if engine != "sqlite" and not has_function(connection, schema):
+        if FOLD in missing:
             yield fold_function()
     elif wanted:
         yield from _creates(engine)
@@ -116,27 +122,34 @@ def guards(*, guarded: bool) -> Iterator[str]:
 
 
 def _creates(engine: str) -> Iterator[str]:
-    columns, day = _COLUMNS.format(day=_DAY[engine]), _DAY[engine]
+    day = _DAY[engine]
+
+    def columns(*names: str) -> str:
+        return ", ".join(f"{name} {_TYPES[name].format(day=day)}" for name in (*names, *SUMS))
+
     if engine == "sqlite":
         yield f"CREATE TABLE {QUEUE} (id INTEGER PRIMARY KEY, context_id TEXT NOT NULL UNIQUE)"
     else:
         yield f"CREATE TABLE {QUEUE} (context_id TEXT NOT NULL)"
     # The sums of everybody have no user.
-    yield f"CREATE TABLE {DAYS} (user_id TEXT, {columns})"
-    yield f"CREATE TABLE {PARTS} (context_id TEXT NOT NULL, user_id TEXT NOT NULL, {columns})"
+    yield f"CREATE TABLE {DAYS} (user_id TEXT, {columns(*KEYS)})"
+    yield f"CREATE TABLE {PARTS} ({columns(*PART)})"
     # What is computed anew, and the days of users that it changes; both are empty after each transaction.
-    yield f"CREATE TABLE {FRESH} (context_id TEXT NOT NULL, user_id TEXT NOT NULL, {columns})"
+    yield f"CREATE TABLE {FRESH} ({columns(*PART)})"
     yield f"CREATE TABLE {CHANGED} (user_id TEXT NOT NULL, day {day} NOT NULL)"
     yield f"CREATE INDEX {DAYS}_idx ON {DAYS} (user_id, day)"
     yield f"CREATE INDEX {DAYS}_day_idx ON {DAYS} (day)"
     yield f"CREATE INDEX {PARTS}_idx ON {PARTS} (context_id)"
     yield f"CREATE INDEX {PARTS}_day_idx ON {PARTS} (user_id, day)"
+    # For percentiles, with all that they need.
+    timed = "per, model_id, provider_id, took, calls, day, user_id, context_id"
+    yield f"CREATE INDEX {PARTS}_took_idx ON {PARTS} ({timed}) WHERE took IS NOT NULL"
 
 
 def _triggers(engine: str) -> Iterator[str]:
     if engine == "sqlite":
-        of_uses = ((name, f"{event} ON taskctx_models FOR EACH ROW", row) for name, event, row in _OF_USES)
-        for name, event, row in (*of_uses, *_ROW_TRIGGERS):
+        of_summed = ((name, f"{event} FOR EACH ROW", row) for name, event, row in _OF_SUMMED)
+        for name, event, row in (*of_summed, *_ROW_TRIGGERS):
             yield f"DROP TRIGGER IF EXISTS {_TRIGGER_PREFIX}{name}"
             mark = f"INSERT OR IGNORE INTO {QUEUE} (context_id) VALUES ({row}.context_id)"  # noqa: S608
             yield f"CREATE TRIGGER {_TRIGGER_PREFIX}{name} AFTER {event}\nBEGIN\n    {mark};\nEND"
@@ -151,10 +164,10 @@ def _triggers(engine: str) -> Iterator[str]:
         )
     mark = f"INSERT INTO {QUEUE} (context_id) SELECT DISTINCT context_id FROM seen;"  # noqa: S608
     yield f"CREATE OR REPLACE FUNCTION {_MARK}() {definer}\nBEGIN\n    {mark}\n    RETURN NULL;\nEND\n$function$"
-    for name, event, row in _OF_USES:
-        yield f"DROP TRIGGER IF EXISTS {_TRIGGER_PREFIX}{name} ON taskctx_models"
+    for name, event, row in _OF_SUMMED:
+        yield f"DROP TRIGGER IF EXISTS {_TRIGGER_PREFIX}{name} ON {event.partition(' ON ')[2]}"
         yield (
-            f"CREATE TRIGGER {_TRIGGER_PREFIX}{name} AFTER {event} ON taskctx_models REFERENCING {row} TABLE AS seen"
+            f"CREATE TRIGGER {_TRIGGER_PREFIX}{name} AFTER {event} REFERENCING {row} TABLE AS seen"
             f" FOR EACH STATEMENT EXECUTE FUNCTION {_MARK}()"
         )
     for name, event, row in _ROW_TRIGGERS:
@@ -163,23 +176,27 @@ def _triggers(engine: str) -> Iterator[str]:
         yield f"CREATE TRIGGER {_TRIGGER_PREFIX}{name} AFTER {event} EXECUTE FUNCTION {_MARK}_{row.lower()}()"
 
 
-def _has_triggers(connection: sa.Connection, schema: str | None) -> bool:
+def missing_parts(connection: sa.Connection, schema: str | None) -> list[str]:
+    """Return the names of the triggers, and of the function, that sums which are there lack."""
+    wanted = [f"{_TRIGGER_PREFIX}{name}" for name, _, _ in (*_OF_SUMMED, *_ROW_TRIGGERS)]
     if engines.is_sqlite(connection):
-        count = sa.text("SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE :names")
-        found = connection.scalar(count, {"names": f"{_TRIGGER_PREFIX}%"})
+        named = sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE :names")
+        found = connection.scalars(named, {"names": f"{_TRIGGER_PREFIX}%"})
     else:
-        count = sa.text(
-            "SELECT count(*) FROM pg_trigger t WHERE tgname LIKE :names AND tgrelid IN"
-            " (to_regclass(:models), to_regclass(:contexts), to_regclass(:revisions))"
+        named = sa.text(
+            "SELECT tgname FROM pg_trigger WHERE tgname LIKE :names AND tgenabled <> 'D'"
+            " AND tgrelid = ANY (CAST(CAST(:tables AS TEXT[]) AS regclass[]))"
         )
-        names = {name: qualified(connection, schema, f"taskctx_{name}") for name in ("models", "contexts", "revisions")}
-        found = connection.scalar(count, {"names": f"{_TRIGGER_PREFIX}%", **names})
-    return int(found or 0) == len((*_OF_USES, *_ROW_TRIGGERS))
+        tables = [qualified(connection, schema, f"taskctx_{name}") for name in (*_SUMMED, "contexts", "revisions")]
+        found = connection.scalars(named, {"names": f"{_TRIGGER_PREFIX}%", "tables": tables})
+        wanted += [] if has_function(connection, schema) else [FOLD]
+    there = set(found)
+    return [name for name in wanted if name not in there]
 
 
 def _drops(engine: str) -> Iterator[str]:
     if engine == "sqlite":
-        for name, _, _ in (*_OF_USES, *_ROW_TRIGGERS):
+        for name, _, _ in (*_OF_SUMMED, *_ROW_TRIGGERS):
             yield f"DROP TRIGGER IF EXISTS {_TRIGGER_PREFIX}{name}"
     else:
         for function in (f"{_MARK}()", f"{_MARK}_new()", f"{_MARK}_old()"):

@@ -16,12 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from taskctx_sql.sql.plan import Plan, Statement, Step, number
 from taskctx_sql.sql.schema.checks import qualified
 from taskctx_sql.sql.schema.sum_tables import CHANGED, DAYS, FRESH, PARTS, QUEUE
-from taskctx_sql.sql.schema.usage_parts import AMOUNTS, MODEL, SUMS, select_parts
+from taskctx_sql.sql.schema.usage_parts import AMOUNTS, KEYS, PART, SUMS, select_parts
 
 FOLD: Final = "taskctx_sums_fold"
 
-_KEYS: Final = ("day", "per", *MODEL, "previous")
-_COLUMNS: Final = ", ".join(("context_id", "user_id", *_KEYS, *SUMS))
+_COLUMNS: Final = ", ".join((*PART, *SUMS))
 _TAKEN: Final = {
     "sqlite": f"context_id IN (SELECT context_id FROM {QUEUE} WHERE id <= :last)",  # noqa: S608  # our own names
     "postgresql": "context_id = ANY (taken)",
@@ -34,9 +33,9 @@ def _sum(name: str) -> str:
 
 def _statements(engine: str) -> Iterator[str]:
     """Yield what sums the taken contexts anew, and computes the sums of the days that this changes."""
-    taken, keys = _TAKEN[engine], ", ".join(f"p.{name}" for name in _KEYS)
+    taken, keys = _TAKEN[engine], ", ".join(f"p.{name}" for name in KEYS)
     sums = ", ".join(map(_sum, SUMS))
-    into = f"INSERT INTO {DAYS} (user_id, {', '.join((*_KEYS, *SUMS))})"
+    into = f"INSERT INTO {DAYS} (user_id, {', '.join((*KEYS, *SUMS))})"
     old, new = f"SELECT {_COLUMNS} FROM {PARTS} WHERE {taken}", f"SELECT {_COLUMNS} FROM {FRESH}"  # noqa: S608
     yield f"INSERT INTO {FRESH} ({_COLUMNS}) {_parts(engine)}"
     yield (
@@ -67,7 +66,7 @@ def _parts(engine: str) -> str:
         return context_id.in_(sa.select(waiting.c.context_id).where(waiting.c.id <= sa.literal_column(":last")))
 
     parts = select_parts(engine, is_taken).subquery()
-    statement = sa.select(*(parts.c[name] for name in ("context_id", "user_id", *_KEYS, *SUMS)))
+    statement = sa.select(*(parts.c[name] for name in (*PART, *SUMS)))
     dialect: Callable[[], sa.Dialect] = sqlite.dialect if engine == "sqlite" else postgresql.dialect
     return str(statement.compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
 

@@ -102,7 +102,7 @@ async def upgrade(
             those with BYPASSRLS sees one user at a time. None leaves it as it is, and new tables follow the others.
         search: Whether there is to be a search index, which is built here, in many transactions; on a connection of
             the caller's, only what later builds it. None leaves it as it is.
-        sums: Whether there are to be daily sums of what models cost, likewise.
+        sums: Whether there are to be daily sums, likewise.
         progress: Called while they are built, with the number of updates, or of contexts, that are left.
 
     Raises:

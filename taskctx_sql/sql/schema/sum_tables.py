@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from taskctx_sql.sql.schema.usage_parts import AMOUNTS, MODEL, WHOLE
+from taskctx_sql.sql.schema.usage_parts import AMOUNTS, MODEL, SUMS
 
 QUEUE: Final = "taskctx_sums_queue"
 DAYS: Final = "taskctx_sums_days"
@@ -23,14 +23,13 @@ def _columns() -> list[sa.Column[Any]]:
         sa.Column("day", sa.Date),
         *(sa.Column(name, sa.Text) for name in MODEL),
         sa.Column("previous", sa.Date),
-        *(sa.Column(name, sa.BigInteger) for name in ("tasks", *WHOLE)),
-        *(sa.Column(name, sa.Double) for name in AMOUNTS),
+        *(sa.Column(name, sa.Double if name in AMOUNTS else sa.BigInteger) for name in SUMS),
     ]
 
 
 # Contexts that are to be summed.
 queue: Final = sa.Table(QUEUE, metadata, sa.Column("context_id", sa.Text, primary_key=True))
-# What contexts add to the sums.
-parts: Final = sa.Table(PARTS, metadata, sa.Column("context_id", sa.Text), *_columns())
+# What contexts add to the sums. Those of calls and uses that took a time have it.
+parts: Final = sa.Table(PARTS, metadata, sa.Column("context_id", sa.Text), *_columns(), sa.Column("took", sa.Double))
 # The sums by user; without a user, those of everybody.
 days: Final = sa.Table(DAYS, metadata, *_columns())

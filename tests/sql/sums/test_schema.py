@@ -44,7 +44,7 @@ async def test_sums_in_a_schema_are_printed_kept_mended_and_dropped(empty_postgr
     assert await schema.upgrade_sql(url, schema=name) == ""
     await schema.upgrade(url, schema=name, sums=True)
     # What happened while nobody noted it is summed as well.
-    await psql(url, 'DROP TRIGGER taskctx_sums_added ON "odd ""name""".taskctx_models')
+    await psql(url, 'DROP TRIGGER taskctx_sums_models_added ON "odd ""name""".taskctx_models')
     async with open_store(url, schema=name) as store:
         await store.write(ContextKey("u1", "c1"), models=[USE])
     await schema.upgrade(url, schema=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, SqlStore, Store, TaskContext, clock, open_store, schema
+from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, TaskContext, clock, open_store, schema
 from taskctx_sql.errors import NothingToUndoError
 from taskctx_sql.maintenance import Retention, erase, prune
+from taskctx_sql.model import Run, RunOutcome
 from taskctx_sql.reports import CostBy, Filters
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.backends import catch_up
@@ -27,6 +29,8 @@ from tests.conftest import new_database
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 USERS = ("ann", "bob")
+ENDS: tuple[tuple[float | None, RunOutcome | None], ...] = ((None, None), (9.0, "completed"), (9.0, "failed"))
+SAVES = itertools.count(1)
 BY: tuple[CostBy, ...] = ("day", "model", "user", "task", "label", "tree")
 
 
@@ -73,6 +77,20 @@ def uses(chance: random.Random, count: int) -> list[dict[str, Any]]:
     return found
 
 
+def some_updates(chance: random.Random) -> list[ContextUpdate]:
+    """Calls of tools, most of them with a result, and messages, some of them without a time."""
+    found = []
+    for _ in range(chance.randrange(3)):
+        at, group = START.timestamp() + chance.randrange(-3600, 5 * 86_400), f"call {chance.randrange(10**9)}"
+        data = {"name": chance.choice("xy"), "arguments": chance.choice([{}, {"a": 1}])}
+        found.append(ContextUpdate(at, "tool_call", data, {"group": group}))
+        ended = ContextUpdate(at + chance.randrange(9) / 8, "tool_result", {}, {"group": group})
+        failed = ContextUpdate(ended.timestamp, "tool_result", {}, {"group": group, "error": "no"})
+        found += chance.choice([[ended], [failed], [failed], []])
+    times: list[Any] = [START.timestamp(), None]
+    return [*found, ContextUpdate(chance.choice(times), chance.choice(["message", "error"]), "é", {})]
+
+
 def some_filters(chance: random.Random) -> Filters:
     """Some of the filters: users, days, and times within a day, which the sums do not have."""
     first, last = (START.date() + timedelta(days=chance.randrange(-1, 6)) for _ in range(2))
@@ -88,7 +106,8 @@ async def answers(store: SqlStore, filters: Filters, some: Sequence[CostBy]) -> 
     }
     top: Filters = {**filters, "limit": 3}
     found["dearest"] = await reports.costs("task", **top)
-    found["models"] = await reports.models(**filters)
+    for name in ("models", "speed", "tools", "activity", "users"):
+        found[name] = await getattr(reports, name)(**filters)
     return found
 
 
@@ -129,7 +148,14 @@ async def change(store: SqlStore, chance: random.Random) -> str:
         await store.delete(key)
     else:
         labels, parent = {"team": chance.choice("xy")}, chance.choice([None, "c1"])
-        await store.write(key, models=uses(chance, chance.randrange(1, 4)), labels=labels, parent=parent)
+        models, state = uses(chance, chance.randrange(1, 4)), {"plan": chance.choice(["a", "é" * 9])}
+        run = Run(f"r{chance.randrange(3)}", next(SAVES), 0.0, *chance.choice(ENDS))
+        written: dict[str, Any] = {
+            "updates": some_updates(chance),
+            "models": chance.choice([models, []]),
+            "state": state,
+        }
+        await store.write(key, **written, labels=labels, parent=parent, run=run)
     return name
 
 
@@ -146,7 +172,7 @@ async def test_answers_are_those_of_the_rows_whatever_happens(
         pass
     assert await schema.sums_backlog(own_url) == 0
     await expect_the_same(store, monkeypatch, {}, {"user_id": "ann", "since": START.date()})
-    every = sa.select(days)
+    every = sa.select(*(sa.cast(column, sa.Text) for column in days.c))
     folded = sorted(map(str, await store.query(every)))
     await schema.upgrade(own_url, sums=False)
     await schema.upgrade(own_url, sums=True)
