@@ -24,6 +24,7 @@ from taskctx_sql.plain_text import counted
 from taskctx_sql.sql import engines, incomplete
 from taskctx_sql.sql.engines import dispose, read_only, track_threads
 from taskctx_sql.sql.maintenance.search_checks import check_search_index
+from taskctx_sql.sql.maintenance.sums_checks import check_daily_sums
 from taskctx_sql.sql.schema import HEAD, check, citus, contexts, functions, on_connection, row_security, tables
 from taskctx_sql.sql.schema.checks import found_revision, qualified
 from taskctx_sql.sql.store import as_database
@@ -121,6 +122,7 @@ def _check(connection: sa.Connection, name: str | None, address: str) -> Iterato
     yield from _orphans(connection)
     yield from _unfinished(connection)
     yield from check_search_index(connection, name, address)
+    yield from check_daily_sums(connection, name, address)
     yield from _expired(connection, name, address)
     yield from _largest(connection, name, address)
 
