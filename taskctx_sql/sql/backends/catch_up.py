@@ -21,7 +21,7 @@ _AT_REST: Final = 100
 _AT_WORK: Final = 20
 # How many times as long as a transaction took the pause after it is.
 _PAUSE_AT_REST: Final = 1
-_PAUSE_AT_WORK: Final = 9
+_PAUSE_AT_WORK: Final = 14
 # How long a store saves without looking whether there is something by now.
 LOOK_SECONDS: Final = 60.0
 
