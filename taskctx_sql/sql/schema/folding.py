@@ -96,24 +96,31 @@ def has_function(connection: sa.Connection, schema: str | None) -> bool:
 def _body() -> str:
     statements = "".join(f"    {statement};\n" for statement in _statements("postgresql"))
     return f"""
-DECLARE taken TEXT[];
+DECLARE
+    places TID[];
+    taken TEXT[];
 BEGIN
     IF NOT pg_try_advisory_xact_lock(CAST(CAST('{DAYS}' AS regclass) AS oid)::bigint + {_LOCK}) THEN
         RETURN -1;
     END IF;
-    taken := ARRAY(
-        SELECT DISTINCT q.context_id FROM (SELECT context_id FROM {QUEUE} LIMIT least(most, 10000)) q
-    );
-    IF cardinality(taken) = 0 THEN
+    SELECT array_agg(q.place), array_agg(DISTINCT q.context_id) INTO places, taken
+    FROM (SELECT ctid AS place, context_id FROM {QUEUE} LIMIT least(most, 10000)) q;
+    IF taken IS NULL THEN
         RETURN 0;
     END IF;
-    DELETE FROM {QUEUE} WHERE {_TAKEN["postgresql"]};
+    DELETE FROM {QUEUE} WHERE ctid = ANY (places);
+    IF most < {_MANY} THEN
+        DELETE FROM {QUEUE} WHERE {_TAKEN["postgresql"]};
+    END IF;
 {statements}\
     RETURN cardinality(taken);
 END
 """  # noqa: S608  # our own names
 
 
+# Of a context that is saved often, all notes are removed at once. That reads the whole queue, so it is not done with so
+# many notes: they are those of a long queue.
+_MANY: Final = 1_000
 # So that the lock is that of no other program, nor of an upgrade; the number of the table tells schemas apart.
 _LOCK: Final = 0x7461736B << 32
 

@@ -264,3 +264,12 @@ async def test_what_is_there_already_is_summed_by_days_and_users(store: SqlStore
     assert await fold(store, 3) == 3
     # Else each portion would compute the days of all users anew.
     assert len(await store.query(sa.select(days.c.user_id).where(days.c.user_id.is_not(None)).distinct())) == 1
+
+
+async def test_a_context_that_is_saved_often_is_summed_once(store: SqlStore, own_url: str) -> None:
+    for number in range(5):
+        await store.write(
+            ContextKey("ann", "often"), models=[{"model_id": "m", "timestamp": START.timestamp() + number}]
+        )
+    assert await fold(store, 1) == 1
+    assert await schema.sums_backlog(own_url) == 0
