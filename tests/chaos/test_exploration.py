@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from taskctx_sql import TaskContext
 from tests.chaos.explore import looking, running
 from tests.chaos.explore.command import main, new_place
-from tests.chaos.explore.exploring import explore
+from tests.chaos.explore.exploring import explore, run
 from tests.chaos.explore.figures import Found
 from tests.chaos.explore.loop import SteppingLoop
 from tests.chaos.explore.model import add
 from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import Place
-from tests.chaos.explore.running import Run, run
+from tests.chaos.explore.running import Run
 from tests.chaos.explore.statements import watched
 from tests.conftest import CITUS_URL
 from tests.support.connections import ON_POSTGRES, ON_SQLITE, Connection, available

@@ -1,19 +1,14 @@
-"""What the SQL store does when something fails: retries, broken connections, cancellations, forks."""
+"""What the SQL store does when the database fails: retries, broken connections, cancellations, outages."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import os
 import random
 import re
 import sqlite3
-import subprocess
 import sys
 import threading
-import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,30 +17,20 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, blocking, open_store, schema
-from taskctx_sql.errors import (
-    CorruptRecordError,
-    LostContextError,
-    StoreFailedError,
-    StoreUnavailableError,
-    WrongEventLoopError,
-)
+from taskctx_sql import ContextKey, SqlStore, open_store, schema
+from taskctx_sql.errors import StoreUnavailableError
 from taskctx_sql.model import FileChange
-from taskctx_sql.sql import engines, row_codec
-from taskctx_sql.sql.backends import Backend, Share
+from taskctx_sql.sql import engines
 from taskctx_sql.sql.engines.drivers import AsyncpgDriver
 from taskctx_sql.sql.retry import Retrying
-from tests.support.contract import expect_reload, loaded, never_returned, new_delta, new_run, stored
-from tests.support.waiting import SOON, until
+from tests.support.contract import loaded, never_returned, new_delta, stored
+from tests.support.waiting import SOON
 
 
 @pytest.fixture
 async def store(sql_store: SqlStore) -> SqlStore:
     """A store on an engine that the test can listen to, of each database in turn."""
     return sql_store
-
-
-# Failures.
 
 
 async def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, user: str) -> None:
@@ -215,88 +200,6 @@ async def test_an_internal_error_is_tried_again(empty_postgres_url: str, user: s
     await engine.dispose()
 
 
-async def test_an_error_of_the_engine_does_not_show_what_was_to_be_written(store: SqlStore, user: str) -> None:
-    secret = " ".join(["a", "secret", "text"])
-    async with store._backend.engine.begin() as connection:
-        await connection.exec_driver_sql("ALTER TABLE taskctx_updates RENAME TO elsewhere")
-    try:
-        with pytest.raises(StoreFailedError) as caught:
-            await store.save(new_delta(ContextKey(user, "c"), secret))
-        assert secret not in "".join(traceback.format_exception(caught.value))
-        assert "taskctx_updates" in str(caught.value)
-        assert caught.value.__cause__ is not None
-    finally:
-        async with store._backend.engine.begin() as connection:
-            await connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO taskctx_updates")
-    assert await stored(store, ContextKey(user, "c")) == []
-
-
-@pytest.mark.parametrize(
-    ("table", "column", "where"),
-    [
-        ("updates", "exact", "update seq 1"),
-        ("files", "exact", "file 'a'"),
-        ("models", "exact", "model use seq 1"),
-        ("contexts", "metadata", "metadata"),
-        ("contexts", "metadata_toggles", "metadata_toggles"),
-    ],
-)
-async def test_the_error_names_a_row_that_cannot_be_read(
-    store: SqlStore, user: str, table: str, column: str, where: str
-) -> None:
-    context = await loaded(store, user)
-    context.track_file_operation("a", "read")
-    context.track_model_usage("m", "p", "x")
-    await context.save()
-    context_id = row_codec.context_id(context.key)
-    async with store._backend.engine.begin() as connection:
-        statement = sa.text(f"UPDATE taskctx_{table} SET {column} = '{{broken' WHERE context_id = :id")
-        await connection.execute(statement, {"id": context_id})
-    with pytest.raises(CorruptRecordError) as caught:
-        await store.load(context.key)
-    assert caught.value.where == where
-    other = await loaded(store, user, "another chat")
-    assert other.context_history == []
-
-
-@pytest.mark.parametrize("column", ["data", "metadata"])
-@pytest.mark.parametrize("text", ["{broken", '{"__set__": 1}', "1\x1f2", ""])
-async def test_the_error_names_an_update_that_cannot_be_read_on_access(
-    store: SqlStore, user: str, column: str, text: str
-) -> None:
-    context = await loaded(store, user)
-    for number in range(3):
-        context.add_context_update("message", number)
-    await context.save()
-    async with store._backend.engine.begin() as connection:
-        statement = sa.text(f"UPDATE taskctx_updates SET {column} = :text WHERE context_id = :id AND seq = 2")
-        await connection.execute(statement, {"id": row_codec.context_id(context.key), "text": text})
-    again = await loaded(store, user)
-    for attempt in (lambda: again.context_history[1].data, lambda: again.context_history[1].metadata, again.to_dict):
-        with pytest.raises(CorruptRecordError) as caught:
-            attempt()
-        assert caught.value.where == "update seq 2"
-    assert [again.context_history[0].data, again.context_history[2].data] == [0, 2]
-    again.context_history[1].data = "mended"
-    again.context_history[1].metadata = {}
-    await again.save()
-    await expect_reload(store, again)
-
-
-async def test_a_run_counter_that_went_back_is_an_error_and_writes_nothing(store: SqlStore, user: str) -> None:
-    key = ContextKey(user, "c")
-    run = new_run()
-    first = await store.save(new_delta(key, "a", run=run))
-    # The second save is gone: the database was set back to an older copy.
-    third = run.next_save().next_save()
-    with pytest.raises(LostContextError):
-        await store.save(new_delta(key, "c", run=third, base=first.base._replace(revision=2)))
-    assert await stored(store, key) == ["a"]
-
-
-# Cancellation.
-
-
 async def test_a_storm_of_cancellations_leaves_whole_saves_and_no_connection(store: SqlStore, user: str) -> None:
     key = ContextKey(user, "c")
 
@@ -321,93 +224,6 @@ async def test_a_storm_of_cancellations_leaves_whole_saves_and_no_connection(sto
     assert await never_returned(store._backend.engine) == 0
     async with asyncio.timeout(SOON):
         await store.save(new_delta(key, [-1, 1], [-1, 2]))
-
-
-# Event loops, processes, and stores that were never closed.
-
-
-def test_another_event_loop_gets_an_error(database_url: str, user: str) -> None:
-    with open_store(database_url) as store:
-        with pytest.raises(WrongEventLoopError, match="one store in each"):
-            asyncio.run(store.load(ContextKey(user, "c")))
-        assert blocking(store.load(ContextKey(user, "c"))).revision == 0
-
-
-def test_a_child_of_a_fork_gets_an_error(tmp_path: Path) -> None:
-    code = f"""
-import asyncio, os
-from taskctx_sql import ContextKey, open_store
-from taskctx_sql.errors import WrongEventLoopError
-async def main():
-    async with open_store("sqlite:///{tmp_path}/x.db") as store:
-        child = os.fork()
-        if child == 0:
-            try:
-                await store.load(ContextKey("u", "c"))
-            except WrongEventLoopError:
-                os._exit(42)
-            os._exit(1)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        print((await store.load(ContextKey("u", "c"))).revision)
-asyncio.run(main())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=2 * SOON)
-    assert done.stdout.split() == ["42", "0"], done.stderr
-
-
-@pytest.mark.parametrize("how", ["await open_store(url)", "open_store(url).__enter__()"])
-def test_the_interpreter_ends_at_once_when_a_store_was_never_closed(database_url: str, how: str) -> None:
-    opening = f"store = {how}" if how.startswith("await") else "store = await asyncio.to_thread(lambda: " + how + ")"
-    code = f"""
-import asyncio, sys
-from taskctx_sql import ContextKey, open_store
-kept = []
-async def main():
-    url = sys.argv[1]
-    {opening}
-    kept.append(store)
-    print("opened")
-asyncio.run(main())
-"""
-    done = subprocess.run([sys.executable, "-c", code, database_url], capture_output=True, text=True, timeout=2 * SOON)
-    assert done.stdout.strip() == "opened", done.stderr
-    assert done.returncode == 0
-
-
-async def test_a_store_that_was_never_closed_is_warned_of(tmp_path: Path) -> None:
-    store = await open_store(f"sqlite:///{tmp_path}/x.db")
-    assert isinstance(store, SqlStore)
-    await store.save(new_delta(ContextKey("u", "c"), "a"))
-    engine = store._backend.engine
-    forgotten = [store]
-    del store
-    with pytest.warns(ResourceWarning, match="was never closed"):
-        forgotten.clear()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        await engine.dispose()
-        gc.collect()
-    # The thread that saves does not go on without its store.
-    await until(lambda: not any(thread.name == "taskctx-writer" for thread in threading.enumerate()))
-
-
-async def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
-    url = "postgresql://me:hidden@127.0.0.1:1/none?password=hidden"
-    with pytest.raises(StoreUnavailableError) as caught:
-        await open_store(url, retry_seconds=0.1)
-    store = SqlStore(Share(Backend(engines.create_engine(engines.parse_url(url)), None, 0)))
-    for text in (str(caught.value), repr(caught.value), repr(store), store.database_url, caplog.text):
-        assert "hidden" not in text
-    await store.close()
-
-
-def test_the_home_of_a_store_is_a_process(tmp_path: Path) -> None:
-    with open_store(f"sqlite:///{tmp_path}/x.db") as store:
-        assert isinstance(store, SqlStore)
-        assert store._home.process == os.getpid()
-
-
-# Outages.
 
 
 async def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over(

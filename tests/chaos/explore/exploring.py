@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from taskctx_sql.errors import StoreClosedError
 from tests.chaos.explore.figures import Found
+from tests.chaos.explore.looking import begin_anew
 from tests.chaos.explore.loop import SteppingLoop
+from tests.chaos.explore.outcome import NOT_THERE_ANY_MORE, HasEndedError, Outcome, WrongError
 from tests.chaos.explore.patience import Pulse
 from tests.chaos.explore.places import RETRY_SECONDS, Place
 from tests.chaos.explore.points import Action, Injection, Where
 from tests.chaos.explore.programs import STEPS, program
 from tests.chaos.explore.psycopg_statements import psycopg_watched
-from tests.chaos.explore.running import Outcome, Run, run
+from tests.chaos.explore.running import Run
 from tests.chaos.explore.statements import WATCH, Fault, watched
 
 AT_STATEMENTS: tuple[Action | Fault, ...] = (Fault.PASSING, Fault.FINAL, *Action)
@@ -150,3 +155,34 @@ def explore(
                 tell(found)
     WATCH.folder = ""
     return found
+
+
+async def run(make: Callable[[], Run], steps: list[Callable[[Run], Coroutine[Any, Any, None]]]) -> Outcome:
+    """Run the steps of a program."""
+    one = make()
+    try:
+        await one.begin()
+        for step in steps:
+            try:
+                try:
+                    await step(one)
+                except NOT_THERE_ANY_MORE as error:
+                    one.outcome.trace.append(f"{type(error).__name__}")
+                await one.after_step()
+            except (HasEndedError, StoreClosedError):
+                if one.closing is None:
+                    raise
+                await begin_anew(one)
+        await one.end()
+    except WrongError as error:
+        one.wrong(*filter(None, [str(error)]))
+    except Exception as error:
+        one.wrong(f"it ended with {type(error).__name__}: {error}")
+    one.outcome.fired = one.points.fired
+    try:
+        await one.close()
+    except Exception as error:
+        one.wrong(f"closing ended with {type(error).__name__}: {error}")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    return one.outcome

@@ -10,8 +10,9 @@ from taskctx_sql import Store, TaskContext, open_store, transfer
 from taskctx_sql.errors import MissingHistoriesError
 from tests.chaos.explore.backups import Backup
 from tests.chaos.explore.model import State, add, items_of, ours
+from tests.chaos.explore.outcome import AFTER_A_FAILURE, NOT_THERE_ANY_MORE
 from tests.chaos.explore.points import HANG_SECONDS
-from tests.chaos.explore.running import AFTER_A_FAILURE, NOT_THERE_ANY_MORE, Run
+from tests.chaos.explore.running import Run
 from tests.chaos.marks import USER
 
 # How often a watcher looks by itself.

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from taskctx_sql import ContextKey, Feature, TaskContext
-from tests.chaos.explore.running import NOT_THERE_ANY_MORE, Run
+from tests.chaos.explore.outcome import NOT_THERE_ANY_MORE
+from tests.chaos.explore.running import Run
 
 NAMES = ("one", "other")
 

@@ -13,8 +13,9 @@ from tests.chaos.explore.acting import edit as edit_one
 from tests.chaos.explore.model import State, add, items_of, ours
 from tests.chaos.explore.moving import copy_elsewhere, set_back, watch
 from tests.chaos.explore.naming import name_values
+from tests.chaos.explore.outcome import WrongError
 from tests.chaos.explore.removing import erase_all, prune_by_age, prune_by_count, prune_removed
-from tests.chaos.explore.running import Run, WrongError
+from tests.chaos.explore.running import Run
 
 Step = Callable[[Run], Coroutine[Any, Any, None]]
 

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from taskctx_sql import Feature, TaskContext
-from taskctx_sql.errors import (
-    ContextNotFoundError,
-    LostContextError,
-    NothingToUndoError,
-    RevisionNotFoundError,
-    StoreClosedError,
-    StoreError,
-    StoreFailedError,
-    StoreUnavailableError,
-    UnsavedChangesError,
-)
+from taskctx_sql.errors import LostContextError, StoreClosedError, StoreError, UnsavedChangesError
 from tests.chaos.explore.acting import act
-from tests.chaos.explore.looking import begin_anew, look_back, nothing_is_left
+from tests.chaos.explore.looking import look_back, nothing_is_left
 from tests.chaos.explore.loop import SteppingLoop
-from tests.chaos.explore.model import Model, State, add, items_of, marks_of, ours
+from tests.chaos.explore.losses import is_gone, is_set_back
+from tests.chaos.explore.model import Model, State, add, items_of, marks_of
+from tests.chaos.explore.outcome import AFTER_A_FAILURE, NOT_THERE_ANY_MORE, HasEndedError, Outcome, WrongError
 from tests.chaos.explore.patience import HangError, Pulse, in_time
 from tests.chaos.explore.places import Other, Place
-from tests.chaos.explore.points import HANG_SECONDS, Injection, Points, Where
+from tests.chaos.explore.points import HANG_SECONDS, Injection, Points
 from tests.chaos.explore.statements import WATCH
 from tests.chaos.marks import USER
 
@@ -36,39 +26,7 @@ T = TypeVar("T")
 
 # A program that does what the errors tell it is through after so many attempts.
 ATTEMPTS: Final = 8
-AFTER_A_FAILURE: Final = (StoreFailedError, StoreUnavailableError)
-NOT_THERE_ANY_MORE: Final = (ContextNotFoundError, NothingToUndoError, RevisionNotFoundError)
 _chats = itertools.count()
-
-
-class WrongError(Exception):
-    """The run cannot go on; its text says what is wrong."""
-
-
-class HasEndedError(Exception):
-    """The store was closed under a call: the program begins anew with what is stored."""
-
-
-@dataclass
-class Outcome:
-    """What a run found.
-
-    Attributes:
-        counts: How many points there were.
-        fired: Whether the injection's point was reached.
-        problems: What is wrong; empty if all is well.
-        longest: Seconds that the longest call took.
-        late: Seconds beyond those allowed that a call took because of the machine.
-        acknowledged: How many additions a save acknowledged.
-    """
-
-    counts: dict[Where, int] = field(default_factory=dict)
-    fired: bool = False
-    problems: list[str] = field(default_factory=list)
-    longest: float = 0.0
-    late: float = 0.0
-    acknowledged: int = 0
-    trace: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -250,37 +208,10 @@ class Run:
             return
         await self.until_done(self.context.load)
         if self.set_back_to is not None and not self.model.gone:
-            self.is_set_back(self.set_back_to)
+            is_set_back(self, self.set_back_to)
         else:
-            self.is_gone(items_of(self.context, self.model.features))
+            is_gone(self, items_of(self.context, self.model.features))
         self.set_back_to = None
-
-    def is_gone(self, left: State) -> None:
-        """The program knows that the context was deleted: what it has now is all there is."""
-        self.model.gone = False
-        self.losses += 1
-        self.model.present = ours(left)
-        self.model.acknowledged.clear()
-        # An edit that is unsaved stays, and its pair is gone.
-        self.model.split |= marks_of(left)
-        self.model.past.clear()
-        self.model.operations.clear()
-        self.model.others.clear()
-        self.open_operation = None
-        self.done.clear()
-
-    def is_set_back(self, kept: Model) -> None:
-        """The program knows that the database was set back: it has what was there then, and what is unsaved."""
-        found = ours(items_of(self.context, self.model.features))
-        lost = [item for item in kept.present if item not in found]
-        # An edit of what is gone is kept.
-        expected = kept.present.keys() | self.model.present.keys()
-        back = [item for item in found if item not in expected and not (self.is_edited and item[0] == "update")]
-        if lost or back:
-            self.wrong(f"lost in what the database was set back to: {lost}, and strange: {back}")
-        # An edit of what is gone stays, without what came with it.
-        self.model.split |= marks_of(found) - marks_of(kept.present)
-        self.model.present, self.model.acknowledged = found, dict(kept.present)
 
     async def too_early(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Call what refuses unsaved changes while there are some; an update comes before they are saved."""
@@ -343,7 +274,7 @@ class Run:
         if self.outcome.problems:
             raise WrongError("")
         if self.model.gone and items_of(self.context, self.model.features) == state:
-            self.is_gone(state)
+            is_gone(self, state)
         return state
 
     async def end(self) -> None:
@@ -390,34 +321,3 @@ class Run:
                 self.wrong(f"{out} connections of the engine were not given back")
             await self.engine.dispose()
         await nothing_is_left(self)
-
-
-async def run(make: Callable[[], Run], steps: list[Callable[[Run], Coroutine[Any, Any, None]]]) -> Outcome:
-    """Run the steps of a program."""
-    one = make()
-    try:
-        await one.begin()
-        for step in steps:
-            try:
-                try:
-                    await step(one)
-                except NOT_THERE_ANY_MORE as error:
-                    one.outcome.trace.append(f"{type(error).__name__}")
-                await one.after_step()
-            except (HasEndedError, StoreClosedError):
-                if one.closing is None:
-                    raise
-                await begin_anew(one)
-        await one.end()
-    except WrongError as error:
-        one.wrong(*filter(None, [str(error)]))
-    except Exception as error:
-        one.wrong(f"it ended with {type(error).__name__}: {error}")
-    one.outcome.fired = one.points.fired
-    try:
-        await one.close()
-    except Exception as error:
-        one.wrong(f"closing ended with {type(error).__name__}: {error}")
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.sleep(0)
-    return one.outcome

@@ -6,9 +6,8 @@ import asyncio
 import re
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,72 +23,10 @@ from taskctx_sql.errors import (
 from taskctx_sql.sql.backends.sqlite_backend import SqliteBackend
 from taskctx_sql.sql.save import SaveRequest, group_commit, request
 from tests.support.contract import expect_reload, loaded, new_delta, new_run, stored
+from tests.support.sqlite_wire import Wire, commits
 from tests.support.waiting import SOON
 
 KEY = ContextKey("u", "c")
-
-
-class Wire:
-    """What the writer's thread says to SQLite, in order; a commit can be made to fail before or after it happens."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.faults: list[str] = []
-        # Called on the writer's thread before each transaction and after each commit.
-        self.before_begin: Callable[[], object] = lambda: None
-        self.after_commit: Callable[[], object] = lambda: None
-
-    def hear(self, statement: str) -> None:
-        # SQLite reports a statement once more for each time that one of its triggers runs.
-        if self.said[-1:] != [statement]:
-            self.said.append(statement)
-
-    def take(self) -> list[str]:
-        taken, self.said = self.said, []
-        return taken
-
-    def count_commits(self) -> int:
-        return sum(map(commits, self.said))
-
-
-def commits(statement: str) -> bool:
-    """Whether it is a COMMIT, or a statement that is a transaction of its own."""
-    return statement.startswith(("COMMIT", "INSERT INTO taskctx_appends"))
-
-
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    found = Wire()
-    connect = sqlite3.connect
-
-    class Connection(sqlite3.Connection):
-        def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-            fault = found.faults.pop(0) if commits(statement) and found.faults else None
-            if fault == "before":
-                raise sqlite3.OperationalError("disk I/O error")
-            if fault == "corrupt":
-                error = sqlite3.DatabaseError("database disk image is malformed")
-                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-                raise error
-            if statement.startswith(("BEGIN IMMEDIATE", "INSERT INTO taskctx_appends")):
-                found.before_begin()
-            cursor = super().execute(statement, *parameters)
-            if commits(statement):
-                found.after_commit()
-            if fault == "after":
-                raise sqlite3.OperationalError("disk I/O error")
-            return cursor
-
-    def connect_on_the_writer(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        if threading.current_thread().name != "taskctx-writer":
-            plain: sqlite3.Connection = connect(*arguments, **options)
-            return plain
-        connection: sqlite3.Connection = connect(*arguments, **options, factory=Connection)
-        connection.set_trace_callback(found.hear)
-        return connection
-
-    monkeypatch.setattr(sqlite3, "connect", connect_on_the_writer)
-    return found
 
 
 @pytest.fixture

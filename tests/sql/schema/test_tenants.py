@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,100 +15,26 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskctx_sql import ContextKey, SqlStore, Write, open_store, schema
+from taskctx_sql import ContextKey, SqlStore, open_store, schema
 from taskctx_sql.errors import InvalidIdError, RowLevelSecurityError, StoreFailedError
 from taskctx_sql.maintenance import erase, prune
-from taskctx_sql.model import Difference, Retention, StoredUpdate
-from taskctx_sql.sql import engines, row_codec
-from taskctx_sql.sql.maintenance import statements
+from taskctx_sql.model import Retention
+from taskctx_sql.sql import engines
 from taskctx_sql.sql.schema import tables, views
 from taskctx_sql.transfer import copy, export, import_folder
+from tests.sql.schema.calls import OF_A_KEY, OF_STATEMENTS, OTHERS, select_updates
 from tests.support import accounts, pgbouncer
 from tests.support.accounts import everything, filled
-from tests.support.contract import all_rows, loaded, new_delta, stored
+from tests.support.contract import loaded, new_delta, stored
 
 pytestmark = pytest.mark.wide
 
 TABLES: Final = tuple(tables.metadata.tables)
+
 VIEWS: Final = tuple(views.metadata.tables)
+
 # Quotes, backslashes, what a setting might read, look-alikes, and the longest there may be.
 USERS: Final = ["'", '"', "\\", "\\x41", "a'; RESET ALL; --", "DEFAULT", " ", "%s", "$1", "\u0441", "\U0001f642" * 255]
-
-
-# Every public call.
-
-Call = Callable[[SqlStore, ContextKey, str], Awaitable[Any]]
-
-# Calls that take a key or a user reach only that user. The others take statements, which may read anything.
-OF_A_KEY: Final[dict[str, Call]] = {
-    "load": lambda store, key, _: stored(store, key),
-    "updates": lambda store, key, _: all_rows(store, key),
-    "contexts": lambda store, key, _: store.contexts(key.user_id),
-    "search": lambda store, key, _: store.search("secret", user_id=key.user_id),
-    "save": lambda store, key, _: store.save(new_delta(key, 1)),
-    "delete": lambda store, key, _: store.delete(key),
-    "revisions": lambda store, key, _: store.revisions(key),
-    "difference": lambda store, key, _: differing(store, key),
-    "fork": lambda store, key, _: store.fork(key, "forked"),
-    "state": lambda store, key, _: store.state(key),
-    "write": lambda store, key, _: store.write(key, state={"secret": 2}, labels={"title": None}),
-    "write_together": lambda store, key, _: store.write_together([Write(key, state={"secret": 2})]),
-    "label": lambda store, key, _: store.label(key, title="another"),
-    "data": lambda store, key, _: store.data(key),
-    "open_calls": lambda store, key, _: of_an_open_call(store, key, store.open_calls),
-    "close_calls": lambda store, key, _: of_an_open_call(store, key, store.close_calls),
-    "pop_update": lambda store, key, _: store.pop_update(key),
-    "clear_updates": lambda store, key, _: store.clear_updates(key),
-    "watch": lambda store, key, _: first_watched(store, key),
-}
-OF_STATEMENTS: Final[dict[str, Call]] = {
-    "query": lambda store, key, user_id: store.query(select_updates(key), user_id=user_id),
-    "read": lambda store, key, user_id: store.read(
-        "read", partial(statements.one_context, row_codec.context_id(key)), user_id=user_id
-    ),
-    "write_plan": lambda store, key, user_id: store.write_plan("write", partial(erase_all, key), user_id=user_id),
-}
-# `reports` has a test of its own below; the others reach no rows.
-OTHERS: Final = {
-    "open",
-    "close",
-    "ping",
-    "features",
-    "engine_name",
-    "is_distributed",
-    "engine_and_schema",
-    "note_gone",
-    "reports",
-    "search_backlog",
-}
-
-
-async def differing(store: SqlStore, key: ContextKey) -> Difference:
-    newest = (await store.save(new_delta(key, "one more"))).revision
-    return await store.difference(key, 1, newest)
-
-
-async def of_an_open_call(store: SqlStore, key: ContextKey, ask: Callable[[ContextKey], Awaitable[Any]]) -> Any:
-    await store.write(key, updates=[("tool_call", 1, {"group": "1"})])
-    return await ask(key)
-
-
-async def first_watched(store: SqlStore, key: ContextKey) -> StoredUpdate:
-    async with aclosing(store.watch(key)) as updates:
-        return await anext(updates)
-
-
-def select_updates(key: ContextKey) -> sa.Select[Any]:
-    return sa.select(tables.updates).where(tables.updates.c.context_id == row_codec.context_id(key))
-
-
-def erase_all(key: ContextKey) -> Any:
-    old = yield from statements.one_context(row_codec.context_id(key))
-    if old is None:
-        return {}
-    yield from statements.hide(old, guarded=False)
-    counts, _ = yield from statements.erase_some(old.context_id, 1000)
-    return counts
 
 
 def test_every_public_call_is_tried() -> None:
@@ -238,9 +164,6 @@ async def test_transfers_are_refused(
     assert await everything(guarded_url, mine) == before
     assert not list(tmp_path.glob("exported/*"))
     assert [row.chat_id for row in await tenant_store.contexts(mine.user_id)] == ["c1"]
-
-
-# How the user is set.
 
 
 async def test_two_users_work_at_once_on_one_store(tenant_store: SqlStore, user: str) -> None:
