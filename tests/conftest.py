@@ -47,8 +47,8 @@ collect_ignore = [] if CITUS_URL else ["sql/schema/test_citus.py"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores, since many tests wait."""
-    return (os.cpu_count() or 1) + 1
+    """Twice as many workers as there are cores, and one more: the tests wait most of their time."""
+    return 2 * (os.cpu_count() or 1) + 1
 
 
 def wide(*values: Any) -> list[Any]:
