@@ -254,7 +254,6 @@ async def store(reopened: Opener) -> AsyncIterator[Store]:
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine with our settings, that the test can listen to."""
     made = engines.create_engine(engines.parse_url(database_url))
-    await schema.upgrade(made)
     yield made
     await made.dispose()
 
