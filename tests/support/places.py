@@ -40,6 +40,7 @@ ELSEWHERE = {
             *("daily_sums.py", "folding.py", "usage_parts.py", "summed.py", "sums_checks.py"),
             *("costs.py:_select_summed", "costs.py:select_models_summed", "costs.py:_select_speed_summed"),
             *("calls.py:select_tools_summed", "stored.py:select_activity_summed", "stored.py:select_users_summed"),
+            *("course.py:select_models_summed", "trees.py:_select_uses_summed"),
         ),
         "daily sums have triggers, which a distributed table cannot have",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Unpack
 
@@ -14,26 +14,28 @@ from taskctx_sql.limits import check_real
 from taskctx_sql.model import TOKEN_KINDS
 from taskctx_sql.model.cost_rows import COST_BY, Cost, CostBy, ModelSpeed, OpenRun
 from taskctx_sql.model.report_filters import Filters
-from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.reports.clauses import has_whole_days, in_period, of_owner, of_those_in_period, rounded, user_of
+from taskctx_sql.sql.reports.grouped_costs import (
+    NO_DAY,
+    NO_TEXT,
+    NULL_TEXT,
+    SUMS,
+    Uses,
+    named,
+    select_by,
+    select_dearest,
+)
 from taskctx_sql.sql.reports.percentiles import select_percentiles
-from taskctx_sql.sql.reports.report import Report, Source, total
+from taskctx_sql.sql.reports.report import Report, Source
 from taskctx_sql.sql.reports.summed import DailySums, rounded_amounts
-from taskctx_sql.sql.reports.task_selection import as_text
 from taskctx_sql.sql.reports.tasks import OfTasks
-from taskctx_sql.sql.schema import contexts, revisions, state, views
+from taskctx_sql.sql.schema import revisions, views
 from taskctx_sql.sql.schema.usage_parts import AMOUNTS, MODEL, WHOLE, usage_sums
 
 # A run that goes on is expected to save within so many seconds.
 SILENCE: Final = 600.0
 
 _USES: Final = views.uses
-_SUMS: Final = (*WHOLE, "cost", "estimated_cost")
-# Less than any sum of costs.
-_LEAST: Final = -1e300
-_NO_TEXT: Final = sa.literal_column("''", sa.Text)
-_NULL_TEXT: Final = sa.cast(sa.null(), sa.Text)
-_NO_DAY: Final = sa.cast(sa.null(), sa.Date)
 
 
 class OfCosts(OfTasks):
@@ -59,12 +61,12 @@ class OfCosts(OfTasks):
         def source() -> Source[Cost]:
             order = ("-day",) if by == "day" else ("-cost", "name", "user_id", "chat_id")
             rows, summed = _select_costs(by, label, filters), None
-            top = partial(_select_dearest, _each_context(filters), filters) if by == "task" else None
+            top = partial(select_dearest, by, _of_uses(filters), user_of(filters)) if by in ("task", "tree") else None
             if has_whole_days(filters):
                 from_sums = partial(_select_summed, self._sums, by, label, filters)
-                dearest = partial(_select_dearest, self._sums.each_context(filters), filters) if top else None
+                dearest = partial(select_dearest, by, _of_sums(self._sums, filters), user_of(filters)) if top else None
                 summed = self._sums.summed(filters, from_sums, dearest)
-            return Source(Cost, rows, order, after, _SUMS, top=top, summed=summed)
+            return Source(Cost, rows, order, after, SUMS, top=top, summed=summed)
 
         return Report(self._query, Cost, source, filters)
 
@@ -101,79 +103,44 @@ class OfCosts(OfTasks):
 def _select_costs(by: CostBy, label: str | None, filters: Filters) -> sa.Select[Any]:
     """Return the SELECT of the costs, with the columns of `Cost`."""
     if by in ("day", "model"):
-        uses, none = _uses(filters, "timestamp"), (_NULL_TEXT, _NULL_TEXT)
+        uses, none = _uses(filters, "timestamp"), (NULL_TEXT, NULL_TEXT)
         key: sa.ColumnElement[Any] = uses.c.day if by == "day" else uses.c.model_id
         # The day, the name, the user and the chat of a row.
-        shown = (key, _NO_TEXT, *none) if by == "day" else (_NO_DAY, key, *none)
+        shown = (key, NO_TEXT, *none) if by == "day" else (NO_DAY, key, *none)
         tasks = sa.func.count(uses.c.context_id.distinct()).label("tasks")
-        return sa.select(*_named(shown), tasks, *_sums(uses)).group_by(key)
-    # By context first: there are fewer of them than uses to look up what they are added up by.
-    return _by_context(_each_context(filters), by, label, filters)
+        return sa.select(*named(shown), tasks, *_sums(uses)).group_by(key)
+    return select_by(by, label, _of_uses(filters), user_of(filters))
 
 
-def _each_context(filters: Filters) -> sa.Select[Any]:
-    """Return the SELECT of the sums of each context, whose amounts are not rounded."""
-    uses = _uses(filters, "timestamp")
-    return sa.select(uses.c.context_id, *usage_sums(uses)).group_by(uses.c.context_id)
+def _of_uses(filters: Filters) -> Uses:
+    """Return what contexts used, from the rows."""
+
+    def of(among: sa.Select[Any] | None) -> list[sa.FromClause]:
+        uses, one = _uses(filters, "timestamp", among), sa.literal_column("1", sa.BigInteger).label("tasks")
+        each = sa.select(uses.c.context_id, one, *usage_sums(uses)).group_by(uses.c.context_id)
+        return [each.subquery("of_uses")]
+
+    return Uses(of, are_by_context=True)
 
 
-def _select_dearest(sums: sa.Select[Any], filters: Filters, count: int) -> sa.Select[Any]:
-    """Return the SELECT of the costs of those tasks that cost at least as much as so many do.
-
-    Only for these is looked up how they are called, by which those that cost the same are ordered.
-    """
-    each = sums.cte("every")
-    last = sa.select(each.c.cost).order_by(each.c.cost.desc()).limit(1).offset(max(count - 1, 0)).subquery("last")
-    # Not rounded, which takes as long as the rest: a little less than the last of them may be the same when rounded.
-    least = sa.select(last.c.cost - sa.func.abs(last.c.cost, type_=sa.Double) * 1e-12 - 1e-8).scalar_subquery()
-    chosen = sa.select(*each.c).where(each.c.cost >= sa.func.coalesce(least, _LEAST, type_=sa.Double))
-    return _by_context(chosen, "task", None, filters)
+def _of_sums(sums: DailySums, filters: Filters) -> Uses:
+    """Return what contexts used, from the daily sums."""
+    return Uses(sums.of_days(filters), are_by_context=False)
 
 
 def _select_summed(sums: DailySums, by: CostBy, label: str | None, filters: Filters) -> sa.Select[Any]:
     """Return the same from the daily sums."""
-    none = (_NULL_TEXT, _NULL_TEXT)
+    none = (NULL_TEXT, NULL_TEXT)
     if by not in ("day", "model", "user"):
-        return _by_context(sums.each_context(filters), by, label, filters)
+        return select_by(by, label, _of_sums(sums, filters), user_of(filters))
     per, key = {"day": ("day", "day"), "model": ("model", "model_id"), "user": ("day", "user_id")}[by]
     rows = sums.by(per, (key,), filters).subquery("sums")
     shown: Sequence[sa.ColumnElement[Any]]
     if by == "day":
-        shown = (sums.day_of(rows), _NO_TEXT, *none)
+        shown = (sums.day_of(rows), NO_TEXT, *none)
     else:
-        shown = (_NO_DAY, rows.c[key], rows.c.user_id if by == "user" else _NULL_TEXT, _NULL_TEXT)
-    return sa.select(*_named(shown), *(rows.c[name] for name in ("tasks", *WHOLE)), *rounded_amounts(rows))
-
-
-def _by_context(sums: sa.Select[Any], by: CostBy, label: str | None, filters: Filters) -> sa.Select[Any]:
-    """Return the SELECT of the costs by something that contexts have, from the sums of each of them."""
-    none, each = (_NULL_TEXT, _NULL_TEXT), sums.subquery("each")
-    shown: Sequence[sa.ColumnElement[Any]]
-    rows: sa.FromClause = each.join(contexts, contexts.c.context_id == each.c.context_id)
-    match by:
-        case "user":
-            shown = (_NO_DAY, contexts.c.user_id, contexts.c.user_id, _NULL_TEXT)
-        case "label":
-            # As a value: SQLite would compare each context with each label, if they were joined.
-            labels = sa.select(views.labels.c.value).where(
-                views.labels.c.context_id == each.c.context_id, views.labels.c.name == as_text("label", label)
-            )
-            rows = each = sa.select(each, labels.scalar_subquery().label("value")).offset(0).subquery("labeled")
-            shown = (_NO_DAY, sa.func.coalesce(each.c.value, ""), *none)
-        case "tree":
-            members, root = _members(user_of(filters)), contexts.alias("root")
-            rows = each.outerjoin(members, members.c.context_id == each.c.context_id)
-            rows = rows.join(root, root.c.context_id == sa.func.coalesce(members.c.root_id, each.c.context_id))
-            shown = (_NO_DAY, root.c.chat_id, root.c.user_id, root.c.chat_id)
-        case _:
-            shown = (_NO_DAY, contexts.c.chat_id, contexts.c.user_id, contexts.c.chat_id)
-    added = (total(each.c[name]).label(name) for name in _SUMS)
-    keys = [column for column in shown if column is not _NO_DAY and column is not _NULL_TEXT]
-    return sa.select(*_named(shown), sa.func.count().label("tasks"), *added).select_from(rows).group_by(*keys)
-
-
-def _named(shown: Sequence[sa.ColumnElement[Any]]) -> Iterator[sa.ColumnElement[Any]]:
-    return (column.label(name) for column, name in zip(shown, ("day", "name", "user_id", "chat_id"), strict=True))
+        shown = (NO_DAY, rows.c[key], rows.c.user_id if by == "user" else NULL_TEXT, NULL_TEXT)
+    return sa.select(*named(shown), *(rows.c[name] for name in ("tasks", *WHOLE)), *rounded_amounts(rows))
 
 
 def select_models(filters: Filters) -> sa.Select[Any]:
@@ -195,48 +162,15 @@ def _sums(uses: sa.FromClause) -> list[sa.ColumnElement[Any]]:
     return [rounded(column).label(column.name) if column.name in AMOUNTS else column for column in usage_sums(uses)]
 
 
-def _uses(filters: Filters, time: str | None) -> sa.Subquery:
+def _uses(filters: Filters, time: str | None, among: sa.Select[Any] | None = None) -> sa.Subquery:
     """Return the uses whose time is in the period, or whose day if it is None.
 
     The limit, which is none, keeps SQLite from joining their contexts where nothing of these is asked for.
     """
     names = ("context_id", "day", "model_id", "provider_id", "mode", *TOKEN_KINDS, "cost", "price_list", "duration")
     selected = sa.select(*(_USES.c[name] for name in (*names, "error")))
+    selected = selected if among is None else selected.where(_USES.c.context_id.in_(among))
     return selected.where(*of_owner(_USES, filters), *in_period(_USES, filters, time, time)).offset(0).subquery("uses")
-
-
-def _members(user_id: str | None) -> sa.CTE:
-    """Return the root of the tree of each context that is in one with others, one's own or everybody's."""
-    parent, above, trees, named = state.alias("of_parent"), contexts.alias("above"), views.trees, state.alias("named")
-    # Those that others name as their parent.
-    parents = sa.select(named.c.parent_id).where(named.c.parent_id.is_not(None), named.c.removed_in.is_(None))
-    has_parent = sa.exists().where(
-        parent.c.context_id == contexts.c.context_id,
-        parent.c.kind == "label",
-        parent.c.name == "parent",
-        parent.c.removed_in.is_(None),
-        parent.c.parent_id != parent.c.context_id,
-        above.c.context_id == parent.c.parent_id,
-        above.c.revision > 0,
-    )
-
-    def wanted(view: sa.FromClause) -> list[sa.ColumnElement[bool]]:
-        return [view.c.context_id.in_(parents), *([] if user_id is None else [view.c.user_id == user_id])]
-
-    roots = sa.union_all(
-        sa.select(contexts.c.context_id).where(incomplete.is_there(), *wanted(contexts), ~has_parent),
-        # Of circles.
-        sa.select(trees.c.context_id).where(trees.c.is_root == 1, trees.c.parent_id.is_not(None), *wanted(trees)),
-    ).subquery("roots")
-    members = sa.select(roots.c.context_id.label("root_id"), roots.c.context_id).cte("members", recursive=True)
-    child, its = state.alias("child"), contexts.alias("its")
-    below = (
-        sa.select(members.c.root_id, child.c.context_id)
-        .join(child, sa.and_(child.c.parent_id == members.c.context_id, child.c.removed_in.is_(None)))
-        .join(its, sa.and_(its.c.context_id == child.c.context_id, its.c.revision > 0))
-        .where(child.c.context_id != members.c.root_id)
-    )
-    return members.union_all(below)
 
 
 def _select_speed(filters: Filters) -> sa.Select[Any]:

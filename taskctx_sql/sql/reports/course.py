@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from taskctx_sql.model import TOKEN_PARTS
 from taskctx_sql.model.report_rows import ToolCall
 from taskctx_sql.sql import incomplete
-from taskctx_sql.sql.reports.clauses import columns_of
+from taskctx_sql.sql.reports.clauses import columns_of, rounded
 from taskctx_sql.sql.reports.report import total
+from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.schema import contexts, files, revisions, runs, updates, views
+from taskctx_sql.sql.schema.usage_parts import MODEL
 
 _TOKENS: Final = ("input_tokens", "output_tokens", *TOKEN_PARTS)
 
@@ -58,6 +60,16 @@ def select_models(context_id: str) -> sa.Select[Any]:
     )
     found = sa.select(*columns).where(uses.context_id == context_id)
     return found.group_by(*names).order_by(added["cost"].desc(), *names)
+
+
+def select_models_summed(sums: DailySums, context_id: str) -> sa.Select[Any]:
+    """Return the same from the daily sums."""
+    rows = sums.of_contexts([context_id], "model", MODEL).subquery("sums").c
+    names, cost = [rows[name] for name in MODEL], rounded(rows.cost)
+    return sa.select(
+        *(sa.null().label("day"), *names, rows.calls, *(rows[name] for name in _TOKENS[:2]), cost),
+        *(rounded(rows.duration), *(rows[name] for name in TOKEN_PARTS), rounded(rows.estimated_cost), rows.failures),
+    ).order_by(cost.desc(), *names)
 
 
 def _sane(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:

@@ -23,7 +23,13 @@ from taskctx_sql.model.report_rows import Count, ModelUsage, RunReport, ToolCall
 from taskctx_sql.model.tree_rows import TreeNode
 from taskctx_sql.sql import incomplete, row_codec
 from taskctx_sql.sql.reports.clauses import typed
-from taskctx_sql.sql.reports.course import select_calls, select_models, select_runs, select_totals
+from taskctx_sql.sql.reports.course import (
+    select_calls,
+    select_models,
+    select_models_summed,
+    select_runs,
+    select_totals,
+)
 from taskctx_sql.sql.reports.report import Query
 from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.reports.trees import read_tree
@@ -223,7 +229,8 @@ class OfOneContext:
         """
         _check(key)
         check_number("limit", limit, 1, optional=True)
-        return await read_tree(self._query, key, limit)
+        are_summed = await self._sums.are_there(key.user_id)
+        return await read_tree(self._query, key, limit, self._sums if are_summed else None)
 
     async def context_totals(self, key: ContextKey) -> ContextTotals | None:
         """Return how many updates, errors, runs and files a context has, without reading its updates.
@@ -235,7 +242,9 @@ class OfOneContext:
 
     async def context_models(self, key: ContextKey) -> list[ModelUsage]:
         """Return the usage of each model, provider and mode in a context, on all days, those that cost most first."""
-        return typed(ModelUsage, await self._query(select_models(_id(key)), user_id=key.user_id))
+        of_sums = await self._sums.are_there(key.user_id)
+        statement = select_models_summed(self._sums, _id(key)) if of_sums else select_models(_id(key))
+        return typed(ModelUsage, await self._query(statement, user_id=key.user_id))
 
     async def context_calls(self, key: ContextKey, *, limit: int) -> list[ToolCall]:
         """Return the newest calls of tools in a context, the oldest first, as `Reports.calls` has them."""

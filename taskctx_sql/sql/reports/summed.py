@@ -7,6 +7,7 @@ rows of these.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,11 +41,7 @@ class DailySums:
         if filters.get("chat_id") is not None:
             return None
 
-        async def are_there() -> bool:
-            there = is_readable(self._engine, self._schema, QUEUE, PARTS, DAYS)
-            return bool((await self._query(there, user_id=user_of(filters)))[0][0])
-
-        return Summed(rows, top, are_there)
+        return Summed(rows, top, partial(self.are_there, user_of(filters)))
 
     def by(self, per: str, keys: Sequence[str], filters: Filters) -> sa.Select[Any]:
         """Return the SELECT of the sums by some of their columns, the days as they are there.
@@ -69,19 +66,49 @@ class DailySums:
         # What only contexts had that have changed since is not there any more.
         return sa.select(*grouped, *added).group_by(*grouped).having(sa.func.sum(merged.c.calls) > 0)
 
-    def each_context(self, filters: Filters) -> sa.Select[Any]:
-        """Return the SELECT of the sums of each context: its id and `SUMS` without tasks."""
+    def of_days(self, filters: Filters) -> Callable[[sa.Select[Any] | None], list[sa.Subquery]]:
+        """Return what returns the rows of contexts in a period, of all or of those whose ids a SELECT has.
+
+        They are the id and `SUMS` of each day. No context is in both: those of the first are summed, the others wait.
+        """
         now = self._now("day")
+
+        def of(among: sa.Select[Any] | None) -> list[sa.Subquery]:
+            found = []
+            for table, conditions in ((parts, [sa.not_(self._waits(parts.c.context_id))]), (now, [])):
+                wanted = [] if among is None else [table.c.context_id.in_(among)]
+                rows = sa.select(table.c.context_id, *_signed(table, _PLUS, (), filters)).where(*wanted, *conditions)
+                in_period = (*self._in_period(table, filters), *of_owner(table, filters))
+                found.append(rows.where(table.c.per == _literal("day"), *in_period).subquery())
+            return found
+
+        return of
+
+    def of_contexts(self, context_ids: Sequence[str], per: str, keys: Sequence[str]) -> sa.Select[Any]:
+        """Return the SELECT of the sums of some contexts over all days, by some columns: these, `WHOLE` and `AMOUNTS`.
+
+        ``per`` is as in `by`.
+        """
+
+        def waits(context_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+            return sa.and_(context_id.in_(context_ids), self._waits(context_id))
+
+        summed = [parts.c.context_id.in_(context_ids), sa.not_(self._waits(parts.c.context_id))]
+        now = select_parts(self._engine, waits, (per,)).subquery("now")
         each = [
-            sa.select(table.c.context_id, *(table.c[name] for name in (*WHOLE, *AMOUNTS))).where(
-                table.c.per == _literal("day"), *self._in_period(table, filters), *of_owner(table, filters), *conditions
+            sa.select(*(table.c[name] for name in (*keys, *WHOLE, *AMOUNTS))).where(
+                table.c.per == _literal(per), *conditions
             )
-            for table, conditions in ((parts, [sa.not_(self._waits(parts.c.context_id))]), (now, []))
+            for table, conditions in ((parts, summed), (now, []))
         ]
         merged = sa.union_all(*each).subquery("merged")
-        added = [*(_whole(merged.c[name]).label(name) for name in WHOLE)]
-        added += [sa.func.sum(merged.c[name], type_=sa.Double).label(name) for name in AMOUNTS]
-        return sa.select(merged.c.context_id, *added).group_by(merged.c.context_id)
+        grouped = [merged.c[name] for name in keys]
+        return sa.select(*grouped, *added_up(merged, (*WHOLE, *AMOUNTS))).group_by(*grouped)
+
+    async def are_there(self, user_id: str | None) -> bool:
+        """Return whether the database has sums that this account may read."""
+        there = is_readable(self._engine, self._schema, QUEUE, PARTS, DAYS)
+        return bool((await self._query(there, user_id=user_id))[0][0])
 
     def times(self, per: str, keys: Sequence[str], filters: Filters) -> sa.Subquery:
         """Return how long calls of tools or uses of models took, and how many took as long, by some columns."""
@@ -138,6 +165,15 @@ def _signed(table: sa.FromClause, sign: int, keys: Sequence[str], filters: Filte
         tasks = sa.case((is_first, tasks), else_=0)
     columns = [tasks, *(table.c[name] for name in SUMS[1:])]
     return [(-column if sign < 0 else column).label(name) for column, name in zip(columns, SUMS, strict=True)]
+
+
+def added_up(rows: sa.FromClause, names: Sequence[str]) -> list[sa.ColumnElement[Any]]:
+    """Return the sums of some of `SUMS` by their names; those of costs and durations are not rounded."""
+
+    def added(name: str) -> sa.ColumnElement[Any]:
+        return sa.func.sum(rows.c[name], type_=sa.Double) if name in AMOUNTS else _whole(rows.c[name])
+
+    return [added(name).label(name) for name in names]
 
 
 def _whole(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:

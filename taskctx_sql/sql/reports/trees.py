@@ -17,7 +17,9 @@ from taskctx_sql.model import PARENT, ContextKey
 from taskctx_sql.model.report_rows import OUTCOMES
 from taskctx_sql.model.tree_rows import TreeNode
 from taskctx_sql.sql import incomplete, row_codec
+from taskctx_sql.sql.reports.clauses import rounded
 from taskctx_sql.sql.reports.report import Query, total
+from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.reports.task_selection import worst_outcome
 from taskctx_sql.sql.schema import contexts, state, updates, views
 
@@ -77,10 +79,13 @@ class _Node(NamedTuple):
     last_at: float | None
 
 
-async def read_tree(query: Query, key: ContextKey, limit: int | None = None) -> list[TreeNode]:
+async def read_tree(
+    query: Query, key: ContextKey, limit: int | None = None, sums: DailySums | None = None
+) -> list[TreeNode]:
     """Return the tree that a context is in, each task after its parent and before its next sibling.
 
-    With a limit, of at most so many tasks: those above the context, itself, those below it, and then others.
+    With a limit, of at most so many tasks: those above the context, itself, those below it, and then others. What they
+    used is from the daily sums, if they are given.
     """
     path, above = await _find_path(query, key, limit)
     places = _places(path, above)
@@ -89,7 +94,8 @@ async def read_tree(query: Query, key: ContextKey, limit: int | None = None) -> 
     await _find_below(query, places, [context_id for context_id in places if context_id != own_id], limit)
     found: dict[str, _Own] = {}
     for some in _batches(list(places)):
-        uses = {row.context_id: row[1:] for row in await query(_select_uses(some), user_id=key.user_id)}
+        selected = _select_uses(some) if sums is None else _select_uses_summed(sums, some)
+        uses = {row.context_id: row[1:] for row in await query(selected, user_id=key.user_id)}
         for context_id, *row in await query(_select_tasks(some), user_id=key.user_id):
             found[context_id] = _Own(*row, *uses.get(context_id, ()))
     return _nodes(places, found) if found else []
@@ -241,6 +247,12 @@ def _select_uses(context_ids: Sequence[str]) -> sa.Select[Any]:
     sums = (sa.func.coalesce(total(column), 0) for column in (*tokens, cost))
     selected = sa.select(uses.context_id, sa.func.count(), *sums)
     return selected.where(uses.context_id.in_(context_ids)).group_by(uses.context_id)
+
+
+def _select_uses_summed(sums: DailySums, context_ids: Sequence[str]) -> sa.Select[Any]:
+    """Return the same from the daily sums."""
+    rows = sums.of_contexts(context_ids, "day", ("context_id",)).subquery("sums").c
+    return sa.select(rows.context_id, rows.calls, rows.input_tokens, rows.output_tokens, rounded(rows.cost))
 
 
 def _batches(context_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -105,7 +105,13 @@ async def answers(store: SqlStore, filters: Filters, some: Sequence[CostBy]) -> 
         by: await reports.costs(by, label="team" if by == "label" else None, **filters) for by in BY
     }
     top: Filters = {**filters, "limit": 3}
-    found["dearest"] = await reports.costs("task", **top)
+    tops: tuple[CostBy, ...] = ("task", "tree")
+    for by in tops:
+        found[f"dearest {by}"] = await reports.costs(by, **top)
+        assert found[f"dearest {by}"] == found[by][:3], (by, filters)
+    for key in (ContextKey("ann", "c1"), ContextKey("bob", "c1")):
+        found[f"models of {key}"] = await reports.context_models(key)
+        found[f"tree of {key}"] = await reports.tree(key)
     for name in ("models", "speed", "tools", "activity", "users"):
         found[name] = await getattr(reports, name)(**filters)
     return found
@@ -118,10 +124,14 @@ async def expect_the_same(
     for filters in many:
         found = await answers(store, filters, some)
         with monkeypatch.context() as patch:
-            patch.setattr(DailySums, "summed", lambda *_: None)
+            patch.setattr(DailySums, "are_there", _are_not_there)
             from_rows = await answers(store, filters, some)
         for name, expected in from_rows.items():
             assert found[name] == expected, (name, filters)
+
+
+async def _are_not_there(*_: object) -> bool:
+    return False
 
 
 async def change(store: SqlStore, chance: random.Random) -> str:
@@ -178,6 +188,20 @@ async def test_answers_are_those_of_the_rows_whatever_happens(
     await schema.upgrade(own_url, sums=True)
     assert sorted(map(str, await store.query(every))) == folded
     assert folded
+
+
+async def test_one_task_and_its_tree_are_added_up_whether_they_wait_or_not(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, key, below = random.Random(2), ContextKey("ann", "c1"), ContextKey("ann", "c2")
+    await store.write(key, models=uses(chance, 5))
+    await store.write(below, models=uses(chance, 5), parent="c1")
+    await fold(store, 10)
+    await expect_the_same(store, monkeypatch, {})
+    await store.write(key, models=uses(chance, 3))
+    await expect_the_same(store, monkeypatch, {})
+    assert sum(use.calls for use in await store.reports.context_models(key)) == 8
+    assert [(node.tasks, node.calls) for node in await store.reports.tree(below)] == [(2, 13), (1, 5)]
 
 
 async def test_a_change_that_is_not_committed_when_its_context_is_summed_stays_noted(
