@@ -66,7 +66,7 @@ def ui(
     if token == "":
         raise click.UsageError("the token is empty: give a text, or --no-token")
     try:
-        from taskctx_sql.ui import server
+        from taskctx_sql.ui import server, warming
     except ImportError as error:
         raise MissingPackageError(error.name or "starlette", "ui") from error
     needed = None if no_token else token or secrets.token_urlsafe(24)
@@ -75,6 +75,7 @@ def ui(
     async def look() -> None:
         async with open_store(await reached(found), schema=schema, retry_seconds=RETRY_SECONDS) as store:
             application = server.application(store, token=needed, user_id=user_id, names=(host, *names))
+            await warming.warm(application)
             with closing(_listening(host, port, server.listen)) as listening:
                 address = _address(listening, host, needed)
                 if needed is None and host not in _OWN:
