@@ -27,6 +27,7 @@ from tests.integrations import frameworks
 from tests.support import accounts, citus, connections, pgbouncer, postgres
 from tests.support.connections import Connection
 from tests.support.postgres import Server
+from tests.support.programs import Programs
 from tests.support.waiting import SOON
 
 T = TypeVar("T")
@@ -186,13 +187,6 @@ def citus_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def empty_citus_url() -> AsyncIterator[str]:
-    """A database on the Citus that is named, with nothing in it."""
-    async with citus.new_database(CITUS_URL) as url:
-        yield url
-
-
-@pytest.fixture
 async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """A database with nothing in it."""
     async with postgres.new_database(postgres_server, upgraded=False) as url:
@@ -263,6 +257,13 @@ async def sql_store(engine: AsyncEngine) -> AsyncIterator[SqlStore]:
     opened = await SqlStore.open(engine, retry_seconds=5)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """What starts Python programs in little time."""
+    with Programs() as running:
+        yield running
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +60,6 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, input=code, capture_output=True, text=True, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return folder
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Programs]:
-    with Programs() as running:
-        yield running
 
 
 @pytest.mark.parametrize("code", blocks("python"))

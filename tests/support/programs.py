@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -30,7 +31,9 @@ class Programs:
 
     def __init__(self) -> None:
         command = [sys.executable, "-W", "error", "-m", __name__]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT, text=True)
+        # Pipes all three: of a stream that has a file, Python remembers that it has a position, as a terminal has not.
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=PROJECT, text=True)
 
     def __enter__(self) -> Programs:
         return self
@@ -40,8 +43,23 @@ class Programs:
     ) -> None:
         self._process.communicate()
 
-    def run(self, code: str, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, in the present folder unless another one is given, with the present environment."""
+    def run(
+        self,
+        code: str,
+        *arguments: str,
+        folder: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+        terminal: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end, in the present folder unless another one is given.
+
+        Args:
+            code: The program.
+            arguments: What ``sys.argv`` has after its first.
+            folder: Where it runs.
+            environment: Its variables; those of Python itself are read by an interpreter that starts, so not here.
+            terminal: The device that its output and its errors go to, which are not returned then.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as streams:
@@ -50,15 +68,16 @@ class Programs:
                 "code": code,
                 "arguments": arguments,
                 "folder": str(folder or Path.cwd()),
-                "environment": dict(os.environ),
-                "streams": [os.devnull, str(output), str(errors)],
+                "environment": dict(environment),
+                "streams": [os.devnull, terminal or str(output), terminal or str(errors)],
             }
             self._process.stdin.write(f"{json.dumps(request)}\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
             if not answer:
-                raise RuntimeError(f"the process that forks programs ended, with {self._process.wait()}")
-            return subprocess.CompletedProcess(arguments, int(answer), output.read_text(), errors.read_text())
+                raise RuntimeError(f"the process that forks programs ended: {self._process.communicate()[1]}")
+            said = ["", ""] if terminal else [output.read_text(), errors.read_text()]
+            return subprocess.CompletedProcess(arguments, int(answer), *said)
 
 
 def _serve() -> None:

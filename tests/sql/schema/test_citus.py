@@ -56,6 +56,13 @@ async def machines_found(url: str) -> list[str]:
 # Distributing.
 
 
+@pytest.fixture
+async def empty_citus_url() -> AsyncIterator[str]:
+    """A database on the Citus that is named, with nothing in it."""
+    async with new_database(CITUS_URL) as url:
+        yield url
+
+
 async def test_an_upgrade_distributes_all_tables_and_keeps_a_contexts_rows_together(empty_citus_url: str) -> None:
     await schema.upgrade(empty_citus_url)
     assert await spread(empty_citus_url) == (NAMES, 1)
