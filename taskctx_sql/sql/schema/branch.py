@@ -108,6 +108,10 @@ def _print(op: Operations, migration: Migration, revision: str, *, is_upgrade: b
     if surrounded:
         for statement in before_migration(schema, revision, op.get_context().dialect):
             verbatim.execute(op, statement)
+    if not is_upgrade:
+        # Whether they are there is not known before it is executed.
+        for statement in daily_sums.drops(verbatim.dialect_name(op)):
+            verbatim.execute(op, statement)
     migration(op)
     _write_revision(op, revision, is_upgrade=is_upgrade)
     if surrounded:

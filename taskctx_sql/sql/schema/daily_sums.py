@@ -85,7 +85,7 @@ def changes(connection: sa.Connection, schema: str | None, wanted: bool | None, 
     """
     engine, there = connection.dialect.name, is_there(connection, schema)
     if downgraded or (there and wanted is False):
-        yield from _drops(engine) if there else ()
+        yield from drops(engine) if there else ()
     elif there:
         missing = missing_parts(connection, schema)
         if set(missing) - {FOLD}:
@@ -151,7 +151,9 @@ def _triggers(engine: str) -> Iterator[str]:
         of_summed = ((name, f"{event} FOR EACH ROW", row) for name, event, row in _OF_SUMMED)
         for name, event, row in (*of_summed, *_ROW_TRIGGERS):
             yield f"DROP TRIGGER IF EXISTS {_TRIGGER_PREFIX}{name}"
-            mark = f"INSERT OR IGNORE INTO {QUEUE} (context_id) VALUES ({row}.context_id)"  # noqa: S608
+            # Not by OR IGNORE: what a statement with a conflict clause does instead counts in its triggers, too.
+            is_noted = f"EXISTS (SELECT 1 FROM {QUEUE} WHERE context_id = {row}.context_id)"  # noqa: S608
+            mark = f"INSERT INTO {QUEUE} (context_id) SELECT {row}.context_id WHERE NOT {is_noted}"
             yield f"CREATE TRIGGER {_TRIGGER_PREFIX}{name} AFTER {event}\nBEGIN\n    {mark};\nEND"
         return
     # They are executed as the owner, so that whoever saves needs no right on the queue, in the schema of the tables.
@@ -194,7 +196,8 @@ def missing_parts(connection: sa.Connection, schema: str | None) -> list[str]:
     return [name for name in wanted if name not in there]
 
 
-def _drops(engine: str) -> Iterator[str]:
+def drops(engine: str) -> Iterator[str]:
+    """Yield what drops the sums, if they are there."""
     if engine == "sqlite":
         for name, _, _ in (*_OF_SUMMED, *_ROW_TRIGGERS):
             yield f"DROP TRIGGER IF EXISTS {_TRIGGER_PREFIX}{name}"
@@ -204,4 +207,4 @@ def _drops(engine: str) -> Iterator[str]:
             yield f"DROP FUNCTION IF EXISTS {function} CASCADE"
         yield f"DROP FUNCTION IF EXISTS {FOLD}(INTEGER)"
     for name in (CHANGED, FRESH, PARTS, DAYS, QUEUE):
-        yield f"DROP TABLE {name}"
+        yield f"DROP TABLE IF EXISTS {name}"

@@ -6,132 +6,24 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, ContextUpdate, SqlStore, Store, TaskContext, clock, open_store, schema
+from taskctx_sql import ContextKey, SqlStore, Store, TaskContext, clock, open_store, schema
 from taskctx_sql.errors import NothingToUndoError
 from taskctx_sql.maintenance import Retention, erase, prune
 from taskctx_sql.model import Run, RunOutcome
-from taskctx_sql.reports import CostBy, Filters
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.backends import catch_up
 from taskctx_sql.sql.engines import create_engine, parse_url
-from taskctx_sql.sql.reports.summed import DailySums
-from taskctx_sql.sql.schema.folding import fold_portion
 from taskctx_sql.sql.schema.sum_tables import days
-from tests.conftest import new_database
+from tests.sql.sums.comparing import BY, START, USERS, expect_the_same, fold, some_filters, some_updates, uses
 
-START = datetime(2026, 3, 1, tzinfo=UTC)
-USERS = ("ann", "bob")
 ENDS: tuple[tuple[float | None, RunOutcome | None], ...] = ((None, None), (9.0, "completed"), (9.0, "failed"))
 SAVES = itertools.count(1)
-BY: tuple[CostBy, ...] = ("day", "model", "user", "task", "label", "tree")
-
-
-@pytest.fixture(scope="module", params=("sqlite", "postgres"))
-def own_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database of these tests, where they ask for everybody's costs."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path_factory.mktemp('sums') / 'tasks.db'}"
-        return
-    with new_database(request.getfixturevalue("postgres_server")) as url:
-        yield url
-
-
-@pytest.fixture
-async def store(own_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqlStore]:
-    """A store with sums, which it does not bring up to date by itself."""
-    monkeypatch.setattr(catch_up, "IDLE", 1e9)
-    await schema.upgrade(own_url, sums=True)
-    # With another option than other stores of a test, which would share what brings sums up to date.
-    opened = await SqlStore.open(own_url, retry_seconds=5)
-    for user in USERS:
-        await erase(opened, user)
-    while await fold(opened, 100):
-        pass
-    yield opened
-    await opened.close()
-
-
-async def fold(store: SqlStore, most: int) -> int:
-    _, name = store.engine_and_schema()
-    return await store.write_plan("sum", partial(fold_portion, store.engine_name, name, most))
-
-
-def uses(chance: random.Random, count: int) -> list[dict[str, Any]]:
-    """Uses of models in a few days, some of them without a time, whose costs add up exactly in every order."""
-    found = []
-    for _ in range(count):
-        at = (START + timedelta(seconds=chance.randrange(-3600, 5 * 86_400))).timestamp()
-        made = {"model_id": chance.choice("abc"), "provider_id": chance.choice("pq"), "mode": "m", "timestamp": at}
-        made |= {"cost": chance.randrange(1000) / 256, "input_tokens": chance.choice([5, 7, -1, 10**13, None])}
-        made |= {"duration": chance.choice([0.5, None])}
-        made |= chance.choice([{}, {"error": "refused"}, {"price_list": "prices 1"}, {"timestamp": None}])
-        found.append({name: value for name, value in made.items() if value is not None or name == "timestamp"})
-    return found
-
-
-def some_updates(chance: random.Random) -> list[ContextUpdate]:
-    """Calls of tools, most of them with a result, and messages, some of them without a time."""
-    found = []
-    for _ in range(chance.randrange(3)):
-        at, group = START.timestamp() + chance.randrange(-3600, 5 * 86_400), f"call {chance.randrange(10**9)}"
-        data = {"name": chance.choice("xy"), "arguments": chance.choice([{}, {"a": 1}])}
-        found.append(ContextUpdate(at, "tool_call", data, {"group": group}))
-        ended = ContextUpdate(at + chance.randrange(9) / 8, "tool_result", {}, {"group": group})
-        failed = ContextUpdate(ended.timestamp, "tool_result", {}, {"group": group, "error": "no"})
-        found += chance.choice([[ended], [failed], [failed], []])
-    times: list[Any] = [START.timestamp(), None]
-    return [*found, ContextUpdate(chance.choice(times), chance.choice(["message", "error"]), "é", {})]
-
-
-def some_filters(chance: random.Random) -> Filters:
-    """Some of the filters: users, days, and times within a day, which the sums do not have."""
-    first, last = (START.date() + timedelta(days=chance.randrange(-1, 6)) for _ in range(2))
-    moment = START + timedelta(seconds=chance.randrange(4 * 86_400))
-    periods: list[Filters] = [{}, {"since": first}, {"until": last}, {"since": first, "until": last}, {"since": moment}]
-    return {**chance.choice(periods), "user_id": chance.choice([None, *USERS])}
-
-
-async def answers(store: SqlStore, filters: Filters, some: Sequence[CostBy]) -> dict[str, Any]:
-    reports = store.reports
-    found: dict[str, Any] = {
-        by: await reports.costs(by, label="team" if by == "label" else None, **filters) for by in BY
-    }
-    top: Filters = {**filters, "limit": 3}
-    tops: tuple[CostBy, ...] = ("task", "tree")
-    for by in tops:
-        found[f"dearest {by}"] = await reports.costs(by, **top)
-        assert found[f"dearest {by}"] == found[by][:3], (by, filters)
-    for key in (ContextKey("ann", "c1"), ContextKey("bob", "c1")):
-        found[f"models of {key}"] = await reports.context_models(key)
-        found[f"tree of {key}"] = await reports.tree(key)
-    for name in ("models", "speed", "tools", "activity", "users"):
-        found[name] = await getattr(reports, name)(**filters)
-    return found
-
-
-async def expect_the_same(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch, *many: Filters, some: Sequence[CostBy] = BY
-) -> None:
-    """Expect the same answers with the sums and without."""
-    for filters in many:
-        found = await answers(store, filters, some)
-        with monkeypatch.context() as patch:
-            patch.setattr(DailySums, "are_there", _are_not_there)
-            from_rows = await answers(store, filters, some)
-        for name, expected in from_rows.items():
-            assert found[name] == expected, (name, filters)
-
-
-async def _are_not_there(*_: object) -> bool:
-    return False
 
 
 async def change(store: SqlStore, chance: random.Random) -> str:
