@@ -12,9 +12,10 @@ from taskctx_sql.model.report_rows import CALL_OUTCOMES, CallOutcome, ToolCall
 from taskctx_sql.sql.reports.clauses import columns_of, in_period, of_owner, of_those_in_period
 from taskctx_sql.sql.reports.percentiles import select_percentiles
 from taskctx_sql.sql.reports.summed import DailySums
-from taskctx_sql.sql.schema import views
+from taskctx_sql.sql.schema import updates, views
 
 _VIEW: Final = views.calls
+_IS_CALL: Final = updates.c.update_type == sa.literal_column("'tool_call'")
 
 
 def select_calls(filters: Filters, outcome: CallOutcome | None, tool: str | None) -> sa.Select[Any]:
@@ -35,7 +36,7 @@ def select_tools(filters: Filters) -> sa.Select[Any]:
     before = sa.func.lag(_VIEW.c.outcome).over(partition_by=of_run, order_by=_VIEW.c.seq).label("outcome_before")
     columns = (_VIEW.c.name, _VIEW.c.outcome, _VIEW.c.duration, _VIEW.c.day, _VIEW.c.started_at, before)
     calls = sa.select(*columns).where(*of_owner(_VIEW, filters), _VIEW.c.copied == 0)
-    calls = calls.where(*of_those_in_period(_VIEW, filters, "started_at"))
+    calls = calls.where(*of_those_in_period(_VIEW, updates, filters, _IS_CALL))
     found = calls.subquery("calls")
     counted = sa.select(*found.c).where(*in_period(found, filters, "started_at", "started_at")).cte("counted")
     tool = counted.c.name

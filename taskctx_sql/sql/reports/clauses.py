@@ -15,7 +15,9 @@ from taskctx_sql.model import ContextKey
 from taskctx_sql.model.report_filters import DAY, Filters, seconds
 from taskctx_sql.model.report_rows import column_fields
 from taskctx_sql.sql import row_codec
+from taskctx_sql.sql.engines import day_of
 from taskctx_sql.sql.load import labels_of
+from taskctx_sql.sql.schema import contexts
 
 T = TypeVar("T")
 
@@ -65,13 +67,23 @@ def in_period(
     return conditions
 
 
-def of_those_in_period(view: sa.Table, filters: Filters, time: str) -> list[sa.ColumnElement[bool]]:
-    """Return the condition for all rows of the contexts that have one in the period: what was before it may matter."""
+def of_those_in_period(
+    view: sa.Table, table: sa.Table, filters: Filters, *conditions: sa.ColumnElement[bool]
+) -> list[sa.ColumnElement[bool]]:
+    """Return the condition for all rows of the contexts that have one in the period: what was before it may matter.
+
+    The table is the one whose rows, with the conditions, are those of the view.
+    """
     if filters.get("since") is None and filters.get("until") is None:
         return []
-    some = view.alias("some")
-    found = sa.select(some.c.context_id).where(*of_owner(some, filters), *in_period(some, filters, time, time))
-    return [view.c.context_id.in_(found)]
+    columns = (table.c.context_id, table.c.timestamp, day_of(table.c.timestamp).label("day"))
+    rows = sa.select(*columns).where(*conditions)
+    if owned := of_owner(contexts, filters):
+        rows = rows.join(contexts, contexts.c.context_id == table.c.context_id).where(*owned)
+    some = rows.subquery("some")
+    found = sa.select(some.c.context_id).distinct().where(*in_period(some, filters, "timestamp", "timestamp"))
+    # The limit, which is none, keeps Postgres from looking for one in the period anew for each row of a context.
+    return [view.c.context_id.in_(found.offset(0))]
 
 
 def days_of(filters: Filters) -> tuple[date | None, date | None]:

@@ -29,7 +29,7 @@ from taskctx_sql.sql.reports.percentiles import select_percentiles
 from taskctx_sql.sql.reports.report import Report, Source
 from taskctx_sql.sql.reports.summed import DailySums, rounded_amounts
 from taskctx_sql.sql.reports.tasks import OfTasks
-from taskctx_sql.sql.schema import revisions, views
+from taskctx_sql.sql.schema import models, revisions, views
 from taskctx_sql.sql.schema.usage_parts import AMOUNTS, MODEL, WHOLE, usage_sums
 
 # A run that goes on is expected to save within so many seconds.
@@ -178,7 +178,7 @@ def _select_speed(filters: Filters) -> sa.Select[Any]:
     of_run = (_USES.c.context_id, _USES.c.run_id, _USES.c.model_id, _USES.c.provider_id)
     before = sa.func.lag(_USES.c.error).over(partition_by=of_run, order_by=_USES.c.seq).label("error_before")
     columns = (*(_USES.c[name] for name in (*keys, "duration", "error", "day", "timestamp")), before)
-    uses = sa.select(*columns).where(*of_owner(_USES, filters), *of_those_in_period(_USES, filters, "timestamp"))
+    uses = sa.select(*columns).where(*of_owner(_USES, filters), *of_those_in_period(_USES, models, filters))
     found = uses.subquery("found")
     counted = sa.select(*found.c).where(*in_period(found, filters, "timestamp", "timestamp")).cte("counted")
     quick = select_percentiles(counted, keys, 50, 95)
