@@ -124,6 +124,8 @@ class ContextWriter:
         except BaseException:
             self._run = self._ended = self._base = self._revision = None
             raise
+        # The two refer to each other, and would stay in memory until Python looks for such circles.
+        delta.sent = None
         self._base, self._revision = saved.base, saved.revision
         self._run, self._ended = (delta.run, None) if delta.run.outcome is None else (None, delta.run)
         return saved

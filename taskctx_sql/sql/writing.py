@@ -59,7 +59,7 @@ class Writing(OpenDatabase):
         """See `Store.write`."""
         # In the order of the fields.
         content = (updates, models, files, state, remove_state, remove_updates, labels, title, parent)
-        return await self.save(Write(key, *content, if_revision, run).delta())
+        return await self._save_once(Write(key, *content, if_revision, run).delta())
 
     async def write_together(self, writes: Sequence[Write], /) -> list[Saved]:
         """See `Store.write_together`."""
@@ -68,11 +68,12 @@ class Writing(OpenDatabase):
             raise InvalidArgumentError("writes", keys, "one write for each context")
         if len(writes) < 2:
             # With saves of others, which one transaction takes together.
-            return [await self.save(write.delta()) for write in writes]
+            return [await self._save_once(write.delta()) for write in writes]
         requests = [await self._request(write.delta()) for write in writes]
         extra = sum(request.count_rows() for request in requests) / ROWS_A_SECOND
         saved = await self._retrying.run("save", partial(self._backend.save_all, requests), extra=extra)
         for request, result in zip(requests, saved, strict=True):
+            request.delta.sent = None
             self._saved(request, result)
         return saved
 
@@ -112,10 +113,17 @@ class Writing(OpenDatabase):
             delta = Write(key, remove_updates=found, if_revision=revision).delta()
             delta.operation, delta.dropped = "truncate", delta.removed_updates
             try:
-                await self.save(delta)
+                await self._save_once(delta)
             except StaleContextError:
                 continue
             return len(found)
+
+    async def _save_once(self, delta: Delta) -> Saved:
+        """Save a delta that nobody else has, so that it is not saved again."""
+        saved = await self.save(delta)
+        # What is sent refers to the delta: the two would stay in memory until Python looks for such circles.
+        delta.sent = None
+        return saved
 
     async def _request(self, delta: Delta) -> SaveRequest:
         """Return a delta as it is written."""

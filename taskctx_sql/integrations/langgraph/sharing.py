@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, cast
@@ -17,7 +18,6 @@ _MOST: Final = 32
 _CANCEL_SECONDS: Final = 2.0
 
 Entries = Mapping[str, Any] | Sequence[StateChange]
-Save = Callable[[Entries, Sequence[Any]], Awaitable[Saved]]
 
 
 @dataclass(slots=True, eq=False)
@@ -27,18 +27,20 @@ class _Call:
     answer: asyncio.Future[Saved]
 
 
-class SharedSaves:
+class SharedSaves(ABC):
     """Saves of one thread, one at a time; a graph's tasks and its checkpoint are often written at once."""
 
-    def __init__(self, save: Save) -> None:
-        """Write by a function that saves entries and updates."""
-        self._save = save
+    def __init__(self) -> None:
         self._waiting: list[_Call] = []
         self._is_saving = False
         # The event loop has only weak references to its tasks.
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, entries: Entries, updates: Sequence[Any]) -> Saved:
+    @abstractmethod
+    async def _save(self, entries: Entries, updates: Sequence[Any]) -> Saved:
+        """Save entries and updates."""
+
+    async def write(self, entries: Entries, updates: Sequence[Any] = ()) -> Saved:
         """Save entries and updates, at once if nothing is being saved; raises what the save raises."""
         if not self._is_saving:
             self._is_saving = True

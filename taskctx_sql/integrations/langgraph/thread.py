@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     get_checkpoint_metadata,
 )
+from typing_extensions import override
 
 from taskctx_sql import ContextKey, Saved, Store
 from taskctx_sql.integrations import identity
@@ -73,29 +74,25 @@ class Known:
     read: tuple[str, float] | None = None
 
 
-class Thread:
-    """A thread: its writer, and the channels' values that are stored."""
+class Thread(SharedSaves):
+    """A thread: its writer, and the channels' values that are stored.
+
+    `write` raises LostContextError if the thread was deleted, perhaps by another process, and StoreError if the store
+    failed; what is stored is not known then.
+    """
 
     def __init__(self, store: Store, key: ContextKey, thread_id: str, cache: Cache) -> None:
+        super().__init__()
         self.key = key
         self.putting: asyncio.Lock = asyncio.Lock()
         self._store, self._cache = store, cache
         self._labels = identity.labels(FRAMEWORK, thread=thread_id)
         self._named = {} if self._labels["thread"] == thread_id else {names.THREAD: thread_id}
         self._labeled = False
-        self._saves = SharedSaves(self._save)
         # By namespace.
         self.known: OrderedDict[str, Known] = OrderedDict()
 
-    async def write(self, entries: Entries, updates: Sequence[Any] = ()) -> Saved:
-        """Write entries of the thread, and updates of its history; calls that come meanwhile share the next save.
-
-        Raises:
-            LostContextError: The thread was deleted, perhaps by another process.
-            StoreError: The store failed; what is stored is not known any more.
-        """
-        return await self._saves.write(entries, updates)
-
+    @override
     async def _save(self, entries: Entries, updates: Sequence[Any]) -> Saved:
         labels = None if self._labeled else self._labels
         if labels is not None and isinstance(entries, Mapping):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from taskctx_sql import Store, open_store
 from taskctx_sql.errors import UnstorableValueError
 from taskctx_sql.integrations.langgraph import ContextSaver
+from taskctx_sql.integrations.langgraph.cache import Cache
 from taskctx_sql.integrations.langgraph.sharing import SharedSaves
+from taskctx_sql.integrations.langgraph.thread import Thread
 from tests.integrations.langgraph.checkpoints import key, put, thread
 
 TASKS = [f"task-{number}" for number in range(20)]
@@ -35,11 +39,12 @@ async def test_a_call_that_cannot_be_saved_fails_alone(database_url: str) -> Non
     async with open_store(database_url, strict=True) as store:
         began = asyncio.Event()
 
-        async def save(entries: Any, updates: Any) -> Any:
-            began.set()
-            return await store.write(key("alone"), state=entries, updates=updates)
+        class Saves(SharedSaves):
+            async def _save(self, entries: Any, updates: Any) -> Any:
+                began.set()
+                return await store.write(key("alone"), state=entries, updates=updates)
 
-        saves = SharedSaves(save)
+        saves = Saves()
         values: list[Any] = [1, 2, object(), 4]
         results = await asyncio.gather(
             *(saves.write({f"value-{place}": value}, []) for place, value in enumerate(values)), return_exceptions=True
@@ -55,14 +60,15 @@ async def test_a_call_that_is_cancelled_takes_nothing_from_the_others(when: str)
     turns = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
     began = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
 
-    async def save(entries: Any, updates: Any) -> Any:
-        number = len(saved)
-        saved.append(list(entries))
-        began[number].set()
-        await turns[number].wait()
-        return number
+    class Saves(SharedSaves):
+        async def _save(self, entries: Any, updates: Any) -> Any:
+            number = len(saved)
+            saved.append(list(entries))
+            began[number].set()
+            await turns[number].wait()
+            return number
 
-    saves = SharedSaves(save)
+    saves = Saves()
     first = asyncio.create_task(saves.write({"first": 0}, []))
     await began[0].wait()
     others = [asyncio.create_task(saves.write({name: 0}, [])) for name in ("cancelled", "other")]
@@ -80,3 +86,18 @@ async def test_a_call_that_is_cancelled_takes_nothing_from_the_others(when: str)
     assert [results[0], results[2]] == [0, 1]
     assert isinstance(results[1], asyncio.CancelledError)
     assert saved == [["first"], ["other"] if when == "before its save" else ["cancelled", "other"]]
+
+
+async def test_a_thread_that_is_let_go_is_free_without_the_garbage_collector(store: Store, user: str) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        known = Thread(store, key(user), "t", Cache())
+        await asyncio.gather(*(known.write({f"value-{number}": number}) for number in range(3)))
+        left = weakref.ref(known)
+        del known
+        # The task that saved for the others ends.
+        await asyncio.sleep(0)
+    finally:
+        gc.enable()
+    assert left() is None

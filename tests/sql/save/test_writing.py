@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from taskctx_sql import ContextKey, Run, SqlStore, Store, TaskContext, Write, open_store
+from taskctx_sql import ContextKey, ContextWriter, Run, SqlStore, Store, TaskContext, Write, open_store
 from taskctx_sql.errors import UnsupportedByStoreError
 from taskctx_sql.json_files import JsonStore
-from taskctx_sql.model import TOKEN_KINDS, StateChange
+from taskctx_sql.model import TOKEN_KINDS, Delta, StateChange
 from taskctx_sql.sql import row_codec
 from taskctx_sql.sql.save import SaveRequest
 from taskctx_sql.sql.schema import tables
@@ -73,3 +74,20 @@ async def test_one_write_of_write_together_shares_a_transaction_with_other_saves
         )
         rows = await store.query(transactions.where(tables.contexts.c.user_id == user), user_id=user)
     assert len(rows) < 10
+
+
+async def test_what_was_saved_is_free_without_the_garbage_collector(sql_store: SqlStore, user: str) -> None:
+    writer = ContextWriter(sql_store, ContextKey(user, "c"))
+    context = TaskContext({"user_id": user, "chat_id": "loaded"}, store=sql_store)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(3):
+            await writer.write(updates=[("message", number)], state={"number": number})
+            await sql_store.write_together([Write(ContextKey(user, name), state={"number": number}) for name in "ab"])
+            context.add_context_update("message", number)
+            await context.save()
+        left = [found for found in gc.get_objects() if isinstance(found, Delta | SaveRequest)]
+    finally:
+        gc.enable()
+    assert left == []
