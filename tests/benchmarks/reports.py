@@ -12,8 +12,8 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -98,6 +98,16 @@ async def ask_raw(url: str) -> None:
     await server.close()
 
 
+@asynccontextmanager
+async def opened(urls: Mapping[str, str]) -> AsyncIterator[dict[str, SqlStore]]:
+    """Yield a store of each database."""
+    async with AsyncExitStack() as exits:
+        stores = {name: await SqlStore.open(url) for name, url in urls.items()}
+        for store in stores.values():
+            exits.push_async_callback(store.close)
+        yield stores
+
+
 async def ask(stores: Mapping[str, SqlStore], url: str, only: str, server: Any) -> None:
     """Print what each question takes on each database, as rows of a table."""
     (newest,) = await next(iter(stores.values())).reports.contexts(limit=1)
@@ -113,21 +123,23 @@ async def ask(stores: Mapping[str, SqlStore], url: str, only: str, server: Any) 
             _print_rows([name, *_shown(figures), f"{took[0][2] / raw[2]:,.1f}"])
 
 
-async def save(stores: Mapping[str, SqlStore], urls: Mapping[str, str], server: Any) -> None:
+async def save(urls: Mapping[str, str], server: Any) -> None:
     """Print what saves take, with nothing in the background, and while the daily sums are brought up to date."""
     head = ["saves of a use of a model", "median us", "mean us", "p99 us", "worst us", "of processor us"]
     _print_rows(head, ["---"] * len(head))
     for title, in_background in (("alone", False), ("while it is summed", True)):
-        took: dict[str, list[float]] = {name: [] for name in stores}
-        used = dict.fromkeys(stores, 0.0)
-        for turn in range(_ROUNDS):
-            for name in list(stores)[:: -1 if turn % 2 else 1]:
-                before = servers.processor_seconds(server)
-                with mock.patch.object(catch_up, "IDLE", catch_up.IDLE if in_background else 1e9):
-                    took[name] += [await _save(stores[name], number) for number in range(_SAVES)]
-                    while in_background and await schema.sums_backlog(urls[name]):  # noqa: ASYNC110
-                        await asyncio.sleep(0.1)
-                used[name] += servers.processor_seconds(server) - before
+        took: dict[str, list[float]] = {name: [] for name in urls}
+        used = dict.fromkeys(urls, 0.0)
+        # What a store does in the background keeps its pause until it is closed.
+        with mock.patch.object(catch_up, "IDLE", catch_up.IDLE if in_background else 1e9):
+            async with opened(urls) as stores:
+                for turn in range(_ROUNDS):
+                    for name in list(stores)[:: -1 if turn % 2 else 1]:
+                        before = servers.processor_seconds(server)
+                        took[name] += [await _save(stores[name], number) for number in range(_SAVES)]
+                        while in_background and await schema.sums_backlog(urls[name]):  # noqa: ASYNC110
+                            await asyncio.sleep(0.1)
+                        used[name] += servers.processor_seconds(server) - before
         for name, times in took.items():
             times.sort()
             figures = (statistics.median(times), statistics.mean(times), times[len(times) * 99 // 100], times[-1])
@@ -157,15 +169,12 @@ async def run(folder: Path, base: str, updates: int, only: str, *, sums: bool, s
     urls = {"without sums": await kept.database(folder, base, updates)}
     if sums:
         urls["with sums"] = await kept.with_sums(folder, base)
-    async with AsyncExitStack() as exits:
-        stores = {name: await SqlStore.open(url) for name, url in urls.items()}
-        for store in stores.values():
-            exits.push_async_callback(store.close)
-        server = await servers.process(base) if base else None
-        if saves:
-            await save(stores, urls, server)
-        else:
-            await ask(stores, urls["without sums"], only, server)
+    server = await servers.process(base) if base else None
+    if saves:
+        await save(urls, server)
+        return
+    async with opened(urls) as stores:
+        await ask(stores, urls["without sums"], only, server)
 
 
 @contextmanager
