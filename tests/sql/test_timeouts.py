@@ -209,3 +209,15 @@ async def test_restores_and_deletions_get_time_for_the_named_values_too(
     await store.delete(key)
     for call, rows in zip(("restore", "delete"), given[-2:], strict=True):
         assert rows * ROWS_A_SECOND >= 4_000, call
+
+
+async def test_a_query_that_nobody_waits_for_any_more_ends(tmp_path: Path) -> None:
+    numbers = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)
+    endless = sa.select(sa.func.count()).select_from(numbers.union_all(sa.select(numbers.c.n + 1)))
+    async with asyncio.timeout(SOON):
+        async with open_store(f"sqlite:///{tmp_path}/tasks.db") as store:
+            assert isinstance(store, SqlStore)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await store.query(endless)
+            assert await store.query(sa.select(sa.literal(1))) == [(1,)]

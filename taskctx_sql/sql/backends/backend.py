@@ -105,11 +105,24 @@ class Backend:
 
     async def query(self, work: Callable[[AsyncConnection], Awaitable[T]], rls_user: str | None) -> T:
         """Return the result of work that only reads, on a connection of SQLAlchemy's. Raises as `read` does."""
-        run = self._in_transaction(work, rls_user, write=False)
-        if self.engine_name == "sqlite":
-            # A driver that is interrupted leaves its thread with a statement.
-            return await finished(run, self._left)
-        return await shielded(run, cancel=True)
+        if self.engine_name != "sqlite":
+            return await shielded(self._in_transaction(work, rls_user, write=False), cancel=True)
+        used: list[AsyncConnection] = []
+
+        async def work_on(connection: AsyncConnection) -> T:
+            used.append(connection)
+            try:
+                return await work(connection)
+            finally:
+                used.clear()
+
+        try:
+            # A driver whose call is cancelled leaves its thread with a statement.
+            return await finished(self._in_transaction(work_on, rls_user, write=False), self._left)
+        except asyncio.CancelledError:
+            for connection in used:
+                engines.interrupt(connection)
+            raise
 
     async def ping(self, seconds: float) -> None:
         """Read the schema's revision once, and wait no longer for a lock; raise StoreUnavailableError if it fails."""

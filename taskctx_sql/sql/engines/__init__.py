@@ -51,6 +51,7 @@ from taskctx_sql.sql.engines.sqlite import (
     connect_sqlite,
     connect_sqlite_to_poll,
     has_data_version,
+    interrupt,
     is_sqlite,
     lock_seconds_of,
     set_busy_timeout,

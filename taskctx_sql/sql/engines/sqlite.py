@@ -84,6 +84,18 @@ def has_data_version(engine: AsyncEngine) -> bool:
     return is_file(engine.url) and engine.driver == "aiosqlite"
 
 
+def interrupt(connection: AsyncConnection) -> None:
+    """End the statement that a file's connection executes in a thread of aiosqlite's; it fails there.
+
+    Other drivers go on with it. The only connection to a database in memory may execute another one by now.
+    """
+    used = connection.sync_connection
+    if used is not None and has_data_version(connection.engine):
+        # Not by its own method: it is a coroutine, which another cancellation could keep from being executed.
+        driver: Any = used.connection.driver_connection
+        driver._conn.interrupt()
+
+
 def is_sqlite(engine: AsyncEngine | AsyncConnection | sa.Connection) -> bool:
     """Whether the engine is SQLite."""
     return engine.dialect.name == "sqlite"
