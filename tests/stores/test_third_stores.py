@@ -152,7 +152,7 @@ def run_contract(site: Path, folder: Path, *, more: str = "-q") -> str:
     """Run the guide's test as its reader does, with no plugin for async tests."""
     (folder / "test_memory_store.py").write_text(guide_code("py", 1))
     path = os.pathsep.join([str(site), *sys.path])
-    plugins = ("asyncio", "anyio", "xdist", "cacheprovider")
+    plugins = ("asyncio", "anyio", "xdist", "cacheprovider", "langsmith_plugin")
     return subprocess.run(
         [sys.executable, "-m", "pytest", more, *(f"-pno:{plugin}" for plugin in plugins), "-W", "error"],
         capture_output=True,
