@@ -323,3 +323,16 @@ async def test_a_loop_that_ends_with_saves_under_way_hangs_nobody(tmp_path: Path
     thread.start()
     await asyncio.to_thread(thread.join, 30)
     assert not thread.is_alive()
+
+
+async def test_the_log_is_written_back_after_16_mb(store: SqlStore, tmp_path: Path) -> None:
+    file, log = tmp_path / "x.db", tmp_path / "x.db-wal"
+    writer, megabyte = ContextWriter(store, KEY), 1_000_000
+    for _ in range(10):
+        await writer.write(updates=[("message", "x" * megabyte)])
+    # SQLite would have done it after 4 MB by default.
+    assert file.stat().st_size < megabyte
+    for _ in range(20):
+        await writer.write(updates=[("message", "x" * megabyte)])
+    assert file.stat().st_size > 16 * megabyte
+    assert log.stat().st_size < 20 * megabyte
