@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE_SIZE: Final = 1_000
+# Of a longer page, the rows are not looked up by their keys: a statement of Postgres takes 32,767 parameters.
+_MOST_KEYS: Final = 10_000
 
 
 class Query(Protocol):
@@ -209,7 +211,7 @@ class Report(Generic[T]):
             rows = source.top(limit + (offset or 0)).subquery("r")
         order = self._order(source, rows)
         columns, filled = source.columns, self._filled(source)
-        if limit is None or not source.key:
+        if limit is None or limit > _MOST_KEYS or not source.key:
             statement = page(rows, columns, order, after, limit, filled).offset(offset)
         elif source.selected is not None and _has(source.selected, order):
             # Two statements, because neither engine looks up the groups of a view that is joined.

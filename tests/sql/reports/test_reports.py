@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import partial
@@ -15,7 +16,7 @@ from taskctx_sql import ContextKey, SqlStore, TaskContext, blocking, open_store,
 from taskctx_sql.errors import InvalidArgumentError, UnsupportedByStoreError
 from taskctx_sql.reports import Outcome
 from taskctx_sql.sql import incomplete, row_codec
-from taskctx_sql.sql.reports import report
+from taskctx_sql.sql.reports import clauses, report
 from taskctx_sql.sql.schema import views
 from tests.conftest import Clock
 
@@ -187,6 +188,23 @@ async def test_what_is_stored_is_what_the_views_say(recorded: SqlStore, user: st
     assert {tuple(asdict(row).values()) for row in activity} == {tuple(row) for row in rows}
     everybody = await recorded.reports.activity(since=FIRST, until=FIRST + 3 * DAY)
     assert sum(row.updates for row in everybody) >= sum(row.updates for row in activity) > 0
+
+
+async def test_a_long_page_is_not_looked_up_by_keys(
+    recorded: SqlStore, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = await recorded.reports.tasks(user_id=user, limit=3)
+    monkeypatch.setattr(report, "_MOST_KEYS", 2)
+    # There would be more parameters than a statement takes.
+    monkeypatch.setattr(report, "page", partial(_without_keys, clauses.page))
+    assert await recorded.reports.tasks(user_id=user, limit=3) == expected
+    with pytest.raises(AssertionError):
+        await recorded.reports.tasks(user_id=user, limit=2)
+
+
+def _without_keys(page: Callable[..., Any], rows: Any, names: Sequence[str], *arguments: Any) -> Any:
+    assert list(names) != ["context_id"]
+    return page(rows, names, *arguments)
 
 
 async def test_a_page_of_no_size_is_refused(recorded: SqlStore, user: str) -> None:
