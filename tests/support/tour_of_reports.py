@@ -33,6 +33,7 @@ async def _(store: SqlStore, guide: Guide) -> None:
             await report(after=found[-1], **filters)
             assert (await report(**filters).totals())["rows"] >= len(found)
     assert await reports.activity()
+    assert await reports.largest(limit=1)
     assert await reports.contexts(**filters).count()
     assert not await reports.contexts(labels={"tour": "no"}, title="tour", **filters)
     assert not await reports.calls(outcome="open", tool="tour", **filters)

@@ -34,6 +34,7 @@ from taskctx_sql.sql.reports.report import Report, Source
 from taskctx_sql.sql.reports.stored import (
     select_activity,
     select_activity_summed,
+    select_sizes,
     select_users,
     select_users_summed,
 )
@@ -240,7 +241,10 @@ class Reports(OfCosts):
     def _sizes(self, by: str, after: ContextSize | None, filters: Filters) -> Report[ContextSize]:
         def source() -> Source[ContextSize]:
             rows = sa.select(*columns_of(ContextSize, views.sizes)).where(*_worked_on(views.sizes, filters))
-            return Source(ContextSize, rows, (by, "context_id"), after, _SIZE_SUMS)
+            selected = select_sizes(filters)
+            key = () if selected is None else ("context_id",)
+            whole = sa.select(*columns_of(ContextSize, views.sizes))
+            return Source(ContextSize, rows, (by, "context_id"), after, _SIZE_SUMS, key, selected, whole)
 
         return Report(self._query, ContextSize, source, filters)
 

@@ -69,6 +69,26 @@ def select_users_summed(sums: DailySums, filters: Filters) -> sa.Select[Any]:
     return _users(filters, *(found.subquery() for found in (counted, has, tokens)))
 
 
+def select_sizes(filters: Filters) -> sa.Select[Any] | None:
+    """Return the SELECT of how large each context is, of everybody: id, updates, bytes. Each table is read once.
+
+    It is None where the filters ask for a few contexts, which their view looks up, or for another order.
+    """
+    if any(filters.get(name) is not None for name in ("user_id", "chat_id", "sort")):
+        return None
+    written, kept = updates.c.context_id, state.c.context_id
+    in_updates = sa.select(written, *_updates(updates.c.removed_in, _BYTES)).group_by(written).subquery("in_updates")
+    size = _whole(size_of(state.c.value)).label("bytes")
+    in_state = sa.select(kept, size).group_by(kept).subquery("in_state")
+    rows = contexts.outerjoin(in_updates, in_updates.c.context_id == contexts.c.context_id)
+    rows = rows.outerjoin(in_state, in_state.c.context_id == contexts.c.context_id)
+    number = sa.func.coalesce(in_updates.c.updates, 0).label("updates")
+    total = sa.func.coalesce(in_updates.c.bytes, 0) + sa.func.coalesce(in_state.c.bytes, 0)
+    found = sa.select(contexts.c.context_id, number, total.label("bytes")).select_from(rows)
+    period = in_period(contexts, filters, "created_at", "updated_at")
+    return found.where(incomplete.is_there(), *of_owner(contexts, filters), *period)
+
+
 def _named(rows: sa.FromClause, names: str) -> list[sa.ColumnElement[Any]]:
     return [rows.c[name] for name in names.split()]
 

@@ -186,6 +186,9 @@ async def test_what_is_stored_is_what_the_views_say(recorded: SqlStore, user: st
     by_day = sa.select(view.c.day, view.c.update_type, *sums).where(view.c.user_id == user)
     rows = await recorded.query(by_day.group_by(view.c.day, view.c.update_type))
     assert {tuple(asdict(row).values()) for row in activity} == {tuple(row) for row in rows}
+    largest, mine = await recorded.reports.largest(limit=1_000), await recorded.reports.largest(user_id=user)
+    assert [size for size in largest if size.user_id == user] == mine
+    assert len(await recorded.reports.busiest(limit=2)) == 2
     everybody = await recorded.reports.activity(since=FIRST, until=FIRST + 3 * DAY)
     assert sum(row.updates for row in everybody) >= sum(row.updates for row in activity) > 0
 
