@@ -19,9 +19,11 @@ IDLE: Final = 0.3
 # How many updates or contexts a transaction takes while nobody saves, and while others do, who wait for it on SQLite.
 _AT_REST: Final = 100
 _AT_WORK: Final = 20
-# How many times as long as a transaction took the pause after it is.
+# How many times as long as a transaction took the pause after it is. A long one, such as that of a task with many
+# updates, is followed by the longer pause in any case: whoever saves meanwhile waits for it on SQLite.
 _PAUSE_AT_REST: Final = 1
 _PAUSE_AT_WORK: Final = 14
+_LONG: Final = 0.2
 # How long a store saves without looking whether there is something by now.
 LOOK_SECONDS: Final = 60.0
 
@@ -75,7 +77,8 @@ class CatchUp:
                         return
                     pause = IDLE
                     continue
-                pause = (time.monotonic() - began) * (_PAUSE_AT_REST if is_idle else _PAUSE_AT_WORK)
+                took = time.monotonic() - began
+                pause = took * (_PAUSE_AT_REST if is_idle and took < _LONG else _PAUSE_AT_WORK)
         except Exception as error:
             # Answers stay right, since they also read what waits. Each save would log it anew, until it succeeds again.
             log = logger.debug if self._is_failing else logger.warning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,3 +75,32 @@ async def test_a_part_that_another_program_dropped_is_no_failure(
     assert not catching.is_there
     assert _warnings(caplog) == []
     await catching.close()
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.1, 0.1), (2.0, 28.0)])
+async def test_a_long_transaction_is_followed_by_a_long_pause_at_rest_too(
+    took: float, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, pauses, left = 0.0, [], 2
+
+    async def portion(most: int) -> int:
+        nonlocal now, left
+        now, left = now + took, left - 1
+        return left
+
+    async def is_there() -> bool:
+        return True
+
+    async def open_after(self: CatchUp, seconds: float) -> bool:
+        nonlocal now
+        now += seconds
+        pauses.append(seconds)
+        return True
+
+    monkeypatch.setattr(CatchUp, "_is_open_after", open_after)
+    monkeypatch.setattr(catch_up, "time", SimpleNamespace(monotonic=lambda: now))
+    catching = CatchUp("daily sums", portion, is_there)
+    catching.is_there = True
+    catching.note()
+    await until(lambda: catching._task is None)
+    assert pauses == [catch_up.IDLE, pytest.approx(pause)]
