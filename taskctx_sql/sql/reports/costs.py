@@ -26,7 +26,7 @@ from taskctx_sql.sql.reports.grouped_costs import (
     select_dearest,
 )
 from taskctx_sql.sql.reports.percentiles import select_percentiles
-from taskctx_sql.sql.reports.report import Report, Source
+from taskctx_sql.sql.reports.report import Alternative, Report, Source
 from taskctx_sql.sql.reports.summed import DailySums, rounded_amounts
 from taskctx_sql.sql.reports.tasks import OfTasks
 from taskctx_sql.sql.schema import models, revisions, views
@@ -60,13 +60,13 @@ class OfCosts(OfTasks):
 
         def source() -> Source[Cost]:
             order = ("-day",) if by == "day" else ("-cost", "name", "user_id", "chat_id")
-            rows, summed = _select_costs(by, label, filters), None
+            rows, summed = _select_costs(by, label, filters), list[Alternative]()
             top = partial(select_dearest, by, _of_uses(filters), user_of(filters)) if by in ("task", "tree") else None
             if has_whole_days(filters):
                 from_sums = partial(_select_summed, self._sums, by, label, filters)
                 dearest = partial(select_dearest, by, _of_sums(self._sums, filters), user_of(filters)) if top else None
                 summed = self._sums.summed(filters, from_sums, dearest)
-            return Source(Cost, rows, order, after, SUMS, top=top, summed=summed)
+            return Source(Cost, rows, order, after, SUMS, top=top, alternatives=summed)
 
         return Report(self._query, Cost, source, filters)
 
@@ -75,10 +75,10 @@ class OfCosts(OfTasks):
 
         def source() -> Source[ModelSpeed]:
             order = ("-calls", "model_id", "provider_id")
-            sums, summed = ("calls", "failures", "retries"), None
+            sums, summed = ("calls", "failures", "retries"), list[Alternative]()
             if has_whole_days(filters):
                 summed = self._sums.summed(filters, partial(_select_speed_summed, self._sums, filters))
-            return Source(ModelSpeed, _select_speed(filters), order, after, sums, summed=summed)
+            return Source(ModelSpeed, _select_speed(filters), order, after, sums, alternatives=summed)
 
         return Report(self._query, ModelSpeed, source, filters)
 

@@ -31,6 +31,7 @@ from taskctx_sql.sql.reports.course import (
     select_totals,
 )
 from taskctx_sql.sql.reports.report import Query
+from taskctx_sql.sql.reports.stored import StoredTables
 from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.reports.trees import read_tree
 from taskctx_sql.sql.schema import contexts, files, models, revisions, runs, state, updates
@@ -47,6 +48,7 @@ class OfOneContext:
         self._engine = engine
         self._schema = schema
         self._sums = DailySums(query, engine, schema)
+        self._stored = StoredTables(query, engine, schema)
 
     async def timeline(
         self,

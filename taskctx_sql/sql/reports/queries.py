@@ -30,9 +30,10 @@ from taskctx_sql.sql import engines, incomplete
 from taskctx_sql.sql.reports.calls import select_calls, select_tools, select_tools_summed
 from taskctx_sql.sql.reports.clauses import columns_of, has_whole_days, in_period, of_owner
 from taskctx_sql.sql.reports.costs import OfCosts, select_models, select_models_summed
-from taskctx_sql.sql.reports.report import Report, Source
+from taskctx_sql.sql.reports.report import Alternative, Report, Source
 from taskctx_sql.sql.reports.stored import (
     select_activity,
+    select_activity_of_view,
     select_activity_summed,
     select_sizes,
     select_users,
@@ -97,7 +98,7 @@ class Reports(OfCosts):
             order = ("-day", "model_id", "provider_id", "mode")
             sums = (*_USAGE, "estimated_cost", "failures", "duration")
             summed = self._sums.summed(filters, partial(select_models_summed, self._sums, filters))
-            return Source(ModelUsage, select_models(filters), order, after, sums, summed=summed)
+            return Source(ModelUsage, select_models(filters), order, after, sums, alternatives=summed)
 
         return Report(self._query, ModelUsage, source, filters)
 
@@ -140,10 +141,10 @@ class Reports(OfCosts):
 
         def source() -> Source[ToolUsage]:
             sums = ("calls", "failures", "retries", "open")
-            summed = None
+            summed: list[Alternative] = []
             if has_whole_days(filters):
                 summed = self._sums.summed(filters, partial(select_tools_summed, self._sums, filters))
-            return Source(ToolUsage, select_tools(filters), ("-calls", "name"), after, sums, summed=summed)
+            return Source(ToolUsage, select_tools(filters), ("-calls", "name"), after, sums, alternatives=summed)
 
         return Report(self._query, ToolUsage, source, filters)
 
@@ -152,8 +153,10 @@ class Reports(OfCosts):
 
         def source() -> Source[Activity]:
             sums = ("updates", "removed", "bytes")
-            summed = self._sums.summed(filters, partial(select_activity_summed, self._sums, filters))
-            return Source(Activity, select_activity(filters), ("-day", "update_type"), after, sums, summed=summed)
+            alternatives = self._sums.summed(filters, partial(select_activity_summed, self._sums, filters))
+            alternatives += self._stored.read(filters, lambda: {"rows": select_activity(filters)})
+            rows = select_activity_of_view(filters)
+            return Source(Activity, rows, ("-day", "update_type"), after, sums, alternatives=alternatives)
 
         return Report(self._query, Activity, source, filters)
 
@@ -209,8 +212,12 @@ class Reports(OfCosts):
         """
 
         def source() -> Source[UserSize]:
-            summed = self._sums.summed(filters, partial(select_users_summed, self._sums, filters))
-            return Source(UserSize, select_users(filters), ("-bytes", "user_id"), after, _USER_SUMS, summed=summed)
+            alternatives = self._sums.summed(filters, partial(select_users_summed, self._sums, filters))
+            alternatives += self._stored.read(filters, lambda: {"rows": select_users(filters)})
+            view = views.users
+            conditions = (*of_owner(view, filters), *in_period(view, filters, "updated_at", "updated_at"))
+            rows = sa.select(*columns_of(UserSize, view)).where(*conditions)
+            return Source(UserSize, rows, ("-bytes", "user_id"), after, _USER_SUMS, alternatives=alternatives)
 
         return Report(self._query, UserSize, source, filters)
 
@@ -242,9 +249,10 @@ class Reports(OfCosts):
         def source() -> Source[ContextSize]:
             rows = sa.select(*columns_of(ContextSize, views.sizes)).where(*_worked_on(views.sizes, filters))
             selected = select_sizes(filters)
-            key = () if selected is None else ("context_id",)
             whole = sa.select(*columns_of(ContextSize, views.sizes))
-            return Source(ContextSize, rows, (by, "context_id"), after, _SIZE_SUMS, key, selected, whole)
+            fields = {"key": ("context_id",), "selected": selected, "whole": whole}
+            alternatives = [] if selected is None else self._stored.read(filters, lambda: fields)
+            return Source(ContextSize, rows, (by, "context_id"), after, _SIZE_SUMS, alternatives=alternatives)
 
         return Report(self._query, ContextSize, source, filters)
 

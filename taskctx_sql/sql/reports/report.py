@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -36,12 +36,16 @@ class Query(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Summed:
-    """Another SELECT of the same rows, at less cost, and whether the database has what it reads."""
+class Alternative:
+    """How a source selects the same rows at less cost, from what a database or an account may not have.
 
-    rows: Callable[[], sa.Select[Any]]
-    top: Callable[[int], sa.Select[Any]] | None
-    are_there: Callable[[], Awaitable[bool]]
+    Attributes:
+        fields: Returns the fields of the `Source` that differ.
+        is_readable: Returns whether the database has what these read, and the account may read it.
+    """
+
+    fields: Callable[[], Mapping[str, Any]]
+    is_readable: Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Source(Generic[T]):
         whole: Selects all rows there are, in which those of ``selected`` are looked up; ``rows`` by default.
         filled: The columns that are never NULL, besides those of a period that has a beginning.
         top: Selects, of the same rows, those that may be among the first so many, at less cost than all of them.
-        summed: What selects the same rows from the daily sums, where a database has them.
+        alternatives: Of these the first that can be read is taken instead.
     """
 
     row_type: type[T]
@@ -72,7 +76,7 @@ class Source(Generic[T]):
     whole: sa.Select[Any] | None = None
     filled: Sequence[str] = ()
     top: Callable[[int], sa.Select[Any]] | None = None
-    summed: Summed | None = None
+    alternatives: Sequence[Alternative] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -199,11 +203,12 @@ class Report(Generic[T]):
         return await self._page(source, source.after, self._filters.get("limit"))
 
     async def _readable(self) -> Source[T]:
-        """Return where the rows come from: the daily sums, if they are there and serve."""
+        """Return where the rows come from, at the least cost."""
         source = self._source()
-        if source.summed is None or not await source.summed.are_there():
-            return source
-        return replace(source, rows=source.summed.rows(), top=source.summed.top)
+        for alternative in source.alternatives:
+            if await alternative.is_readable():
+                return replace(source, **alternative.fields())
+        return source
 
     async def _page(self, source: Source[T], after: Any, limit: int | None, offset: int | None = None) -> list[T]:
         rows = source.rows.subquery("r")

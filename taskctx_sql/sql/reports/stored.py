@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -11,17 +13,45 @@ from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.model.report_rows import UserSize
 from taskctx_sql.sql import incomplete
 from taskctx_sql.sql.engines import day_of, size_of, utc_of
-from taskctx_sql.sql.reports.clauses import in_period, of_owner, rounded, user_of
+from taskctx_sql.sql.reports.clauses import in_period, is_readable, of_owner, rounded, user_of
+from taskctx_sql.sql.reports.report import Alternative, Query, total
 from taskctx_sql.sql.reports.summed import DailySums
 from taskctx_sql.sql.schema import contexts, runs, state, updates, views
 from taskctx_sql.sql.schema.usage_parts import usage_sums
 
+# Besides those that the views read for an account that may read no data.
+_TABLES: Final = ("taskctx_contexts", "taskctx_updates", "taskctx_state", "taskctx_runs")
 _USES: Final = views.uses
 _BYTES: Final = size_of(updates.c.data) + size_of(updates.c.metadata)
 
 
+class StoredTables:
+    """The tables of a database, whose views an account may have to read instead."""
+
+    def __init__(self, query: Query, engine: str, schema: str | None) -> None:
+        self._query = query
+        self._engine = engine
+        self._schema = schema
+
+    def read(self, filters: Filters, fields: Callable[[], Mapping[str, Any]]) -> list[Alternative]:
+        """Return what a report reads instead of the views; see `Alternative`."""
+        return [Alternative(fields, partial(self._are_readable, user_of(filters)))]
+
+    async def _are_readable(self, user_id: str | None) -> bool:
+        readable = is_readable(self._engine, self._schema, *_TABLES)
+        return self._engine == "sqlite" or bool((await self._query(readable, user_id=user_id))[0][0])
+
+
+def select_activity_of_view(filters: Filters) -> sa.Select[Any]:
+    """Return the SELECT of the number of updates by type and day, for an account that may not read their data."""
+    view = views.activity
+    keys, names = (view.c.day, view.c.update_type), ("updates", "removed", "bytes")
+    rows = sa.select(*keys, *(total(view.c[name]).label(name) for name in names))
+    return rows.where(*of_owner(view, filters), *in_period(view, filters, None, None)).group_by(*keys)
+
+
 def select_activity(filters: Filters) -> sa.Select[Any]:
-    """Return the SELECT of the number of updates by type and day."""
+    """Return the same from the tables, each of which is read once."""
     day = day_of(updates.c.timestamp).label("day")
     rows = sa.select(day, updates.c.update_type, updates.c.removed_in, _BYTES.label("bytes"))
     if owned := of_owner(contexts, filters):

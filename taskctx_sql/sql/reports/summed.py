@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from taskctx_sql.model.report_filters import Filters
 from taskctx_sql.sql.reports.clauses import days_of, is_readable, of_owner, rounded, user_of
-from taskctx_sql.sql.reports.report import Query, Summed
+from taskctx_sql.sql.reports.report import Alternative, Query
 from taskctx_sql.sql.schema.sum_tables import DAYS, PARTS, QUEUE, days, parts, queue
 from taskctx_sql.sql.schema.usage_parts import AMOUNTS, COUNTS, SUMS, WHOLE, no_day, select_parts
 
@@ -36,12 +36,11 @@ class DailySums:
         filters: Filters,
         rows: Callable[[], sa.Select[Any]],
         top: Callable[[int], sa.Select[Any]] | None = None,
-    ) -> Summed | None:
-        """Return what a report reads instead of rows; None if the filters ask for more than the sums tell apart."""
+    ) -> list[Alternative]:
+        """Return what a report reads instead of rows; nothing if the filters ask for more than the sums tell apart."""
         if filters.get("chat_id") is not None:
-            return None
-
-        return Summed(rows, top, partial(self.are_there, user_of(filters)))
+            return []
+        return [Alternative(lambda: {"rows": rows(), "top": top}, partial(self.are_there, user_of(filters)))]
 
     def by(self, per: str, keys: Sequence[str], filters: Filters) -> sa.Select[Any]:
         """Return the SELECT of the sums by some of their columns, the days as they are there.
