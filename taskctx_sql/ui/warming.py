@@ -46,7 +46,9 @@ async def warm(application: Starlette) -> None:
 def _addresses() -> list[tuple[str, str]]:
     lists = [(f"/{name}", urlencode(_NEVER)) for name in LISTS]
     costs = [("/costs", urlencode((*_NEVER, ("by", by)))) for by in _COSTS]
-    return [("/", urlencode(_NEVER)), *lists, *costs, ("/search", urlencode((*_NEVER, ("q", "word"))))]
+    # Of one user, the overview has other statements.
+    overviews = [("/", urlencode((*_NEVER, *user))) for user in ((), (("user", "nobody"),))]
+    return [*overviews, *lists, *costs, ("/search", urlencode((*_NEVER, ("q", "word"))))]
 
 
 async def _newest(application: Starlette) -> list[tuple[str, str]]:

@@ -43,7 +43,8 @@ async def test_the_first_answers_compile_nothing(filled: SqlStore, monkeypatch: 
             newest = large.key_of(TASKS - 1)
             task = f"/task?user={newest.user_id}&chat={newest.chat_id}"
             lists = (*(f"/{name}" for name in LISTS), "/costs?by=tree", "/costs?by=label:team")
-            for address in ("/", *lists, "/search?q=ferry", task, f"{task}&part=details"):
+            overviews = ("/", f"/?user={newest.user_id}")
+            for address in (*overviews, *lists, "/search?q=ferry", task, f"{task}&part=details"):
                 Page(await look.get(address))
     finally:
         sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
