@@ -76,6 +76,7 @@ def ui(
         async with open_store(await reached(found), schema=schema, retry_seconds=RETRY_SECONDS) as store:
             application = server.application(store, token=needed, user_id=user_id, names=(host, *names))
             await warming.warm(application)
+            warming.settle()
             with closing(_listening(host, port, server.listen)) as listening:
                 address = _address(listening, host, needed)
                 if needed is None and host not in _OWN:

@@ -21,7 +21,7 @@ import httpx
 
 from taskctx_sql import open_store
 from taskctx_sql.ui.server import application
-from taskctx_sql.ui.warming import warm
+from taskctx_sql.ui.warming import settle, warm
 from tests.benchmarks import large
 from tests.benchmarks.kept import LONGEST, database, server_in
 
@@ -85,6 +85,7 @@ async def measure(url: str, rounds: int, processor: Clock, only: str = "") -> li
         first = application(store, token=None)
         await warm(first)
         await first.state.parts.close()
+        settle()
         for address in (*VIEWS, *task_views()):
             if only not in address:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from taskctx_sql import SqlStore, open_store
 from taskctx_sql.pages.links import LISTS
 from taskctx_sql.pages.render import environment
 from taskctx_sql.ui.server import application
-from taskctx_sql.ui.warming import warm
+from taskctx_sql.ui.warming import settle, warm
 from tests.benchmarks import large
 from tests.ui.conftest import PATIENCE, TASKS
 from tests.ui.page import Page
@@ -49,6 +50,13 @@ async def test_the_first_answers_compile_nothing(filled: SqlStore, monkeypatch: 
     finally:
         sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
     assert compiled == []
+
+
+def test_what_is_there_when_it_is_ready_is_not_searched_for_garbage_again() -> None:
+    made: list[Any] = [[]]
+    assert any(one is made for one in gc.get_objects())
+    settle()
+    assert not any(one is made for one in gc.get_objects())
 
 
 async def test_a_store_that_has_nothing_or_fails_is_left_to_its_views(tmp_path: Path) -> None:
